@@ -1,0 +1,177 @@
+"""Rules for money: payment card numbers and IBANs, both proven by their checksum.
+
+Owns: issuer prefixes and lengths (ISO/IEC 7812), the Luhn sum, IBAN lengths by country and the mod-97 sum.
+Refuses: to guess. A number without a valid checksum is left alone, so order numbers and ISBNs survive.
+"""
+
+import re
+from collections.abc import Iterator
+
+from tailer.core.detection import DIGITS, Rule, Span
+
+# (first prefix, last prefix, lengths)
+ISSUERS: tuple[tuple[int, int, frozenset[int]], ...] = (
+    (4, 4, frozenset({13, 16, 19})),
+    (51, 55, frozenset({16})),
+    (2221, 2720, frozenset({16})),
+    (2200, 2204, frozenset({16, 17, 18, 19})),
+    (34, 34, frozenset({15})),
+    (37, 37, frozenset({15})),
+    (300, 305, frozenset({14, 16})),
+    (3095, 3095, frozenset({14, 16})),
+    (36, 36, frozenset({14})),
+    (38, 39, frozenset({14, 16})),
+    (3528, 3589, frozenset({16, 17, 18, 19})),
+    (6011, 6011, frozenset({16, 19})),
+    (644, 649, frozenset({16, 19})),
+    (65, 65, frozenset({16, 19})),
+    (62, 62, frozenset({16, 17, 18, 19})),
+    (60, 60, frozenset({16})),
+    (81, 82, frozenset({16})),
+    (508, 508, frozenset({16})),
+    (5018, 5018, frozenset(range(13, 20))),
+    (5020, 5020, frozenset(range(13, 20))),
+    (5038, 5038, frozenset(range(13, 20))),
+    (5893, 5893, frozenset(range(13, 20))),
+    (6304, 6304, frozenset(range(13, 20))),
+    (6759, 6759, frozenset(range(13, 20))),
+    (6761, 6763, frozenset(range(13, 20))),
+    (9792, 9792, frozenset({16})),
+)
+
+# Length in signs, and the countries whose IBANs have it.
+IBAN_COUNTRIES: dict[int, str] = {
+    15: "NO",
+    16: "BE",
+    18: "DK FI FK FO GL NL SD",
+    19: "MK SI",
+    20: "AT BA EE KZ LT LU MN XK",
+    21: "CH HR LI LV",
+    22: "BG BH CR DE GB GE IE ME RS VA",
+    23: "AE GI IL IQ OM SO TL",
+    24: "AD CZ ES MD PK RO SA SE SK TN VG",
+    25: "LY PT ST",
+    26: "IS TR",
+    27: "BI DJ FR GR IT MC MR SM",
+    28: "AL AZ BY CY DO GT HN HU LB NI PL SV",
+    29: "BR EG PS QA UA",
+    30: "JO KW MU YE",
+    31: "MT SC",
+    32: "LC",
+    33: "RU",
+}
+IBAN_LENGTHS = {
+    country: length for length, countries in IBAN_COUNTRIES.items() for country in countries.split()
+}
+
+SEPARATORS = " -.\u00a0\u2011\u202f"
+CARD_RUN = re.compile(rf"[0-9][0-9{re.escape(SEPARATORS)}]{{11,}}")
+GROUP = re.compile(r"[0-9]+")
+LONGEST_CARD = 19
+SHORTEST_CARD = 13
+CARD_GROUPS = frozenset(
+    {(4, 4, 4, 1), (4, 4, 4, 4), (4, 4, 4, 4, 3), (4, 6, 5), (4, 6, 4), (4, 4, 5), (6, 13)}
+)
+
+# The digits come first so that the engine can skip to the next digit and only then looks back.
+IBAN_START = re.compile(r"[0-9](?<=(?<![A-Za-z0-9])[A-Za-z]{2}[0-9])[0-9](?=[ \-\u00a0\u202f]?[A-Za-z0-9])")
+IBAN_SEPARATORS = " -\u00a0\u202f"
+
+
+def has_luhn_sum(digits: str) -> bool:
+    """Whether the digits carry a valid Luhn check digit (ISO/IEC 7812-1)."""
+    total = sum(map(int, digits[-1::-2]))
+    return (total + sum(sum(divmod(2 * int(digit), 10)) for digit in digits[-2::-2])) % 10 == 0
+
+
+def is_card_number(digits: str) -> bool:
+    """Whether length, issuer prefix and Luhn sum are those of a payment card."""
+    length = len(digits)
+    return any(
+        length in lengths and first <= int(digits[: len(str(first))]) <= last
+        for first, last, lengths in ISSUERS
+    ) and has_luhn_sum(digits)
+
+
+def is_iban(compact: str) -> bool:
+    """Whether `compact` (upper case, no separators) has its country's length and a mod-97 sum of 1."""
+    if IBAN_LENGTHS.get(compact[:2]) != len(compact):
+        return False
+    return int("".join(str(int(sign, 36)) for sign in compact[4:] + compact[:4])) % 97 == 1
+
+
+def drop_separators(value: str) -> str:
+    """The letters and digits of a number, in upper case."""
+    return "".join(sign for sign in value if sign.isalnum()).upper()
+
+
+def _stands_alone(text: str, start: int, end: int) -> bool:
+    before = text[start - 1] if start else " "
+    after = text[end] if end < len(text) else " "
+    if (before.isascii() and before.isalnum()) or (after.isascii() and after.isalnum()):
+        return False
+    # The digits after a decimal point are a fraction, and those after a plus sign a telephone number.
+    return before != "+" and not (before in ".," and start > 1 and text[start - 2].isdecimal())
+
+
+def _end_of_card(text: str, groups: list[Span], first: int) -> int | None:
+    """The index of the last group of a card number that starts with the group `first`."""
+    sizes: list[int] = []
+    separator = ""
+    for index in range(first, min(first + 5, len(groups))):
+        start, end = groups[index]
+        if index > first:
+            between = text[groups[index - 1][1] : start]
+            separator = separator or between
+            if len(between) != 1 or between != separator:
+                return None
+        sizes.append(end - start)
+        if sum(sizes) > LONGEST_CARD:
+            return None
+        if sum(sizes) >= SHORTEST_CARD and (len(sizes) == 1 or tuple(sizes) in CARD_GROUPS):
+            whole = text[groups[first][0] : end]
+            if is_card_number(drop_separators(whole)) and _stands_alone(text, groups[first][0], end):
+                return index
+    return None
+
+
+def find_cards(text: str) -> Iterator[Span]:
+    """Card numbers written together or in the groups printed on cards, with one kind of separator."""
+    for run in CARD_RUN.finditer(text):
+        groups = [match.span() for match in GROUP.finditer(text, *run.span())]
+        index = 0
+        while index < len(groups):
+            last = _end_of_card(text, groups, index)
+            if last is not None:
+                yield groups[index][0], groups[last][1]
+                index = last
+            index += 1
+
+
+def find_ibans(text: str) -> Iterator[Span]:
+    """IBANs, together or with single blanks or hyphens between groups, in either case."""
+    reached = 0
+    for match in IBAN_START.finditer(text):
+        start = match.start() - 2
+        length = IBAN_LENGTHS.get(text[start : start + 2].upper())
+        if length is None or start < reached:
+            continue
+        signs: list[str] = []
+        end = start
+        while end < len(text) and len(signs) < length:
+            sign = text[end]
+            if sign.isascii() and sign.isalnum():
+                signs.append(sign)
+            elif sign not in IBAN_SEPARATORS or text[end - 1] in IBAN_SEPARATORS:
+                break
+            end += 1
+        followed = end < len(text) and text[end].isascii() and text[end].isalnum()
+        if not followed and is_iban("".join(signs).upper()):
+            reached = end
+            yield start, end
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(name="iban", triggers=DIGITS, find=find_ibans, normalise=drop_separators),
+    Rule(name="card", triggers=DIGITS, find=find_cards, normalise=drop_separators),
+)

@@ -1,0 +1,161 @@
+"""The parts of a response (`messages.content[]`), read into what a trace needs of them.
+
+Part types are LibreChat's `ContentTypes`. A part of an unknown type is kept by its name, so that a new release shows
+up in a count and not as a lost turn. Arrays can have holes (null) on partial saves.
+"""
+
+from dataclasses import dataclass
+
+from tailer.core.values import Document, count, filled_string, mapping, milliseconds, sequence, string
+
+_FAILED_TOOL_PREFIX = "Error: "
+_FAILED_TOOL_SUFFIX = "Please fix your mistakes."
+_HAND_OFF_PREFIX = "lc_transfer_to_"
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """A piece of the answer."""
+
+    text: str
+    agent_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningPart:
+    """A piece of the model's reasoning (`think`); never part of the answer."""
+
+    text: str
+    agent_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a tool: `arguments` as stored (JSON text or an object), `output` None while it has none."""
+
+    call_id: str | None
+    name: str
+    arguments: object
+    output: str | None
+    failed: bool
+    awaits_approval: bool
+    duration_milliseconds: int | None
+    agent_id: str | None = None
+
+    @property
+    def is_hand_off(self) -> bool:
+        """Whether the call passes the conversation to another agent."""
+        return self.name.startswith(_HAND_OFF_PREFIX)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorPart:
+    """The provider's or a tool's failure: the only error signal of agent-framework turns."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class SteerPart:
+    """A user message that was put into a running answer."""
+
+    text: str
+    created_milliseconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryPart:
+    """A compaction of the history before this point."""
+
+    text: str
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HandOffPart:
+    """The marker that another agent goes on (`agent_update`)."""
+
+    agent_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OtherPart:
+    """A part that carries no text of the turn, or of a type that this release does not know."""
+
+    type: str
+
+
+Part = TextPart | ReasoningPart | ToolCall | ErrorPart | SteerPart | SummaryPart | HandOffPart | OtherPart
+
+
+def read_parts(value: object) -> tuple[Part, ...]:
+    """The parts of a `content` array, in order; holes and elements that are not documents are left out."""
+    return tuple(_read_part(item) for item in sequence(value) if isinstance(item, dict))
+
+
+def _read_part(part: Document) -> Part:
+    agent_id = filled_string(part.get("agentId"))
+    match part.get("type"):
+        case "text":
+            return TextPart(_inner_text(part.get("text")), agent_id)
+        case "think":
+            return ReasoningPart(_inner_text(part.get("think")), agent_id)
+        case "tool_call":
+            return _read_tool_call(mapping(part.get("tool_call")), agent_id)
+        case "error":
+            return ErrorPart(_inner_text(part.get("error")) or _inner_text(part.get("text")))
+        case "steer":
+            return SteerPart(_inner_text(part.get("steer")), milliseconds(part.get("createdAt")))
+        case "summary":
+            return _read_summary(part)
+        case "agent_update":
+            return HandOffPart(filled_string(mapping(part.get("agent_update")).get("agentId")))
+        case unknown:
+            return OtherPart(string(unknown) or "untyped")
+
+
+def _inner_text(value: object) -> str:
+    """Text is stored plain, or as `{value, annotations}` by the assistants endpoints."""
+    return string(value) or string(mapping(value).get("value")) or ""
+
+
+def _read_summary(part: Document) -> SummaryPart:
+    pieces = [_inner_text(mapping(item).get("text")) for item in sequence(part.get("content"))]
+    text = (
+        "".join(pieces)
+        or _inner_text(part.get("text"))
+        or _inner_text(mapping(part.get("summary")).get("text"))
+    )
+    return SummaryPart(text, filled_string(part.get("model")))
+
+
+def _read_tool_call(call: Document, agent_id: str | None) -> ToolCall:
+    # The assistants endpoints nest what the agents framework keeps flat.
+    kind = string(call.get("type"))
+    nested = mapping(call.get("function")) or mapping(call.get("code_interpreter"))
+    name = filled_string(call.get("name")) or filled_string(nested.get("name")) or kind or "unnamed"
+    arguments = call.get("args")
+    if arguments is None:
+        arguments = nested.get("arguments", nested.get("input"))
+    output = call.get("output", nested.get("output", nested.get("outputs")))
+    output_text = output if output is None or isinstance(output, str) else str(output)
+    status = filled_string(call.get("runStepStatus"))
+    return ToolCall(
+        call_id=filled_string(call.get("id")),
+        name=name,
+        arguments=arguments,
+        output=output_text,
+        failed=_tool_failed(output_text, status, validation_failed=call.get("inputValidationError") is True),
+        awaits_approval=isinstance(call.get("approval"), dict) and not output_text,
+        duration_milliseconds=count(call.get("runStepDurationMs")),
+        agent_id=agent_id or filled_string(call.get("agentId")),
+    )
+
+
+def _tool_failed(output: str | None, status: str | None, *, validation_failed: bool) -> bool:
+    """The agents library stores no error flag; it writes the failure into the output (ToolNode)."""
+    if validation_failed or (status is not None and status != "completed"):
+        return True
+    if output is None:
+        return False
+    return output.startswith(_FAILED_TOOL_PREFIX) and output.rstrip().endswith(_FAILED_TOOL_SUFFIX)

@@ -1,0 +1,111 @@
+"""What of a turn's text leaves the house: all of it, masked, or none. Ids, numbers and times always do.
+
+Fails closed: where a mask cannot be sure, the text is withheld and the trace says so.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from tailer.core.bounds import Bounds
+from tailer.core.json_text import encode_json
+from tailer.core.masking import Masker, MaskingError
+from tailer.core.observations import Level, Observation, Trace
+
+ContentPolicy: TypeAlias = Callable[[Trace], Trace]
+
+_WRITTEN_METADATA = frozenset({"conversation_title", "conversation_tags", "reasoning"})
+"""Metadata that people or models wrote."""
+_WITHHELD = "[content withheld: it could not be masked]"
+_NO_CONTENT_STATUS = "the message is not shown by the content policy"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """The settings that decide what a trace holds; `sample_rate` is a share of conversations."""
+
+    bounds: Bounds
+    tags: tuple[str, ...]
+    sample_rate: float
+    content: ContentPolicy
+
+
+def show_content(trace: Trace) -> Trace:
+    """Policy `full`: the trace as it is."""
+    return trace
+
+
+def drop_content(trace: Trace) -> Trace:
+    """Policy `none`: no text; how many characters there were is metadata."""
+    return replace(
+        trace,
+        metadata=_without_written(trace.metadata),
+        observations=tuple(_drop(observation) for observation in trace.observations),
+    )
+
+
+def mask_content(make_masker: Callable[[], Masker]) -> ContentPolicy:
+    """Policy `masked`: every text goes through the masker; `make_masker` gives a fresh one for each trace."""
+
+    def apply(trace: Trace) -> Trace:
+        masker = make_masker()
+        return replace(
+            trace,
+            metadata=_mask_written(trace.metadata, masker),
+            observations=tuple(_mask(observation, masker) for observation in trace.observations),
+        )
+
+    return apply
+
+
+def _drop(observation: Observation) -> Observation:
+    sizes = {
+        f"{name}_characters": str(_characters(value))
+        for name, value in (("input", observation.input), ("output", observation.output))
+        if value is not None
+    }
+    failed = observation.level is Level.ERROR and observation.status_message is not None
+    return replace(
+        observation,
+        input=None,
+        output=None,
+        status_message=_NO_CONTENT_STATUS if failed else observation.status_message,
+        metadata={**_without_written(observation.metadata), **sizes},
+    )
+
+
+def _mask(observation: Observation, masker: Masker) -> Observation:
+    status = observation.status_message
+    return replace(
+        observation,
+        input=_masked(observation.input, masker),
+        output=_masked(observation.output, masker),
+        status_message=None if status is None else str(_masked(status, masker)),
+        metadata=_mask_written(observation.metadata, masker),
+    )
+
+
+def _masked(value: object, masker: Masker) -> object:
+    if value is None:
+        return None
+    try:
+        return masker.mask_value(value)
+    except MaskingError:
+        return _WITHHELD
+
+
+def _mask_written(metadata: Mapping[str, str], masker: Masker) -> dict[str, str]:
+
+    return {
+        name: str(_masked(value, masker)) if name in _WRITTEN_METADATA else value
+        for name, value in metadata.items()
+    }
+
+
+def _without_written(metadata: Mapping[str, str]) -> dict[str, str]:
+
+    return {name: value for name, value in metadata.items() if name not in _WRITTEN_METADATA}
+
+
+def _characters(value: object) -> int:
+    return len(value) if isinstance(value, str) else len(encode_json(value))

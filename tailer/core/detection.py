@@ -1,0 +1,68 @@
+"""What a masking rule is, and how a plain regular expression becomes one.
+
+Owns: the shape of a rule (name, triggers, finder, normaliser), the cheap test that spares a text the
+finder, and the left boundary shared by all token rules.
+Refuses: to know any particular secret, and to replace anything.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+Span = tuple[int, int]
+Finder = Callable[[str], Iterator[Span]]
+
+DIGITS = tuple("0123456789")
+
+# A token starts where no letter or digit stands before it; the letter of an escaped line break (a backslash
+# and "n", as in source code and cut-off JSON) does not count as one.
+BOUNDARY = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))"
+
+
+def keep_as_written(value: str) -> str:
+    """The normaliser of values that have only one spelling."""
+    return value
+
+
+def accept_all(match: re.Match[str]) -> bool:
+    """The check of rules whose expression alone decides."""
+    del match
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One kind of value to mask.
+
+    `triggers`: a text that holds none of them cannot hold such a value (no triggers: always look).
+    `folded`: triggers are lower case and are looked for in the lower-cased text.
+    `find`: gives the spans `[start, end)` to replace, in order and without overlap, in time linear in
+    the text. `normalise`: brings spellings of one value to one form, so that they get one placeholder.
+    """
+
+    name: str
+    triggers: tuple[str, ...]
+    find: Finder
+    normalise: Callable[[str], str] = keep_as_written
+    folded: bool = False
+
+    def may_match(self, text: str, lowered: str) -> bool:
+        """Whether `text` holds any trigger."""
+        if not self.triggers:
+            return True
+        haystack = lowered if self.folded else text
+        return any(trigger in haystack for trigger in self.triggers)
+
+
+def find_with(
+    expression: str, accepts: Callable[[re.Match[str]], bool] = accept_all, flags: int = 0
+) -> Finder:
+    """A finder for `expression`: spans of the named group that took part, else of the whole match."""
+    pattern = re.compile(expression, flags)
+
+    def find(text: str) -> Iterator[Span]:
+        for match in pattern.finditer(text):
+            if accepts(match):
+                yield match.span(match.lastgroup or 0)
+
+    return find

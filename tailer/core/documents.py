@@ -1,0 +1,254 @@
+"""LibreChat's stored documents as the tailer uses them: message, transaction, conversation, agent.
+
+Field names and their traps are the data contract's; the readers take what is sound and leave out what is not. Only a
+row without an id of its own cannot become anything: that is a `MalformedDocument`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tailer.core.content import Part, read_parts
+from tailer.core.identity import DocumentKey
+from tailer.core.values import (
+    Document,
+    amount,
+    count,
+    filled_string,
+    identifier,
+    mapping,
+    milliseconds,
+    string,
+    strings,
+)
+
+
+class MalformedDocument(Exception):
+    """A row that cannot be read as what its collection says; names the field and never quotes the content."""
+
+    def __init__(self, collection: str, key: str, field: str) -> None:
+        super().__init__(f"{collection} document {key}: field {field} is missing or has the wrong type")
+        self.collection = collection
+        self.key = key
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedUsage:
+    """`metadata.usage` (0.8.7 and later): all model calls of the turn, `input` without cache, cost in USD."""
+
+    input: int
+    output: int
+    cache_write: int
+    cache_read: int
+    cost: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One row of `messages`: a user's question or a response, told apart by `isCreatedByUser` alone."""
+
+    key: DocumentKey
+    message_id: str
+    conversation_id: str
+    parent_message_id: str | None
+    user_id: str | None
+    tenant_id: str | None
+    created_by_user: bool
+    sender: str | None
+    text: str | None
+    parts: tuple[Part, ...]
+    model: str | None
+    endpoint: str | None
+    token_count: int | None
+    unfinished: bool
+    error: bool
+    finish_reason: str | None
+    usage: ReportedUsage | None
+    run_id: str | None
+    sampling_decided: bool
+    native_destinations: tuple[str, ...]
+    temporary: bool
+    created_milliseconds: int | None
+    updated_milliseconds: int | None
+    inserted_seconds: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One row of `transactions`; amounts as positive numbers, cost in USD, None where not stored."""
+
+    message_id: str | None
+    conversation_id: str | None
+    user_id: str | None
+    token_type: str
+    context: str
+    model: str | None
+    tokens: int
+    input_tokens: int | None
+    write_tokens: int | None
+    read_tokens: int | None
+    cost: float | None
+    rate: float | None
+    created_milliseconds: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """One row of `conversations`: the *current* settings; those of older turns are overwritten."""
+
+    key: DocumentKey
+    conversation_id: str
+    user_id: str | None
+    title: str | None
+    model: str | None
+    endpoint: str | None
+    agent_id: str | None
+    prompt_prefix: str | None
+    tags: tuple[str, ...]
+    settings: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """One row of `agents`: what a saved agent runs on."""
+
+    agent_id: str
+    name: str | None
+    provider: str | None
+    model: str | None
+    instructions: str | None
+    parameters: Mapping[str, object]
+
+
+MODEL_PARAMETER_FIELDS = (
+    "temperature", "top_p", "topP", "topK", "maxOutputTokens", "maxTokens", "max_tokens", "maxContextTokens",
+    "presence_penalty", "frequency_penalty", "stop", "reasoning_effort", "reasoning_summary", "verbosity", "effort",
+    "thinking", "thinkingBudget", "thinkingLevel", "promptCache", "useResponsesApi", "web_search",
+)  # fmt: skip
+"""The settings of a conversation that reach the provider (LibreChat's `conversationPreset`)."""
+
+
+def read_message(key: DocumentKey, document: Document) -> Message:
+    """Read a row of `messages`; raises `MalformedDocument` when it has no `messageId` or `conversationId`."""
+    message_id = filled_string(document.get("messageId"))
+    if message_id is None:
+        raise MalformedDocument("messages", key, "messageId")
+    conversation_id = filled_string(document.get("conversationId"))
+    if conversation_id is None:
+        raise MalformedDocument("messages", key, "conversationId")
+    metadata = mapping(document.get("metadata"))
+    return Message(
+        key=key,
+        message_id=message_id,
+        conversation_id=conversation_id,
+        parent_message_id=filled_string(document.get("parentMessageId")),
+        user_id=identifier(document.get("user")),
+        tenant_id=filled_string(document.get("tenantId")),
+        created_by_user=document.get("isCreatedByUser") is True,
+        sender=filled_string(document.get("sender")),
+        text=string(document.get("text")),
+        parts=read_parts(document.get("content")),
+        model=filled_string(document.get("model")),
+        endpoint=filled_string(document.get("endpoint")),
+        token_count=count(document.get("tokenCount")),
+        unfinished=document.get("unfinished") is True,
+        error=document.get("error") is True,
+        finish_reason=filled_string(document.get("finish_reason")),
+        usage=_read_reported_usage(metadata.get("usage")),
+        run_id=filled_string(mapping(metadata.get("contextUsage")).get("runId")),
+        sampling_decided="langfuseSampled" in document,
+        native_destinations=strings(document.get("langfuseDestinationIds")),
+        temporary=document.get("isTemporary") is True
+        # Until 0.8.5 the expiry date is the only sign of a temporary chat; later rows say it themselves.
+        or ("isTemporary" not in document and document.get("expiredAt") is not None),
+        created_milliseconds=milliseconds(document.get("createdAt")),
+        updated_milliseconds=milliseconds(document.get("updatedAt")),
+        inserted_seconds=inserted_seconds(key),
+    )
+
+
+def inserted_seconds(key: DocumentKey) -> int | None:
+    """The second in which an ObjectId was made: the true insertion time, also of imports and forks."""
+    try:
+        return int(key[:8], 16) if len(key) == 24 else None  # noqa: PLR2004 - an ObjectId has 24 hex digits
+    except ValueError:
+        return None
+
+
+def _read_reported_usage(value: object) -> ReportedUsage | None:
+    usage = mapping(value)
+    input_tokens, output_tokens = count(usage.get("input")), count(usage.get("output"))
+    if input_tokens is None or output_tokens is None:
+        return None
+    cost = amount(usage.get("cost"))
+    return ReportedUsage(
+        input=input_tokens,
+        output=output_tokens,
+        cache_write=count(usage.get("cacheWrite")) or 0,
+        cache_read=count(usage.get("cacheRead")) or 0,
+        cost=cost if cost is not None and cost >= 0 else None,
+    )
+
+
+def read_transaction(document: Document) -> Transaction | None:
+    """Read a row of `transactions`; None for a row that states no tokens (a refill, a broken row)."""
+    token_type = document.get("tokenType")
+    raw = amount(document.get("rawAmount"))
+    if token_type not in ("prompt", "completion") or raw is None:
+        return None
+    value = amount(document.get("tokenValue"))
+    return Transaction(
+        message_id=filled_string(document.get("messageId")),
+        conversation_id=filled_string(document.get("conversationId")),
+        user_id=identifier(document.get("user")),
+        token_type=str(token_type),
+        context=filled_string(document.get("context")) or "message",
+        model=filled_string(document.get("model")),
+        tokens=round(abs(raw)),
+        input_tokens=_stored_tokens(document.get("inputTokens")),
+        write_tokens=_stored_tokens(document.get("writeTokens")),
+        read_tokens=_stored_tokens(document.get("readTokens")),
+        cost=None if value is None else abs(value) / 1_000_000,
+        rate=amount(document.get("rate")),
+        created_milliseconds=milliseconds(document.get("createdAt")),
+    )
+
+
+def _stored_tokens(value: object) -> int | None:
+    number = amount(value)
+    return None if number is None else round(abs(number))
+
+
+def read_conversation(key: DocumentKey, document: Document) -> Conversation | None:
+    """Read a row of `conversations`; None when it has no `conversationId`."""
+    conversation_id = filled_string(document.get("conversationId"))
+    if conversation_id is None:
+        return None
+    return Conversation(
+        key=key,
+        conversation_id=conversation_id,
+        user_id=identifier(document.get("user")),
+        title=filled_string(document.get("title")),
+        model=filled_string(document.get("model")),
+        endpoint=filled_string(document.get("endpoint")),
+        agent_id=filled_string(document.get("agent_id")),
+        prompt_prefix=filled_string(document.get("promptPrefix"))
+        or filled_string(document.get("instructions")),
+        tags=strings(document.get("tags")),
+        settings={name: document[name] for name in MODEL_PARAMETER_FIELDS if document.get(name) is not None},
+    )
+
+
+def read_agent(document: Document) -> Agent | None:
+    """Read a row of `agents`; None when it has no id."""
+    agent_id = filled_string(document.get("id"))
+    if agent_id is None:
+        return None
+    return Agent(
+        agent_id=agent_id,
+        name=filled_string(document.get("name")),
+        provider=filled_string(document.get("provider")),
+        model=filled_string(document.get("model")),
+        instructions=filled_string(document.get("instructions")),
+        parameters=mapping(document.get("model_parameters")),
+    )

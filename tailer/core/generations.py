@@ -1,0 +1,82 @@
+"""A model call as a generation observation: model, exclusive token buckets, cost, and the source of each number."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tailer.core.identity import ObservationId
+from tailer.core.observations import Level, Observation, ObservationType
+from tailer.core.usage import ModelCall, Tokens, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Where an observation sits: its id, its parent and its times."""
+
+    id: ObservationId
+    parent_id: ObservationId | None
+    name: str
+    start_milliseconds: int
+    end_milliseconds: int
+
+
+def build_generation(
+    frame: Frame,
+    call: ModelCall,
+    usage: Usage,
+    *,
+    model: str | None,
+    input_: object = None,
+    output: object = None,
+    model_parameters: Mapping[str, object] | None = None,
+    level: Level = Level.DEFAULT,
+    status_message: str | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> Observation:
+    """The generation of one call; `model` is used where the call itself names none.
+
+    A model without tokens and without cost stays in the metadata only: Langfuse would count the text itself and show
+    its guess as usage.
+    """
+    details = _usage_details(call.tokens)
+    cost = None if call.cost is None else {"total": call.cost}
+    told = details is not None or cost is not None
+    name = call.model or model
+    notes = {
+        "usage_source": usage.usage_source.value,
+        "cost_source": usage.cost_source.value,
+        **(metadata or {}),
+    }
+    if not told and name is not None:
+        notes["model"] = name
+    return Observation(
+        id=frame.id,
+        parent_id=frame.parent_id,
+        type=ObservationType.GENERATION,
+        name=frame.name,
+        start_milliseconds=frame.start_milliseconds,
+        end_milliseconds=frame.end_milliseconds,
+        level=level,
+        status_message=status_message,
+        input=input_,
+        output=output,
+        model=name if told else None,
+        model_parameters=model_parameters or None,
+        usage=details,
+        cost=cost,
+        metadata=notes,
+    )
+
+
+def _usage_details(tokens: Tokens | None) -> dict[str, int] | None:
+    if tokens is None:
+        return None
+    details: dict[str, int] = {}
+    if tokens.input is not None:
+        details["input"] = tokens.input
+    if tokens.cache_read:
+        details["input_cached_tokens"] = tokens.cache_read
+    if tokens.cache_write:
+        details["input_cache_creation"] = tokens.cache_write
+    if tokens.output is not None:
+        details["output"] = tokens.output
+    return details or None

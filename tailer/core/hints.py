@@ -1,0 +1,87 @@
+"""What a change event tells, once its document is left behind: which row, what kind of change, and when.
+
+Events are hints and documents are truth: a hint decides only whether a row is worth reading and from when on. So a
+repeated, late or reordered hint does no harm.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tailer.core.identity import DocumentKey
+
+
+class Stream(StrEnum):
+    """The collections that are tailed, one change stream each."""
+
+    MESSAGES = "messages"
+    CONVERSATIONS = "conversations"
+
+
+class Operation(StrEnum):
+    """The operations of a change stream that concern a document."""
+
+    INSERT = "insert"
+    UPDATE = "update"
+    REPLACE = "replace"
+    DELETE = "delete"
+
+
+class Interest(StrEnum):
+    """What a hint asks for."""
+
+    NOTHING = "nothing"
+    TOUCH = "touch"
+    QUESTION = "question"
+    RESPONSE = "response"
+    TITLE = "title"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeHint:
+    """One change event. `changed` names the top-level fields that an update set or removed; the ids and flags are
+    known for inserts and replacements only. `written_milliseconds` is LibreChat's `updatedAt` of this write where it
+    has one, else the server's wall time; `cluster_seconds` is the server's."""
+
+    operation: Operation
+    document_key: DocumentKey
+    cluster_seconds: int
+    written_milliseconds: int | None
+    changed: frozenset[str]
+    message_id: str | None
+    parent_message_id: str | None
+    created_by_user: bool | None
+
+
+_TURN_FIELDS = frozenset(
+    {
+        "unfinished",
+        "content",
+        "text",
+        "error",
+        "finish_reason",
+        "metadata",
+        "attachments",
+        "model",
+        "feedback",
+    }
+)
+"""Fields of a message whose change can finish or alter a turn; the rest is bookkeeping (search index, calibration)."""
+
+
+def classify_message(hint: ChangeHint) -> Interest:
+    """What a hint of `messages` asks for."""
+    if hint.operation is Operation.DELETE:
+        return Interest.NOTHING
+    if hint.operation is not Operation.UPDATE:
+        return Interest.QUESTION if hint.created_by_user else Interest.RESPONSE
+    if not _TURN_FIELDS.isdisjoint(hint.changed):
+        return Interest.RESPONSE
+    # LibreChat saves the question again when an answer to it is generated anew; nothing else marks that start.
+    return Interest.TOUCH if "updatedAt" in hint.changed else Interest.NOTHING
+
+
+def classify_conversation(hint: ChangeHint) -> Interest:
+    """What a hint of `conversations` asks for: a title generation is complete when its title is stored."""
+    if hint.operation is Operation.UPDATE and "title" in hint.changed:
+        return Interest.TITLE
+    return Interest.NOTHING

@@ -1,0 +1,129 @@
+"""The conversation before a question, as chat messages, from the chain of `parentMessageId`.
+
+An approximation of the prompt and said to be one: LibreChat adds instructions, tools and files that it does not store,
+and prunes to the model's window.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tailer.core.content import Part, SteerPart, SummaryPart, TextPart, ToolCall
+from tailer.core.documents import Message
+from tailer.core.identity import NO_PARENT
+from tailer.core.json_text import encode_json
+from tailer.core.turns import TurnRecord
+
+ChatMessage = dict[str, object]
+"""`{role, content}` with `tool_calls` or `tool_call_id` where they belong, as OpenAI shapes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """The chat messages of a turn, oldest first, and how many earlier rows the byte limit left out."""
+
+    messages: tuple[ChatMessage, ...]
+    left_out: int
+
+
+def build_prompt(record: TurnRecord, *, byte_limit: int) -> Prompt:
+    """System prompt, ancestors and question as chat messages; the oldest ancestors give way to the byte limit."""
+    kept: list[list[ChatMessage]] = []
+    spent, left_out = 0, 0
+    for position, message in enumerate(reversed(record.history)):
+        summary = next((part for part in message.parts if isinstance(part, SummaryPart)), None)
+        chat = _to_chat(message)
+        size = _text_bytes(chat)
+        if spent + size > byte_limit:
+            left_out = len(record.history) - position
+            break
+        spent += size
+        kept.append(chat)
+        if summary is not None and summary.text:
+            break
+    messages = [*_system_messages(record)]
+    for chat in reversed(kept):
+        messages.extend(chat)
+    if record.question is not None:
+        messages.append({"role": "user", "content": record.question.text or ""})
+    return Prompt(tuple(messages), left_out + record.history_left_out)
+
+
+@dataclass(frozen=True, slots=True)
+class Ancestors:
+    """The ids of a question's ancestors to read, newest first, and how many further ones were left unread."""
+
+    message_ids: tuple[str, ...]
+    left_out: int
+
+
+def select_ancestors(
+    first_parent: str | None, rows: Mapping[str, tuple[str | None, int]], *, byte_limit: int
+) -> Ancestors:
+    """Follow the chain of parents from `first_parent`; `rows` maps a conversation's rows to (parent id, stored bytes).
+
+    Ends at the root, at a missing parent and at a cycle. Rows beyond the byte limit are counted and not read.
+    """
+    chosen: list[str] = []
+    seen: set[str] = set()
+    spent = 0
+    parent = first_parent
+    while parent is not None and parent != NO_PARENT and parent in rows and parent not in seen:
+        seen.add(parent)
+        above, size = rows[parent]
+        if spent <= byte_limit:
+            chosen.append(parent)
+        spent += size
+        parent = above
+    return Ancestors(tuple(chosen), len(seen) - len(chosen))
+
+
+def _system_messages(record: TurnRecord) -> Sequence[ChatMessage]:
+    instructions = record.agent.instructions if record.agent is not None else None
+    if instructions is None and record.conversation is not None:
+        instructions = record.conversation.prompt_prefix
+    return [{"role": "system", "content": instructions}] if instructions else []
+
+
+def _to_chat(message: Message) -> list[ChatMessage]:
+    if message.created_by_user:
+        return [{"role": "user", "content": message.text or ""}]
+    if not message.parts:
+        return [{"role": "assistant", "content": message.text or ""}]
+    return chat_from_parts(message.parts)
+
+
+def chat_from_parts(parts: Sequence[Part]) -> list[ChatMessage]:
+    """A response's parts as LibreChat replays them: answers, tool calls with results, steering as user messages."""
+    chat: list[ChatMessage] = []
+    for part in parts:
+        if isinstance(part, TextPart) and part.text:
+            chat.append({"role": "assistant", "content": part.text})
+        elif isinstance(part, ToolCall):
+            chat.append({"role": "assistant", "content": "", "tool_calls": [tool_call_shape(part)]})
+            if part.output is not None:
+                chat.append({"role": "tool", "tool_call_id": part.call_id or "", "content": part.output})
+        elif isinstance(part, SteerPart) and part.text:
+            chat.append({"role": "user", "content": part.text})
+        elif isinstance(part, SummaryPart) and part.text:
+            chat = [{"role": "system", "content": part.text}]
+    return chat
+
+
+def tool_call_shape(call: ToolCall) -> ChatMessage:
+    """A tool call in OpenAI's shape, which Langfuse reads tool calls from."""
+    arguments = call.arguments if isinstance(call.arguments, str) else encode_json(call.arguments or {})
+    return {
+        "id": call.call_id or "",
+        "type": "function",
+        "function": {"name": call.name, "arguments": arguments},
+    }
+
+
+def _text_bytes(chat: Sequence[ChatMessage]) -> int:
+    size = 0
+    for message in chat:
+        size += len(str(message["content"]).encode("utf-8", "replace"))
+        calls = message.get("tool_calls")
+        if calls:
+            size += len(encode_json(calls))
+    return size

@@ -1,0 +1,40 @@
+"""Ids of traces and observations, derived from stored facts only, so that a replay gives the same ids."""
+
+from hashlib import sha256
+from typing import NewType
+
+TraceId = NewType("TraceId", str)
+"""32 lowercase hex digits."""
+ObservationId = NewType("ObservationId", str)
+"""16 lowercase hex digits."""
+DocumentKey = NewType("DocumentKey", str)
+"""A document's `_id` as text: the 24 hex digits of an ObjectId, or a reversible encoding of anything else."""
+
+NO_PARENT = "00000000-0000-0000-0000-000000000000"
+"""`parentMessageId` of the first message of a conversation (LibreChat's `Constants.NO_PARENT`)."""
+
+
+def _digest(seed: str) -> str:
+    # A lone surrogate is legal in a stored string and must not stop the turn.
+    return sha256(seed.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def turn_trace_id(response_message_id: str) -> TraceId:
+    """The trace of a turn; equal to LibreChat's own (0.8.7 and later) and to `Langfuse.create_trace_id(seed=…)`."""
+    return TraceId(_digest(response_message_id)[:32])
+
+
+def title_trace_id(response_message_id: str) -> TraceId:
+    """The trace of the title generation that belongs to a conversation's first turn."""
+    return TraceId(_digest(f"title-{response_message_id}")[:32])
+
+
+def unanswered_trace_id(question_message_id: str) -> TraceId:
+    """The trace of a question that never got a response row."""
+    return TraceId(_digest(f"unanswered-{question_message_id}")[:32])
+
+
+def observation_id(message_id: str, role: str, index: int | None = None) -> ObservationId:
+    """The id of one observation of a turn: its role in the trace, and its place where a role repeats."""
+    seed = f"{message_id}:{role}" if index is None else f"{message_id}:{role}:{index}"
+    return ObservationId(_digest(seed)[:16])

@@ -1,0 +1,47 @@
+"""JSON text of stored values: compact, deterministic, and without an exception for any value a document can hold."""
+
+import json
+import math
+from json.encoder import JSONEncoder
+
+_DEPTH = 64
+"""Deeper nesting is replaced: no honest document has it, and parsers give up on it."""
+
+_ENCODER = JSONEncoder(
+    ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str, check_circular=False
+)
+
+
+def encode_json(value: object) -> str:
+    """The value as JSON; ObjectIds and times become text, NaN and infinities null, deep nesting a mark."""
+    if isinstance(value, str):
+        return _ENCODER.encode(value)
+    try:
+        return _ENCODER.encode(value)
+    except (ValueError, TypeError, RecursionError):
+        return _ENCODER.encode(_clean(value, _DEPTH))
+
+
+def decode_json(text: str) -> object:
+    """The JSON object or array in `text`, or `text` itself where it holds none (partial arguments of a stopped run)."""
+    if not text.startswith(("{", "[")):
+        return text
+    try:
+        decoded: object = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return decoded
+
+
+def _clean(value: object, depth: int) -> object:
+    if depth == 0:
+        return "[nested too deep]"
+    if isinstance(value, dict):
+        return {str(name): _clean(inner, depth - 1) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(inner, depth - 1) for inner in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    return str(value)

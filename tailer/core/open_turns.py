@@ -1,0 +1,181 @@
+"""The turns that were seen and are not done: since when, when they are due, and what the stream told of them.
+
+Pure: every method takes the time. An entry becomes due once its row has been quiet for the settle time; a question
+becomes due when it has waited long enough to be parked. Touches of rows are remembered for a while, because the last
+one before a response is where a regenerated answer began.
+"""
+
+import heapq
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tailer.core.hints import ChangeHint, Interest, Operation
+from tailer.core.identity import DocumentKey
+
+
+class EntryKey(NamedTuple):
+    """What is open: the kind of work and the row's `_id`."""
+
+    interest: Interest
+    document_key: DocumentKey
+
+
+@dataclass(slots=True)
+class Entry:
+    """One open turn. Times are seconds of the caller's monotonic clock."""
+
+    key: EntryKey
+    opened_seconds: float
+    due_seconds: float
+    message_id: str | None = None
+    finished_milliseconds: int | None = None
+    cluster_seconds: int = 0
+    taken: bool = False
+    changed_since_taken: bool = False
+    deadline_passed: bool = False
+
+
+class OpenTurns:
+    """The table of open entries. `settle_seconds` and `park_seconds` are explained in the settings."""
+
+    def __init__(self, *, settle_seconds: float, park_seconds: float, touches: int = 20_000) -> None:
+        self._settle_seconds = settle_seconds
+        self._park_seconds = park_seconds
+        self._entries: dict[EntryKey, Entry] = {}
+        self._schedule: list[tuple[float, int, EntryKey]] = []
+        self._sequence = 0
+        self._questions: dict[str, EntryKey] = {}
+        self._touch_limit = touches
+        self._touches: OrderedDict[DocumentKey, tuple[int, ...]] = OrderedDict()
+
+    def __len__(self) -> int:
+        """How many entries are open."""
+        return len(self._entries)
+
+    def count(self, interest: Interest) -> int:
+        """How many entries of one kind are open."""
+        return sum(1 for key in self._entries if key.interest is interest)
+
+    def oldest_seconds(self) -> float | None:
+        """When the oldest entry was opened, None when nothing is open."""
+        return min((entry.opened_seconds for entry in self._entries.values()), default=None)
+
+    def open(self, interest: Interest, hint: ChangeHint, now: float, *, age_seconds: float) -> EntryKey:
+        """Open an entry for a hint, or note that the row changed again; returns its key.
+
+        `age_seconds` is how long ago, by the server's clock, the change was made: a backlog needs no second wait.
+        """
+        key = EntryKey(interest, hint.document_key)
+        wait = self._park_seconds if interest is Interest.QUESTION else self._settle_seconds
+        due = now + max(0.0, wait - age_seconds)
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = Entry(key, opened_seconds=now, due_seconds=due)
+            self._entries[key] = entry
+            self._push(entry)
+        elif entry.taken:
+            entry.changed_since_taken = True
+            entry.due_seconds = due
+        elif due > entry.due_seconds and not entry.deadline_passed:
+            entry.due_seconds = due
+        entry.cluster_seconds = hint.cluster_seconds
+        entry.message_id = hint.message_id or entry.message_id
+        if hint.operation is not Operation.INSERT and "unfinished" in hint.changed:
+            entry.finished_milliseconds = hint.written_milliseconds
+        if interest is Interest.QUESTION and hint.message_id is not None:
+            self._questions[hint.message_id] = key
+        return key
+
+    def reopen(self, key: EntryKey, message_id: str | None, now: float) -> None:
+        """Open an entry whose deadline has passed while it was parked; it is due at once."""
+        if key not in self._entries:
+            entry = Entry(
+                key, opened_seconds=now, due_seconds=now, message_id=message_id, deadline_passed=True
+            )
+            self._entries[key] = entry
+            self._push(entry)
+
+    def answer(self, question_message_id: str) -> EntryKey | None:
+        """Close the open question that a response answers; its key, or None when none is open."""
+        key = self._questions.pop(question_message_id, None)
+        if key is not None:
+            self._entries.pop(key, None)
+        return key
+
+    def touch(self, hint: ChangeHint) -> None:
+        """Remember that a row was saved again without a change."""
+        if hint.written_milliseconds is None:
+            return
+        earlier = self._touches.pop(hint.document_key, ())
+        self._touches[hint.document_key] = (*earlier[-3:], hint.written_milliseconds)
+        if len(self._touches) > self._touch_limit:
+            self._touches.popitem(last=False)
+
+    def last_touch(self, document_key: DocumentKey, *, before_milliseconds: int) -> int | None:
+        """When the row was last touched at or before a time, None when no touch is remembered."""
+        times = [at for at in self._touches.get(document_key, ()) if at <= before_milliseconds]
+        return times[-1] if times else None
+
+    def recent_touches(self, limit: int) -> list[tuple[DocumentKey, tuple[int, ...]]]:
+        """The newest touches, to be stored with a checkpoint: a restart would not see them again."""
+        keys = list(self._touches)[-limit:]
+        return [(key, self._touches[key]) for key in keys]
+
+    def restore_touches(self, touches: list[tuple[DocumentKey, tuple[int, ...]]]) -> None:
+        """Put stored touches back, before any hint is read."""
+        for key, times in touches:
+            self._touches[key] = times
+
+    def next_due(self) -> float | None:
+        """When the next entry becomes due, None when no entry waits."""
+        while self._schedule:
+            due, _, key = self._schedule[0]
+            entry = self._entries.get(key)
+            if entry is None or entry.taken:
+                heapq.heappop(self._schedule)
+            elif entry.due_seconds > due:
+                heapq.heappop(self._schedule)
+                self._push(entry)
+            else:
+                return due
+        return None
+
+    def take_due(self, now: float, limit: int) -> list[Entry]:
+        """Take up to `limit` entries that are due; they stay open until `close` or `release`."""
+        taken: list[Entry] = []
+        while len(taken) < limit:
+            due = self.next_due()
+            if due is None or due > now:
+                break
+            _, _, key = heapq.heappop(self._schedule)
+            entry = self._entries[key]
+            entry.taken = True
+            entry.changed_since_taken = False
+            taken.append(entry)
+        return taken
+
+    def close(self, key: EntryKey) -> bool:
+        """Close a taken entry; False when its row changed meanwhile: then it stays open and becomes due again."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return True
+        if entry.changed_since_taken:
+            self.release(key, entry.due_seconds)
+            return False
+        del self._entries[key]
+        if entry.message_id is not None and self._questions.get(entry.message_id) == key:
+            del self._questions[entry.message_id]
+        return True
+
+    def release(self, key: EntryKey, due_seconds: float) -> None:
+        """Give a taken entry back, to be taken again when due."""
+        entry = self._entries[key]
+        entry.taken = False
+        entry.changed_since_taken = False
+        entry.due_seconds = due_seconds
+        self._push(entry)
+
+    def _push(self, entry: Entry) -> None:
+        self._sequence += 1
+        heapq.heappush(self._schedule, (entry.due_seconds, self._sequence, entry.key))

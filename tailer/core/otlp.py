@@ -1,0 +1,137 @@
+"""Encodes traces as OTLP protobuf (`ExportTraceServiceRequest`) by hand: the wire format of a dozen fields.
+
+A trace becomes a chunk of repeated `spans` fields. Chunks of any number of traces, joined and framed, are one request:
+a batch can be split without encoding anything again, and a retry is the same bytes.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from struct import pack
+
+from tailer.core.json_text import encode_json
+from tailer.core.observations import Level, Observation, Trace
+
+_ENVIRONMENT = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
+_NANOSECONDS = 1_000_000
+_STATUS_ERROR = b"\x18\x02"  # Status.code = STATUS_CODE_ERROR
+
+
+@dataclass(frozen=True, slots=True)
+class SpanContext:
+    """What every span of a deployment carries; `environment` and `release` as Langfuse accepts them."""
+
+    environment: str
+    release: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an environment that Langfuse would silently show as `default`."""
+        if _ENVIRONMENT.fullmatch(self.environment) is None:
+            message = f"environment {self.environment!r} is not 1 to 40 of a-z, 0-9, _ and -, not starting with langfuse"
+            raise ValueError(message)
+
+
+def encode_trace(trace: Trace, context: SpanContext) -> bytes:
+    """The spans of a trace as one chunk for `frame_request`."""
+    trace_id = b"\x0a\x10" + bytes.fromhex(trace.id)
+    shared = b"".join(_shared_attributes(trace, context))
+    return b"".join(_field(b"\x12", _encode_span(item, trace_id, shared)) for item in trace.observations)
+
+
+def frame_request(chunks: Iterable[bytes], *, scope_version: str) -> bytes:
+    """A whole request of the chunks of `encode_trace`, under one resource and one scope."""
+    scope = _field(b"\x0a", _text(b"\x0a", "librechat-tailer") + _text(b"\x12", scope_version))
+    resource = _field(
+        b"\x0a", _field(b"\x0a", _attribute("service.name", _text(b"\x0a", "librechat-tailer")))
+    )
+    return _field(b"\x0a", resource + _field(b"\x12", scope + b"".join(chunks)))
+
+
+def _encode_span(item: Observation, trace_id: bytes, shared: bytes) -> bytes:
+    pieces = [trace_id, b"\x12\x08", bytes.fromhex(item.id)]
+    if item.parent_id is not None:
+        pieces += (b"\x22\x08", bytes.fromhex(item.parent_id))
+    pieces += (
+        _text(b"\x2a", _printable(item.name)),
+        # SpanKind internal, then start and end as fixed 64 bit nanoseconds.
+        b"\x30\x01\x39",
+        pack("<Q", item.start_milliseconds * _NANOSECONDS),
+        b"\x41",
+        pack("<Q", max(item.start_milliseconds, item.end_milliseconds) * _NANOSECONDS),
+        shared,
+    )
+    pieces += _observation_attributes(item)
+    if item.level is Level.ERROR:
+        message = _text(b"\x12", _printable(item.status_message or ""))
+        pieces.append(_field(b"\x7a", message + _STATUS_ERROR))
+    return b"".join(pieces)
+
+
+def _shared_attributes(trace: Trace, context: SpanContext) -> Iterable[bytes]:
+    yield _string_attribute("langfuse.trace.name", trace.name)
+    yield _string_attribute("session.id", _printable(trace.session_id))
+    if trace.user_id is not None:
+        yield _string_attribute("user.id", _printable(trace.user_id))
+    yield _string_attribute("langfuse.environment", context.environment)
+    if context.release is not None:
+        yield _string_attribute("langfuse.release", context.release)
+    if trace.tags:
+        values = b"".join(_field(b"\x0a", _text(b"\x0a", tag)) for tag in trace.tags)
+        yield _field(b"\x4a", _attribute("langfuse.trace.tags", _field(b"\x2a", values)))
+    for name, value in trace.metadata.items():
+        yield _string_attribute(f"langfuse.trace.metadata.{name}", _printable(value))
+
+
+def _observation_attributes(item: Observation) -> Iterable[bytes]:
+    yield _string_attribute("langfuse.observation.type", item.type.value)
+    if item.level is not Level.DEFAULT:
+        yield _string_attribute("langfuse.observation.level", item.level.value)
+    if item.status_message is not None:
+        yield _string_attribute("langfuse.observation.status_message", _printable(item.status_message))
+    if item.model is not None:
+        yield _string_attribute("langfuse.observation.model.name", _printable(item.model))
+    for name, value in (
+        ("input", item.input),
+        ("output", item.output),
+        ("model.parameters", item.model_parameters),
+        ("usage_details", item.usage),
+        ("cost_details", item.cost),
+    ):
+        if value is not None:
+            yield _string_attribute(f"langfuse.observation.{name}", encode_json(value))
+    for name, value in item.metadata.items():
+        yield _string_attribute(f"langfuse.observation.metadata.{name}", _printable(value))
+
+
+def _printable(text: str) -> str:
+    # A NUL is legal in a stored text and not in every database behind Langfuse.
+    return text.replace("\x00", "\ufffd") if "\x00" in text else text
+
+
+def _string_attribute(key: str, value: str) -> bytes:
+    return _field(b"\x4a", _attribute(key, _text(b"\x0a", value)))
+
+
+def _attribute(key: str, any_value: bytes) -> bytes:
+    return _text(b"\x0a", key) + _field(b"\x12", any_value)
+
+
+def _text(tag: bytes, text: str) -> bytes:
+    # A lone surrogate has no UTF-8 form; the replacement keeps the message valid.
+    return _field(tag, text.encode("utf-8", "replace"))
+
+
+def _field(tag: bytes, payload: bytes) -> bytes:
+    size = len(payload)
+    if size < 0x80:  # noqa: PLR2004 - one byte holds seven bits of a varint
+        return tag + bytes((size,)) + payload
+    return tag + _varint(size) + payload
+
+
+def _varint(number: int) -> bytes:
+    digits = bytearray()
+    while number >= 0x80:  # noqa: PLR2004 - seven bits a byte, the eighth says that more follow
+        digits.append(number & 0x7F | 0x80)
+        number >>= 7
+    digits.append(number)
+    return bytes(digits)

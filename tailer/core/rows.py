@@ -1,0 +1,134 @@
+"""Which rows a turn needs, decided from rows without content, and the record put together from the rows read."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tailer.core.documents import Agent, Conversation, Message, Transaction
+from tailer.core.history import Ancestors, select_ancestors
+from tailer.core.identity import DocumentKey
+from tailer.core.turns import Sibling, TurnRecord
+
+_AGENT_PREFIX = "agent_"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of `messages` without its content: enough to know whether it must be read at all."""
+
+    key: DocumentKey
+    message_id: str
+    conversation_id: str
+    parent_message_id: str | None
+    user_id: str | None
+    created_by_user: bool
+    created_milliseconds: int | None
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowSelection:
+    """The rows to read for the turn of `row`: its question and the question's ancestors, newest first."""
+
+    row: Row
+    question: Row | None
+    ancestors: tuple[Row, ...]
+    ancestors_left_out: int
+    responses: tuple[Row, ...]
+
+    @property
+    def keys(self) -> Iterator[DocumentKey]:
+        """The `_id`s to read."""
+        yield self.row.key
+        if self.question is not None:
+            yield self.question.key
+        for ancestor in self.ancestors:
+            yield ancestor.key
+
+    @property
+    def stored_bytes(self) -> int:
+        """How much is read for this turn at the most."""
+        question = self.question.stored_bytes if self.question is not None else 0
+        return self.row.stored_bytes + question + sum(ancestor.stored_bytes for ancestor in self.ancestors)
+
+
+def select_rows(row: Row, conversation: Mapping[str, Row], *, byte_limit: int) -> RowSelection:
+    """Choose what to read for a response (or a question) from the rows of its conversation, by message id."""
+    question = row if row.created_by_user else conversation.get(row.parent_message_id or "")
+    if question is not None and not question.created_by_user:
+        question = None
+    parents = {item.message_id: (item.parent_message_id, item.stored_bytes) for item in conversation.values()}
+    first_parent = question.parent_message_id if question is not None else None
+    ancestors: Ancestors = select_ancestors(first_parent, parents, byte_limit=byte_limit)
+    answered = question.message_id if question is not None else None
+    return RowSelection(
+        row=row,
+        question=question,
+        ancestors=tuple(conversation[message_id] for message_id in ancestors.message_ids),
+        ancestors_left_out=ancestors.left_out,
+        responses=tuple(
+            item
+            for item in conversation.values()
+            if not item.created_by_user
+            and item.parent_message_id is not None
+            and item.parent_message_id == answered
+        ),
+    )
+
+
+def group_selections(selections: Sequence[RowSelection], *, byte_limit: int) -> Iterator[list[RowSelection]]:
+    """Groups that hold at most `byte_limit` stored bytes; one larger turn is a group of its own."""
+    group: list[RowSelection] = []
+    size = 0
+    for selection in selections:
+        if group and size + selection.stored_bytes > byte_limit:
+            yield group
+            group, size = [], 0
+        group.append(selection)
+        size += selection.stored_bytes
+    if group:
+        yield group
+
+
+def make_record(
+    selection: RowSelection,
+    messages: Mapping[DocumentKey, Message],
+    conversation: Conversation | None,
+    transactions: tuple[Transaction, ...],
+    *,
+    ledger_kept: bool,
+) -> TurnRecord | None:
+    """The record of a turn from the rows that were read; None when its own row has vanished."""
+    own = messages.get(selection.row.key)
+    if own is None:
+        return None
+    question = messages.get(selection.question.key) if selection.question is not None else None
+    found = [messages[ancestor.key] for ancestor in selection.ancestors if ancestor.key in messages]
+    return TurnRecord(
+        response=None if own.created_by_user else own,
+        question=own if own.created_by_user else question,
+        history=tuple(reversed(found)),
+        history_left_out=selection.ancestors_left_out,
+        siblings=tuple(Sibling(row.message_id, row.created_milliseconds) for row in selection.responses),
+        transactions=transactions,
+        ledger_kept=ledger_kept,
+        conversation=conversation,
+    )
+
+
+def saved_agent_id(record: TurnRecord | None) -> str | None:
+    """The saved agent that answered, None for a plain model: a conversation's `agent_id` is then an encoded model."""
+    if record is None:
+        return None
+    model = record.response.model if record.response is not None else None
+    if model is not None:
+        return model if model.startswith(_AGENT_PREFIX) else None
+    agent_id = record.conversation.agent_id if record.conversation is not None else None
+    return agent_id if agent_id is not None and agent_id.startswith(_AGENT_PREFIX) else None
+
+
+def add_agent(record: TurnRecord | None, agents: Mapping[str, Agent]) -> TurnRecord | None:
+    """The record with the agent that answered, where there is one and it may be read."""
+    agent_id = saved_agent_id(record)
+    if record is None or agent_id is None or agent_id not in agents:
+        return record
+    return replace(record, agent=agents[agent_id])

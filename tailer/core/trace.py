@@ -1,0 +1,135 @@
+"""Builds the trace of a turn and of its title: root, inner steps, metadata.
+
+Everything comes from the turn; the same turn gives the same trace.
+"""
+
+from collections.abc import Mapping
+
+from tailer.core.bounds import Allowance, Bounds
+from tailer.core.generations import Frame, build_generation
+from tailer.core.history import build_prompt
+from tailer.core.identity import TraceId, observation_id, title_trace_id, turn_trace_id, unanswered_trace_id
+from tailer.core.observations import Level, Observation, ObservationType, Trace
+from tailer.core.steps import StepBuilder
+from tailer.core.turns import Outcome, Turn
+
+TURN_TRACE_NAME = "librechat-turn"
+TITLE_TRACE_NAME = "librechat-title"
+
+_LEVELS = {
+    Outcome.COMPLETE: Level.DEFAULT,
+    Outcome.ERROR: Level.ERROR,
+    Outcome.ABORTED: Level.WARNING,
+    Outcome.PARTIAL: Level.WARNING,
+    Outcome.UNANSWERED: Level.ERROR,
+}
+_STATUS = {
+    Outcome.ABORTED: "stopped before the answer was complete",
+    Outcome.PARTIAL: "the answer was never finished",
+    Outcome.UNANSWERED: "no answer was ever stored",
+}
+
+
+def build_turn_trace(turn: Turn, *, bounds: Bounds, tags: tuple[str, ...]) -> Trace:
+    """The trace of a turn: the root with question and answer, and what happened inside."""
+    anchor, record = turn.anchor, turn.record
+    allowance = Allowance(bounds)
+    seed = anchor.message_id
+    root_id = observation_id(seed, "root")
+    question = allowance.take(record.question.text or "") if record.question is not None else None
+    answer = allowance.take(turn.answer) if turn.answer else None
+    status = turn.error_message if turn.outcome is Outcome.ERROR else _STATUS.get(turn.outcome)
+    status = allowance.take(status) if status is not None else None
+    level = _LEVELS[turn.outcome]
+    root = Observation(
+        id=root_id,
+        parent_id=None,
+        type=ObservationType.AGENT,
+        name="turn",
+        start_milliseconds=turn.start_milliseconds,
+        end_milliseconds=turn.end_milliseconds,
+        level=level,
+        status_message=status,
+        input=question,
+        output=answer,
+    )
+    steps: list[Observation] = []
+    if turn.usage is not None:
+        prompt = build_prompt(record, byte_limit=bounds.history_bytes)
+        steps = StepBuilder(turn, turn.usage, root_id, prompt, allowance, level, status).build()
+    metadata = _describe_turn(turn)
+    if len(steps) > bounds.observations:
+        metadata["observations_left_out"] = str(len(steps) - bounds.observations)
+    if allowance.cut_bytes:
+        metadata["content_cut_bytes"] = str(allowance.cut_bytes)
+    unanswered = turn.outcome is Outcome.UNANSWERED
+    trace_id = unanswered_trace_id(seed) if unanswered else turn_trace_id(seed)
+    return _make_trace(turn, trace_id, TURN_TRACE_NAME, tags, metadata, (root, *steps[: bounds.observations]))
+
+
+def build_title_trace(turn: Turn, *, bounds: Bounds, tags: tuple[str, ...]) -> Trace | None:
+    """The trace of the title generation, with its own tokens and cost; None when none was billed for this turn.
+
+    The first observation is the root. When the title was generated is not stored: it stands at the turn's start.
+    """
+    usage, response = turn.title_usage, turn.record.response
+    if usage is None or response is None:
+        return None
+    title = Allowance(bounds).take(turn.title) if turn.title is not None else None
+    seed = f"title-{response.message_id}"
+    root_id = observation_id(seed, "root")
+    observations = []
+    for index, call in enumerate(usage.calls):
+        frame = Frame(
+            id=root_id if index == 0 else observation_id(seed, "generation", index),
+            parent_id=None if index == 0 else root_id,
+            name="title",
+            start_milliseconds=turn.start_milliseconds,
+            end_milliseconds=turn.start_milliseconds,
+        )
+        output = title if index == 0 else None
+        observations.append(
+            build_generation(frame, call, usage, model=None, output=output, metadata={"timing": "not stored"})
+        )
+    metadata = {"message_id": response.message_id}
+    trace_id = title_trace_id(response.message_id)
+    return _make_trace(turn, trace_id, TITLE_TRACE_NAME, (*tags, "title"), metadata, tuple(observations))
+
+
+def _make_trace(
+    turn: Turn,
+    trace_id: TraceId,
+    name: str,
+    tags: tuple[str, ...],
+    metadata: Mapping[str, str],
+    observations: tuple[Observation, ...],
+) -> Trace:
+    anchor = turn.anchor
+    return Trace(
+        id=trace_id,
+        name=name,
+        message_id=anchor.message_id,
+        document_key=anchor.key,
+        user_id=anchor.user_id,
+        session_id=anchor.conversation_id,
+        tags=tags,
+        metadata=metadata,
+        observations=observations,
+    )
+
+
+def _describe_turn(turn: Turn) -> dict[str, str]:
+    anchor, conversation, agent = turn.anchor, turn.record.conversation, turn.record.agent
+    entries = {
+        "message_id": anchor.message_id,
+        "parent_message_id": anchor.parent_message_id,
+        "outcome": turn.outcome.value,
+        "endpoint": anchor.endpoint,
+        "sender": anchor.sender,
+        "tenant_id": anchor.tenant_id,
+        "agent_id": agent.agent_id if agent is not None else None,
+        "agent_name": agent.name if agent is not None else None,
+        "conversation_title": turn.title,
+        "conversation_tags": ", ".join(conversation.tags) if conversation is not None else None,
+    }
+    return {name: value for name, value in entries.items() if value}

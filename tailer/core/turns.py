@@ -1,0 +1,277 @@
+"""What a turn is and what became of it: one response row, with its question, history, model, usage and times.
+
+Decides; builds nothing for Langfuse. The rules are the data contract's classification (a response row R, its question
+U): an agent-framework failure is an `error` part and not `error:true`; `unfinished` is not terminal by itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from tailer.core.content import ErrorPart, Part, ReasoningPart, TextPart, ToolCall
+from tailer.core.documents import Agent, Conversation, Message, Transaction
+from tailer.core.usage import Usage, resolve_title_usage, resolve_turn_usage
+
+_COPY_AGE_SECONDS = 60
+"""A row inserted so much later than it says it was created is a fork or an import."""
+_ERROR_PREFIXES = (
+    "An error occurred while processing the request: ",
+    "An error occurred while resuming the request: ",
+)
+_AGENT_PREFIX = "agent_"
+_DEFAULT_TITLE = "New Chat"
+
+
+class Outcome(StrEnum):
+    """How a turn ended."""
+
+    COMPLETE = "complete"
+    ERROR = "error"
+    ABORTED = "aborted"
+    PARTIAL = "partial"
+    UNANSWERED = "unanswered"
+
+
+class Wait(StrEnum):
+    """What a turn that is not final waits for."""
+
+    RESPONSE = "response"
+    FINISH = "finish"
+    APPROVAL = "approval"
+
+
+class Exclusion(StrEnum):
+    """Why a row gives no trace."""
+
+    NOT_A_RESPONSE = "not_a_response"
+    COPIED = "copied"
+    TEMPORARY = "temporary"
+    TRACED_NATIVELY = "traced_natively"
+    ANSWERED = "answered"
+    NOT_SAMPLED = "not_sampled"
+
+
+Verdict: TypeAlias = Outcome | Wait | Exclusion
+
+
+@dataclass(frozen=True, slots=True)
+class Sibling:
+    """Another response to the same question."""
+
+    message_id: str
+    created_milliseconds: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRecord:
+    """What was read back for one turn. `history` holds the ancestors of the question, oldest first, without those
+    that were too much to read; `siblings` are all responses to the question. `ledger_kept` says that LibreChat writes
+    transactions. Times from the stream: `finished_milliseconds` when a later event made a partial row final,
+    `restarted_milliseconds` the last touch of the question before this response."""
+
+    response: Message | None
+    question: Message | None
+    history: tuple[Message, ...] = ()
+    history_left_out: int = 0
+    siblings: tuple[Sibling, ...] = ()
+    transactions: tuple[Transaction, ...] = ()
+    ledger_kept: bool = False
+    conversation: Conversation | None = None
+    agent: Agent | None = None
+    finished_milliseconds: int | None = None
+    restarted_milliseconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn as it happened. `usage` is None for a question that nobody answered."""
+
+    record: TurnRecord
+    outcome: Outcome
+    answer: str
+    reasoning: str
+    error_message: str | None
+    model: str | None
+    usage: Usage | None
+    title: str | None
+    title_usage: Usage | None
+    start_milliseconds: int
+    end_milliseconds: int
+
+    @property
+    def anchor(self) -> Message:
+        """The row that gives the turn its id: the response, or the question where there is none."""
+        anchor = self.record.response or self.record.question
+        assert anchor is not None  # noqa: S101 - build_turn makes no turn of nothing
+        return anchor
+
+
+def judge_response(response: Message, *, deadline_passed: bool) -> Verdict:
+    """Whether a row is a turn to send, and with which outcome, or what it waits for, or why it is none."""
+    if not response.created_by_user and not is_copy(response):
+        if response.temporary:
+            return Exclusion.TEMPORARY
+        if response.native_destinations:
+            return Exclusion.TRACED_NATIVELY
+        return _judge_ending(response, deadline_passed=deadline_passed)
+    return Exclusion.NOT_A_RESPONSE if response.created_by_user else Exclusion.COPIED
+
+
+def judge_question(question: Message, *, answered: bool, deadline_passed: bool) -> Verdict:
+    """Whether a question is still waiting, was answered, or became a turn without an answer."""
+    if not question.created_by_user:
+        return Exclusion.ANSWERED
+    if is_copy(question):
+        return Exclusion.COPIED
+    if answered:
+        return Exclusion.ANSWERED
+    if question.temporary:
+        return Exclusion.TEMPORARY
+    return Outcome.UNANSWERED if deadline_passed else Wait.RESPONSE
+
+
+def is_copy(message: Message) -> bool:
+    """Whether a row is a fork, duplicate or import: nothing was generated for it.
+
+    A genuine response's `metadata.contextUsage.runId` is its own id; an import has no `updatedAt`; any copy keeps the
+    old `createdAt` under a new `_id`.
+    """
+    if message.run_id is not None and message.run_id != message.message_id:
+        return True
+    if message.created_milliseconds is None or message.updated_milliseconds is None:
+        return True
+    if message.inserted_seconds is None:
+        return False
+    return message.inserted_seconds - message.created_milliseconds / 1000 > _COPY_AGE_SECONDS
+
+
+def _judge_ending(response: Message, *, deadline_passed: bool) -> Outcome | Wait:
+    if response.error or any(isinstance(part, ErrorPart) for part in response.parts):
+        return Outcome.ERROR
+    if response.finish_reason == "incomplete":
+        return Outcome.ABORTED
+    if not response.unfinished:
+        return Outcome.COMPLETE
+    pending = _awaits_approval(response)
+    if response.text is not None and not pending:
+        return Outcome.ABORTED
+    if deadline_passed:
+        return Outcome.PARTIAL
+    return Wait.APPROVAL if pending else Wait.FINISH
+
+
+def _awaits_approval(response: Message) -> bool:
+    """A paused run is saved in full shape with an empty text and a tool call that has no output yet."""
+    if response.text:
+        return False
+    calls = [part for part in response.parts if isinstance(part, ToolCall)]
+    if any(call.awaits_approval for call in calls):
+        return True
+    full_shape = response.sampling_decided or response.usage is not None or response.run_id is not None
+    return full_shape and any(call.output is None for call in calls)
+
+
+def build_turn(record: TurnRecord, outcome: Outcome) -> Turn:
+    """Put a turn together from what was read back; raises ValueError for a record without any row."""
+    response, question = record.response, record.question
+    anchor = response or question
+    if anchor is None:
+        message = "a turn needs a response or a question"
+        raise ValueError(message)
+    parts = response.parts if response is not None else ()
+    start, end = _resolve_times(record, anchor)
+    usage = None
+    if response is not None:
+        usage = resolve_turn_usage(
+            response,
+            record.transactions,
+            failed=outcome is not Outcome.COMPLETE,
+            ledger_kept=record.ledger_kept,
+        )
+    title_usage = resolve_title_usage(record.transactions)
+    title = record.conversation.title if record.conversation is not None else None
+    return Turn(
+        record=record,
+        outcome=outcome,
+        answer=_answer_text(response),
+        reasoning="".join(part.text for part in parts if isinstance(part, ReasoningPart)),
+        error_message=_error_message(response) if outcome is Outcome.ERROR else None,
+        model=_resolve_model(record, usage),
+        usage=usage,
+        title=None if title == _DEFAULT_TITLE else title,
+        title_usage=title_usage,
+        start_milliseconds=start,
+        end_milliseconds=end,
+    )
+
+
+def join_text(parts: Sequence[Part]) -> str:
+    """The answer in the parts, joined as LibreChat flattens it: a space where two pieces would run together."""
+    joined = ""
+    for part in parts:
+        if isinstance(part, TextPart) and part.text:
+            if joined and not joined.endswith(" ") and not part.text.startswith(" "):
+                joined += " "
+            joined += part.text
+    return joined
+
+
+def _answer_text(response: Message | None) -> str:
+    if response is None:
+        return ""
+    return join_text(response.parts) or ("" if response.error else response.text or "")
+
+
+def _error_message(response: Message | None) -> str:
+    if response is None:
+        return ""
+    messages = [part.message for part in response.parts if isinstance(part, ErrorPart)]
+    message = messages[-1] if messages else response.text or ""
+    for prefix in _ERROR_PREFIXES:
+        message = message.removeprefix(prefix)
+    return message.strip() or "the provider's message was not stored"
+
+
+def _resolve_times(record: TurnRecord, anchor: Message) -> tuple[int, int]:
+    """Start: the question was stored, or touched again for a regenerated answer. End: the response was stored, or
+    the later event that finished it. Both from LibreChat's own clock."""
+    end = anchor.created_milliseconds or (anchor.inserted_seconds or 0) * 1000
+    if record.finished_milliseconds is not None:
+        end = max(end, record.finished_milliseconds)
+    if record.response is None:
+        return end, end
+    start = record.question.created_milliseconds if record.question is not None else None
+    if _is_repeated(record):
+        start = record.restarted_milliseconds
+    if start is None or start > end:
+        start = end
+    return start, end
+
+
+def _is_repeated(record: TurnRecord) -> bool:
+    """Whether an earlier response to the same question exists: then the question's own time is not the start."""
+    response = record.response
+    if response is None or response.created_milliseconds is None:
+        return False
+    created = response.created_milliseconds
+    return any(
+        sibling.created_milliseconds is not None and sibling.created_milliseconds < created
+        for sibling in record.siblings
+        if sibling.message_id != response.message_id
+    )
+
+
+def _resolve_model(record: TurnRecord, usage: Usage | None) -> str | None:
+    """Transactions name the provider's model; the row names it unless an agent answered; then the agent, then the
+    conversation. A conversation's `agent_id` of a plain chat is an encoded model and no agent."""
+    if usage is not None:
+        for call in usage.calls:
+            if call.model is not None:
+                return call.model
+    response, conversation = record.response, record.conversation
+    if response is not None and response.model is not None and not response.model.startswith(_AGENT_PREFIX):
+        return response.model
+    if record.agent is not None and record.agent.model is not None:
+        return record.agent.model
+    return conversation.model if conversation is not None else None

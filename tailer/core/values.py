@@ -1,0 +1,82 @@
+"""Reads single values out of stored documents, whatever type a field really has.
+
+A document is written by people, plug-ins and releases that we do not know: every reader here answers with `None` (or
+the empty value) where the type is not the one the contract names, and never raises.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import SupportsInt, TypeAlias
+
+Document: TypeAlias = Mapping[str, object]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_LATEST_MILLISECONDS = 7_258_118_400_000
+"""The year 2200: a later time is a broken value, and nanoseconds since 1970 would leave 64 bits."""
+_OBJECT_ID_DIGITS = 24
+
+
+def string(value: object) -> str | None:
+    """The value if it is text."""
+    return value if isinstance(value, str) else None
+
+
+def filled_string(value: object) -> str | None:
+    """The value if it is text and not empty."""
+    return value if isinstance(value, str) and value else None
+
+
+def identifier(value: object) -> str | None:
+    """An id as text: LibreChat stores the same id as String in one collection and as ObjectId in another."""
+    if isinstance(value, str):
+        return value or None
+    if value is None or isinstance(value, bool | int | float | bytes | dict | list):
+        return None
+    text = str(value)
+    return text if len(text) == _OBJECT_ID_DIGITS else None
+
+
+def count(value: object) -> int | None:
+    """A number of tokens or bytes as a whole number; negative, not finite or not a number gives None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return int(value) if value >= 0 else None
+
+
+def amount(value: object) -> float | None:
+    """A finite number of either sign, as transactions store it."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
+
+
+def milliseconds(value: object) -> int | None:
+    """A stored time as milliseconds since 1970 (UTC); times before 1970 or after 2200 are broken values."""
+    if isinstance(value, datetime):
+        aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
+        found = (aware - _EPOCH) // _MILLISECOND
+    elif isinstance(value, str | bytes | bool | float) or not isinstance(value, SupportsInt):
+        return None
+    else:
+        # The driver's type for times, which holds also those that `datetime` cannot.
+        found = int(value)
+    return found if 0 < found < _LATEST_MILLISECONDS else None
+
+
+def mapping(value: object) -> Document:
+    """The value if it is an embedded document, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def sequence(value: object) -> Sequence[object]:
+    """The value if it is an array, else an empty one."""
+    return value if isinstance(value, list | tuple) else ()
+
+
+def strings(value: object) -> tuple[str, ...]:
+    """The texts of an array, other elements left out."""
+    return tuple(item for item in sequence(value) if isinstance(item, str))

@@ -1,0 +1,58 @@
+"""The errors that the tailer raises, each with what was tried, on what, and the remedy.
+
+TailerError
+├── SettingsError      a setting is missing, malformed or contradicts another (exit 2)
+├── SourceError        MongoDB cannot be tailed as it is configured (exit 3)
+│   └── SourceAway     no server answers; it may come back
+├── DestinationError   Langfuse, or the trace file, refuses us (exit 4)
+├── StateError         the state database cannot be used, or another instance took over (exit 5)
+└── SoftwareError      a task ended that must not end (exit 70)
+"""
+
+from typing import ClassVar
+
+
+class TailerError(Exception):
+    """Something the caller cannot handle; the message names operation, subject and remedy."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, *, operation: str, subject: str, hint: str) -> None:
+        super().__init__(f"{operation} failed for {subject}: {hint}")
+        self.operation = operation
+        self.subject = subject
+        self.hint = hint
+
+
+class SettingsError(TailerError):
+    """A setting is missing, malformed or contradicts another."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class SourceError(TailerError):
+    """MongoDB cannot be tailed as it is configured: standalone, no privilege, wrong address."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class SourceAway(SourceError):
+    """No server answers; it may come back."""
+
+
+class DestinationError(TailerError):
+    """Langfuse refuses the keys or is not where the settings say; or the trace file is unusable."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class StateError(TailerError):
+    """The state database cannot be used, or another instance has taken over."""
+
+    exit_code: ClassVar[int] = 5
+
+
+class SoftwareError(TailerError):
+    """A long-lived task ended although nothing asked it to."""
+
+    exit_code: ClassVar[int] = 70

@@ -1,0 +1,168 @@
+"""What was read and is not done, for all streams: the open turns, the watermark of each stream, and who waits for what.
+
+The one piece of state that intake, assembly and delivery share. It lives on the event loop's thread alone; no method
+awaits while it changes something.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from tailer.core.hints import ChangeHint, Interest, Stream, classify_conversation, classify_message
+from tailer.core.identity import DocumentKey
+from tailer.core.open_turns import Entry, EntryKey, OpenTurns
+from tailer.core.positions import StreamPosition
+from tailer.core.watermark import Watermark
+from tailer.flow.parking import Parking
+from tailer.flow.ports import Checkpoint, StreamBatch
+
+_STORED_TOUCHES = 500
+"""Newest touches that go into a checkpoint: some twenty kilobytes, minutes of an ordinary LibreChat."""
+
+
+class Backlog:
+    """Opens entries for hints, hands out those that are due, closes those that are done."""
+
+    def __init__(
+        self, open_turns: OpenTurns, parking: Parking, *, limit: int, monotonic: Callable[[], float]
+    ) -> None:
+        self._open_turns = open_turns
+        self._parking = parking
+        self._limit = limit
+        self._monotonic = monotonic
+        self._watermarks: dict[Stream, Watermark[EntryKey, StreamPosition]] = {}
+        self._opened = asyncio.Event()
+        self._closed = asyncio.Event()
+        self._paused: set[Stream] = set()
+        self._answered: dict[Stream, float] = {}
+        self.source_seconds = 0
+
+    def __len__(self) -> int:
+        """How many entries are open."""
+        return len(self._open_turns)
+
+    @property
+    def turns(self) -> OpenTurns:
+        """The table of open entries, to look at."""
+        return self._open_turns
+
+    def is_started(self, stream: Stream) -> bool:
+        """Whether a position of the stream is known."""
+        return stream in self._watermarks
+
+    def read_position(self, stream: Stream) -> StreamPosition:
+        """How far the stream was read."""
+        return self._watermarks[stream].read
+
+    def oldest_position(self, stream: Stream) -> StreamPosition | None:
+        """The position that the oldest open entry of the stream holds, None when nothing is open."""
+        watermark = self._watermarks.get(stream)
+        return watermark.safe if watermark is not None and watermark.open_count else None
+
+    def silent_seconds(self, stream: Stream) -> float | None:
+        """How long ago the stream last answered; None before its first answer and while reading is paused."""
+        answered = self._answered.get(stream)
+        return None if answered is None or stream in self._paused else self._monotonic() - answered
+
+    def start(self, stream: Stream, checkpoint: Checkpoint) -> None:
+        """Begin a stream at a stored position."""
+        self._watermarks[stream] = Watermark(checkpoint.position)
+        self._open_turns.restore_touches(list(checkpoint.touches))
+
+    def checkpoint(self, stream: Stream) -> Checkpoint:
+        """What may be stored now: nothing that is open lies before it."""
+        touches = self._open_turns.recent_touches(_STORED_TOUCHES) if stream is Stream.MESSAGES else []
+        return Checkpoint(self._watermarks[stream].safe, tuple(touches))
+
+    def take_hints(self, stream: Stream, batch: StreamBatch) -> None:
+        """Take in a batch: open what it asks for, close what it answers, move the position."""
+        watermark = self._watermarks.get(stream)
+        if watermark is None:
+            watermark = self._watermarks[stream] = Watermark(batch.position)
+        now = self._monotonic()
+        classify = classify_message if stream is Stream.MESSAGES else classify_conversation
+        for hint, position in batch.hints:
+            self._take_hint(hint, classify(hint), watermark, now, batch.source_seconds)
+            watermark.advance(position)
+        watermark.advance(batch.position)
+        self.source_seconds = max(self.source_seconds, batch.source_seconds)
+        self._answered[stream] = now
+        self._opened.set()
+
+    def _take_hint(
+        self,
+        hint: ChangeHint,
+        interest: Interest,
+        watermark: Watermark[EntryKey, StreamPosition],
+        now: float,
+        source_seconds: int,
+    ) -> None:
+        if interest is Interest.NOTHING:
+            return
+        if interest is Interest.TOUCH:
+            self._open_turns.touch(hint)
+            return
+        # Cluster time has whole seconds: an age that might be rounding does not count.
+        age = max(0, source_seconds - hint.cluster_seconds - 1)
+        watermark.open(self._open_turns.open(interest, hint, now, age_seconds=age))
+        if interest is Interest.RESPONSE and hint.parent_message_id is not None:
+            answered = self._open_turns.answer(hint.parent_message_id)
+            if answered is not None:
+                watermark.close(answered)
+            self._parking.answer(hint.parent_message_id)
+
+    def reopen(self, key: EntryKey, message_id: str | None) -> None:
+        """Open an entry that was parked and whose deadline has passed."""
+        self._open_turns.reopen(key, message_id, self._monotonic())
+        self._opened.set()
+
+    def close(self, key: EntryKey) -> None:
+        """An entry is done, unless its row changed while it was worked on."""
+        if not self._open_turns.close(key):
+            self._opened.set()
+            return
+        stream = Stream.CONVERSATIONS if key.interest is Interest.TITLE else Stream.MESSAGES
+        if stream in self._watermarks:
+            self._watermarks[stream].close(key)
+        self._closed.set()
+
+    def postpone(self, key: EntryKey, *, seconds: float) -> None:
+        """Give an entry back for later."""
+        self._open_turns.release(key, self._monotonic() + seconds)
+        self._opened.set()
+
+    def started_milliseconds(self, document_key: DocumentKey, *, before_milliseconds: int) -> int | None:
+        """When a question was last touched before a time: where a regenerated answer began."""
+        return self._open_turns.last_touch(document_key, before_milliseconds=before_milliseconds)
+
+    async def wait_for_room(self, stream: Stream) -> None:
+        """Return once fewer entries are open than the limit; until then the stream counts as paused."""
+        self._paused.add(stream)
+        while len(self._open_turns) >= self._limit:
+            self._closed.clear()
+            await self._closed.wait()
+        self._paused.discard(stream)
+        self._answered[stream] = self._monotonic()
+
+    async def wait_until_empty(self, *, except_for: Interest) -> None:
+        """Return once nothing is open but entries of one kind."""
+        while len(self._open_turns) > self._open_turns.count(except_for):
+            self._closed.clear()
+            await self._closed.wait()
+
+    async def take_due(self, *, limit: int, gather_seconds: float) -> Sequence[Entry]:
+        """Wait for entries to become due, gather for a moment, and take up to `limit` of them."""
+        while True:
+            due = self._open_turns.next_due()
+            now = self._monotonic()
+            if due is not None and due <= now:
+                taken = self._open_turns.take_due(now, limit)
+                if len(taken) < limit and gather_seconds > 0:
+                    await asyncio.sleep(gather_seconds)
+                    taken += self._open_turns.take_due(self._monotonic(), limit - len(taken))
+                return taken
+            self._opened.clear()
+            try:
+                async with asyncio.timeout(None if due is None else due - now):
+                    await self._opened.wait()
+            except TimeoutError:
+                continue

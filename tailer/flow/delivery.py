@@ -1,0 +1,147 @@
+"""Sees batches through: written down, sent, recorded as sent, and only then closed. Nothing else closes a sent turn."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import assert_never
+
+from tailer.core.identity import TraceId
+from tailer.events import BatchSplit, Emit, TraceRejected, TracesDelivered, TurnDone
+from tailer.flow.assembly import Parcel
+from tailer.flow.backlog import Backlog
+from tailer.flow.batching import BatchLimits, Shipment, halve, make_shipments
+from tailer.flow.parking import Parking
+from tailer.flow.ports import Batch, BatchItem, DeadLetter, Delivered, Rejected, Sink, StateStore, TooLarge
+from tailer.flow.transmission import Transmission
+
+
+class Delivery:
+    """A bounded queue of shipments and the workers that send them."""
+
+    def __init__(
+        self,
+        backlog: Backlog,
+        parking: Parking,
+        state: StateStore,
+        sink: Sink,
+        transmission: Transmission,
+        limits: BatchLimits,
+        in_flight: set[TraceId],
+        emit: Emit,
+        *,
+        concurrent_requests: int,
+        new_id: Callable[[], str],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._backlog = backlog
+        self._parking = parking
+        self._state = state
+        self._sink = sink
+        self._transmission = transmission
+        self._limits = limits
+        self._in_flight = in_flight
+        self._emit = emit
+        self._new_id = new_id
+        self._wall_clock = wall_clock
+        # As many wait as are being sent: assembly is one step ahead, and no more is held in memory.
+        self._queue: asyncio.Queue[Shipment] = asyncio.Queue(maxsize=concurrent_requests)
+
+    @property
+    def queue_length(self) -> int:
+        """How many batches wait to be sent."""
+        return self._queue.qsize()
+
+    @property
+    def queue_capacity(self) -> int:
+        """How many batches may wait."""
+        return self._queue.maxsize
+
+    async def hand_over(self, parcels: Sequence[Parcel]) -> None:
+        """Take parcels; waits while the queue is full."""
+        for parcel in parcels:
+            if not parcel.traces:
+                self._finish_parcel(parcel)
+        full = [parcel for parcel in parcels if parcel.traces]
+        for shipment in make_shipments(full, self._limits, self._sink, self._new_id):
+            await self._queue.put(shipment)
+
+    async def work(self) -> None:
+        """Send shipments, one after another, for ever."""
+        while True:
+            shipment = await self._queue.get()
+            await self._state.begin_batch(shipment.batch)
+            await self._see_through(shipment.batch, maybe_sent=False)
+            for parcel in shipment.parcels:
+                self._finish_parcel(parcel)
+            self._report(shipment.parcels)
+
+    async def claim_unfinished(self) -> Sequence[Batch]:
+        """The batches of an earlier run; their traces count as on their way from now on."""
+        batches = await self._state.pending_batches()
+        self._in_flight.update(item.trace_id for batch in batches for item in batch.items)
+        return batches
+
+    async def recover(self, batches: Sequence[Batch]) -> None:
+        """Settle the batches of an earlier run, oldest first."""
+        for batch in batches:
+            known = await self._state.find_exported([item.trace_id for item in batch.items])
+            if known:
+                # The records were written and the batch was not yet forgotten: all of it was acknowledged.
+                await self._state.finish_batch(
+                    batch, [item for item in batch.items if item.trace_id not in known]
+                )
+                self._land(batch.items)
+            else:
+                await self._see_through(batch, maybe_sent=True)
+
+    async def _see_through(self, batch: Batch, *, maybe_sent: bool) -> None:
+        outcome = await self._transmission.send(batch, maybe_sent=maybe_sent)
+        match outcome:
+            case Delivered():
+                await self._state.finish_batch(batch, batch.items)
+                self._land(batch.items)
+            case TooLarge():
+                await self._divide(batch, "too_large")
+            case Rejected(reason):
+                await self._divide(batch, reason)
+            case _:
+                assert_never(outcome)
+
+    async def _divide(self, batch: Batch, reason: str) -> None:
+        """Halve a batch that is refused as a whole; a single trace that is refused becomes a dead letter."""
+        if len(batch.items) > 1:
+            self._emit(BatchSplit(reason, len(batch.items)))
+            halves = halve(batch, self._sink, self._new_id)
+            for half in halves:
+                await self._state.begin_batch(half)
+            await self._state.finish_batch(batch, ())
+            for half in halves:
+                await self._see_through(half, maybe_sent=False)
+            return
+        item = batch.items[0]
+        chunk = self._sink.unframe(batch.payload, [item.chunk_bytes])[0]
+        letter = DeadLetter(item.trace_id, item.message_id, item.document_key, f"rejected: {reason}", chunk)
+        await self._state.add_dead_letters([letter])
+        await self._state.finish_batch(batch, ())
+        self._emit(TraceRejected(item.trace_id, item.message_id, reason))
+        self._land(batch.items)
+
+    def _land(self, items: Sequence[BatchItem]) -> None:
+        self._in_flight.difference_update(item.trace_id for item in items)
+
+    def _finish_parcel(self, parcel: Parcel) -> None:
+        self._emit(TurnDone(parcel.outcome))
+        self._parking.leave(parcel.key.document_key)
+        self._backlog.close(parcel.key)
+
+    def _report(self, parcels: Sequence[Parcel]) -> None:
+        now = self._wall_clock()
+        traces = [trace for parcel in parcels for trace in parcel.traces]
+        self._emit(
+            TracesDelivered(
+                traces=len(traces),
+                observations=sum(len(trace.observations) for trace in traces),
+                latencies_seconds=tuple(
+                    max(0.0, now - parcel.traces[0].root.end_milliseconds / 1000) for parcel in parcels
+                ),
+            )
+        )

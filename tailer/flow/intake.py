@@ -1,0 +1,55 @@
+"""Reads the streams into the backlog: batch by batch, pausing while too much is open."""
+
+from tailer.core.hints import Operation, Stream
+from tailer.core.positions import StreamPosition
+from tailer.events import Emit, HintsRead, ReadingPaused, StreamGapFound
+from tailer.flow.backlog import Backlog
+from tailer.flow.ports import ChangeSource, Gap, HistoryLost, StateStore, StreamBatch
+
+
+class Intake:
+    """One reader for each source. A reader never ends by itself."""
+
+    def __init__(self, backlog: Backlog, state: StateStore, emit: Emit, *, open_limit: int) -> None:
+        self._backlog = backlog
+        self._state = state
+        self._emit = emit
+        self._open_limit = open_limit
+
+    async def read(self, source: ChangeSource) -> None:
+        """Follow a source for ever. Lost history is declared and kept as a gap; reading goes on after it."""
+        stream = source.stream
+        start = self._backlog.read_position(stream) if self._backlog.is_started(stream) else None
+        lost: HistoryLost | None = None
+        while True:
+            try:
+                async for batch in source.follow(start):
+                    if lost is not None:
+                        await self._declare_gap(lost, batch.position)
+                        lost = None
+                    self._backlog.take_hints(stream, batch)
+                    self._count(stream, batch)
+                    if len(self._backlog) >= self._open_limit:
+                        self._emit(ReadingPaused(stream, len(self._backlog)))
+                        await self._backlog.wait_for_room(stream)
+            except HistoryLost as error:
+                lost, start = error, None
+
+    async def _declare_gap(self, lost: HistoryLost, resumed: StreamPosition) -> None:
+        gap = Gap(lost.stream, lost.position.cluster_seconds, resumed.cluster_seconds, lost.reason)
+        await self._state.add_gap(gap)
+        self._emit(StreamGapFound(gap.stream, gap.from_seconds, gap.to_seconds, gap.reason))
+
+    def _count(self, stream: Stream, batch: StreamBatch) -> None:
+        counts = dict.fromkeys(Operation, 0)
+        for hint, _ in batch.hints:
+            counts[hint.operation] += 1
+        self._emit(
+            HintsRead(
+                stream,
+                inserts=counts[Operation.INSERT],
+                updates=counts[Operation.UPDATE],
+                replaces=counts[Operation.REPLACE],
+                deletes=counts[Operation.DELETE],
+            )
+        )

@@ -1,0 +1,269 @@
+"""What the flow asks of the outside: a source of hints, a reader of documents, a state store, a sink.
+
+The packages `tailer.mongo`, `tailer.langfuse` and `tailer.sinks` answer; nothing here names them.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from tailer.core.hints import ChangeHint, Stream
+from tailer.core.identity import DocumentKey, TraceId
+from tailer.core.observations import Trace
+from tailer.core.positions import StreamPosition
+from tailer.core.rows import Row
+from tailer.core.turns import TurnRecord, Wait
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBatch:
+    """Hints with the position of each, the position after them all, and the server's time of the reply."""
+
+    hints: Sequence[tuple[ChangeHint, StreamPosition]]
+    position: StreamPosition
+    source_seconds: int
+
+
+class ChangeSource(Protocol):
+    """One change stream. It heals itself; what it raises needs a human."""
+
+    @property
+    def stream(self) -> Stream:
+        """Which collection is tailed."""
+        ...
+
+    def follow(self, start: StreamPosition | None) -> AsyncIterator[StreamBatch]:
+        """Yield batches after `start`, or from now on, for ever; an empty batch still moves the position.
+
+        The first batch comes as soon as the stream is open. Raises HistoryLost when `start` is no longer in the oplog.
+        """
+        ...
+
+
+class HistoryLost(Exception):
+    """The oplog no longer holds what comes after a position: those changes will never arrive."""
+
+    def __init__(self, stream: Stream, position: StreamPosition, reason: str) -> None:
+        super().__init__(
+            f"{stream.value}: history after cluster time {position.cluster_seconds} is lost ({reason})"
+        )
+        self.stream = stream
+        self.position = position
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch of a stream that was never read, in cluster seconds."""
+
+    stream: Stream
+    from_seconds: int
+    to_seconds: int
+    reason: str
+
+
+class DocumentReader(Protocol):
+    """Reads rows back in batches, with indexed queries only."""
+
+    async def locate(self, keys: Sequence[DocumentKey]) -> Sequence[Row]:
+        """The rows that still exist, in any order; a row without ids is left out."""
+        ...
+
+    async def locate_titled(self, keys: Sequence[DocumentKey]) -> Sequence[tuple[DocumentKey, Row]]:
+        """For conversations by `_id`: the response row that each one's title was billed on, where there is one."""
+        ...
+
+    def read_turns(self, rows: Sequence[Row]) -> AsyncIterator[Sequence[tuple[Row, TurnRecord | None]]]:
+        """The records of rows, in groups of bounded size; None for a row that vanished or cannot be read."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BatchItem:
+    """One trace in a batch, with the length of its chunk."""
+
+    trace_id: TraceId
+    message_id: str
+    document_key: DocumentKey
+    chunk_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What goes out in one request. `payload` is stored before it is sent, so that a retry is the same bytes."""
+
+    batch_id: str
+    items: tuple[BatchItem, ...]
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedTurn:
+    """A turn that waits long, kept in the state database; times are cluster seconds."""
+
+    document_key: DocumentKey
+    message_id: str | None
+    wait: Wait
+    since_seconds: int
+    deadline_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A stored position with the touches of rows that a restart would not see again."""
+
+    position: StreamPosition
+    touches: tuple[tuple[DocumentKey, tuple[int, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A turn that cannot be sent: why, and the chunk where one was built."""
+
+    trace_id: TraceId
+    message_id: str
+    document_key: DocumentKey
+    reason: str
+    chunk: bytes | None
+
+
+class StateStore(Protocol):
+    """The tailer's own database; every write is acknowledged by a majority."""
+
+    async def load_checkpoint(self, stream: Stream) -> Checkpoint | None:
+        """The stored position of a stream, None before the first start."""
+        ...
+
+    async def save_checkpoint(self, stream: Stream, checkpoint: Checkpoint) -> None:
+        """Store a position; raises StateError when a later instance has taken over."""
+        ...
+
+    async def find_exported(self, trace_ids: Sequence[TraceId]) -> frozenset[TraceId]:
+        """Those traces that were sent and acknowledged before."""
+        ...
+
+    async def begin_batch(self, batch: Batch) -> None:
+        """Record that a batch is about to be sent."""
+        ...
+
+    async def finish_batch(self, batch: Batch, delivered: Sequence[BatchItem]) -> None:
+        """Record what of a batch was acknowledged, and forget the batch."""
+        ...
+
+    async def pending_batches(self) -> Sequence[Batch]:
+        """Batches that an earlier run began and did not finish."""
+        ...
+
+    async def park(self, turns: Sequence[ParkedTurn]) -> None:
+        """Keep turns that wait; one that is kept already is left as it is."""
+        ...
+
+    async def unpark(self, keys: Sequence[DocumentKey]) -> None:
+        """Forget parked turns."""
+        ...
+
+    async def load_parked(self, limit: int) -> Sequence[ParkedTurn]:
+        """Parked turns, earliest deadline first."""
+        ...
+
+    async def add_gap(self, gap: Gap) -> None:
+        """Keep a gap until it is filled."""
+        ...
+
+    async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep turns that cannot be sent; a repeated one counts its tries."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The destination has the whole batch and said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Nothing was taken; try again, after the given time where one was named."""
+
+    reason: str
+    after_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """The batch is too large for the destination."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Something in the batch is not valid; nothing was taken."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The keys are not accepted."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Nobody saw the answer: the batch may have been taken."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Those of the traces asked for that the destination holds."""
+
+    trace_ids: frozenset[TraceId]
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """The destination could not answer just now."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """The destination does not let itself be read with these keys, or in this version."""
+
+    reason: str
+
+
+LookupAnswer: TypeAlias = Found | Unanswered | Unreadable
+
+DeliveryOutcome: TypeAlias = Delivered | Retry | TooLarge | Rejected | Refused | Unknown
+
+
+class Sink(Protocol):
+    """Where traces go. Its bytes are the same for the same traces."""
+
+    @property
+    def name(self) -> str:
+        """What a user knows it by: the host of Langfuse, or the path of the file."""
+        ...
+
+    def encode(self, trace: Trace) -> bytes:
+        """One trace as a chunk."""
+        ...
+
+    def frame(self, chunks: Sequence[bytes]) -> bytes:
+        """Chunks as the payload of one request."""
+        ...
+
+    def unframe(self, payload: bytes, chunk_bytes: Sequence[int]) -> Sequence[bytes]:
+        """The chunks in a payload of `frame`, given their lengths."""
+        ...
+
+    async def deliver(self, payload: bytes) -> DeliveryOutcome:
+        """Send a payload once and read the answer."""
+        ...
+
+    async def find(self, trace_ids: Sequence[TraceId]) -> LookupAnswer:
+        """Which of the traces the destination holds."""
+        ...

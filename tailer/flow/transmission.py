@@ -1,0 +1,149 @@
+"""Gets one batch to the destination: repeats what was not taken, looks up what may have been taken.
+
+tenacity owns every retry; there is no limit, because the oplog holds what comes after. What is left to the caller are
+the answers that more of the same bytes cannot change.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeAlias
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_result,
+    stop_after_delay,
+    wait_exponential_jitter,
+    wait_fixed,
+)
+
+from tailer.core.identity import TraceId
+from tailer.events import (
+    BatchSettled,
+    DeliveryPaused,
+    DeliveryResumed,
+    DeliveryRetried,
+    DeliveryUnknown,
+    Emit,
+    RequestDone,
+)
+from tailer.flow.ports import (
+    Batch,
+    Delivered,
+    DeliveryOutcome,
+    Found,
+    LookupAnswer,
+    Refused,
+    Rejected,
+    Retry,
+    Sink,
+    TooLarge,
+    Unanswered,
+    Unknown,
+)
+
+FinalOutcome: TypeAlias = Delivered | TooLarge | Rejected
+
+_LONGEST_WAIT_SECONDS = 60.0
+_LOOKUP_INTERVAL_SECONDS = 0.5
+_RESULTS = {
+    Delivered: "ok",
+    Retry: "retry",
+    TooLarge: "too_large",
+    Rejected: "rejected",
+    Refused: "auth",
+    Unknown: "timeout",
+}
+
+
+class Transmission:
+    """The way to one sink. `lookup` is how long a batch of unknown outcome is looked for before it is sent again."""
+
+    def __init__(self, sink: Sink, emit: Emit, *, lookup: timedelta, monotonic: Callable[[], float]) -> None:
+        self._sink = sink
+        self._emit = emit
+        self._lookup = lookup
+        self._monotonic = monotonic
+        self._refused = False
+        self._backoff = wait_exponential_jitter(initial=0.2, max=_LONGEST_WAIT_SECONDS, jitter=0.3)
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the destination does not accept the keys at present."""
+        return self._refused
+
+    async def send(self, batch: Batch, *, maybe_sent: bool = False) -> FinalOutcome:
+        """Send a batch until the answer is final; `maybe_sent` says that an earlier run may have sent it."""
+        if maybe_sent and await self._is_taken(batch, reason="left by an earlier run"):
+            return Delivered()
+        while True:
+            outcome = await self._send_until_answered(batch)
+            if isinstance(outcome, Delivered | TooLarge | Rejected):
+                return outcome
+            if isinstance(outcome, Unknown) and await self._is_taken(batch, reason=outcome.reason):
+                return Delivered()
+
+    async def _send_until_answered(self, batch: Batch) -> DeliveryOutcome:
+        attempts = AsyncRetrying(
+            retry=retry_if_result(lambda outcome: isinstance(outcome, Retry | Refused)),
+            wait=self._wait,
+            before_sleep=self._report,
+        )
+        outcome: DeliveryOutcome = await attempts(self._send_once, batch.payload)
+        if self._refused:
+            self._refused = False
+            self._emit(DeliveryResumed())
+        return outcome
+
+    async def _send_once(self, payload: bytes) -> DeliveryOutcome:
+        began = self._monotonic()
+        outcome = await self._sink.deliver(payload)
+        self._emit(RequestDone(_RESULTS[type(outcome)], self._monotonic() - began, len(payload)))
+        return outcome
+
+    def _wait(self, state: RetryCallState) -> float:
+        outcome = state.outcome.result() if state.outcome is not None else None
+        if isinstance(outcome, Retry) and outcome.after_seconds is not None:
+            return outcome.after_seconds
+        return self._backoff(state)
+
+    def _report(self, state: RetryCallState) -> None:
+        outcome = state.outcome.result() if state.outcome is not None else None
+        if isinstance(outcome, Refused):
+            if not self._refused:
+                self._refused = True
+                self._emit(
+                    DeliveryPaused(outcome.reason, "check LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY")
+                )
+        elif isinstance(outcome, Retry):
+            self._emit(DeliveryRetried(outcome.reason, state.attempt_number, state.upcoming_sleep))
+
+    async def _is_taken(self, batch: Batch, *, reason: str) -> bool:
+        """Ask the destination, for the lookup time, whether it has the batch: it takes a request as a whole."""
+        self._emit(DeliveryUnknown(reason, len(batch.items)))
+        probes = sorted({batch.items[0].trace_id, batch.items[-1].trace_id})
+        attempts = AsyncRetrying(
+            retry=retry_if_result(lambda answer: isinstance(answer, Found) and not answer.trace_ids),
+            wait=wait_fixed(_LOOKUP_INTERVAL_SECONDS),
+            stop=stop_after_delay(self._lookup.total_seconds()),
+            retry_error_callback=_last_answer,
+        )
+        answer: LookupAnswer = await attempts(self._ask, probes)
+        taken = isinstance(answer, Found) and bool(answer.trace_ids)
+        verdict = "found" if taken else "sent_again" if isinstance(answer, Found) else "sent_again_unread"
+        self._emit(BatchSettled(verdict, len(batch.items)))
+        return taken
+
+    async def _ask(self, trace_ids: list[TraceId]) -> LookupAnswer:
+        """An answer, however long the destination is away: sending again without one could count a turn twice."""
+        attempts = AsyncRetrying(
+            retry=retry_if_result(lambda answer: isinstance(answer, Unanswered)),
+            wait=wait_exponential_jitter(initial=_LOOKUP_INTERVAL_SECONDS, max=_LONGEST_WAIT_SECONDS / 4),
+        )
+        answer: LookupAnswer = await attempts(self._sink.find, trace_ids)
+        return answer
+
+
+def _last_answer(state: RetryCallState) -> LookupAnswer:
+    answer: LookupAnswer = state.outcome.result() if state.outcome is not None else Found(frozenset())
+    return answer

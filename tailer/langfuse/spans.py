@@ -1,0 +1,172 @@
+"""The sink for spans: OTLP protobuf over HTTP, every answer read, and the lookup of what may have arrived."""
+
+import asyncio
+import zlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import httpx
+from langfuse.api.core.api_error import ApiError
+from pydantic import ValidationError
+
+from tailer import __version__
+from tailer.core.identity import TraceId
+from tailer.core.observations import Trace
+from tailer.core.otlp import SpanContext, encode_trace, frame_request
+from tailer.flow.ports import (
+    Delivered,
+    DeliveryOutcome,
+    Found,
+    LookupAnswer,
+    Refused,
+    Rejected,
+    Retry,
+    TooLarge,
+    Unanswered,
+    Unknown,
+    Unreadable,
+)
+from tailer.langfuse.connection import LangfuseConnection
+
+_TRACES_PATH = "/api/public/otel/v1/traces"
+_HEADERS = {
+    "content-type": "application/x-protobuf",
+    "content-encoding": "gzip",
+    "x-langfuse-ingestion-version": "4",
+}
+_GZIP = 31
+"""zlib's window bits for the gzip format; its header then holds no time, so equal input gives equal bytes."""
+
+
+class LangfuseSpans:
+    """A `Sink` that posts to one Langfuse project."""
+
+    def __init__(self, connection: LangfuseConnection, context: SpanContext) -> None:
+        self._connection = connection
+        self._context = context
+
+    @property
+    def name(self) -> str:
+        """The host of the project."""
+        return self._connection.credentials.host
+
+    def encode(self, trace: Trace) -> bytes:
+        """The trace's spans as protobuf."""
+        return encode_trace(trace, self._context)
+
+    def frame(self, chunks: Sequence[bytes]) -> bytes:
+        """A gzipped request; level 1, because higher levels cost more time than they save bytes."""
+        compressor = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
+        request = frame_request(chunks, scope_version=__version__)
+        return compressor.compress(request) + compressor.flush()
+
+    def unframe(self, payload: bytes, chunk_bytes: Sequence[int]) -> Sequence[bytes]:
+        """The chunks stand at the end of a request, one after another."""
+        request = zlib.decompress(payload, _GZIP)
+        chunks, start = [], len(request) - sum(chunk_bytes)
+        for size in chunk_bytes:
+            chunks.append(request[start : start + size])
+            start += size
+        return chunks
+
+    async def deliver(self, payload: bytes) -> DeliveryOutcome:
+        """Post once. Unknown is every case in which the server may have taken the request and we did not hear it."""
+        try:
+            response = await self._connection.http.post(_TRACES_PATH, content=payload, headers=_HEADERS)
+        except (
+            httpx.ConnectError,
+            httpx.ConnectTimeout,
+            httpx.PoolTimeout,
+            httpx.WriteError,
+            httpx.WriteTimeout,
+        ):
+            return Retry("connection")
+        except httpx.TransportError as error:
+            return Unknown(type(error).__name__)
+        return read_answer(response)
+
+    async def find(self, trace_ids: Sequence[TraceId]) -> LookupAnswer:
+        """Ask for one observation of each trace."""
+        answers = await asyncio.gather(*(self._holds(trace_id) for trace_id in trace_ids))
+        for answer in answers:
+            if isinstance(answer, Unanswered | Unreadable):
+                return answer
+        return Found(
+            frozenset(trace_id for trace_id, held in zip(trace_ids, answers, strict=True) if held is True)
+        )
+
+    async def _holds(self, trace_id: TraceId) -> bool | Unanswered | Unreadable:
+        try:
+            found = await self._connection.api.observations.get_many(
+                trace_id=trace_id, limit=1, fields="core", request_options={"max_retries": 0}
+            )
+        except ApiError as error:
+            status = error.status_code or 0
+            if status in (404, 405):
+                return await self._holds_on_older_server(trace_id)
+            return _classify_unread(status)
+        except ValidationError:
+            return Unreadable("unknown shape")
+        except httpx.TransportError as error:
+            return Unanswered(type(error).__name__)
+        return bool(found.data)
+
+    async def _holds_on_older_server(self, trace_id: TraceId) -> bool | Unanswered | Unreadable:
+        """Servers that have no reads of observations yet have reads of traces."""
+        try:
+            response = await self._connection.http.get(f"/api/public/traces/{trace_id}")
+        except httpx.TransportError as error:
+            return Unanswered(type(error).__name__)
+        if response.is_success:
+            return True
+        is_langfuse = response.headers.get("content-type", "").startswith("application/json")
+        if response.status_code == httpx.codes.NOT_FOUND and is_langfuse:
+            return False
+        return _classify_unread(response.status_code)
+
+
+def read_answer(response: httpx.Response) -> DeliveryOutcome:
+    """What an answer of the span endpoint means for the batch."""
+    status = response.status_code
+    if response.is_success:
+        # A login page or a proxy's greeting also says 200.
+        if response.headers.get("content-type", "").startswith("text/html"):
+            return Retry("answered with a page: LANGFUSE_HOST leads to something other than Langfuse")
+        return Delivered()
+    if status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
+        return TooLarge()
+    if status in (
+        httpx.codes.BAD_REQUEST,
+        httpx.codes.UNPROCESSABLE_ENTITY,
+        httpx.codes.UNSUPPORTED_MEDIA_TYPE,
+    ):
+        return Rejected(f"http_{status}")
+    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        return Refused(f"http_{status}")
+    if status in (httpx.codes.BAD_GATEWAY, httpx.codes.GATEWAY_TIMEOUT):
+        # A proxy lost the server's answer, and maybe not the request.
+        return Unknown(f"http_{status}")
+    return Retry(f"http_{status}", _retry_after(response))
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """`Retry-After` in seconds, given as a number or as a date; None where it is missing or unreadable."""
+    value = response.headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        at = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, (at - datetime.now(UTC)).total_seconds())
+
+
+def _classify_unread(status: int) -> Unanswered | Unreadable:
+    if status in (408, 429) or status >= 500:  # noqa: PLR2004 - HTTP: the server's own trouble
+        return Unanswered(f"http_{status}")
+    return Unreadable(f"http_{status}")

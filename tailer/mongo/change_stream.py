@@ -1,0 +1,201 @@
+"""One collection's change stream, read in whole batches with `aggregate` and `getMore` of our own.
+
+A driver's `async for` costs a thread hop an event, and stalls 31 s on a rolling restart, because its `getMore` waits
+for the server that went away. Here every command selects the primary anew, and a failed one reopens the stream after
+the last token. The stream is never opened with `resumeAfter`, which does not take the token of an invalidate.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from bson import Int64, Timestamp
+from motor.motor_asyncio import AsyncIOMotorClientSession
+from pymongo.errors import PyMongoError
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+
+from tailer.core.hints import ChangeHint, Operation, Stream
+from tailer.core.positions import StreamPosition, token_seconds
+from tailer.events import Emit, StreamFailed, StreamOpened
+from tailer.flow.ports import HistoryLost, StreamBatch
+from tailer.mongo.connection import POLL_MILLISECONDS, Database
+from tailer.mongo.failures import Reaction, classify_failure, explain_source_failure, failure_name
+from tailer.mongo.hint_pipeline import HINT_PIPELINE, cluster_seconds, decode_hint, event_key
+from tailer.mongo.keys import TOLERANT
+
+_BATCH_SIZE = 1000
+_NARROW_PIPELINE: list[dict[str, object]] = [
+    {"$project": {"operationType": 1, "documentKey._id": 1, "clusterTime": 1}}
+]
+_ANY_CHANGE = frozenset({"content"})
+"""What an event counts as whose changed fields could not be read: reason enough to read the row."""
+
+
+class MongoChangeStream:
+    """A `ChangeSource` over one collection; `database` belongs to a client that is used for streams only."""
+
+    def __init__(self, database: Database, stream: Stream, emit: Emit) -> None:
+        self._database = database
+        self._stream = stream
+        self._emit = emit
+        self._proven = False
+
+    @property
+    def stream(self) -> Stream:
+        """Which collection is tailed."""
+        return self._stream
+
+    async def follow(self, start: StreamPosition | None) -> AsyncIterator[StreamBatch]:
+        """Yield batches after `start`, or from now on; heals what heals, raises HistoryLost and SourceError."""
+        position = start
+        reaction = Reaction.REOPEN
+        while True:
+            try:
+                if reaction is Reaction.STEP_OVER and position is not None:
+                    batch = await self._step_over(position)
+                    position = batch.position
+                    yield batch
+                opening = self._read_from(position, by_time=reaction is Reaction.RESUME_BY_TIME)
+                async for batch in opening:
+                    position = batch.position
+                    yield batch
+                # The server ended the cursor without an error: an invalidate. The token after it opens the successor.
+                reaction = Reaction.REOPEN
+            except PyMongoError as error:
+                reaction = classify_failure(error)
+                self._emit(StreamFailed(self._stream, failure_name(error), reaction.value))
+                if position is None and reaction is not Reaction.REOPEN:
+                    raise explain_source_failure(error, self._subject) from error
+                if position is not None and reaction is Reaction.HISTORY_LOST:
+                    raise HistoryLost(self._stream, position, failure_name(error)) from error
+
+    @property
+    def _subject(self) -> str:
+        return f"{self._database.name}.{self._stream.value}"
+
+    async def _read_from(
+        self, position: StreamPosition | None, *, by_time: bool
+    ) -> AsyncIterator[StreamBatch]:
+        async with await self._database.client.start_session(causal_consistency=False) as session:
+            reply = await self._open(position, session, HINT_PIPELINE, _BATCH_SIZE, by_time=by_time)
+            self._emit(StreamOpened(self._stream, position.cluster_seconds if position is not None else None))
+            skip_until = position.token if by_time and position is not None else None
+            name = "firstBatch"
+            while True:
+                cursor = reply["cursor"]
+                events = _drop_seen(cursor[name], skip_until)
+                if len(events) < len(cursor[name]):
+                    skip_until = None
+                yield _make_batch(reply, events)
+                if not cursor["id"]:
+                    return
+                name = "nextBatch"
+                reply = await self._database.command(
+                    {
+                        "getMore": Int64(cursor["id"]),
+                        "collection": self._stream.value,
+                        "batchSize": _BATCH_SIZE,
+                        "maxTimeMS": POLL_MILLISECONDS,
+                    },
+                    codec_options=TOLERANT,
+                    session=session,
+                )
+
+    async def _open(
+        self,
+        position: StreamPosition | None,
+        session: AsyncIOMotorClientSession,
+        pipeline: Sequence[Mapping[str, object]],
+        batch_size: int,
+        *,
+        by_time: bool = False,
+    ) -> Mapping[str, Any]:
+        """Open the stream, however long the servers are away; a missing privilege is waited for once it was there."""
+        stage: dict[str, object] = {}
+        if position is not None and by_time:
+            # The token's own time, inclusive: the events of that moment come again and are dropped.
+            token = position.token
+            stage["startAtOperationTime"] = Timestamp(int(token[2:10], 16), int(token[10:18], 16))
+        elif position is not None:
+            stage["startAfter"] = {"_data": position.token}
+        command = {
+            "aggregate": self._stream.value,
+            "pipeline": [{"$changeStream": stage}, *pipeline],
+            "cursor": {"batchSize": batch_size},
+        }
+        attempts = AsyncRetrying(
+            retry=retry_if_exception(self._heals),
+            wait=wait_random_exponential(multiplier=0.1, max=5),
+            before_sleep=self._report,
+            reraise=True,
+        )
+
+        async def run() -> dict[str, Any]:
+            reply: dict[str, Any] = await self._database.command(
+                command, codec_options=TOLERANT, session=session
+            )
+            return reply
+
+        opened = await attempts(run)
+        self._proven = True
+        return opened
+
+    def _heals(self, error: BaseException) -> bool:
+        if not isinstance(error, PyMongoError):
+            return False
+        reaction = classify_failure(error)
+        return reaction is Reaction.REOPEN or (reaction is Reaction.WAIT and self._proven)
+
+    def _report(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        if isinstance(error, PyMongoError):
+            self._emit(StreamFailed(self._stream, failure_name(error), classify_failure(error).value))
+
+    async def _step_over(self, position: StreamPosition) -> StreamBatch:
+        """Read one event with next to nothing of it; its row is read like any other, by its `_id`."""
+        async with await self._database.client.start_session(causal_consistency=False) as session:
+            reply = await self._open(position, session, _NARROW_PIPELINE, 1)
+            name = "firstBatch"
+            while not reply["cursor"][name]:
+                name = "nextBatch"
+                reply = await self._database.command(
+                    {
+                        "getMore": Int64(reply["cursor"]["id"]),
+                        "collection": self._stream.value,
+                        "batchSize": 1,
+                        "maxTimeMS": POLL_MILLISECONDS,
+                    },
+                    codec_options=TOLERANT,
+                    session=session,
+                )
+            event = reply["cursor"][name][0]
+            after = _position(event["_id"]["_data"])
+            key = event_key(event)
+            hints = []
+            if key is not None:
+                at = cluster_seconds(event.get("clusterTime"))
+                hint = ChangeHint(Operation.UPDATE, key, at, None, _ANY_CHANGE, None, None, None)
+                hints.append((hint, after))
+            return StreamBatch(hints, after, cluster_seconds(reply.get("operationTime")))
+
+
+def _drop_seen(events: Sequence[Mapping[str, Any]], skip_until: str | None) -> Sequence[Mapping[str, Any]]:
+    if skip_until is None:
+        return events
+    for index, event in enumerate(events):
+        if event["_id"]["_data"] == skip_until:
+            return events[index + 1 :]
+    return [event for event in events if event["_id"]["_data"] > skip_until]
+
+
+def _make_batch(reply: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> StreamBatch:
+    hints = []
+    for event in events:
+        hint = decode_hint(event)
+        if hint is not None:
+            hints.append((hint, _position(event["_id"]["_data"])))
+    token = reply["cursor"]["postBatchResumeToken"]["_data"]
+    return StreamBatch(hints, _position(token), cluster_seconds(reply.get("operationTime")))
+
+
+def _position(token: str) -> StreamPosition:
+    return StreamPosition(token, token_seconds(token) or 0)

@@ -1,0 +1,73 @@
+"""Clients for LibreChat's database and for the state database, and the checks that a start needs."""
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
+from pymongo.errors import PyMongoError
+
+from tailer.errors import SourceError
+from tailer.mongo.failures import REPLICA_SET_REMEDY, explain_source_failure
+from tailer.mongo.keys import TOLERANT
+
+Client: TypeAlias = "AsyncIOMotorClient[dict[str, Any]]"
+Database: TypeAlias = "AsyncIOMotorDatabase[dict[str, Any]]"
+
+POLL_MILLISECONDS = 1000
+"""How long the server holds a `getMore` with nothing to say: often enough to prove that the stream is alive."""
+STREAM_SOCKET_MILLISECONDS = 4000
+"""A reply that is three poll times late comes from a half-open connection; the driver then drops it, and with it the
+thread that waits on it."""
+QUERY_SOCKET_MILLISECONDS = 30_000
+"""A query of large rows on a busy server may take its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What `hello` tells of the server."""
+
+    replica_set: str
+    version: str
+
+
+def connect(uri: str, *, application: str, socket_milliseconds: int) -> Client:
+    """A client that gives up soon on a server that is away, because the caller tries again for ever."""
+    return AsyncIOMotorClient(
+        uri,
+        appname=application,
+        serverSelectionTimeoutMS=2000,
+        heartbeatFrequencyMS=2000,
+        connectTimeoutMS=3000,
+        socketTimeoutMS=socket_milliseconds,
+        retryReads=True,
+        retryWrites=True,
+        maxPoolSize=16,
+    )
+
+
+def tolerant_database(client: Client, name: str) -> Database:
+    """A database whose documents decode whatever was stored."""
+    return client.get_database(name, codec_options=TOLERANT)
+
+
+async def inspect_source(database: Database) -> SourceFacts:
+    """Ask the server what it is; raises SourceError when its changes cannot be tailed."""
+    subject = describe_address(database.client)
+    try:
+        hello = await database.command("hello")
+        build = await database.command("buildInfo")
+    except PyMongoError as error:
+        raise explain_source_failure(error, subject) from error
+    replica_set = hello.get("setName")
+    if replica_set is None and hello.get("msg") != "isdbgrid":
+        raise SourceError(operation="opening the change streams", subject=subject, hint=REPLICA_SET_REMEDY)
+    return SourceFacts(
+        replica_set=str(replica_set or "sharded cluster"),
+        version=str(build.get("version", "unknown")),
+    )
+
+
+def describe_address(client: Client) -> str:
+    """The hosts of a client, without user and password."""
+    seeds = client.delegate.topology_description.server_descriptions()
+    return ", ".join(sorted(f"{host}:{port}" for host, port in seeds))

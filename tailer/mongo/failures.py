@@ -1,0 +1,107 @@
+"""What each failure of MongoDB means for a change stream; codes as measured on a real server (6.0.5)."""
+
+from enum import StrEnum
+
+from pymongo.errors import (
+    AutoReconnect,
+    ConfigurationError,
+    ConnectionFailure,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+
+from tailer.errors import SourceAway, SourceError
+
+_STANDALONE = 40573
+_UNAUTHORIZED = 13
+_AUTHENTICATION_FAILED = 18
+_NOT_INITIALIZED = 94
+
+REPLICA_SET_REMEDY = (
+    "change streams need a replica set, and this mongod is standalone. One node is enough: start it with "
+    "`mongod --replSet rs0 --bind_ip_all`, then once run "
+    "`rs.initiate({_id: 'rs0', members: [{_id: 0, host: 'mongodb:27017'}]})` in mongosh, with the host name under "
+    "which LibreChat reaches it; LibreChat's own MONGO_URI stays as it is"
+)
+
+
+class Reaction(StrEnum):
+    """What the reader does after a failure."""
+
+    REOPEN = "reopen"
+    """Network, election, cursor gone: open again after the last token."""
+    RESUME_BY_TIME = "resume_by_time"
+    """280: the token is not found under this pipeline: start at its own time and drop what was seen."""
+    HISTORY_LOST = "history_lost"
+    """286: the oplog no longer reaches back to the token."""
+    STEP_OVER = "step_over"
+    """10334: one event is too large even when projected."""
+    WAIT = "wait"
+    """A privilege is missing or the set is not initiated: not ready until somebody mends it."""
+
+
+_REACTIONS = {
+    43: Reaction.REOPEN,  # CursorNotFound
+    136: Reaction.REOPEN,  # CappedPositionLost of an open cursor: reopening tells whether history is lost
+    237: Reaction.REOPEN,  # CursorKilled
+    260: Reaction.REOPEN,  # InvalidResumeToken: answered with startAfter, which takes the token of an invalidate
+    280: Reaction.RESUME_BY_TIME,
+    286: Reaction.HISTORY_LOST,
+    9: Reaction.HISTORY_LOST,  # FailedToParse: a token that is none
+    15: Reaction.HISTORY_LOST,  # Overflow: a token that is none
+    50811: Reaction.HISTORY_LOST,  # a token of an unknown format
+    10334: Reaction.STEP_OVER,
+    _UNAUTHORIZED: Reaction.WAIT,
+    _AUTHENTICATION_FAILED: Reaction.WAIT,
+    _STANDALONE: Reaction.WAIT,
+    _NOT_INITIALIZED: Reaction.WAIT,
+}
+
+
+def classify_failure(error: PyMongoError) -> Reaction:
+    """The reaction to a failure of `aggregate` or `getMore`; what is not known is treated as passing."""
+    if isinstance(error, OperationFailure) and not isinstance(error, ConnectionFailure):
+        return _REACTIONS.get(error.code or 0, Reaction.REOPEN)
+    return Reaction.REOPEN
+
+
+def failure_name(error: PyMongoError) -> str:
+    """A failure as a short word for logs and metrics: the server's code or the driver's class, never the message."""
+    if isinstance(error, OperationFailure) and error.code is not None:
+        return f"code_{error.code}"
+    return type(error).__name__
+
+
+def explain_source_failure(error: PyMongoError, subject: str) -> SourceError:
+    """The error that tells an operator what to do about a source that cannot be tailed."""
+    operation = "opening the change streams"
+    if isinstance(error, ServerSelectionTimeoutError | AutoReconnect):
+        hint = (
+            "no server answered; check host and port in TAILER_MONGO_URI and that the names resolve from here"
+        )
+        return SourceAway(operation=operation, subject=subject, hint=hint)
+    code = error.code if isinstance(error, OperationFailure) else None
+    if code == _STANDALONE:
+        hint = REPLICA_SET_REMEDY
+    elif code == _UNAUTHORIZED:
+        hint = (
+            "the MongoDB user lacks a privilege; grant find and changeStream on the collections messages and "
+            "conversations, and find on transactions and agents, for example with the built-in role `read` on "
+            "LibreChat's database"
+        )
+    elif code == _AUTHENTICATION_FAILED:
+        hint = "MongoDB refuses user or password; correct TAILER_MONGO_URI (authSource included)"
+    elif code == _NOT_INITIALIZED:
+        hint = "the replica set was never initiated; run rs.initiate(…) once in mongosh"
+    elif isinstance(error, ServerSelectionTimeoutError | AutoReconnect):
+        hint = (
+            "no server answered; check host and port in TAILER_MONGO_URI and that the names resolve from here"
+        )
+    elif isinstance(error, ConfigurationError):
+        hint = (
+            "the URI cannot be used as it is; check host name, options and the SRV record in TAILER_MONGO_URI"
+        )
+    else:
+        hint = f"MongoDB answered {failure_name(error)}; check TAILER_MONGO_URI and the server's log"
+    return SourceError(operation=operation, subject=subject, hint=hint)

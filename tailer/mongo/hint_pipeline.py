@@ -1,0 +1,92 @@
+"""The server-side projection that turns a change event into a hint, and the decoding of what arrives.
+
+Documents stay on the server: some 300 bytes travel for a row of any size, and the projection comes before the server's
+own size check. There is no `$match`: it could hide an `invalidate`, and a token may not be found under another filter.
+"""
+
+from collections.abc import Mapping
+from hashlib import sha256
+
+import bson
+
+from tailer.core.hints import ChangeHint, Operation
+from tailer.core.identity import DocumentKey
+from tailer.core.values import milliseconds, string, strings
+from tailer.mongo.keys import to_key
+
+_ID_CHARACTERS = 200
+"""Longer ids are cut: the row is read by its `_id`, and a hint must stay small whatever a client wrote."""
+
+
+def _short_text(path: str) -> dict[str, object]:
+    is_text = {"$eq": [{"$type": path}, "string"]}
+    return {"$cond": [is_text, {"$substrCP": [path, 0, _ID_CHARACTERS]}, None]}
+
+
+def _date(path: str) -> dict[str, object]:
+    return {"$cond": [{"$eq": [{"$type": path}, "date"]}, path, None]}
+
+
+_UPDATED_NAMES = {
+    "$map": {
+        "input": {"$objectToArray": {"$ifNull": ["$updateDescription.updatedFields", {}]}},
+        "in": {"$arrayElemAt": [{"$split": ["$$this.k", "."]}, 0]},
+    }
+}
+_REMOVED_NAMES = {
+    "$map": {
+        "input": {"$ifNull": ["$updateDescription.removedFields", []]},
+        "in": {"$arrayElemAt": [{"$split": ["$$this", "."]}, 0]},
+    }
+}
+
+HINT_PIPELINE: list[dict[str, object]] = [
+    {
+        "$project": {
+            "operationType": 1,
+            "clusterTime": 1,
+            "wallTime": 1,
+            "documentKey._id": 1,
+            "changed": {"$setUnion": [_UPDATED_NAMES, _REMOVED_NAMES]},
+            "updated": _date("$updateDescription.updatedFields.updatedAt"),
+            "message": _short_text("$fullDocument.messageId"),
+            "parent": _short_text("$fullDocument.parentMessageId"),
+            "byUser": {"$eq": ["$fullDocument.isCreatedByUser", True]},
+        }
+    }
+]
+
+PIPELINE_FINGERPRINT = sha256(bson.encode({"pipeline": HINT_PIPELINE})).hexdigest()[:16]
+"""Stored with every token: a token read under another pipeline may not be found again (code 280)."""
+
+_OPERATIONS = {operation.value: operation for operation in Operation}
+
+
+def decode_hint(event: Mapping[str, object]) -> ChangeHint | None:
+    """The hint in a projected event; None for an event that concerns no document (drop, rename, invalidate)."""
+    operation = _OPERATIONS.get(str(event.get("operationType")))
+    document_key = event.get("documentKey")
+    if operation is None or not isinstance(document_key, dict):
+        return None
+    whole = operation in (Operation.INSERT, Operation.REPLACE)
+    return ChangeHint(
+        operation=operation,
+        document_key=to_key(document_key.get("_id")),
+        cluster_seconds=cluster_seconds(event.get("clusterTime")),
+        written_milliseconds=milliseconds(event.get("updated")) or milliseconds(event.get("wallTime")),
+        changed=frozenset(strings(event.get("changed"))),
+        message_id=string(event.get("message")),
+        parent_message_id=string(event.get("parent")),
+        created_by_user=event.get("byUser") is True if whole else None,
+    )
+
+
+def cluster_seconds(timestamp: object) -> int:
+    """The seconds of a BSON timestamp; 0 where there is none."""
+    return timestamp.time if isinstance(timestamp, bson.Timestamp) else 0
+
+
+def event_key(event: Mapping[str, object]) -> DocumentKey | None:
+    """The key of the row that an event concerns, None where it concerns none."""
+    document_key = event.get("documentKey")
+    return to_key(document_key.get("_id")) if isinstance(document_key, dict) else None

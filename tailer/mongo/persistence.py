@@ -1,0 +1,56 @@
+"""Repeats a command of MongoDB for as long as the failure is one that passes: elections, restarts, lost connections."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from pymongo.errors import (
+    AutoReconnect,
+    ConnectionFailure,
+    ExecutionTimeout,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
+
+from tailer.mongo.failures import failure_name
+
+Result = TypeVar("Result")
+
+_PASSING_CODES = frozenset(
+    {6, 7, 64, 89, 91, 189, 262, 317, 358, 384, 9001, 10107, 11600, 11602, 13435, 13436}
+)
+"""Host unreachable, write concern timed out, shutdown, primary stepped down and their like."""
+
+
+def passes(error: BaseException) -> bool:
+    """Whether a failure goes away by itself."""
+    if isinstance(error, AutoReconnect | ConnectionFailure | ServerSelectionTimeoutError | ExecutionTimeout):
+        return True
+    if not isinstance(error, OperationFailure):
+        return False
+    return error.code in _PASSING_CODES or error.has_error_label("RetryableWriteError")
+
+
+async def keep_trying(call: Callable[[], Awaitable[Result]], report: Callable[[str], None]) -> Result:
+    """The result of `call`, repeated with growing random pauses until it comes; `report` gets each failure's name.
+
+    Raises what does not pass.
+    """
+
+    def before_sleep(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        report(failure_name(error) if isinstance(error, PyMongoError) else type(error).__name__)
+
+    attempts = AsyncRetrying(
+        retry=retry_if_exception(passes),
+        wait=wait_random_exponential(multiplier=0.1, max=5),
+        before_sleep=before_sleep,
+        reraise=True,
+    )
+
+    async def run() -> Result:
+        # tenacity awaits coroutine functions only, and the driver's methods are none.
+        return await call()
+
+    return await attempts(run)

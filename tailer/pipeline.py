@@ -1,0 +1,116 @@
+"""The daemon's long-lived tasks: which there are, what each repeats, and how they come to an orderly end."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from tailer.core.hints import Interest, Stream
+from tailer.core.open_turns import EntryKey
+from tailer.core.turns import Wait
+from tailer.events import Drained, Emit, Stopping, TurnDone
+from tailer.flow.assembly import Assembly
+from tailer.flow.backlog import Backlog
+from tailer.flow.checkpointing import Checkpointing
+from tailer.flow.delivery import Delivery
+from tailer.flow.intake import Intake
+from tailer.flow.parking import Parking
+from tailer.flow.ports import Batch, ChangeSource
+from tailer.sampler import Sampler
+from tailer.supervision import Shutdown, Work, within
+from tailer.web.health import Health, State
+
+STREAMS = tuple(Stream)
+_ROUND_ENTRIES = 256
+"""Entries that one round reads back together: few enough queries a turn, few enough rows in memory."""
+_SWEEP_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The rhythm of the tasks. `sending` is false where turns are only read and counted."""
+
+    gather: timedelta
+    checkpoint: timedelta
+    senders: int
+    sending: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """All parts of a run, put together by the composition root."""
+
+    sources: Sequence[ChangeSource]
+    backlog: Backlog
+    parking: Parking
+    intake: Intake
+    assembly: Assembly
+    delivery: Delivery
+    unfinished: Sequence[Batch]
+    checkpointing: Checkpointing
+    sampler: Sampler
+    health: Health
+    emit: Emit
+    pace: Pace
+
+    def readers(self) -> Mapping[str, Work]:
+        """The tasks that bring work in; they end first."""
+        return {f"read {source.stream.value}": self.intake.read(source) for source in self.sources}
+
+    def workers(self) -> Mapping[str, Work]:
+        """The tasks that get work done."""
+        tasks: dict[str, Work] = {
+            "sample": self.sampler.run(),
+            "checkpoint": self.checkpointing.run(STREAMS, self.pace.checkpoint),
+            "announce": self._announce(),
+            "sweep": self._sweep(),
+        }
+        if not self.pace.sending:
+            return {**tasks, "discard": self._discard()}
+        return {
+            **tasks,
+            "assemble": self._assemble(),
+            "recover": self._recover(),
+            **{f"send {number}": self.delivery.work() for number in range(self.pace.senders)},
+        }
+
+    async def drain(self, shutdown: Shutdown, limit: timedelta) -> None:
+        """Send what is open, within the limit; what is left is read again after the next start."""
+        self.health.state = State.STOPPING
+        self.emit(Stopping(len(self.backlog), limit.total_seconds()))
+        empty = self.backlog.wait_until_empty(except_for=Interest.QUESTION)
+        complete = await within(limit, shutdown, empty)
+        self.emit(Drained(complete=complete, left_open=len(self.backlog)))
+
+    async def _announce(self) -> None:
+        """Ready once every stream is open and its position stored: from then on a crash loses nothing."""
+        await self.checkpointing.wait_for_first(STREAMS)
+        self.health.state = State.STREAMING
+        await asyncio.Event().wait()
+
+    async def _assemble(self) -> None:
+        while True:
+            entries = await self.backlog.take_due(
+                limit=_ROUND_ENTRIES, gather_seconds=self.pace.gather.total_seconds()
+            )
+            await self.assembly.assemble(entries)
+
+    async def _discard(self) -> None:
+        while True:
+            for entry in await self.backlog.take_due(limit=_ROUND_ENTRIES, gather_seconds=0):
+                self.emit(TurnDone("sending_disabled"))
+                self.backlog.close(entry.key)
+
+    async def _recover(self) -> None:
+        """Settle the batches of an earlier run beside the daily work; this task then only waits."""
+        await self.delivery.recover(self.unfinished)
+        await asyncio.Event().wait()
+
+    async def _sweep(self) -> None:
+        """Forget parked turns that are done, and take up those whose deadline has passed."""
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            await self.parking.flush()
+            for turn in self.parking.overdue(self.backlog.source_seconds):
+                interest = Interest.QUESTION if turn.wait is Wait.RESPONSE else Interest.RESPONSE
+                self.backlog.reopen(EntryKey(interest, turn.document_key), turn.message_id)

@@ -1,0 +1,93 @@
+"""Sets the gauges on a beat of its own, so that a lag is true also when nothing happens.
+
+Lag is measured against the server's clock: a stream that is idle has none, one that does not answer has more every
+second. Nothing is ever NaN: what is not known yet has no series.
+"""
+
+import asyncio
+import time
+
+from tailer.core.hints import Interest, Stream
+from tailer.core.turns import Wait
+from tailer.flow.backlog import Backlog
+from tailer.flow.delivery import Delivery
+from tailer.flow.parking import Parking
+from tailer.flow.transmission import Transmission
+from tailer.metrics import Metrics
+from tailer.web.health import Health, State
+
+BEAT_SECONDS = 1.0
+_POLL_SECONDS = 2.0
+"""A stream answers every second, also when it has nothing to say; later than this it counts as silent."""
+
+
+class Sampler:
+    """Looks at the parts of the daemon and tells metrics and health what it sees."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        health: Health,
+        backlog: Backlog,
+        parking: Parking,
+        delivery: Delivery,
+        transmission: Transmission,
+    ) -> None:
+        self._metrics = metrics
+        self._health = health
+        self._backlog = backlog
+        self._parking = parking
+        self._delivery = delivery
+        self._transmission = transmission
+
+    async def run(self) -> None:
+        """Sample on every beat, for ever; a late beat is the event loop's lag."""
+        while True:
+            expected = time.monotonic() + BEAT_SECONDS
+            self.sample()
+            await asyncio.sleep(BEAT_SECONDS)
+            self._metrics.event_loop_lag.observe(max(0.0, time.monotonic() - expected))
+
+    def sample(self) -> None:
+        """Set every gauge once."""
+        now = time.monotonic()
+        self._health.loop_seconds = now
+        self._health.refused = self._transmission.is_refused
+        for state in State:
+            self._metrics.state.labels(state.value).set(1 if state is self._health.state else 0)
+        for stream in Stream:
+            self._sample_stream(stream, now)
+        self._sample_turns(now)
+        self._metrics.queue_length.set(self._delivery.queue_length)
+        self._metrics.queue_capacity.set(self._delivery.queue_capacity)
+
+    def _sample_stream(self, stream: Stream, now: float) -> None:
+        if not self._backlog.is_started(stream):
+            return
+        metrics, source = self._metrics, self._backlog.source_seconds
+        position = self._backlog.read_position(stream).cluster_seconds
+        silent = self._backlog.silent_seconds(stream)
+        waiting = silent if silent is not None and silent > _POLL_SECONDS else 0.0
+        metrics.position_time.labels(stream.value).set(position)
+        metrics.source_time.set(source)
+        metrics.stream_lag.labels(stream.value).set(max(0.0, source - position) + waiting)
+        if silent is not None:
+            metrics.last_poll.labels(stream.value).set(time.time() - silent)
+            self._health.answered_seconds[stream] = now - silent
+        if silent is not None and silent > _POLL_SECONDS:
+            metrics.stream_connected.labels(stream.value).set(0)
+
+    def _sample_turns(self, now: float) -> None:
+        turns, pending = self._backlog.turns, self._metrics.pairs_pending
+        pending.labels("awaiting_settle").set(turns.count(Interest.RESPONSE) + turns.count(Interest.TITLE))
+        questions = turns.count(Interest.QUESTION) + self._parking.count(Wait.RESPONSE)
+        pending.labels("awaiting_response").set(questions)
+        pending.labels("awaiting_finalise").set(self._parking.count(Wait.FINISH))
+        pending.labels("awaiting_approval").set(self._parking.count(Wait.APPROVAL))
+        oldest = turns.oldest_seconds()
+        self._metrics.pairs_oldest.set(0 if oldest is None else now - oldest)
+        held = [self._backlog.oldest_position(stream) for stream in Stream]
+        times = [position.cluster_seconds for position in held if position is not None]
+        if times:
+            self._metrics.oldest_open.set(min(times))
+        self._metrics.export_lag.set(max(0, self._backlog.source_seconds - min(times)) if times else 0)

@@ -1,0 +1,152 @@
+"""The settings of Langfuse, under the names that its own clients and LibreChat use.
+
+Every name has a twin with `TAILER_` before it, which wins: LibreChat traces by itself as soon as it sees the
+keys under their plain names, and it often shares its `.env` with the tailer.
+"""
+
+from datetime import timedelta
+from typing import Annotated, Final
+
+from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator
+
+from tailer.core.otlp import SpanContext
+from tailer.settings.addresses import parse_langfuse_url
+from tailer.settings.source import Group, Setting
+from tailer.settings.values import UnfitValueError, duration, secret, share, switch, text
+
+_LONGEST_RELEASE: Final = 200
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_SWAP_REMEDY: Final = "the keys look swapped: the public key begins with pk-, the secret key with sk-"
+
+
+def _check_key(key: str, prefix: str, other_prefix: str) -> str:
+    if key.startswith(other_prefix):
+        kind = "secret" if other_prefix == "sk-" else "public"
+        raise UnfitValueError(problem=f"holds a {kind} key", remedy=_SWAP_REMEDY)
+    if not key.startswith(prefix):
+        raise UnfitValueError(problem=f"does not begin with {prefix}")
+    # Both go into one header as `public:secret`.
+    if not key.isascii() or not key.isprintable() or set(key) & set(": "):
+        raise UnfitValueError("has characters that no key of Langfuse has")
+    return key
+
+
+def _check_public_key(key: str) -> str:
+    return _check_key(key, "pk-", "sk-")
+
+
+def _check_secret_key(key: str) -> str:
+    return _check_key(key, "sk-", "pk-")
+
+
+def _check_environment(name: str) -> str:
+    try:
+        return SpanContext(environment=name).environment
+    except ValueError as error:
+        raise UnfitValueError(problem=f"is unusable: {error}") from None
+
+
+def _check_release(name: str) -> str:
+    if len(name) > _LONGEST_RELEASE:
+        raise UnfitValueError(problem=f"has {len(name)} characters")
+    return name
+
+
+class LangfuseSettings(BaseModel):
+    """Which project of Langfuse, how much is sent there, and what every trace carries."""
+
+    langfuse_enabled: Annotated[bool, Setting(Group.LANGFUSE, switch(), ("LANGFUSE_ENABLED",))] = Field(
+        default=True,
+        description="Whether anything is sent. True, because whoever starts the tailer wants traces; with "
+        "false it runs and sends nothing.",
+    )
+    langfuse_public_key: Annotated[
+        str | None,
+        Setting(
+            Group.LANGFUSE, text("the key that begins with pk-", _check_public_key), ("LANGFUSE_PUBLIC_KEY",)
+        ),
+    ] = Field(
+        default=None,
+        repr=False,
+        description="Public key of the Langfuse project. None, because without keys traces go to a file.",
+    )
+    langfuse_secret_key: Annotated[
+        SecretStr | None,
+        Setting(
+            Group.LANGFUSE,
+            secret("the key that begins with sk-", _check_secret_key),
+            ("LANGFUSE_SECRET_KEY",),
+        ),
+    ] = Field(
+        default=None,
+        description="Secret key of the Langfuse project. None, because without keys traces go to a file.",
+    )
+    langfuse_url: Annotated[
+        str,
+        Setting(
+            Group.LANGFUSE,
+            text("a URL such as https://cloud.langfuse.com", parse_langfuse_url),
+            ("LANGFUSE_HOST", "LANGFUSE_BASE_URL", "LANGFUSE_BASEURL"),
+        ),
+    ] = Field(
+        default="https://cloud.langfuse.com",
+        description="Base URL of Langfuse. Its cloud in the EU, the default of Langfuse's own clients.",
+    )
+    langfuse_debug: Annotated[bool, Setting(Group.LANGFUSE, switch(), ("LANGFUSE_DEBUG",))] = Field(
+        default=False,
+        description="Sets the log level to debug. False, because debug lines come with every batch.",
+    )
+    langfuse_sample_rate: Annotated[float, Setting(Group.LANGFUSE, share(), ("LANGFUSE_SAMPLE_RATE",))] = (
+        Field(
+            default=1.0,
+            description="Share of the conversations that is sent, always whole conversations. 1, because sums "
+            "over a sample are no sums.",
+        )
+    )
+    langfuse_flush_interval: Annotated[
+        timedelta,
+        Setting(Group.LANGFUSE, duration(0, 60_000, _MILLISECOND), ("LANGFUSE_FLUSH_INTERVAL",)),
+    ] = Field(
+        default=timedelta(milliseconds=250),
+        description="How long finished turns are gathered into one request. 250: little beside the settle "
+        "time, enough to share a request under load. Langfuse's own SDK reads this name as "
+        "seconds.",
+    )
+    langfuse_flush_at_shutdown: Annotated[
+        bool, Setting(Group.LANGFUSE, switch(), ("LANGFUSE_FLUSH_AT_SHUTDOWN",))
+    ] = Field(
+        default=True,
+        description="Whether SIGTERM sends what is open before it stops. True, because the next start is "
+        "then quicker; with false nothing is lost either, it is read again.",
+    )
+    langfuse_environment: Annotated[
+        str,
+        Setting(
+            Group.LANGFUSE,
+            text("1 to 40 of a-z, 0-9, _ and -, not beginning with langfuse", _check_environment),
+            ("LANGFUSE_TRACING_ENVIRONMENT",),
+        ),
+    ] = Field(
+        default="default",
+        description="Environment that traces carry. `default`, as Langfuse calls it when none is given.",
+    )
+    langfuse_release: Annotated[
+        str | None,
+        Setting(
+            Group.LANGFUSE, text("a text of at most 200 characters", _check_release), ("LANGFUSE_RELEASE",)
+        ),
+    ] = Field(
+        default=None,
+        description="Release that traces carry. None, because only the operator knows LibreChat's version.",
+    )
+
+    @field_validator("langfuse_secret_key")
+    @classmethod
+    def _check_key_pair(cls, secret_key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if "langfuse_public_key" in info.data:
+            public_key = info.data["langfuse_public_key"]
+            if public_key is None and secret_key is not None:
+                raise UnfitValueError("is set without LANGFUSE_PUBLIC_KEY", "set both keys, or neither")
+            if public_key is not None and secret_key is None:
+                raise UnfitValueError("is not set, while LANGFUSE_PUBLIC_KEY is", "set both keys, or neither")
+        return secret_key

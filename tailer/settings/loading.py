@@ -1,0 +1,145 @@
+"""The one class of all settings, and the way in: everything that is wrong is named at once.
+
+Refuses to connect anywhere: that a value is well formed is all that is known here.
+"""
+
+from typing import Any, ClassVar, Final
+
+from pydantic import Field, InstanceOf, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from tailer.errors import SettingsError
+from tailer.settings.addresses import parse_mongo_uri
+from tailer.settings.delivery import DeliverySettings
+from tailer.settings.langfuse import LangfuseSettings
+from tailer.settings.mongo import DEFAULT_DATABASE, MongoSettings
+from tailer.settings.source import Findings, NamedValuesSource, Origin, collect_settings
+from tailer.settings.turns import TurnSettings
+from tailer.settings.values import UnfitValueError
+
+DOTENV: Final = ".env"
+_UNKNOWN_REMEDY: Final = "correct the name or remove the variable; `tailer check-config` lists all names"
+
+
+class UnknownNamesError(ValueError):
+    """Names with the tailer's prefix that no setting has, each with a guess at the one that was meant."""
+
+    def __init__(self, names: tuple[tuple[str, str], ...]) -> None:
+        super().__init__(", ".join(name for name, _ in names))
+        self.names = names
+
+
+# Fields come from the last base to the first: a later group may look at the values of an earlier one.
+class Settings(DeliverySettings, TurnSettings, MongoSettings, LangfuseSettings, BaseSettings):
+    """The settings of one run; durations are `timedelta`, secrets `SecretStr`.
+
+    Built from the environment and from `.env` in the working directory; values that code passes win over both.
+    What depends on other settings is resolved: database, state server, sink, log level.
+    """
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        case_sensitive=True,
+        env_file=DOTENV,
+        env_file_encoding="utf-8",
+        validate_default=True,
+        hide_input_in_errors=True,
+    )
+
+    findings: InstanceOf[Findings] = Field(default=Findings(), repr=False, exclude=True)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes it by name
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes it by name
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes it by name
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Replace pydantic's own sources: they know neither twins nor where a value came from."""
+        return init_settings, NamedValuesSource(settings_cls)
+
+    @field_validator("findings")
+    @classmethod
+    def _refuse_unknown_names(cls, findings: Findings) -> Findings:
+        if findings.unknown:
+            raise UnknownNamesError(findings.unknown)
+        return findings
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is suspicious but usable, a sentence each."""
+        origins = self.findings.origins
+        path = parse_mongo_uri(self.mongo_uri.get_secret_value()).database
+        found = list(self.findings.warnings)
+        if path is None and "mongo_database" not in self.model_fields_set:
+            found.append(
+                f"the MongoDB URI names no database: {DEFAULT_DATABASE} is assumed; set TAILER_MONGO_DATABASE "
+                "if LibreChat uses another"
+            )
+        if path is not None and "mongo_database" in origins:
+            found.append(f"TAILER_MONGO_DATABASE is not used: the path of the MongoDB URI names {path}")
+        if "state_uri" in origins:
+            state_path = parse_mongo_uri(self.state_uri.get_secret_value()).database
+            if state_path not in {None, "admin", self.state_database}:
+                found.append(
+                    f"the path of TAILER_STATE_URI names {state_path}, which only serves to log in: the state is "
+                    f"kept in {self.state_database} (TAILER_STATE_DATABASE)"
+                )
+        return tuple(found)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings of this process; `overrides` are typed values by attribute, for what code decides itself.
+
+    Raises `SettingsError` with every unusable setting: its name, where it stands, the problem and the remedy.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        problems = _describe_problems(error.errors(include_url=False, include_input=False))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = type(error).__name__
+        hint = f"make {DOTENV} in the working directory a readable UTF-8 file, or remove it ({reason})"
+        raise SettingsError(operation="reading the settings", subject=DOTENV, hint=hint) from None
+    raise SettingsError(
+        operation="reading the settings",
+        subject=", ".join(dict.fromkeys(name for name, _ in problems)),
+        hint="\n".join(f"{name} {problem}" for name, problem in problems),
+    )
+
+
+def _describe_problems(errors: list[ErrorDetails]) -> list[tuple[str, str]]:
+    origins = NamedValuesSource(Settings).origins()
+    problems: list[tuple[str, str]] = []
+    for error in errors:
+        cause = error.get("ctx", {}).get("error")
+        if isinstance(cause, UnknownNamesError):
+            problems += (
+                (name, f"(environment) is not known{guess}: {_UNKNOWN_REMEDY}") for name, guess in cause.names
+            )
+        # Follows from the error of the setting that this one's default depends on.
+        elif error["type"] != "default_factory_not_called":
+            problems.append(_describe_problem(str(error["loc"][0]), error, cause, origins))
+    return problems
+
+
+def _describe_problem(
+    attribute: str, error: ErrorDetails, cause: object, origins: dict[str, Origin]
+) -> tuple[str, str]:
+    setting = collect_settings(Settings.model_fields).get(attribute)
+    if setting is None:
+        return attribute, error["msg"]
+    origin = origins.get(attribute)
+    name = setting.names[0] if origin is None else origin.name
+    remedy = f"give {setting.kind.accepts}"
+    if error["type"] == "missing":
+        return name, f"is not set: {remedy}"
+    problem = cause.problem if isinstance(cause, UnfitValueError) else error["msg"]
+    if isinstance(cause, UnfitValueError) and cause.remedy is not None:
+        remedy = cause.remedy
+    place = "" if origin is None else f"({origin.place.value}) "
+    return name, f"{place}{problem}: {remedy}"

@@ -1,0 +1,184 @@
+"""Where settings come from: names in the environment and in `.env`, in the order in which they win.
+
+Owns the names of every setting, which of two given values is taken, and which names nobody knows.
+Refuses to convert values, and to show any.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from pydantic import GetCoreSchemaHandler
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, core_schema
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource
+
+from tailer.settings.values import Kind
+
+_OWN: Final = "TAILER_"
+_LANGFUSE: Final = "LANGFUSE_"
+# Kubernetes puts these into every container of a namespace that has a Service called `tailer` or `langfuse`.
+_SERVICE_LINK: Final = re.compile(
+    r".*_(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:ADDR|PORT|PROTO))?|PORT)"
+)
+
+
+class Group(StrEnum):
+    """The headings under which settings are shown."""
+
+    LANGFUSE = "Langfuse"
+    MONGO = "MongoDB"
+    TURNS = "Turns"
+    CONTENT = "What is sent"
+    DELIVERY = "Delivery"
+    OPERATION = "Operation"
+
+
+class Place(StrEnum):
+    """Where a value was found; the first one wins over the second for names of the same rank."""
+
+    ENVIRONMENT = "environment"
+    DOTENV = ".env"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The name that gave a setting its value, and where it stood."""
+
+    name: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was found beside the values: origins by attribute, warnings, and names that are errors."""
+
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    unknown: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Annotation of a field: its heading, the kind of its values, and its names, the main one first.
+
+    `fallback` says in words what a field without a fixed default becomes.
+    """
+
+    group: Group
+    kind: Kind
+    names: tuple[str, ...]
+    fallback: str | None = None
+
+    @property
+    def ranks(self) -> tuple[tuple[str, ...], ...]:
+        """The names by precedence: the tailer's own before those that LibreChat reads too."""
+        twins = tuple(_OWN + name for name in self.names if name.startswith(_LANGFUSE))
+        own = tuple(name for name in self.names if name.startswith(_OWN))
+        shared = tuple(name for name in self.names if not name.startswith(_OWN))
+        return tuple(rank for rank in (own + twins, shared) if rank)
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Convert before pydantic's own validation; None passes, where the field has no value."""
+        convert = self.kind.convert
+        return core_schema.no_info_before_validator_function(
+            lambda value: None if value is None else convert(value), handler(source)
+        )
+
+
+def get_setting(field_info: FieldInfo) -> Setting | None:
+    """The annotation of a field, None for a field that is no setting."""
+    return next((item for item in field_info.metadata if isinstance(item, Setting)), None)
+
+
+def collect_settings(fields: Mapping[str, FieldInfo]) -> dict[str, Setting]:
+    """The settings of a class by attribute, in the order of their definition."""
+    return {name: setting for name, info in fields.items() if (setting := get_setting(info)) is not None}
+
+
+class NamedValuesSource(PydanticBaseSettingsSource):
+    """Reads every setting by its names.
+
+    A name of the tailer's own wins over a shared one wherever it stands, because LibreChat reads the same `.env`;
+    among names of one rank the environment wins over `.env`. An empty value counts as not given: compose writes
+    `${NAME:-}` for what nobody set.
+    """
+
+    def __init__(self, settings_class: type[BaseSettings]) -> None:
+        super().__init__(settings_class)
+        self._settings = collect_settings(settings_class.model_fields)
+        self._given: dict[Place, Mapping[str, str | None]] = {
+            Place.ENVIRONMENT: os.environ,
+            Place.DOTENV: DotEnvSettingsSource(settings_class).env_vars,
+        }
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The text that was given for one field, or None; never a complex value."""
+        setting = get_setting(field)
+        found = self._find(setting)[0] if setting is not None else None
+        return (self._read(found) if found is not None else None), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """The texts by attribute, and the findings; nothing for what code passed itself."""
+        texts = {name: self._read(origin) for name, origin in self.origins().items()}
+        return {**texts, "findings": self.findings()}
+
+    def origins(self) -> dict[str, Origin]:
+        """The name that counts, by attribute, for what was given and not passed by code."""
+        found = {
+            name: self._find(setting)[0]
+            for name, setting in self._settings.items()
+            if name not in self.current_state
+        }
+        return {name: origin for name, origin in found.items() if origin is not None}
+
+    def findings(self) -> Findings:
+        """Everything but the values."""
+        known = {name for setting in self._settings.values() for rank in setting.ranks for name in rank}
+        errors: list[tuple[str, str]] = []
+        warnings = [
+            f"{winner.name} and {other} differ: {winner.name} is used"
+            for winner, others in map(self._find, self._settings.values())
+            for other in others
+            if winner is not None
+        ]
+        for name, value in sorted(self._given[Place.ENVIRONMENT].items()):
+            if name in known or not name.startswith((_OWN, _LANGFUSE)) or _is_service_link(name, value or ""):
+                continue
+            if name.startswith(_OWN):
+                errors.append((name, _guess(name, known)))
+            else:
+                warnings.append(f"{name} is no setting of the tailer and is ignored{_guess(name, known)}")
+        warnings += (
+            f"{name} in .env is no setting of the tailer and is ignored{_guess(name, known)}"
+            for name in sorted(self._given[Place.DOTENV])
+            if name.startswith(_OWN) and name not in known
+        )
+        return Findings(self.origins(), tuple(warnings), tuple(errors))
+
+    def _find(self, setting: Setting | None) -> tuple[Origin | None, Sequence[str]]:
+        """The origin that counts, and the names of the same rank and place with another value."""
+        for rank in setting.ranks if setting is not None else ():
+            for place in Place:
+                given = [Origin(name, place) for name in rank if self._read(Origin(name, place))]
+                if given:
+                    value = self._read(given[0])
+                    return given[0], [other.name for other in given[1:] if self._read(other) != value]
+        return None, ()
+
+    def _read(self, origin: Origin) -> str:
+        return (self._given[origin.place].get(origin.name) or "").strip()
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    is_address = value.startswith(("tcp://", "udp://", "sctp://"))
+    return _SERVICE_LINK.fullmatch(name) is not None and (is_address or not name.endswith("_PORT"))
+
+
+def _guess(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.75)
+    return f"; the closest one is {close[0]}" if close else ""

@@ -1,0 +1,138 @@
+"""Settings as rows for people and programs: what counts, where it came from, and why the default is so.
+
+Refuses to show secrets: of the public key the last four characters, of connection strings everything but the
+password, of the secret key nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import groupby
+from typing import Final
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from tailer.settings.addresses import parse_mongo_uri
+from tailer.settings.loading import Settings
+from tailer.settings.source import Group, Setting, collect_settings
+from tailer.settings.values import Kind
+
+_NONE: Final = "none"
+_WIDEST_COLUMN: Final = 42
+_GAP: Final = 2
+_COLUMNS: Final = ("setting", "value", "unit", "source", "default")
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One setting, ready to be shown: secrets are masked, durations are numbers of the unit."""
+
+    group: Group
+    name: str
+    value: str
+    source: str
+    unit: str
+    default: str
+    explanation: str
+    other_names: tuple[str, ...]
+
+
+def describe_settings(settings: Settings) -> Sequence[SettingRow]:
+    """A row for each setting, in the order of the groups."""
+    rows = [
+        _describe(settings, attribute, setting, Settings.model_fields[attribute])
+        for attribute, setting in collect_settings(Settings.model_fields).items()
+    ]
+    return sorted(rows, key=lambda row: list(Group).index(row.group))
+
+
+def _describe(settings: Settings, attribute: str, setting: Setting, info: FieldInfo) -> SettingRow:
+    if setting.fallback is not None:
+        default = setting.fallback
+    elif info.is_required():
+        default = "required"
+    else:
+        default = _show(info.default, setting.kind)
+    return SettingRow(
+        group=setting.group,
+        name=setting.names[0],
+        value=_show_value(settings, attribute, setting.kind),
+        source=_describe_source(settings, attribute, setting),
+        unit=setting.kind.unit,
+        default=default,
+        explanation=info.description or "",
+        other_names=tuple(name for rank in setting.ranks for name in rank if name != setting.names[0]),
+    )
+
+
+def _describe_source(settings: Settings, attribute: str, setting: Setting) -> str:
+    origins = settings.findings.origins
+    if attribute == "mongo_database" and parse_mongo_uri(settings.mongo_uri.get_secret_value()).database:
+        return "path of the URI"
+    if attribute == "log_level" and settings.langfuse_debug:
+        return "LANGFUSE_DEBUG"
+    origin = origins.get(attribute)
+    if origin is not None:
+        alias = "" if origin.name == setting.names[0] else f" ({origin.name})"
+        return f"{origin.place.value}{alias}"
+    return "command" if attribute in settings.model_fields_set else "default"
+
+
+def _show_value(settings: Settings, attribute: str, kind: Kind) -> str:
+    value = getattr(settings, attribute)
+    if attribute == "langfuse_public_key" and value is not None:
+        return f"set (…{value[-4:]})"
+    if attribute in {"mongo_uri", "state_uri"}:
+        return parse_mongo_uri(value.get_secret_value()).without_credentials()
+    return _show(value, kind)
+
+
+def _show(value: object, kind: Kind) -> str:
+    match value:
+        case None | ():
+            shown = _NONE
+        case SecretStr():
+            shown = "set"
+        case bool():
+            shown = str(value).lower()
+        case timedelta():
+            shown = f"{value / (kind.scale or timedelta(seconds=1)):.15g}"
+        case float():
+            shown = f"{value:.15g}"
+        case tuple():
+            shown = ",".join(str(item) for item in value)
+        case _:
+            shown = str(value)
+    return shown
+
+
+def format_table(rows: Sequence[SettingRow], *, embolden: Callable[[str], str]) -> str:
+    """The rows under their headings, columns aligned over all groups; `embolden` marks the headings.
+
+    What follows a value too long for its column stands on the next line, under its own heading.
+    """
+    cells = [_COLUMNS, *(_cells(row) for row in rows)]
+    widths = [
+        max(len(line[column]) for line in cells if len(line[column]) <= _WIDEST_COLUMN)
+        for column in range(len(_COLUMNS))
+    ]
+    lines = [_align(_COLUMNS, widths)]
+    for group, members in groupby(rows, key=lambda row: row.group):
+        lines += ["", embolden(group.value), *(_align(_cells(row), widths) for row in members)]
+    return "\n".join(lines)
+
+
+def _cells(row: SettingRow) -> tuple[str, ...]:
+    return row.name, row.value, row.unit, row.source, row.default
+
+
+def _align(cells: Sequence[str], widths: Sequence[int]) -> str:
+    lines = [""]
+    column = _GAP
+    for cell, width in zip(cells, widths, strict=True):
+        if len(lines[-1]) > column - _GAP:
+            lines.append("")
+        lines[-1] = lines[-1].ljust(column) + cell
+        column += width + _GAP
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,179 @@
+"""Kinds of values that settings have: what an operator may write, and what it becomes.
+
+Owns the limits, the units and the words in which a value is refused. Refuses to know any setting by name.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from math import isfinite
+from typing import Final
+
+from pydantic import SecretStr
+
+from tailer.logs import escape_unprintable, redact
+
+_SWITCHES: Final = {"true": True, "1": True, "yes": True, "on": True}
+_SWITCHES.update({"false": False, "0": False, "no": False, "off": False})
+_LONGEST_QUOTE: Final = 60
+_UNITS: Final = {
+    timedelta(milliseconds=1): "milliseconds",
+    timedelta(seconds=1): "seconds",
+    timedelta(days=1): "days",
+}
+
+
+class UnfitValueError(ValueError):
+    """A value that cannot be used: the problem, and the remedy where the kind does not tell it."""
+
+    def __init__(self, problem: str, remedy: str | None = None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a setting takes, in words for the operator, its unit, and the conversion of what is given.
+
+    `convert` gets the text of an environment variable, or the typed value that code passed, and raises
+    `UnfitValueError`. `scale` is the length of one unit, None for anything but durations.
+    """
+
+    accepts: str
+    convert: Callable[[object], object]
+    unit: str = ""
+    scale: timedelta | None = None
+    is_secret: bool = False
+
+
+def quote(value: object) -> str:
+    """A refused value as a message may show it: one line, short, without what looks like a credential."""
+    text = escape_unprintable(redact(str(value)))
+    return f"'{text[:_LONGEST_QUOTE]}…'" if len(text) > _LONGEST_QUOTE else f"'{text}'"
+
+
+def secret_text(value: object) -> str:
+    """The text of a value that may have been wrapped already."""
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+def _check_limits(number: float, low: float, high: float) -> None:
+    if not low <= number <= high:
+        raise UnfitValueError(problem=f"is {number:.15g}, which is not between {low:.15g} and {high:.15g}")
+
+
+def switch() -> Kind:
+    """True or false."""
+
+    def convert(value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        known = _SWITCHES.get(str(value).lower())
+        if known is None:
+            raise UnfitValueError(problem=f"is {quote(value)}, which is neither true nor false")
+        return known
+
+    return Kind("true or false", convert)
+
+
+def whole_number(low: int, high: int, *, unit: str = "") -> Kind:
+    """A whole number between two limits; 1_000 is read as 1000."""
+
+    def convert(value: object) -> int:
+        try:
+            number = int(value if isinstance(value, int) else str(value))
+        except ValueError:
+            raise UnfitValueError(problem=f"is {quote(value)}, which is not a whole number") from None
+        _check_limits(number, low, high)
+        return number
+
+    return Kind(f"a whole number from {low} to {high}", convert, unit)
+
+
+def share() -> Kind:
+    """A number between 0 and 1."""
+
+    def convert(value: object) -> float:
+        number = _read_number(value)
+        _check_limits(number, 0, 1)
+        return number
+
+    return Kind("a number from 0 to 1", convert)
+
+
+def duration(low: float, high: float, scale: timedelta = timedelta(seconds=1)) -> Kind:
+    """A duration between two limits, given as a number of units of the length `scale`."""
+    unit = _UNITS[scale]
+
+    def convert(value: object) -> timedelta:
+        number = value / scale if isinstance(value, timedelta) else _read_number(value)
+        _check_limits(number, low, high)
+        return number * scale
+
+    return Kind(f"a number of {unit} from {low:.15g} to {high:.15g}", convert, unit, scale)
+
+
+def _read_number(value: object) -> float:
+    try:
+        number = float(value if isinstance(value, int | float) else str(value))
+    except ValueError:
+        number = float("nan")
+    if not isfinite(number):
+        raise UnfitValueError(problem=f"is {quote(value)}, which is not a number")
+    return number
+
+
+def choice(options: type[StrEnum]) -> Kind:
+    """One of the members of an enumeration, by value, in any case."""
+    names = ", ".join(option.value for option in options)
+
+    def convert(value: object) -> StrEnum:
+        try:
+            return options(str(value).lower())
+        except ValueError:
+            raise UnfitValueError(problem=f"is {quote(value)}, which is none of {names}") from None
+
+    return Kind(f"one of {names}", convert)
+
+
+def words(longest: int) -> Kind:
+    """A list of texts, separated by commas; a comma alone is the empty list."""
+
+    def convert(value: object) -> tuple[str, ...]:
+        pieces = value.split(",") if isinstance(value, str) else value
+        if not isinstance(pieces, list | tuple):
+            raise UnfitValueError("is not a list")
+        chosen = tuple(dict.fromkeys(word for word in (str(piece).strip() for piece in pieces) if word))
+        for word in chosen:
+            if len(word) > longest:
+                raise UnfitValueError(problem=f"has {quote(word)}, which is longer than {longest} characters")
+            if not word.isprintable():
+                raise UnfitValueError(problem=f"has {quote(word)} with control characters")
+        return chosen
+
+    return Kind(f"texts of at most {longest} characters with commas between them", convert)
+
+
+def text(accepts: str, check: Callable[[str], str] | None = None) -> Kind:
+    """Printable text; `check` returns the text to use or raises `UnfitValueError`."""
+
+    def convert(value: object) -> str:
+        given = str(value)
+        if not given.isprintable():
+            raise UnfitValueError("has control characters")
+        return check(given) if check is not None else given
+
+    return Kind(accepts, convert)
+
+
+def secret(accepts: str, check: Callable[[str], object]) -> Kind:
+    """Text that is never shown; `check` raises `UnfitValueError` with a message that quotes nothing of it."""
+
+    def convert(value: object) -> SecretStr:
+        given = secret_text(value)
+        check(given)
+        return SecretStr(given)
+
+    return Kind(accepts, convert, is_secret=True)

@@ -1,0 +1,125 @@
+"""The sink for a file: one JSON line a trace, for those who have no Langfuse (yet) and for the demo.
+
+A batch counts as delivered once it is on disk. A line that a crash cut short is removed at the next start.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from tailer.core.identity import TraceId
+from tailer.core.json_text import encode_json
+from tailer.core.observations import Observation, Trace
+from tailer.errors import DestinationError
+from tailer.flow.ports import Delivered, DeliveryOutcome, Found, LookupAnswer, Retry
+
+_TAIL_BYTES = 65_536
+
+
+class TraceFile:
+    """A `Sink` that appends to one file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._write = asyncio.Lock()
+
+    @property
+    def name(self) -> str:
+        """The path of the file."""
+        return str(self._path)
+
+    async def prepare(self) -> None:
+        """See that the file can be written, and remove a line that was cut short; raises DestinationError."""
+        try:
+            await asyncio.to_thread(self._mend)
+        except OSError as error:
+            raise DestinationError(
+                operation="opening the trace file",
+                subject=str(self._path),
+                hint=f"{error.strerror}; set TAILER_FILE_PATH to a file in a directory that this user may write",
+            ) from error
+
+    def encode(self, trace: Trace) -> bytes:
+        """One line: the trace's own fields and its observations."""
+        line = {
+            "id": trace.id,
+            "name": trace.name,
+            "session_id": trace.session_id,
+            "user_id": trace.user_id,
+            "tags": trace.tags,
+            "metadata": trace.metadata,
+            "observations": [_describe(observation) for observation in trace.observations],
+        }
+        return encode_json(line).encode("utf-8", "replace") + b"\n"
+
+    def frame(self, chunks: Sequence[bytes]) -> bytes:
+        """The lines together."""
+        return b"".join(chunks)
+
+    def unframe(self, payload: bytes, chunk_bytes: Sequence[int]) -> Sequence[bytes]:
+        """The lines again."""
+        chunks, start = [], 0
+        for size in chunk_bytes:
+            chunks.append(payload[start : start + size])
+            start += size
+        return chunks
+
+    async def deliver(self, payload: bytes) -> DeliveryOutcome:
+        """Append and sync; a full disk or a lost mount is a reason to try again."""
+        async with self._write:
+            try:
+                await asyncio.to_thread(self._append, payload)
+            except OSError as error:
+                return Retry(f"file: {error.strerror}")
+        return Delivered()
+
+    async def find(self, trace_ids: Sequence[TraceId]) -> LookupAnswer:
+        """Search the file; only batches of an earlier run are looked for, once each."""
+        return Found(await asyncio.to_thread(self._search, frozenset(trace_ids)))
+
+    def _append(self, payload: bytes) -> None:
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            try:
+                left = memoryview(payload)
+                while left:
+                    left = left[os.write(descriptor, left) :]
+                os.fsync(descriptor)
+            except OSError:
+                # Half a batch must not stay: the retry writes all of it again.
+                os.ftruncate(descriptor, size)
+                raise
+        finally:
+            os.close(descriptor)
+
+    def _mend(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            size = os.fstat(descriptor).st_size
+            while size:
+                start = max(0, size - _TAIL_BYTES)
+                tail = os.pread(descriptor, size - start, start)
+                end = tail.rfind(b"\n") + 1
+                if end or not start:
+                    size = start + end
+                    break
+                size = start
+            os.ftruncate(descriptor, size)
+        finally:
+            os.close(descriptor)
+
+    def _search(self, wanted: frozenset[TraceId]) -> frozenset[TraceId]:
+        found: set[TraceId] = set()
+        with self._path.open("rb") as lines:
+            for line in lines:
+                found.update(wanted & {TraceId(str(json.loads(line)["id"]))})
+        return frozenset(found)
+
+
+def _describe(observation: Observation) -> dict[str, object]:
+    return {name: value for name, value in asdict(observation).items() if value is not None}

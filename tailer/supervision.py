@@ -1,0 +1,109 @@
+"""How long-lived tasks live and end: together, by name, and only when asked.
+
+The first signal asks for an orderly end, the second for an immediate one. A task that ends by itself is a fault of the
+whole daemon, never something to go on without.
+"""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+
+from tailer.errors import SoftwareError, TailerError
+
+Work = Coroutine[object, object, None]
+
+
+class Shutdown:
+    """The wish to end: `asked` after the first signal, `forced` after the second."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.forced = asyncio.Event()
+
+    def request(self) -> None:
+        """Ask, or insist."""
+        if self.asked.is_set():
+            self.forced.set()
+        self.asked.set()
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT make a request while the block lasts."""
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        for number in numbers:
+            loop.add_signal_handler(number, self.request)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+
+class _Finished(Exception):
+    """The supervised work is over; ends the task group without being an error."""
+
+
+async def supervise(
+    readers: Mapping[str, Work],
+    workers: Mapping[str, Work],
+    shutdown: Shutdown,
+    drain: Callable[[], Awaitable[None]],
+) -> None:
+    """Run all tasks until a shutdown is asked for; then end the readers, drain, and end the rest.
+
+    Raises the TailerError that a task ended with, or an ExceptionGroup of errors that nobody expected.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            reading = [group.create_task(_endless(name, work), name=name) for name, work in readers.items()]
+            for name, work in workers.items():
+                group.create_task(_endless(name, work), name=name)
+            await shutdown.asked.wait()
+            for task in reading:
+                task.cancel()
+            await asyncio.gather(*reading, return_exceptions=True)
+            await drain()
+            _finish()
+    except* _Finished:
+        pass
+    except* TailerError as errors:
+        raise _first(errors) from errors
+
+
+def _finish() -> None:
+    raise _Finished
+
+
+async def within(limit: timedelta, shutdown: Shutdown, wish: Awaitable[None]) -> bool:
+    """Whether a wish came true before the limit and before a second signal."""
+    wished = asyncio.ensure_future(wish)
+    forced = asyncio.create_task(shutdown.forced.wait(), name="second signal")
+    try:
+        await asyncio.wait(
+            {wished, forced}, timeout=limit.total_seconds(), return_when=asyncio.FIRST_COMPLETED
+        )
+        return wished.done() and not wished.cancelled() and wished.exception() is None
+    finally:
+        forced.cancel()
+        wished.cancel()
+        await asyncio.gather(wished, forced, return_exceptions=True)
+
+
+async def _endless(name: str, work: Work) -> None:
+    await work
+    raise SoftwareError(
+        operation="running the daemon",
+        subject=f"task {name}",
+        hint="it ended although nothing asked it to; please report this with the log",
+    )
+
+
+def _first(errors: BaseExceptionGroup[TailerError]) -> TailerError:
+    found: BaseException = errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    assert isinstance(found, TailerError)  # noqa: S101 - the group holds nothing else
+    return found

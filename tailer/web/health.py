@@ -1,0 +1,46 @@
+"""What the daemon is doing, as the probes ask: is it alive, is it ready, and if not, why."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tailer.core.hints import Stream
+
+
+class State(StrEnum):
+    """The states of a daemon (`tailer_state`)."""
+
+    STARTING = "starting"
+    STREAMING = "streaming"
+    HALTED = "halted"
+    STOPPING = "stopping"
+
+
+@dataclass(slots=True)
+class Health:
+    """Set by the daemon's tasks, read by the web server; times are of the caller's monotonic clock.
+
+    `loop_seconds` is when the event loop last ran the sampler; `answered_seconds` when each stream last answered;
+    `refused` says that the destination does not accept the keys; `gaps` counts stretches of lost history.
+    """
+
+    started_seconds: float
+    loop_seconds: float
+    state: State = State.STARTING
+    answered_seconds: dict[Stream, float] = field(default_factory=dict)
+    refused: bool = False
+    gaps: int = 0
+
+    def problems(self, now: float, *, patience_seconds: float) -> list[str]:
+        """Why the daemon is not ready, in words for an operator; empty when it is ready."""
+        found = []
+        if self.state is not State.STREAMING:
+            found.append(f"the daemon is {self.state.value}")
+        for stream, answered in self.answered_seconds.items():
+            silent = now - answered
+            if silent > patience_seconds:
+                found.append(
+                    f"stream {stream.value} has not answered for {silent:.0f} s: MongoDB may be away"
+                )
+        if self.refused:
+            found.append("Langfuse refuses the keys: check LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY")
+        return found

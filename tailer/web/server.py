@@ -1,0 +1,94 @@
+"""Serves `/livez`, `/readyz` and `/metrics`. Reads what the daemon tells of itself and changes nothing."""
+
+import json
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from tailer.errors import SettingsError
+from tailer.web.health import Health
+
+_PATIENCE_SECONDS = 15.0
+"""A stream that is silent for longer makes the daemon not ready; it is asked every second, and an election takes
+some eleven seconds."""
+_STALLED_SECONDS = 30.0
+"""An event loop that has not run its sampler for so long is stuck and better started anew."""
+
+
+class WebServer:
+    """One HTTP listener on the daemon's event loop."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        health: Health,
+        registry: CollectorRegistry,
+        *,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._health = health
+        self._registry = registry
+        self._monotonic = monotonic
+        application = web.Application()
+        application.router.add_get("/livez", self._livez)
+        application.router.add_get("/readyz", self._readyz)
+        application.router.add_get("/metrics", self._metrics)
+        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1)
+
+    async def __aenter__(self) -> Self:
+        """Listen; raises SettingsError when the port is taken."""
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, self._host, self._port).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise SettingsError(
+                operation="opening the HTTP port",
+                subject=f"{self._host}:{self._port}",
+                hint=f"{error.strerror or 'it cannot be used'}; choose another TAILER_HTTP_PORT, or 0 for a free one",
+            ) from error
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop listening."""
+        await self._runner.cleanup()
+
+    @property
+    def port(self) -> int:
+        """The port in use, also when any free one was asked for."""
+        return int(self._runner.addresses[0][1])
+
+    async def _livez(self, request: web.Request) -> web.Response:
+        """200 while the event loop runs: never a question of MongoDB or Langfuse."""
+        del request
+        silent = self._monotonic() - self._health.loop_seconds
+        if silent > _STALLED_SECONDS:
+            return web.json_response({"status": "stalled", "silent_seconds": round(silent)}, status=503)
+        return web.json_response({"status": "alive"})
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        """200 while streaming; 503 with the reasons otherwise."""
+        del request
+        problems = self._health.problems(self._monotonic(), patience_seconds=_PATIENCE_SECONDS)
+        body = {"status": "not ready" if problems else "ready", "state": self._health.state.value}
+        if problems:
+            body["problems"] = "; ".join(problems)
+        if self._health.gaps:
+            body["gaps"] = f"{self._health.gaps} stretches of history were lost and are not exported"
+        return web.Response(
+            text=json.dumps(body), status=503 if problems else 200, content_type="application/json"
+        )
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        """All metrics, in the format the scraper asks for."""
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})

@@ -1,0 +1,40 @@
+"""A strict Langfuse server for tests: see `server` for what it is and `faults` for how it fails on demand."""
+
+from tests.fakes.langfuse.client import ControlClient
+from tests.fakes.langfuse.faults import (
+    Effect,
+    Fault,
+    Route,
+    answer,
+    bad_span,
+    cut,
+    delay,
+    garbage,
+    hang,
+    html_page,
+    reset,
+    too_large,
+)
+from tests.fakes.langfuse.rules import Rules, Violation
+from tests.fakes.langfuse.server import FakeLangfuse
+from tests.fakes.langfuse.store import StoredSpan
+
+__all__ = [
+    "ControlClient",
+    "Effect",
+    "FakeLangfuse",
+    "Fault",
+    "Route",
+    "Rules",
+    "StoredSpan",
+    "Violation",
+    "answer",
+    "bad_span",
+    "cut",
+    "delay",
+    "garbage",
+    "hang",
+    "html_page",
+    "reset",
+    "too_large",
+]

@@ -1,0 +1,201 @@
+"""Reads of observations: GET /api/public/v2/observations with its filters, field groups and cursor.
+
+Rows are never deduplicated, as in Langfuse: what was sent twice is read twice. Stricter than Langfuse, a
+query parameter or filter that it does not know is refused instead of ignored.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from tests.fakes.langfuse import attributes as names
+from tests.fakes.langfuse.observation_filters import (
+    SIMPLE_FILTERS,
+    Condition,
+    moment_of,
+    read_conditions,
+    single_value,
+)
+from tests.fakes.langfuse.request_body import RefusedRequestError
+from tests.fakes.langfuse.store import SpanStore, StoredSpan
+
+Row = dict[str, Any]
+
+FIELD_GROUPS: Mapping[str, tuple[str, ...]] = {
+    "core": (),
+    "basic": (
+        "name", "level", "statusMessage", "version", "environment", "bookmarked", "public", "userId",
+        "sessionId", "isRootObservation",
+    ),
+    "time": ("completionStartTime", "createdAt", "updatedAt"),
+    "io": ("input", "output"),
+    "metadata": ("metadata",),
+    "model": ("model", "internalModelId", "modelParameters"),
+    "usage": ("usageDetails", "costDetails", "totalCost", "usagePricingTierName"),
+    "prompt": ("promptId", "promptName", "promptVersion"),
+    "metrics": ("latency", "timeToFirstToken"),
+    "trace_context": ("tags", "release", "traceName"),
+}  # fmt: skip
+ALWAYS = (
+    "id", "traceId", "startTime", "endTime", "projectId", "parentObservationId", "type",
+    "modelId", "inputPrice", "outputPrice", "totalPrice",
+)  # fmt: skip
+PARAMETERS = {
+    *SIMPLE_FILTERS, "fields", "expandMetadata", "limit", "cursor", "parseIoAsJson", "isRootObservation",
+    "fromStartTime", "toStartTime", "filter",
+}  # fmt: skip
+METADATA_LENGTH = 200
+LARGEST_PAGE = 1000
+# OpenTelemetry's status code for an error.
+STATUS_ERROR = 2
+
+
+def read_observations(
+    store: SpanStore, query: Mapping[str, list[str]], *, project_id: str, visible_until: float
+) -> dict[str, Any]:
+    """The answer to a read: rows newest first that arrived up to `visible_until` (seconds since 1970)."""
+    unknown = set(query) - PARAMETERS
+    if unknown:
+        raise RefusedRequestError(400, f"Unknown query parameters {sorted(unknown)}")
+    if single_value(query, "parseIoAsJson") == "true":
+        raise RefusedRequestError(400, "parseIoAsJson=true is no longer supported")
+    limit = _limit(query)
+    conditions = read_conditions(query)
+    groups = [
+        group for group in (single_value(query, "fields") or "core,basic").split(",") if group in FIELD_GROUPS
+    ]
+    wanted = [*ALWAYS, *(name for group in groups for name in FIELD_GROUPS[group])]
+    expanded = set((single_value(query, "expandMetadata") or "").split(","))
+    cursor = _cursor(query)
+
+    rows = [
+        row
+        for stored in _candidates(store, conditions)
+        if stored.received_at <= visible_until
+        for row in [observation_row(stored, project_id=project_id, expanded=expanded)]
+        if all(matches(row.get(column)) for column, matches, _ in conditions)
+    ]
+    rows.sort(key=_position, reverse=True)
+    if cursor is not None:
+        rows = [row for row in rows if _position(row) < cursor]
+    page = rows[:limit]
+    meta = {"cursor": _encode_cursor(page[-1])} if page and len(rows) > limit else {}
+    return {"data": [{name: row[name] for name in wanted} for row in page], "meta": meta}
+
+
+def observation_row(stored: StoredSpan, *, project_id: str, expanded: set[str]) -> Row:
+    """All fields of one observation; times are cut to milliseconds as Langfuse stores them."""
+    span = stored.span
+    start, end = _milliseconds(span.start_nanoseconds), _milliseconds(span.end_nanoseconds)
+    first_token = span.text(names.COMPLETION_START_TIME)
+    received = _iso(int(stored.received_at * 1000))
+    metadata = {**stored.trace_metadata, **stored.metadata}
+    return {
+        "id": stored.span_id,
+        "traceId": stored.trace_id,
+        "startTime": _iso(start),
+        "endTime": _iso(end),
+        "projectId": project_id,
+        "parentObservationId": stored.parent_span_id,
+        "type": stored.type.upper(),
+        "modelId": None,
+        "inputPrice": None,
+        "outputPrice": None,
+        "totalPrice": None,
+        "name": stored.name,
+        "level": span.text(names.LEVEL) or ("ERROR" if span.status_code == STATUS_ERROR else "DEFAULT"),
+        "statusMessage": span.text(names.STATUS_MESSAGE) or span.status_message or None,
+        "version": span.text(names.VERSION),
+        "environment": span.text(names.ENVIRONMENT),
+        "bookmarked": False,
+        "public": span.attributes.get(names.TRACE_PUBLIC, False),
+        "userId": stored.user_id,
+        "sessionId": stored.session_id,
+        "isRootObservation": stored.parent_span_id is None or span.attributes.get(names.IS_APP_ROOT) is True,
+        "completionStartTime": first_token,
+        "createdAt": received,
+        "updatedAt": received,
+        "input": span.text(names.INPUT),
+        "output": span.text(names.OUTPUT),
+        "metadata": {
+            key: value[:METADATA_LENGTH] if isinstance(value, str) and key not in expanded else value
+            for key, value in metadata.items()
+        },
+        "model": span.text(names.MODEL),
+        "internalModelId": None,
+        "modelParameters": span.text(names.MODEL_PARAMETERS),
+        "usageDetails": _with_total(stored.usage_details),
+        "costDetails": dict(stored.cost_details),
+        "totalCost": stored.cost_details.get("total"),
+        "usagePricingTierName": None,
+        "promptId": None,
+        "promptName": span.text(names.PROMPT_NAME),
+        "promptVersion": span.attributes.get(names.PROMPT_VERSION),
+        "latency": (end - start) / 1000,
+        "timeToFirstToken": _seconds_between(start, first_token),
+        "tags": list(tags) if isinstance(tags := span.attributes.get(names.TRACE_TAGS), tuple) else [],
+        "release": span.text(names.RELEASE),
+        "traceName": span.text(names.TRACE_NAME),
+    }
+
+
+def _candidates(store: SpanStore, conditions: Iterable[Condition]) -> Iterable[StoredSpan]:
+    for column, _, wanted in conditions:
+        if column == "traceId" and wanted is not None:
+            return [stored for trace_id in wanted for stored in store.by_trace.get(trace_id, [])]
+    return store.spans
+
+
+def _limit(query: Mapping[str, list[str]]) -> int:
+    text = single_value(query, "limit") or "50"
+    if not text.isdecimal() or int(text) > LARGEST_PAGE:
+        raise RefusedRequestError(400, f"limit must be a number up to {LARGEST_PAGE}")
+    return int(text)
+
+
+Position = tuple[str, str, str]
+
+
+def _position(row: Row) -> Position:
+    return row["startTime"], row["traceId"], row["id"]
+
+
+def _encode_cursor(row: Row) -> str:
+    start, trace_id, observation_id = _position(row)
+    document = {"lastStartTimeTo": start, "lastTraceId": trace_id, "lastId": observation_id}
+    return base64.b64encode(json.dumps(document).encode()).decode()
+
+
+def _cursor(query: Mapping[str, list[str]]) -> Position | None:
+    text = single_value(query, "cursor")
+    if text is None:
+        return None
+    try:
+        document = json.loads(base64.b64decode(text, validate=True))
+        return document["lastStartTimeTo"], document["lastTraceId"], document["lastId"]
+    except (binascii.Error, ValueError, KeyError, TypeError) as error:
+        raise RefusedRequestError(400, "Invalid cursor format") from error
+
+
+def _milliseconds(nanoseconds: int) -> int:
+    return nanoseconds // 1_000_000
+
+
+def _iso(milliseconds: int) -> str:
+    moment = datetime.fromtimestamp(milliseconds // 1000, tz=UTC).replace(
+        microsecond=milliseconds % 1000 * 1000
+    )
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _seconds_between(start_milliseconds: int, text: str | None) -> float | None:
+    return None if text is None else round(moment_of(text).timestamp() - start_milliseconds / 1000, 3)
+
+
+def _with_total(usage: Mapping[str, int]) -> dict[str, int]:
+    return {**usage, "total": usage.get("total", sum(usage.values()))} if usage else {}
