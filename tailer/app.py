@@ -26,11 +26,14 @@ from tenacity import (
 
 from tailer import __version__
 from tailer.core.bounds import Bounds
-from tailer.core.content_policy import ContentPolicy, ExportOptions, drop_content, mask_content, show_content
+from tailer.core.content_policy import ContentPolicy, mask_content
+from tailer.core.export import ExportOptions
 from tailer.core.identity import TraceId
 from tailer.core.masking import Masker, compile_rules
 from tailer.core.open_turns import OpenTurns
 from tailer.core.otlp import SpanContext
+from tailer.core.policies import ContentChoice, Policies
+from tailer.core.users import UserNaming
 from tailer.errors import DestinationError, SoftwareError, SourceAway, TailerError
 from tailer.events import (
     DestinationAway,
@@ -71,7 +74,6 @@ from tailer.mongo.documents import MongoDocuments
 from tailer.mongo.state import MongoState
 from tailer.pipeline import STREAMS, Pace, Pipeline
 from tailer.sampler import Sampler
-from tailer.settings import ContentPolicy as ContentChoice
 from tailer.settings import Settings, SinkChoice
 from tailer.sinks.file import TraceFile
 from tailer.supervision import Shutdown, supervise, within
@@ -230,8 +232,11 @@ class Daemon:
         options = ExportOptions(
             bounds=Bounds(field_bytes=settings.field_bytes, history_bytes=settings.history_bytes),
             tags=settings.tags,
+            tag_facts=(),
             sample_rate=settings.langfuse_sample_rate,
-            content=await self._content_policy(state),
+            policies=Policies(content=ContentChoice(settings.content.value)),
+            naming=UserNaming(),
+            mask=await _make_mask(state),
         )
         assembly = Assembly(
             backlog, parking, reader, state, sink, options, in_flight, emit, hand_over=delivery.hand_over
@@ -283,16 +288,6 @@ class Daemon:
                 connection, SpanContext(settings.langfuse_environment, settings.langfuse_release)
             )
 
-    async def _content_policy(self, state: MongoState) -> ContentPolicy:
-        match self._settings.content:
-            case ContentChoice.FULL:
-                return show_content
-            case ContentChoice.NONE:
-                return drop_content
-            case ContentChoice.MASKED:
-                rules, key = compile_rules((), ()), await state.mask_key()
-                return mask_content(lambda: Masker(rules, key))
-
     def _destination(self) -> str:
         settings = self._settings
         return settings.langfuse_url if settings.sink is SinkChoice.LANGFUSE else str(settings.file_path)
@@ -305,6 +300,12 @@ class Daemon:
             self._log.write(LogLevel(event.level), event.name, **asdict(event))
         if self._observe is not None:
             self._observe(event)
+
+
+async def _make_mask(state: MongoState) -> ContentPolicy:
+    """The masking of this deployment; its key is kept in the state database."""
+    rules, key = compile_rules((), ()), await state.mask_key()
+    return mask_content(lambda: Masker(rules, key))
 
 
 async def _wait_for_source(inspect: Callable[[], Awaitable[SourceFacts]], emit: Emit) -> SourceFacts:

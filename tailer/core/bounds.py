@@ -30,8 +30,8 @@ class Allowance:
     def take(self, text: str) -> str:
         """The text, or as much of its beginning as may be sent, with a mark that says how much is missing."""
         limit = min(self._field_bytes, self._left)
-        # Four bytes are the most that one character needs: most texts pass without being encoded here.
-        if len(text) * 4 <= limit:
+        # A character of ASCII is a byte: most texts pass without being encoded here.
+        if text.isascii() and len(text) <= limit:
             self._left -= len(text)
             return text
         encoded = text.encode("utf-8", "replace")

@@ -6,7 +6,8 @@ up in a count and not as a lost turn. Arrays can have holes (null) on partial sa
 
 from dataclasses import dataclass
 
-from tailer.core.values import Document, count, filled_string, mapping, milliseconds, sequence, string
+from tailer.core.json_text import encode_json
+from tailer.core.values import Document, duration_milliseconds, filled_string, mapping, milliseconds, sequence, string
 
 _FAILED_TOOL_PREFIX = "Error: "
 _FAILED_TOOL_SUFFIX = "Please fix your mistakes."
@@ -138,7 +139,7 @@ def _read_tool_call(call: Document, agent_id: str | None) -> ToolCall:
     if arguments is None:
         arguments = nested.get("arguments", nested.get("input"))
     output = call.get("output", nested.get("output", nested.get("outputs")))
-    output_text = output if output is None or isinstance(output, str) else str(output)
+    output_text = output if output is None or isinstance(output, str) else encode_json(output)
     status = filled_string(call.get("runStepStatus"))
     return ToolCall(
         call_id=filled_string(call.get("id")),
@@ -147,7 +148,7 @@ def _read_tool_call(call: Document, agent_id: str | None) -> ToolCall:
         output=output_text,
         failed=_tool_failed(output_text, status, validation_failed=call.get("inputValidationError") is True),
         awaits_approval=isinstance(call.get("approval"), dict) and not output_text,
-        duration_milliseconds=count(call.get("runStepDurationMs")),
+        duration_milliseconds=duration_milliseconds(call.get("runStepDurationMs")),
         agent_id=agent_id or filled_string(call.get("agentId")),
     )
 

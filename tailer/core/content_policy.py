@@ -4,30 +4,19 @@ Fails closed: where a mask cannot be sure, the text is withheld and the trace sa
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
-from tailer.core.bounds import Bounds
 from tailer.core.json_text import encode_json
 from tailer.core.masking import Masker, MaskingError
 from tailer.core.observations import Level, Observation, Trace
 
 ContentPolicy: TypeAlias = Callable[[Trace], Trace]
 
-_WRITTEN_METADATA = frozenset({"conversation_title", "conversation_tags", "reasoning"})
+_WRITTEN_METADATA = frozenset({"conversation_title", "conversation_tags", "reasoning", "files"})
 """Metadata that people or models wrote."""
 _WITHHELD = "[content withheld: it could not be masked]"
 _NO_CONTENT_STATUS = "the message is not shown by the content policy"
-
-
-@dataclass(frozen=True, slots=True)
-class ExportOptions:
-    """The settings that decide what a trace holds; `sample_rate` is a share of conversations."""
-
-    bounds: Bounds
-    tags: tuple[str, ...]
-    sample_rate: float
-    content: ContentPolicy
 
 
 def show_content(trace: Trace) -> Trace:

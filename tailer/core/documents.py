@@ -17,6 +17,7 @@ from tailer.core.values import (
     identifier,
     mapping,
     milliseconds,
+    sequence,
     string,
     strings,
 )
@@ -44,6 +45,26 @@ class ReportedUsage:
 
 
 @dataclass(frozen=True, slots=True)
+class AttachedFile:
+    """A file that a user sent or a tool made (`files[]`, `attachments[]`): what is known of it without its bytes."""
+
+    file_id: str | None
+    name: str | None
+    type: str | None
+    size_bytes: int | None
+    path: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """`feedback` of a response (0.7.9 and later): thumbs up or down, a tag from LibreChat's list, a text."""
+
+    rating: str
+    tag: str | None
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One row of `messages`: a user's question or a response, told apart by `isCreatedByUser` alone."""
 
@@ -68,6 +89,9 @@ class Message:
     sampling_decided: bool
     native_destinations: tuple[str, ...]
     temporary: bool
+    expires_milliseconds: int | None
+    files: tuple[AttachedFile, ...]
+    feedback: Feedback | None
     created_milliseconds: int | None
     updated_milliseconds: int | None
     inserted_seconds: int | None
@@ -105,6 +129,9 @@ class Conversation:
     agent_id: str | None
     prompt_prefix: str | None
     tags: tuple[str, ...]
+    project_id: str | None
+    model_spec: str | None
+    archived: bool
     settings: Mapping[str, object]
 
 
@@ -161,6 +188,9 @@ def read_message(key: DocumentKey, document: Document) -> Message:
         temporary=document.get("isTemporary") is True
         # Until 0.8.5 the expiry date is the only sign of a temporary chat; later rows say it themselves.
         or ("isTemporary" not in document and document.get("expiredAt") is not None),
+        expires_milliseconds=milliseconds(document.get("expiredAt")),
+        files=_read_files(document),
+        feedback=_read_feedback(document.get("feedback")),
         created_milliseconds=milliseconds(document.get("createdAt")),
         updated_milliseconds=milliseconds(document.get("updatedAt")),
         inserted_seconds=inserted_seconds(key),
@@ -173,6 +203,38 @@ def inserted_seconds(key: DocumentKey) -> int | None:
         return int(key[:8], 16) if len(key) == 24 else None  # noqa: PLR2004 - an ObjectId has 24 hex digits
     except ValueError:
         return None
+
+
+def _read_files(document: Document) -> tuple[AttachedFile, ...]:
+    entries = (*sequence(document.get("files")), *sequence(document.get("attachments")))
+    return tuple(_read_file(entry) for entry in entries if isinstance(entry, dict) and _names_a_file(entry))
+
+
+def _names_a_file(entry: Document) -> bool:
+    """Attachments also hold search results and interface parts, which are no files."""
+    return any(filled_string(entry.get(field)) is not None for field in ("file_id", "filename", "filepath"))
+
+
+def _read_file(entry: Document) -> AttachedFile:
+    path = filled_string(entry.get("filepath"))
+    return AttachedFile(
+        file_id=filled_string(entry.get("file_id")),
+        name=filled_string(entry.get("filename")),
+        type=filled_string(entry.get("type")),
+        size_bytes=count(entry.get("bytes")),
+        # A path can be an inlined image; bytes never become metadata.
+        path=path if path is not None and not path.startswith("data:") else None,
+    )
+
+
+def _read_feedback(value: object) -> Feedback | None:
+    feedback = mapping(value)
+    rating = feedback.get("rating")
+    if rating not in ("thumbsUp", "thumbsDown"):
+        return None
+    tag = feedback.get("tag")
+    key = filled_string(tag) or filled_string(mapping(tag).get("key"))
+    return Feedback(str(rating), key, filled_string(feedback.get("text")))
 
 
 def _read_reported_usage(value: object) -> ReportedUsage | None:
@@ -235,6 +297,9 @@ def read_conversation(key: DocumentKey, document: Document) -> Conversation | No
         prompt_prefix=filled_string(document.get("promptPrefix"))
         or filled_string(document.get("instructions")),
         tags=strings(document.get("tags")),
+        project_id=filled_string(document.get("chatProjectId")),
+        model_spec=filled_string(document.get("spec")),
+        archived=document.get("isArchived") is True,
         settings={name: document[name] for name in MODEL_PARAMETER_FIELDS if document.get(name) is not None},
     )
 

@@ -24,6 +24,11 @@ def turn_trace_id(response_message_id: str) -> TraceId:
     return TraceId(_digest(response_message_id)[:32])
 
 
+def native_copy_trace_id(response_message_id: str) -> TraceId:
+    """The trace of a turn that LibreChat traced itself under the plain id."""
+    return TraceId(_digest(f"librechat-tailer:{response_message_id}")[:32])
+
+
 def title_trace_id(response_message_id: str) -> TraceId:
     """The trace of the title generation that belongs to a conversation's first turn."""
     return TraceId(_digest(f"title-{response_message_id}")[:32])

@@ -7,6 +7,9 @@ from json.encoder import JSONEncoder
 _DEPTH = 64
 """Deeper nesting is replaced: no honest document has it, and parsers give up on it."""
 
+_NUMBER_BITS = 1_024
+"""Longer whole numbers are replaced: neither databases nor parsers take them."""
+
 _ENCODER = JSONEncoder(
     ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str, check_circular=False
 )
@@ -42,6 +45,8 @@ def _clean(value: object, depth: int) -> object:
         return [_clean(inner, depth - 1) for inner in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, int) and value.bit_length() > _NUMBER_BITS:
+        return "[number too long]"
     if value is None or isinstance(value, str | int):
         return value
     return str(value)

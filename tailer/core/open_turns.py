@@ -14,6 +14,10 @@ from tailer.core.hints import ChangeHint, Interest, Operation
 from tailer.core.identity import DocumentKey
 
 
+_TIMES_OF_ONE_ROW = 4
+"""Touches remembered of one row: those of an answer that was generated anew, and of the one after it."""
+
+
 class EntryKey(NamedTuple):
     """What is open: the kind of work and the row's `_id`."""
 
@@ -79,10 +83,11 @@ class OpenTurns:
             entry.due_seconds = due
         elif due > entry.due_seconds and not entry.deadline_passed:
             entry.due_seconds = due
-        entry.cluster_seconds = hint.cluster_seconds
+        entry.cluster_seconds = max(entry.cluster_seconds, hint.cluster_seconds)
         entry.message_id = hint.message_id or entry.message_id
         if hint.operation is not Operation.INSERT and "unfinished" in hint.changed:
-            entry.finished_milliseconds = hint.written_milliseconds
+            times = (entry.finished_milliseconds, hint.written_milliseconds)
+            entry.finished_milliseconds = max((at for at in times if at is not None), default=None)
         if interest is Interest.QUESTION and hint.message_id is not None:
             self._questions[hint.message_id] = key
         return key
@@ -107,8 +112,8 @@ class OpenTurns:
         """Remember that a row was saved again without a change."""
         if hint.written_milliseconds is None:
             return
-        earlier = self._touches.pop(hint.document_key, ())
-        self._touches[hint.document_key] = (*earlier[-3:], hint.written_milliseconds)
+        times = {*self._touches.pop(hint.document_key, ()), hint.written_milliseconds}
+        self._touches[hint.document_key] = tuple(sorted(times)[-_TIMES_OF_ONE_ROW:])
         if len(self._touches) > self._touch_limit:
             self._touches.popitem(last=False)
 
@@ -169,8 +174,10 @@ class OpenTurns:
         return True
 
     def release(self, key: EntryKey, due_seconds: float) -> None:
-        """Give a taken entry back, to be taken again when due."""
-        entry = self._entries[key]
+        """Give a taken entry back, to be taken again when due; one that was answered meanwhile is gone."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return
         entry.taken = False
         entry.changed_since_taken = False
         entry.due_seconds = due_seconds

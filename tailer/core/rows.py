@@ -21,6 +21,7 @@ class Row:
     parent_message_id: str | None
     user_id: str | None
     created_by_user: bool
+    traced_natively: bool
     created_milliseconds: int | None
     stored_bytes: int
 
@@ -34,6 +35,7 @@ class RowSelection:
     ancestors: tuple[Row, ...]
     ancestors_left_out: int
     responses: tuple[Row, ...]
+    questions: tuple[Row, ...]
 
     @property
     def keys(self) -> Iterator[DocumentKey]:
@@ -68,9 +70,12 @@ def select_rows(row: Row, conversation: Mapping[str, Row], *, byte_limit: int) -
         responses=tuple(
             item
             for item in conversation.values()
-            if not item.created_by_user
-            and item.parent_message_id is not None
-            and item.parent_message_id == answered
+            if answered is not None and not item.created_by_user and item.parent_message_id == answered
+        ),
+        questions=tuple(
+            item
+            for item in conversation.values()
+            if question is not None and item.created_by_user and item.parent_message_id == first_parent
         ),
     )
 
@@ -109,6 +114,9 @@ def make_record(
         history=tuple(reversed(found)),
         history_left_out=selection.ancestors_left_out,
         siblings=tuple(Sibling(row.message_id, row.created_milliseconds) for row in selection.responses),
+        question_siblings=tuple(
+            Sibling(row.message_id, row.created_milliseconds) for row in selection.questions
+        ),
         transactions=transactions,
         ledger_kept=ledger_kept,
         conversation=conversation,

@@ -6,9 +6,11 @@ Everything comes from the turn; the same turn gives the same trace.
 from collections.abc import Mapping
 
 from tailer.core.bounds import Allowance, Bounds
+from tailer.core.branches import find_branch
+from tailer.core.files import describe_files
 from tailer.core.generations import Frame, build_generation
 from tailer.core.history import build_prompt
-from tailer.core.identity import TraceId, observation_id, title_trace_id, turn_trace_id, unanswered_trace_id
+from tailer.core.identity import TraceId, observation_id, title_trace_id
 from tailer.core.observations import Level, Observation, ObservationType, Trace
 from tailer.core.steps import StepBuilder
 from tailer.core.turns import Outcome, Turn
@@ -22,6 +24,7 @@ _LEVELS = {
     Outcome.ABORTED: Level.WARNING,
     Outcome.PARTIAL: Level.WARNING,
     Outcome.UNANSWERED: Level.ERROR,
+    Outcome.COPIED: Level.DEFAULT,
 }
 _STATUS = {
     Outcome.ABORTED: "stopped before the answer was complete",
@@ -30,8 +33,8 @@ _STATUS = {
 }
 
 
-def build_turn_trace(turn: Turn, *, bounds: Bounds, tags: tuple[str, ...]) -> Trace:
-    """The trace of a turn: the root with question and answer, and what happened inside."""
+def build_turn_trace(turn: Turn, trace_id: TraceId, *, bounds: Bounds) -> Trace:
+    """The trace of a turn: the root with question and answer, and what happened inside; user and content as stored."""
     anchor, record = turn.anchor, turn.record
     allowance = Allowance(bounds)
     seed = anchor.message_id
@@ -62,12 +65,10 @@ def build_turn_trace(turn: Turn, *, bounds: Bounds, tags: tuple[str, ...]) -> Tr
         metadata["observations_left_out"] = str(len(steps) - bounds.observations)
     if allowance.cut_bytes:
         metadata["content_cut_bytes"] = str(allowance.cut_bytes)
-    unanswered = turn.outcome is Outcome.UNANSWERED
-    trace_id = unanswered_trace_id(seed) if unanswered else turn_trace_id(seed)
-    return _make_trace(turn, trace_id, TURN_TRACE_NAME, tags, metadata, (root, *steps[: bounds.observations]))
+    return _make_trace(turn, trace_id, TURN_TRACE_NAME, (), metadata, (root, *steps[: bounds.observations]))
 
 
-def build_title_trace(turn: Turn, *, bounds: Bounds, tags: tuple[str, ...]) -> Trace | None:
+def build_title_trace(turn: Turn, *, bounds: Bounds) -> Trace | None:
     """The trace of the title generation, with its own tokens and cost; None when none was billed for this turn.
 
     The first observation is the root. When the title was generated is not stored: it stands at the turn's start.
@@ -93,7 +94,7 @@ def build_title_trace(turn: Turn, *, bounds: Bounds, tags: tuple[str, ...]) -> T
         )
     metadata = {"message_id": response.message_id}
     trace_id = title_trace_id(response.message_id)
-    return _make_trace(turn, trace_id, TITLE_TRACE_NAME, (*tags, "title"), metadata, tuple(observations))
+    return _make_trace(turn, trace_id, TITLE_TRACE_NAME, ("title",), metadata, tuple(observations))
 
 
 def _make_trace(
@@ -120,6 +121,7 @@ def _make_trace(
 
 def _describe_turn(turn: Turn) -> dict[str, str]:
     anchor, conversation, agent = turn.anchor, turn.record.conversation, turn.record.agent
+    branch = find_branch(turn.record)
     entries = {
         "message_id": anchor.message_id,
         "parent_message_id": anchor.parent_message_id,
@@ -131,5 +133,12 @@ def _describe_turn(turn: Turn) -> dict[str, str]:
         "agent_name": agent.name if agent is not None else None,
         "conversation_title": turn.title,
         "conversation_tags": ", ".join(conversation.tags) if conversation is not None else None,
+        "conversation_project_id": conversation.project_id if conversation is not None else None,
+        "conversation_archived": "true" if conversation is not None and conversation.archived else None,
+        "model_spec": conversation.model_spec if conversation is not None else None,
+        "branch_index": str(branch.index) if branch is not None else None,
+        "branch_sibling_of": branch.sibling_of if branch is not None else None,
+        "branch_reason": branch.reason.value if branch is not None else None,
+        "files": describe_files(turn.record),
     }
     return {name: value for name, value in entries.items() if value}

@@ -11,8 +11,11 @@ from typing import TypeAlias
 
 from tailer.core.content import ErrorPart, Part, ReasoningPart, TextPart, ToolCall
 from tailer.core.documents import Agent, Conversation, Message, Transaction
-from tailer.core.usage import Usage, resolve_title_usage, resolve_turn_usage
+from tailer.core.policies import CopyPolicy, NativePolicy, Policies, TemporaryPolicy
+from tailer.core.usage import NO_USAGE, Usage, resolve_title_usage, resolve_turn_usage
+from tailer.core.users import User
 
+_DEFAULT_POLICIES = Policies()
 _COPY_AGE_SECONDS = 60
 """A row inserted so much later than it says it was created is a fork or an import."""
 _ERROR_PREFIXES = (
@@ -30,6 +33,7 @@ class Outcome(StrEnum):
     ERROR = "error"
     ABORTED = "aborted"
     PARTIAL = "partial"
+    COPIED = "copied"
     UNANSWERED = "unanswered"
 
 
@@ -66,7 +70,7 @@ class Sibling:
 @dataclass(frozen=True, slots=True)
 class TurnRecord:
     """What was read back for one turn. `history` holds the ancestors of the question, oldest first, without those
-    that were too much to read; `siblings` are all responses to the question. `ledger_kept` says that LibreChat writes
+    that were too much to read; `siblings` are all responses to the question, `question_siblings` all questions in its place. `ledger_kept` says that LibreChat writes
     transactions. Times from the stream: `finished_milliseconds` when a later event made a partial row final,
     `restarted_milliseconds` the last touch of the question before this response."""
 
@@ -75,10 +79,12 @@ class TurnRecord:
     history: tuple[Message, ...] = ()
     history_left_out: int = 0
     siblings: tuple[Sibling, ...] = ()
+    question_siblings: tuple[Sibling, ...] = ()
     transactions: tuple[Transaction, ...] = ()
     ledger_kept: bool = False
     conversation: Conversation | None = None
     agent: Agent | None = None
+    user: User | None = None
     finished_milliseconds: int | None = None
     restarted_milliseconds: int | None = None
 
@@ -107,26 +113,31 @@ class Turn:
         return anchor
 
 
-def judge_response(response: Message, *, deadline_passed: bool) -> Verdict:
+def judge_response(
+    response: Message, *, deadline_passed: bool, policies: Policies = _DEFAULT_POLICIES
+) -> Verdict:
     """Whether a row is a turn to send, and with which outcome, or what it waits for, or why it is none."""
-    if not response.created_by_user and not is_copy(response):
-        if response.temporary:
-            return Exclusion.TEMPORARY
-        if response.native_destinations:
-            return Exclusion.TRACED_NATIVELY
-        return _judge_ending(response, deadline_passed=deadline_passed)
-    return Exclusion.NOT_A_RESPONSE if response.created_by_user else Exclusion.COPIED
+    if response.created_by_user:
+        return Exclusion.NOT_A_RESPONSE
+    if response.temporary and policies.temporary is TemporaryPolicy.SKIP:
+        return Exclusion.TEMPORARY
+    if is_copy(response):
+        return Exclusion.COPIED if policies.copies is CopyPolicy.SKIP else Outcome.COPIED
+    if response.native_destinations and policies.native is NativePolicy.SKIP:
+        return Exclusion.TRACED_NATIVELY
+    return _judge_ending(response, deadline_passed=deadline_passed)
 
 
-def judge_question(question: Message, *, answered: bool, deadline_passed: bool) -> Verdict:
+def judge_question(
+    question: Message, *, answered: bool, deadline_passed: bool, policies: Policies = _DEFAULT_POLICIES
+) -> Verdict:
     """Whether a question is still waiting, was answered, or became a turn without an answer."""
-    if not question.created_by_user:
+    if answered or not question.created_by_user:
         return Exclusion.ANSWERED
     if is_copy(question):
+        # A copied question without its answer is no turn of anybody's.
         return Exclusion.COPIED
-    if answered:
-        return Exclusion.ANSWERED
-    if question.temporary:
+    if question.temporary and policies.temporary is TemporaryPolicy.SKIP:
         return Exclusion.TEMPORARY
     return Outcome.UNANSWERED if deadline_passed else Wait.RESPONSE
 
@@ -182,7 +193,10 @@ def build_turn(record: TurnRecord, outcome: Outcome) -> Turn:
     parts = response.parts if response is not None else ()
     start, end = _resolve_times(record, anchor)
     usage = None
-    if response is not None:
+    if response is not None and outcome is Outcome.COPIED:
+        # Nothing was generated for a copy: the numbers it carries are those of the original.
+        usage = NO_USAGE
+    elif response is not None:
         usage = resolve_turn_usage(
             response,
             record.transactions,

@@ -64,6 +64,10 @@ class Usage:
     cost_source: CostSource
 
 
+NO_USAGE = Usage((ModelCall(None, "message", None, None),), UsageSource.UNKNOWN, CostSource.UNKNOWN)
+"""One call of which nothing is known."""
+
+
 def resolve_turn_usage(
     response: Message, transactions: Sequence[Transaction], *, failed: bool, ledger_kept: bool
 ) -> Usage:

@@ -15,6 +15,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _LATEST_MILLISECONDS = 7_258_118_400_000
 """The year 2200: a later time is a broken value, and nanoseconds since 1970 would leave 64 bits."""
+_LONGEST_MILLISECONDS = 366 * 24 * 3_600_000
 _OBJECT_ID_DIGITS = 24
 
 
@@ -49,9 +50,13 @@ def count(value: object) -> int | None:
 
 def amount(value: object) -> float | None:
     """A finite number of either sign, as transactions store it."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 def milliseconds(value: object) -> int | None:
@@ -65,6 +70,12 @@ def milliseconds(value: object) -> int | None:
         # The driver's type for times, which holds also those that `datetime` cannot.
         found = int(value)
     return found if 0 < found < _LATEST_MILLISECONDS else None
+
+
+def duration_milliseconds(value: object) -> int | None:
+    """A stored duration; a longer one than a year is a broken value."""
+    found = count(value)
+    return found if found is not None and found <= _LONGEST_MILLISECONDS else None
 
 
 def mapping(value: object) -> Document:

@@ -6,25 +6,13 @@ Holds the per-item boundary of the daemon: whatever one row does to the code bec
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tailer.core.content_policy import ExportOptions
+from tailer.core.export import Exported, ExportOptions, export_title, export_turn, is_chosen, trace_id_of
 from tailer.core.hints import Interest
-from tailer.core.identity import DocumentKey, TraceId, title_trace_id, turn_trace_id, unanswered_trace_id
+from tailer.core.identity import DocumentKey, TraceId, title_trace_id
 from tailer.core.observations import Trace
 from tailer.core.open_turns import Entry, EntryKey
 from tailer.core.rows import Row
-from tailer.core.sampling import is_sampled
-from tailer.core.trace import build_title_trace, build_turn_trace
-from tailer.core.turns import (
-    Exclusion,
-    Outcome,
-    Turn,
-    TurnRecord,
-    Verdict,
-    Wait,
-    build_turn,
-    judge_question,
-    judge_response,
-)
+from tailer.core.turns import Exclusion, TurnRecord, Wait
 from tailer.events import Emit, TurnDone, TurnFailed
 from tailer.flow.backlog import Backlog
 from tailer.flow.parking import Parking
@@ -94,11 +82,11 @@ class Assembly:
             if entry is None:
                 continue
             trace_id = title_trace_id(row.message_id)
-            if trace_id in self._in_flight or turn_trace_id(row.message_id) in self._in_flight:
+            if trace_id in self._in_flight or trace_id_of(row) in self._in_flight:
                 self._backlog.postpone(entry.key, seconds=_BUSY_SECONDS)
             elif trace_id in sent:
                 self._backlog.close(entry.key)
-            elif self._is_chosen(row):
+            elif is_chosen(row.conversation_id, self._options):
                 pending[row.key] = entry
                 rows.append(row)
             else:
@@ -111,7 +99,7 @@ class Assembly:
 
     async def _assemble_turns(self, entries: dict[DocumentKey, Entry]) -> None:
         located = await self._reader.locate(list(entries))
-        ids = {row.key: _trace_id(row) for row in located}
+        ids = {row.key: trace_id_of(row) for row in located}
         sent = await self._state.find_exported(list(ids.values()))
         gone = entries.keys() - ids.keys()
         for key in gone:
@@ -125,7 +113,7 @@ class Assembly:
                 self._close(entry, "sent_before")
             elif row.created_by_user and entry.key.interest is Interest.RESPONSE:
                 self._close(entry, Exclusion.NOT_A_RESPONSE.value)
-            elif not self._is_chosen(row):
+            elif not is_chosen(row.conversation_id, self._options):
                 self._close(entry, Exclusion.NOT_SAMPLED.value)
             else:
                 rows.append(row)
@@ -136,7 +124,7 @@ class Assembly:
         self,
         group: Sequence[tuple[Row, TurnRecord | None]],
         entries: dict[DocumentKey, Entry],
-        make: "Callable[[Entry, TurnRecord], Parcel | Verdict]",
+        make: Callable[[Entry, Row, TurnRecord], Parcel | Wait | str],
     ) -> None:
         parcels: list[Parcel] = []
         waiting: list[tuple[Entry, Wait]] = []
@@ -146,7 +134,7 @@ class Assembly:
                 self._close(entry, "deleted")
                 continue
             try:
-                made = make(entry, self._complete(record, entry))
+                made = make(entry, row, self._complete(record, entry))
             except Exception as error:  # noqa: BLE001 - the per-item boundary: counted, kept and reported
                 await self._bury(entry, row, type(error).__name__)
                 continue
@@ -155,7 +143,7 @@ class Assembly:
             elif isinstance(made, Wait):
                 waiting.append((entry, made))
             else:
-                self._close(entry, made.value)
+                self._close(entry, made)
         await self._park(waiting)
         await self._hand_over(await self._without_sent(parcels))
 
@@ -180,30 +168,17 @@ class Assembly:
             )
         return kept
 
-    def _make_turn_parcel(self, entry: Entry, record: TurnRecord) -> Parcel | Verdict:
-        verdict = _judge(entry, record)
-        if not isinstance(verdict, Outcome):
-            return verdict
-        turn = build_turn(record, verdict)
-        traces = [build_turn_trace(turn, bounds=self._options.bounds, tags=self._options.tags)]
-        title = build_title_trace(turn, bounds=self._options.bounds, tags=self._options.tags)
-        if title is not None:
-            traces.append(title)
-        return self._encode(entry, turn, traces)
+    def _make_turn_parcel(self, entry: Entry, row: Row, record: TurnRecord) -> Parcel | Wait | str:
+        made = export_turn(row, record, self._options, deadline_passed=entry.deadline_passed)
+        return self._encode(entry, made.outcome.value, made.traces) if isinstance(made, Exported) else made
 
-    def _make_title_parcel(self, entry: Entry, record: TurnRecord) -> Parcel | Verdict:
-        verdict = _judge(entry, record)
-        if isinstance(verdict, Exclusion):
-            return verdict
-        turn = build_turn(record, Outcome.COMPLETE)
-        title = build_title_trace(turn, bounds=self._options.bounds, tags=self._options.tags)
-        return Exclusion.ANSWERED if title is None else self._encode(entry, turn, [title])
+    def _make_title_parcel(self, entry: Entry, row: Row, record: TurnRecord) -> Parcel | Wait | str:
+        del row
+        title = export_title(record, self._options)
+        return "no_title" if title is None else self._encode(entry, "title", [title])
 
-    def _encode(self, entry: Entry, turn: Turn, traces: Sequence[Trace]) -> Parcel:
-        shown = tuple(self._options.content(trace) for trace in traces)
-        return Parcel(
-            entry.key, turn.outcome.value, shown, tuple(self._sink.encode(trace) for trace in shown)
-        )
+    def _encode(self, entry: Entry, outcome: str, traces: Sequence[Trace]) -> Parcel:
+        return Parcel(entry.key, outcome, tuple(traces), tuple(self._sink.encode(trace) for trace in traces))
 
     def _complete(self, record: TurnRecord, entry: Entry) -> TurnRecord:
         """Add what only the stream told: when a partial row was finished, when a question was asked again."""
@@ -217,9 +192,6 @@ class Assembly:
         return replace(
             record, finished_milliseconds=entry.finished_milliseconds, restarted_milliseconds=restarted
         )
-
-    def _is_chosen(self, row: Row) -> bool:
-        return is_sampled(row.conversation_id, self._options.sample_rate)
 
     async def _park(self, waiting: Sequence[tuple[Entry, Wait]]) -> None:
         if not waiting:
@@ -241,7 +213,7 @@ class Assembly:
         self._backlog.close(entry.key)
 
     async def _bury(self, entry: Entry, row: Row, reason: str) -> None:
-        letter = DeadLetter(_trace_id(row), row.message_id, row.key, f"build_failed: {reason}", None)
+        letter = DeadLetter(trace_id_of(row), row.message_id, row.key, f"build_failed: {reason}", None)
         await self._state.add_dead_letters([letter])
         self._emit(TurnFailed(row.message_id, reason))
         self._close(entry, "dead_letter")
@@ -249,17 +221,3 @@ class Assembly:
 
 def _is_patient_question(entry: Entry) -> bool:
     return entry.key.interest is Interest.QUESTION and not entry.deadline_passed
-
-
-def _trace_id(row: Row) -> TraceId:
-    return unanswered_trace_id(row.message_id) if row.created_by_user else turn_trace_id(row.message_id)
-
-
-def _judge(entry: Entry, record: TurnRecord) -> Verdict:
-    if record.response is not None:
-        return judge_response(record.response, deadline_passed=entry.deadline_passed)
-    if record.question is not None:
-        return judge_question(
-            record.question, answered=bool(record.siblings), deadline_passed=entry.deadline_passed
-        )
-    return Exclusion.NOT_A_RESPONSE

@@ -63,7 +63,8 @@ class MongoChangeStream:
             except PyMongoError as error:
                 reaction = classify_failure(error)
                 self._emit(StreamFailed(self._stream, failure_name(error), reaction.value))
-                if position is None and reaction is not Reaction.REOPEN:
+                refused = position is None and reaction is not Reaction.REOPEN
+                if refused or (reaction is Reaction.WAIT and not self._proven):
                     raise explain_source_failure(error, self._subject) from error
                 if position is not None and reaction is Reaction.HISTORY_LOST:
                     raise HistoryLost(self._stream, position, failure_name(error)) from error
@@ -108,7 +109,7 @@ class MongoChangeStream:
         batch_size: int,
         *,
         by_time: bool = False,
-    ) -> Mapping[str, Any]:
+    ) -> dict[str, Any]:
         """Open the stream, however long the servers are away; a missing privilege is waited for once it was there."""
         stage: dict[str, object] = {}
         if position is not None and by_time:
@@ -135,7 +136,7 @@ class MongoChangeStream:
             )
             return reply
 
-        opened = await attempts(run)
+        opened: dict[str, Any] = await attempts(run)
         self._proven = True
         return opened
 

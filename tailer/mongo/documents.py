@@ -35,7 +35,7 @@ from tailer.core.rows import (
 )
 from tailer.core.turns import TurnRecord
 from tailer.core.usage import TITLE_CONTEXT
-from tailer.core.values import count, filled_string, identifier, milliseconds
+from tailer.core.values import count, filled_string, identifier, milliseconds, strings
 from tailer.events import CollectionDenied, Emit, ReadFailed, RowUnreadable
 from tailer.mongo.connection import Database
 from tailer.mongo.keys import from_key, to_key
@@ -54,9 +54,16 @@ _SKELETON = {
     "user": 1,
     "isCreatedByUser": 1,
     "createdAt": 1,
+    "langfuseDestinationIds": 1,
     "bytes": {"$bsonSize": "$$ROOT"},
 }
-_CONTENT = {"attachments": 0, "subagentTranscript": 0, "metadata.thoughtSignatures": 0}
+_CONTENT = {
+    "attachments.web_search": 0,
+    "attachments.file_search": 0,
+    "attachments.ui_resources": 0,
+    "subagentTranscript": 0,
+    "metadata.thoughtSignatures": 0,
+}
 """Large fields that no trace shows."""
 
 
@@ -241,6 +248,7 @@ class MongoDocuments:
             parent_message_id=filled_string(document.get("parentMessageId")),
             user_id=identifier(document.get("user")),
             created_by_user=document.get("isCreatedByUser") is True,
+            traced_natively=bool(strings(document.get("langfuseDestinationIds"))),
             created_milliseconds=milliseconds(document.get("createdAt")),
             stored_bytes=count(document.get("bytes")) or 0,
         )

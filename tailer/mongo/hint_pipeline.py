@@ -14,13 +14,15 @@ from tailer.core.identity import DocumentKey
 from tailer.core.values import milliseconds, string, strings
 from tailer.mongo.keys import to_key
 
-_ID_CHARACTERS = 200
-"""Longer ids are cut: the row is read by its `_id`, and a hint must stay small whatever a client wrote."""
+_ID_BYTES = 400
+"""Longer ids are left out: the row is read by its `_id`, and a hint must stay small whatever a client wrote. They are
+not cut, because the server refuses to cut broken UTF-8 (code 34459), and one such row would end the stream for ever."""
 
 
 def _short_text(path: str) -> dict[str, object]:
     is_text = {"$eq": [{"$type": path}, "string"]}
-    return {"$cond": [is_text, {"$substrCP": [path, 0, _ID_CHARACTERS]}, None]}
+    is_short = {"$lte": [{"$strLenBytes": path}, _ID_BYTES]}
+    return {"$cond": [{"$and": [is_text, is_short]}, path, None]}
 
 
 def _date(path: str) -> dict[str, object]:
@@ -39,6 +41,13 @@ _REMOVED_NAMES = {
         "in": {"$arrayElemAt": [{"$split": ["$$this", "."]}, 0]},
     }
 }
+_SHORTENED_NAMES = {
+    "$map": {
+        "input": {"$ifNull": ["$updateDescription.truncatedArrays", []]},
+        "in": {"$arrayElemAt": [{"$split": ["$$this.field", "."]}, 0]},
+    }
+}
+"""An update by a pipeline that makes an array shorter names it here and nowhere else."""
 
 HINT_PIPELINE: list[dict[str, object]] = [
     {
@@ -47,7 +56,7 @@ HINT_PIPELINE: list[dict[str, object]] = [
             "clusterTime": 1,
             "wallTime": 1,
             "documentKey._id": 1,
-            "changed": {"$setUnion": [_UPDATED_NAMES, _REMOVED_NAMES]},
+            "changed": {"$setUnion": [_UPDATED_NAMES, _REMOVED_NAMES, _SHORTENED_NAMES]},
             "updated": _date("$updateDescription.updatedFields.updatedAt"),
             "message": _short_text("$fullDocument.messageId"),
             "parent": _short_text("$fullDocument.parentMessageId"),

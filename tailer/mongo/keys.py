@@ -1,5 +1,7 @@
 """Document keys as text and back: an ObjectId as its 24 hex digits, any other `_id` as its own BSON."""
 
+from typing import Any
+
 import bson
 from bson import ObjectId
 from bson.codec_options import CodecOptions, DatetimeConversion
@@ -8,7 +10,7 @@ from tailer.core.identity import DocumentKey
 
 _OTHER = "~"
 
-TOLERANT: CodecOptions[dict[str, object]] = CodecOptions(
+TOLERANT: CodecOptions[Any] = CodecOptions(
     document_class=dict,
     unicode_decode_error_handler="replace",
     datetime_conversion=DatetimeConversion.DATETIME_MS,

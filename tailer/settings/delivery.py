@@ -109,8 +109,8 @@ class DeliverySettings(BaseModel):
         Setting(Group.DELIVERY, duration(1, 3_650, timedelta(days=1)), ("TAILER_EXPORT_RECORD_DAYS",)),
     ] = Field(
         default=timedelta(days=90),
-        description="How long it is remembered what was sent. 90: longer than any oplog, so nothing that "
-        "can be read again is sent again.",
+        description="How long it is remembered what was sent. 90: far longer than an oplog "
+        "reaches back, so nothing that can be read again is sent again.",
     )
 
     http_host: Annotated[

@@ -3,6 +3,7 @@
 Refuses to connect anywhere: that a value is well formed is all that is known here.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from pydantic import Field, InstanceOf, ValidationError, field_validator
@@ -100,7 +101,7 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except ValidationError as error:
-        problems = _describe_problems(error.errors(include_url=False, include_input=False))
+        problems = _describe_problems(error.errors(include_url=False, include_input=False), overrides)
     except (OSError, UnicodeDecodeError) as error:
         reason = type(error).__name__
         hint = f"make {DOTENV} in the working directory a readable UTF-8 file, or remove it ({reason})"
@@ -112,8 +113,9 @@ def load_settings(**overrides: Any) -> Settings:
     )
 
 
-def _describe_problems(errors: list[ErrorDetails]) -> list[tuple[str, str]]:
-    origins = NamedValuesSource(Settings).origins()
+def _describe_problems(errors: list[ErrorDetails], overrides: Mapping[str, object]) -> list[tuple[str, str]]:
+    found = NamedValuesSource(Settings).origins()
+    origins = {attribute: origin for attribute, origin in found.items() if attribute not in overrides}
     problems: list[tuple[str, str]] = []
     for error in errors:
         cause = error.get("ctx", {}).get("error")

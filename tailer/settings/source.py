@@ -23,8 +23,9 @@ _OWN: Final = "TAILER_"
 _LANGFUSE: Final = "LANGFUSE_"
 # Kubernetes puts these into every container of a namespace that has a Service called `tailer` or `langfuse`.
 _SERVICE_LINK: Final = re.compile(
-    r".*_(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:ADDR|PORT|PROTO))?|PORT)"
+    r".*_(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:ADDR|PORT|PROTO))?)"
 )
+_SERVICE_ADDRESSES: Final = ("tcp://", "udp://", "sctp://")
 
 
 class Group(StrEnum):
@@ -175,8 +176,8 @@ class NamedValuesSource(PydanticBaseSettingsSource):
 
 
 def _is_service_link(name: str, value: str) -> bool:
-    is_address = value.startswith(("tcp://", "udp://", "sctp://"))
-    return _SERVICE_LINK.fullmatch(name) is not None and (is_address or not name.endswith("_PORT"))
+    is_address = name.endswith("_PORT") and value.startswith(_SERVICE_ADDRESSES)
+    return is_address or _SERVICE_LINK.fullmatch(name) is not None
 
 
 def _guess(name: str, known: Iterable[str]) -> str:

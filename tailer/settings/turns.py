@@ -48,7 +48,7 @@ class TurnSettings(BaseModel):
     ] = Field(
         default=timedelta(minutes=30),
         description="After this a question without a response counts as unanswered. 1800: retries inside "
-        "LibreChat are silent for minutes, and long agent runs store nothing before they end.",
+        "LibreChat can be silent for 100 seconds, and long agent runs store nothing before they end.",
     )
     unfinished_after: Annotated[
         timedelta, Setting(Group.TURNS, duration(60, _WEEK_SECONDS), ("TAILER_UNFINISHED_SECONDS",))

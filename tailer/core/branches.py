@@ -1,0 +1,45 @@
+"""Where a turn stands among its alternatives: answers generated again, questions edited and sent again.
+
+Nothing in LibreChat marks such a row; the shared parent does. The first of a family carries no mark: when it was sent,
+it was alone. "Continue" is stored like an answer generated again and cannot be told apart.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tailer.core.turns import Sibling, TurnRecord
+
+
+class BranchReason(StrEnum):
+    """Why there is an alternative."""
+
+    REGENERATED = "regenerated"
+    EDITED = "edited"
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """The place in the family (from 1; the first has no branch), and the message id of the first."""
+
+    index: int
+    sibling_of: str
+    reason: BranchReason
+
+
+def find_branch(record: TurnRecord) -> Branch | None:
+    """The branch of a turn, None for the first answer to the first version of a question."""
+    if record.response is not None:
+        found = _place(record.siblings, record.response.message_id, BranchReason.REGENERATED)
+        if found is not None:
+            return found
+    if record.question is not None:
+        return _place(record.question_siblings, record.question.message_id, BranchReason.EDITED)
+    return None
+
+
+def _place(family: Sequence[Sibling], message_id: str, reason: BranchReason) -> Branch | None:
+    ordered = sorted(family, key=lambda sibling: (sibling.created_milliseconds or 0, sibling.message_id))
+    ids = [sibling.message_id for sibling in ordered]
+    index = ids.index(message_id) if message_id in ids else 0
+    return Branch(index, ids[0], reason) if index else None

@@ -1,0 +1,149 @@
+"""From what was read back of a turn to its traces, under everything the operator has decided."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from tailer.core.bounds import Bounds
+from tailer.core.content_policy import ContentPolicy, drop_content, show_content
+from tailer.core.identity import TraceId, native_copy_trace_id, turn_trace_id, unanswered_trace_id
+from tailer.core.observations import Trace
+from tailer.core.policies import ContentChoice, Fact, Facts, Policies
+from tailer.core.rows import Row
+from tailer.core.sampling import is_sampled
+from tailer.core.trace import build_title_trace, build_turn_trace
+from tailer.core.turns import (
+    Exclusion,
+    Outcome,
+    Turn,
+    TurnRecord,
+    Wait,
+    build_turn,
+    judge_question,
+    judge_response,
+)
+from tailer.core.users import UserNaming
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """The settings that decide what is exported. `sample_rate` is a share of conversations; `tag_facts` are facts
+    that become tags as `fact:value`; `mask` is what the choice `masked` does."""
+
+    bounds: Bounds
+    tags: tuple[str, ...]
+    tag_facts: tuple[Fact, ...]
+    sample_rate: float
+    policies: Policies
+    naming: UserNaming
+    mask: ContentPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """The traces of a turn, its own first; and how the turn ended."""
+
+    outcome: Outcome
+    traces: tuple[Trace, ...]
+
+
+def trace_id_of(row: Row) -> TraceId:
+    """The trace that a row's turn has, or had."""
+    if row.created_by_user:
+        return unanswered_trace_id(row.message_id)
+    # The other trace of this turn is LibreChat's own: under one id both would be added up.
+    return native_copy_trace_id(row.message_id) if row.traced_natively else turn_trace_id(row.message_id)
+
+
+def is_chosen(conversation_id: str, options: ExportOptions) -> bool:
+    """Whether a conversation belongs to the sample."""
+    return is_sampled(conversation_id, options.sample_rate)
+
+
+def export_turn(
+    row: Row, record: TurnRecord, options: ExportOptions, *, deadline_passed: bool
+) -> Exported | Wait | str:
+    """The traces of a turn; or what it waits for; or, as a word from a closed list, why it gives none."""
+    verdict = _judge(record, options.policies, deadline_passed=deadline_passed)
+    if isinstance(verdict, Exclusion):
+        return verdict.value
+    if isinstance(verdict, Wait):
+        return verdict
+    turn = build_turn(record, verdict)
+    facts = _facts(turn)
+    denied = options.policies.denied_by(facts)
+    if denied is not None:
+        return f"denied_{denied.value}"
+    turn_trace = build_turn_trace(turn, trace_id_of(row), bounds=options.bounds)
+    title_trace = build_title_trace(turn, bounds=options.bounds)
+    traces = (turn_trace,) if title_trace is None else (turn_trace, title_trace)
+    return Exported(verdict, tuple(_finish(trace, turn, facts, options) for trace in traces))
+
+
+def export_title(record: TurnRecord, options: ExportOptions) -> Trace | None:
+    """The trace of the title alone, for a title that was stored after its turn was sent; None where there is none."""
+    verdict = _judge(record, options.policies, deadline_passed=False)
+    if isinstance(verdict, Exclusion):
+        return None
+    turn = build_turn(record, Outcome.COMPLETE)
+    facts = _facts(turn)
+    title = build_title_trace(turn, bounds=options.bounds)
+    if title is None or options.policies.denied_by(facts) is not None:
+        return None
+    return _finish(title, turn, facts, options)
+
+
+def _judge(record: TurnRecord, policies: Policies, *, deadline_passed: bool) -> Outcome | Wait | Exclusion:
+    if record.response is not None:
+        return judge_response(record.response, deadline_passed=deadline_passed, policies=policies)
+    if record.question is not None:
+        answered = bool(record.siblings)
+        return judge_question(
+            record.question, answered=answered, deadline_passed=deadline_passed, policies=policies
+        )
+    return Exclusion.NOT_A_RESPONSE
+
+
+def _facts(turn: Turn) -> Facts:
+    record, anchor = turn.record, turn.anchor
+    conversation = record.conversation
+    return {
+        Fact.ENDPOINT: anchor.endpoint or (conversation.endpoint if conversation is not None else None),
+        Fact.MODEL: turn.model,
+        Fact.AGENT: record.agent.agent_id if record.agent is not None else None,
+        Fact.USER: anchor.user_id,
+        Fact.TENANT: anchor.tenant_id,
+        Fact.ROLE: record.user.role if record.user is not None else None,
+    }
+
+
+def _finish(trace: Trace, turn: Turn, facts: Facts, options: ExportOptions) -> Trace:
+    """Names the user, adds tags and withholds what the content policy withholds."""
+    anchor = turn.anchor
+    tags = [*options.tags, *trace.tags]
+    if anchor.temporary:
+        tags.append("temporary")
+    if turn.outcome is Outcome.COPIED:
+        tags.append("copied")
+    tags += [f"{fact.value}:{facts[fact]}"[:200] for fact in options.tag_facts if facts[fact] is not None]
+    named = replace(
+        trace,
+        user_id=options.naming.name(anchor.user_id, turn.record.user),
+        tags=tuple(dict.fromkeys(tags)),
+        metadata=_with_role(trace.metadata, facts),
+    )
+    choice = options.policies.content_for(facts, temporary=anchor.temporary)
+    match choice:
+        case ContentChoice.FULL:
+            return show_content(named)
+        case ContentChoice.MASKED:
+            return options.mask(named)
+        case ContentChoice.NONE:
+            return drop_content(named)
+        case _:
+            assert_never(choice)
+
+
+def _with_role(metadata: Mapping[str, str], facts: Facts) -> Mapping[str, str]:
+    role = facts.get(Fact.ROLE)
+    return metadata if role is None else {**metadata, "user_role": role}

@@ -1,0 +1,152 @@
+"""What an operator decides about which turns are exported and what of them is shown.
+
+A rule names one fact of a turn and a pattern (`endpoint=openAI`, `model=gpt-4*`); patterns are shell patterns, compared
+with case. Facts that are not known match no rule.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+
+class TemporaryPolicy(StrEnum):
+    """What becomes of temporary chats: nothing, their numbers without text, or everything."""
+
+    SKIP = "skip"
+    METADATA = "metadata"
+    FULL = "full"
+
+
+class CopyPolicy(StrEnum):
+    """What becomes of forks, duplicates and imports: nothing, or a trace without usage and cost."""
+
+    SKIP = "skip"
+    EXPORT = "export"
+
+
+class NativePolicy(StrEnum):
+    """What becomes of turns that LibreChat traced itself: nothing, or a second trace under an id of its own."""
+
+    SKIP = "skip"
+    DUPLICATE = "duplicate"
+
+
+class DeletionPolicy(StrEnum):
+    """What becomes of traces whose message was deleted: they stay, or they go too."""
+
+    KEEP = "keep"
+    DELETE = "delete"
+
+
+class ContentChoice(StrEnum):
+    """How much of what people wrote is shown."""
+
+    FULL = "full"
+    MASKED = "masked"
+    NONE = "none"
+
+
+class Fact(StrEnum):
+    """The facts of a turn that rules can name."""
+
+    ENDPOINT = "endpoint"
+    MODEL = "model"
+    AGENT = "agent"
+    USER = "user"
+    TENANT = "tenant"
+    ROLE = "role"
+
+
+Facts = Mapping[Fact, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One fact and the pattern its value must have."""
+
+    fact: Fact
+    pattern: str
+
+    def matches(self, facts: Facts) -> bool:
+        """Whether the fact is known and its value has the pattern."""
+        value = facts.get(self.fact)
+        return value is not None and fnmatchcase(value, self.pattern)
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRule:
+    """What is shown of turns that a rule matches."""
+
+    rule: Rule
+    choice: ContentChoice
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """All decisions together. Of the content rules the first that matches decides, else `content`.
+
+    A turn is denied by any rule in `deny`, and by `allow` when that names one of its facts and no pattern fits it.
+    """
+
+    temporary: TemporaryPolicy = TemporaryPolicy.SKIP
+    copies: CopyPolicy = CopyPolicy.SKIP
+    native: NativePolicy = NativePolicy.SKIP
+    content: ContentChoice = ContentChoice.FULL
+    content_rules: tuple[ContentRule, ...] = ()
+    allow: tuple[Rule, ...] = ()
+    deny: tuple[Rule, ...] = ()
+
+    def denied_by(self, facts: Facts) -> Fact | None:
+        """The fact for which a turn is not exported, None when it is."""
+        for rule in self.deny:
+            if rule.matches(facts):
+                return rule.fact
+        for fact in dict.fromkeys(rule.fact for rule in self.allow):
+            if not any(rule.matches(facts) for rule in self.allow if rule.fact is fact):
+                return fact
+        return None
+
+    def content_for(self, facts: Facts, *, temporary: bool) -> ContentChoice:
+        """What is shown of a turn."""
+        if temporary and self.temporary is TemporaryPolicy.METADATA:
+            return ContentChoice.NONE
+        for content_rule in self.content_rules:
+            if content_rule.rule.matches(facts):
+                return content_rule.choice
+        return self.content
+
+    @property
+    def needs_users(self) -> bool:
+        """Whether a rule asks for the role of a user."""
+        rules = (*self.allow, *self.deny, *(content_rule.rule for content_rule in self.content_rules))
+        return any(rule.fact is Fact.ROLE for rule in rules)
+
+
+def parse_rule(text: str) -> Rule:
+    """Read `fact=pattern`; raises ValueError that says what is wrong."""
+    name, sign, pattern = text.strip().partition("=")
+    names = ", ".join(fact.value for fact in Fact)
+    if not sign or not pattern.strip():
+        message = f"{text!r} is not fact=pattern with a fact of {names}"
+        raise ValueError(message)
+    try:
+        return Rule(Fact(name.strip()), pattern.strip())
+    except ValueError:
+        message = f"{name.strip()!r} is none of {names}"
+        raise ValueError(message) from None
+
+
+def parse_content_rule(text: str) -> ContentRule:
+    """Read `fact=pattern:choice`; raises ValueError that says what is wrong."""
+    rule, sign, choice = text.rpartition(":")
+    choices = ", ".join(known.value for known in ContentChoice)
+    if not sign or choice.strip() not in set(ContentChoice):
+        message = f"{text!r} does not end in a colon and one of {choices}"
+        raise ValueError(message)
+    return ContentRule(parse_rule(rule), ContentChoice(choice.strip()))
+
+
+def parse_rules(texts: Sequence[str]) -> tuple[Rule, ...]:
+    """Read several rules."""
+    return tuple(parse_rule(text) for text in texts)

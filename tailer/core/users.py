@@ -1,0 +1,73 @@
+"""Who a turn belongs to, as Langfuse is told: the id, a keyed hash of it, or a name where the operator wants one."""
+
+import hmac
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import sha256
+
+from tailer.core.values import Document, filled_string
+
+USER_FIELDS = ("email", "username", "name", "role", "provider", "tenantId")
+"""What may be read of a user; everything else in that collection is secret or nobody's business."""
+
+
+class UserIdChoice(StrEnum):
+    """What Langfuse shows as the user."""
+
+    ID = "id"
+    HASH = "hash"
+    EMAIL = "email"
+    USERNAME = "username"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A row of `users`, as far as it is read."""
+
+    user_id: str
+    email: str | None
+    username: str | None
+    role: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UserNaming:
+    """The operator's choice, with the secret that a hash needs."""
+
+    choice: UserIdChoice = UserIdChoice.ID
+    secret: bytes = b""
+
+    def __repr__(self) -> str:
+        """The choice only."""
+        return f"UserNaming(choice={self.choice.value!r})"
+
+    @property
+    def needs_users(self) -> bool:
+        """Whether users must be read."""
+        return self.choice in (UserIdChoice.EMAIL, UserIdChoice.USERNAME)
+
+    def name(self, user_id: str | None, user: User | None) -> str | None:
+        """What to call a user; the id where the name is not known, None for nobody."""
+        if user_id is None:
+            return None
+        match self.choice:
+            case UserIdChoice.ID:
+                return user_id
+            case UserIdChoice.HASH:
+                return hmac.new(self.secret, user_id.encode("utf-8", "surrogatepass"), sha256).hexdigest()[
+                    :32
+                ]
+            case UserIdChoice.EMAIL:
+                return (user.email if user is not None else None) or user_id
+            case UserIdChoice.USERNAME:
+                return (user.username if user is not None else None) or user_id
+
+
+def read_user(user_id: str, document: Document) -> User:
+    """Read a row of `users` that was projected to `USER_FIELDS`."""
+    return User(
+        user_id=user_id,
+        email=filled_string(document.get("email")),
+        username=filled_string(document.get("username")),
+        role=filled_string(document.get("role")),
+    )
