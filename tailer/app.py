@@ -8,56 +8,26 @@ import asyncio
 import sys
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Final
-from uuid import uuid4
 
 from tenacity import (
     AsyncRetrying,
     RetryCallState,
     retry_if_exception_type,
-    retry_if_result,
     stop_after_delay,
     wait_exponential_jitter,
 )
 
 from tailer import __version__
-from tailer.core.bounds import Bounds
-from tailer.core.content_policy import ContentPolicy, mask_content
-from tailer.core.export import ExportOptions
-from tailer.core.identity import TraceId
-from tailer.core.masking import Masker, compile_rules
-from tailer.core.open_turns import OpenTurns
-from tailer.core.otlp import SpanContext
-from tailer.core.policies import ContentChoice, Policies
-from tailer.core.users import UserNaming
-from tailer.errors import DestinationError, SoftwareError, SourceAway, TailerError
-from tailer.events import (
-    DestinationAway,
-    DestinationProven,
-    Emit,
-    Event,
-    SendingDisabled,
-    SourceUnanswered,
-    Started,
-    Stopped,
-    StreamGapFound,
-    TaskFailed,
-)
-from tailer.flow.assembly import Assembly
+from tailer.core.observations import Trace
+from tailer.destination import name_destination, open_destination
+from tailer.errors import SoftwareError, SourceAway, TailerError
+from tailer.events import Emit, Event, SourceUnanswered, Started, Stopped, StreamGapFound, TaskFailed
 from tailer.flow.backlog import Backlog
-from tailer.flow.batching import BatchLimits
-from tailer.flow.checkpointing import Checkpointing
-from tailer.flow.delivery import Delivery
-from tailer.flow.intake import Intake
-from tailer.flow.parking import Parking, Patience
-from tailer.flow.ports import Sink
-from tailer.flow.transmission import Transmission
-from tailer.langfuse.connection import Credentials, LangfuseConnection, Proven, Unreachable
-from tailer.langfuse.spans import LangfuseSpans
 from tailer.logs import LogLevel, LogWriter, route_library_logs
 from tailer.metrics import Metrics
 from tailer.mongo.change_stream import MongoChangeStream
@@ -72,13 +42,12 @@ from tailer.mongo.connection import (
 )
 from tailer.mongo.documents import MongoDocuments
 from tailer.mongo.state import MongoState
-from tailer.pipeline import STREAMS, Pace, Pipeline
-from tailer.sampler import Sampler
-from tailer.settings import Settings, SinkChoice
-from tailer.sinks.file import TraceFile
+from tailer.pipeline import STREAMS, Pipeline
+from tailer.settings import Settings
 from tailer.supervision import Shutdown, supervise, within
 from tailer.web.health import Health
 from tailer.web.server import WebServer
+from tailer.wiring import Observers, make_pipeline, needs_users
 
 EXIT_FORCED: Final = 130
 _SOURCE_PATIENCE: Final = timedelta(seconds=30)
@@ -93,17 +62,27 @@ def run_daemon(settings: Settings) -> int:
 
 
 class Daemon:
-    """One run of the tailer. `observe` sees every event too, for the demo."""
+    """One run of the tailer. For the demo, `observe` sees every event, `observe_traces` every acknowledged trace."""
 
     def __init__(
-        self, settings: Settings, log: LogWriter, observe: Callable[[Event], None] | None = None
+        self,
+        settings: Settings,
+        log: LogWriter,
+        observe: Callable[[Event], None] | None = None,
+        observe_traces: Callable[[Sequence[Trace]], None] | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
         self._observe = observe
+        self._observe_traces = observe_traces
         self._metrics = Metrics(__version__)
         now = time.monotonic()
         self._health = Health(started_seconds=now, loop_seconds=now)
+
+    @property
+    def metrics(self) -> Metrics:
+        """What `/metrics` shows of this run."""
+        return self._metrics
 
     async def run(self, shutdown: Shutdown) -> int:
         """Start, run and end; 0 after an orderly end, also when a signal came while starting."""
@@ -172,125 +151,38 @@ class Daemon:
         stack.callback(state_client.close)
         source = tolerant_database(source_client, settings.mongo_database)
         facts = await _wait_for_source(lambda: inspect_source(source), emit)
-        state = MongoState(state_client, settings.state_database, emit, destination=self._destination())
-        sink = await stack.enter_async_context(self._open_sink(state))
+        state = MongoState(
+            state_client, settings.state_database, emit, destination=name_destination(settings)
+        )
+        destination = await stack.enter_async_context(open_destination(settings, state, emit))
         await state.prepare(export_record=settings.export_record_lifetime)
-        pipeline = await self._make_pipeline(
+        pipeline = await make_pipeline(
+            settings,
             state,
-            sink,
-            MongoDocuments(source, emit, history_bytes=settings.history_bytes),
+            destination,
+            MongoDocuments(
+                source, emit, history_bytes=settings.history_bytes, with_users=needs_users(settings)
+            ),
             [
                 MongoChangeStream(tolerant_database(streams_client, settings.mongo_database), stream, emit)
                 for stream in STREAMS
             ],
+            Observers(emit, self._observe_traces, self._metrics, self._health),
         )
         emit(
             Started(
                 version=__version__,
                 watches=f"{settings.mongo_database} on {describe_address(source_client)} "
                 f"(replica set {facts.replica_set}, MongoDB {facts.version})",
-                writes_to=sink.name if settings.langfuse_enabled else "nothing (LANGFUSE_ENABLED=false)",
+                writes_to=destination.sink.name
+                if settings.langfuse_enabled
+                else "nothing (LANGFUSE_ENABLED=false)",
                 state_database=settings.state_database,
                 resumes_from=_describe_resume(pipeline.backlog),
                 http_port=port,
             )
         )
         return pipeline
-
-    async def _make_pipeline(
-        self, state: MongoState, sink: Sink, reader: MongoDocuments, sources: list[MongoChangeStream]
-    ) -> Pipeline:
-        settings, emit = self._settings, self._emit
-        patience = Patience(settings.unanswered_after, settings.unfinished_after, settings.approval_time)
-        parking = Parking(state, patience)
-        await parking.load()
-        open_turns = OpenTurns(
-            settle_seconds=settings.settle_time.total_seconds(),
-            park_seconds=settings.park_after.total_seconds(),
-        )
-        backlog = Backlog(open_turns, parking, limit=settings.open_turns, monotonic=time.monotonic)
-        for stream in STREAMS:
-            checkpoint = await state.load_checkpoint(stream)
-            if checkpoint is not None:
-                backlog.start(stream, checkpoint)
-        in_flight: set[TraceId] = set()
-        transmission = Transmission(sink, emit, lookup=settings.lookup_time, monotonic=time.monotonic)
-        delivery = Delivery(
-            backlog,
-            parking,
-            state,
-            sink,
-            transmission,
-            BatchLimits(settings.batch_traces, settings.batch_bytes),
-            in_flight,
-            emit,
-            concurrent_requests=settings.concurrent_requests,
-            new_id=lambda: uuid4().hex,
-            wall_clock=time.time,
-        )
-        unfinished = await delivery.claim_unfinished() if settings.langfuse_enabled else []
-        options = ExportOptions(
-            bounds=Bounds(field_bytes=settings.field_bytes, history_bytes=settings.history_bytes),
-            tags=settings.tags,
-            tag_facts=(),
-            sample_rate=settings.langfuse_sample_rate,
-            policies=Policies(content=ContentChoice(settings.content.value)),
-            naming=UserNaming(),
-            mask=await _make_mask(state),
-        )
-        assembly = Assembly(
-            backlog, parking, reader, state, sink, options, in_flight, emit, hand_over=delivery.hand_over
-        )
-        return Pipeline(
-            sources=sources,
-            backlog=backlog,
-            parking=parking,
-            intake=Intake(backlog, state, emit, open_limit=settings.open_turns),
-            assembly=assembly,
-            delivery=delivery,
-            unfinished=unfinished,
-            checkpointing=Checkpointing(backlog, state, emit, monotonic=time.monotonic),
-            sampler=Sampler(self._metrics, self._health, backlog, parking, delivery, transmission),
-            health=self._health,
-            emit=emit,
-            pace=Pace(
-                gather=settings.langfuse_flush_interval,
-                checkpoint=settings.checkpoint_interval,
-                senders=settings.concurrent_requests,
-                sending=settings.langfuse_enabled,
-            ),
-        )
-
-    @asynccontextmanager
-    async def _open_sink(self, state: MongoState) -> AsyncIterator[Sink]:
-        """The sink of the settings, proven good."""
-        settings = self._settings
-        if not settings.langfuse_enabled:
-            self._emit(SendingDisabled())
-        if settings.sink is SinkChoice.FILE:
-            file = TraceFile(settings.file_path)
-            if settings.langfuse_enabled:
-                await file.prepare()
-            yield file
-            return
-        secret = settings.langfuse_secret_key
-        credentials = Credentials(
-            host=settings.langfuse_url,
-            public_key=settings.langfuse_public_key or "",
-            secret_key=secret.get_secret_value() if secret is not None else "",
-        )
-        async with LangfuseConnection(
-            credentials, request_timeout=settings.request_timeout, connections=settings.concurrent_requests
-        ) as connection:
-            if settings.langfuse_enabled:
-                await _prove(connection, state, self._emit)
-            yield LangfuseSpans(
-                connection, SpanContext(settings.langfuse_environment, settings.langfuse_release)
-            )
-
-    def _destination(self) -> str:
-        settings = self._settings
-        return settings.langfuse_url if settings.sink is SinkChoice.LANGFUSE else str(settings.file_path)
 
     def _emit(self, event: Event) -> None:
         self._metrics.record(event)
@@ -300,12 +192,6 @@ class Daemon:
             self._log.write(LogLevel(event.level), event.name, **asdict(event))
         if self._observe is not None:
             self._observe(event)
-
-
-async def _make_mask(state: MongoState) -> ContentPolicy:
-    """The masking of this deployment; its key is kept in the state database."""
-    rules, key = compile_rules((), ()), await state.mask_key()
-    return mask_content(lambda: Masker(rules, key))
 
 
 async def _wait_for_source(inspect: Callable[[], Awaitable[SourceFacts]], emit: Emit) -> SourceFacts:
@@ -328,32 +214,6 @@ async def _wait_for_source(inspect: Callable[[], Awaitable[SourceFacts]], emit: 
         return await inspect()
 
     return await attempts(run)
-
-
-async def _prove(connection: LangfuseConnection, state: MongoState, emit: Emit) -> None:
-    """See that the keys are good. A Langfuse that never answered is a wrong address; one that did is waited for."""
-    host = connection.credentials.host
-    known = await state.was_delivered_before()
-
-    def report(call: RetryCallState) -> None:
-        answer = call.outcome.result() if call.outcome is not None else None
-        if isinstance(answer, Unreachable):
-            emit(DestinationAway(host, answer.reason, call.upcoming_sleep))
-
-    attempts = AsyncRetrying(
-        retry=retry_if_result(lambda answer: known and isinstance(answer, Unreachable)),
-        wait=wait_exponential_jitter(initial=0.5, max=30),
-        before_sleep=report,
-    )
-    answer: Proven | Unreachable = await attempts(connection.prove)
-    if isinstance(answer, Unreachable):
-        raise DestinationError(
-            operation="reaching Langfuse",
-            subject=host,
-            hint=f"nothing usable answers there ({answer.reason}); check LANGFUSE_HOST, and that this machine may "
-            "reach it (proxy, firewall, DNS)",
-        )
-    emit(DestinationProven(host, answer.project))
 
 
 def _describe_resume(backlog: Backlog) -> str:

@@ -156,6 +156,15 @@ class DeliveryRetried(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AnnotationFailed(Event):
+    """A score or a deletion is refused for good; the trace itself is not concerned."""
+
+    level: ClassVar[str | None] = "error"
+    name: ClassVar[str] = "annotation_failed"
+    operation: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryUnknown(Event):
     """Nobody saw the answer; the destination is asked whether it has the batch."""
 

@@ -6,6 +6,7 @@ from typing import assert_never
 
 from tailer.core.bounds import Bounds
 from tailer.core.content_policy import ContentPolicy, drop_content, show_content
+from tailer.core.followup import SentTurn, mark_text
 from tailer.core.identity import TraceId, native_copy_trace_id, turn_trace_id, unanswered_trace_id
 from tailer.core.observations import Trace
 from tailer.core.policies import ContentChoice, Fact, Facts, Policies
@@ -41,10 +42,12 @@ class ExportOptions:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The traces of a turn, its own first; and how the turn ended."""
+    """The traces of a turn, its own first; how the turn ended; what is remembered of it; whether it has feedback."""
 
     outcome: Outcome
     traces: tuple[Trace, ...]
+    sent: SentTurn
+    has_feedback: bool
 
 
 def trace_id_of(row: Row) -> TraceId:
@@ -77,7 +80,14 @@ def export_turn(
     turn_trace = build_turn_trace(turn, trace_id_of(row), bounds=options.bounds)
     title_trace = build_title_trace(turn, bounds=options.bounds)
     traces = (turn_trace,) if title_trace is None else (turn_trace, title_trace)
-    return Exported(verdict, tuple(_finish(trace, turn, facts, options) for trace in traces))
+    finished = tuple(_finish(trace, turn, facts, options) for trace in traces)
+    response = record.response
+    return Exported(
+        outcome=verdict,
+        traces=finished,
+        sent=_remember(turn, finished[0], facts, options),
+        has_feedback=response is not None and response.feedback is not None and verdict is not Outcome.COPIED,
+    )
 
 
 def export_title(record: TurnRecord, options: ExportOptions) -> Trace | None:
@@ -115,6 +125,25 @@ def _facts(turn: Turn) -> Facts:
         Fact.TENANT: anchor.tenant_id,
         Fact.ROLE: record.user.role if record.user is not None else None,
     }
+
+
+def _remember(turn: Turn, trace: Trace, facts: Facts, options: ExportOptions) -> SentTurn:
+    anchor, question = turn.anchor, turn.record.question
+    return SentTurn(
+        trace_id=trace.id,
+        message_id=anchor.message_id,
+        document_key=anchor.key,
+        user_id=trace.user_id,
+        session_id=trace.session_id,
+        tags=trace.tags,
+        content=options.policies.content_for(facts, temporary=anchor.temporary),
+        answer=mark_text(turn.answer),
+        question=mark_text(question.text or "") if question is not None else None,
+        edits=0,
+        feedback=None,
+        start_milliseconds=turn.start_milliseconds,
+        expires_milliseconds=anchor.expires_milliseconds,
+    )
 
 
 def _finish(trace: Trace, turn: Turn, facts: Facts, options: ExportOptions) -> Trace:

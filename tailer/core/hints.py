@@ -34,6 +34,7 @@ class Interest(StrEnum):
     QUESTION = "question"
     RESPONSE = "response"
     TITLE = "title"
+    DELETION = "deletion"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ _TURN_FIELDS = frozenset(
 def classify_message(hint: ChangeHint) -> Interest:
     """What a hint of `messages` asks for."""
     if hint.operation is Operation.DELETE:
-        return Interest.NOTHING
+        return Interest.DELETION
     if hint.operation is not Operation.UPDATE:
         return Interest.QUESTION if hint.created_by_user else Interest.RESPONSE
     if not _TURN_FIELDS.isdisjoint(hint.changed):

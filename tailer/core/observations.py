@@ -50,7 +50,8 @@ class Observation:
 class Trace:
     """One trace: what every observation repeats, and the observations, root first.
 
-    `message_id` is the row the trace is derived from, `document_key` that row's `_id` (deletions name only that)."""
+    `message_id` is the row the trace is derived from, `document_key` that row's `_id` (deletions name only that).
+    `record_id` is what the export record calls this piece: the trace id, or a longer id for a piece sent later."""
 
     id: TraceId
     name: str
@@ -61,6 +62,7 @@ class Trace:
     tags: tuple[str, ...]
     metadata: Mapping[str, str]
     observations: tuple[Observation, ...]
+    record_id: str
 
     @property
     def root(self) -> Observation:

@@ -7,15 +7,18 @@ one before a response is where a regenerated answer began.
 
 import heapq
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tailer.core.hints import ChangeHint, Interest, Operation
 from tailer.core.identity import DocumentKey
 
-
 _TIMES_OF_ONE_ROW = 4
 """Touches remembered of one row: those of an answer that was generated anew, and of the one after it."""
+
+
+_LATE_FIELDS = frozenset({"text", "content", "feedback"})
+"""What a replacement may have changed of a turn that was sent: it does not tell."""
 
 
 class EntryKey(NamedTuple):
@@ -34,10 +37,12 @@ class Entry:
     due_seconds: float
     message_id: str | None = None
     finished_milliseconds: int | None = None
+    written_milliseconds: int | None = None
     cluster_seconds: int = 0
     taken: bool = False
     changed_since_taken: bool = False
     deadline_passed: bool = False
+    changed: set[str] = field(default_factory=set)
 
 
 class OpenTurns:
@@ -85,9 +90,10 @@ class OpenTurns:
             entry.due_seconds = due
         entry.cluster_seconds = max(entry.cluster_seconds, hint.cluster_seconds)
         entry.message_id = hint.message_id or entry.message_id
+        entry.written_milliseconds = _latest(entry.written_milliseconds, hint.written_milliseconds)
+        entry.changed.update(_LATE_FIELDS if hint.operation is Operation.REPLACE else hint.changed)
         if hint.operation is not Operation.INSERT and "unfinished" in hint.changed:
-            times = (entry.finished_milliseconds, hint.written_milliseconds)
-            entry.finished_milliseconds = max((at for at in times if at is not None), default=None)
+            entry.finished_milliseconds = _latest(entry.finished_milliseconds, hint.written_milliseconds)
         if interest is Interest.QUESTION and hint.message_id is not None:
             self._questions[hint.message_id] = key
         return key
@@ -173,6 +179,14 @@ class OpenTurns:
             del self._questions[entry.message_id]
         return True
 
+    def is_open(self, key: EntryKey) -> bool:
+        """Whether an entry is open."""
+        return key in self._entries
+
+    def note(self, key: EntryKey, changed: str) -> None:
+        """Note a field that is to be looked at."""
+        self._entries[key].changed.add(changed)
+
     def release(self, key: EntryKey, due_seconds: float) -> None:
         """Give a taken entry back, to be taken again when due; one that was answered meanwhile is gone."""
         entry = self._entries.get(key)
@@ -186,3 +200,7 @@ class OpenTurns:
     def _push(self, entry: Entry) -> None:
         self._sequence += 1
         heapq.heappush(self._schedule, (entry.due_seconds, self._sequence, entry.key))
+
+
+def _latest(known: int | None, told: int | None) -> int | None:
+    return told if known is None else known if told is None else max(known, told)

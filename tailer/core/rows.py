@@ -7,6 +7,7 @@ from tailer.core.documents import Agent, Conversation, Message, Transaction
 from tailer.core.history import Ancestors, select_ancestors
 from tailer.core.identity import DocumentKey
 from tailer.core.turns import Sibling, TurnRecord
+from tailer.core.users import User
 
 _AGENT_PREFIX = "agent_"
 
@@ -140,3 +141,8 @@ def add_agent(record: TurnRecord | None, agents: Mapping[str, Agent]) -> TurnRec
     if record is None or agent_id is None or agent_id not in agents:
         return record
     return replace(record, agent=agents[agent_id])
+
+
+def add_user(record: TurnRecord | None, user: User | None) -> TurnRecord | None:
+    """The record with its user, where users are read at all."""
+    return record if record is None or user is None else replace(record, user=user)

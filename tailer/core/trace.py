@@ -116,6 +116,7 @@ def _make_trace(
         tags=tags,
         metadata=metadata,
         observations=observations,
+        record_id=trace_id,
     )
 
 

@@ -208,7 +208,7 @@ def build_turn(record: TurnRecord, outcome: Outcome) -> Turn:
     return Turn(
         record=record,
         outcome=outcome,
-        answer=_answer_text(response),
+        answer=answer_text(response),
         reasoning="".join(part.text for part in parts if isinstance(part, ReasoningPart)),
         error_message=_error_message(response) if outcome is Outcome.ERROR else None,
         model=_resolve_model(record, usage),
@@ -231,7 +231,8 @@ def join_text(parts: Sequence[Part]) -> str:
     return joined
 
 
-def _answer_text(response: Message | None) -> str:
+def answer_text(response: Message | None) -> str:
+    """The answer of a response: its text parts, or its text where it has none; an error's text is no answer."""
     if response is None:
         return ""
     return join_text(response.parts) or ("" if response.error else response.text or "")

@@ -4,32 +4,41 @@ Holds the per-item boundary of the daemon: whatever one row does to the code bec
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from enum import StrEnum
 
 from tailer.core.export import Exported, ExportOptions, export_title, export_turn, is_chosen, trace_id_of
 from tailer.core.hints import Interest
-from tailer.core.identity import DocumentKey, TraceId, title_trace_id
+from tailer.core.identity import DocumentKey, title_trace_id
 from tailer.core.observations import Trace
-from tailer.core.open_turns import Entry, EntryKey
+from tailer.core.open_turns import Entry
 from tailer.core.rows import Row
 from tailer.core.turns import Exclusion, TurnRecord, Wait
 from tailer.events import Emit, TurnDone, TurnFailed
+from tailer.flow.aftercare import Aftercare
 from tailer.flow.backlog import Backlog
+from tailer.flow.parcels import Parcel
 from tailer.flow.parking import Parking
 from tailer.flow.ports import DeadLetter, DocumentReader, Sink, StateStore
 
+_TURN_INTERESTS = (Interest.RESPONSE, Interest.QUESTION)
+
+
+class _Route(StrEnum):
+    """Where a row goes; the value is the outcome where it goes nowhere."""
+
+    BUSY = "busy"
+    BUILD = "build"
+    FOLLOW = "follow"
+    FOLLOW_QUESTION = "follow_question"
+    SENT_BEFORE = "sent_before"
+    NOT_A_RESPONSE = "not_a_response"
+    NOT_SAMPLED = "not_sampled"
+
+
+_CLOSED_ROUTES = (_Route.SENT_BEFORE, _Route.NOT_A_RESPONSE, _Route.NOT_SAMPLED)
 _BUSY_SECONDS = 1.0
 """How long an entry waits whose trace is on its way already, in a batch of an earlier run or with its turn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parcel:
-    """What one entry gives: its traces, encoded."""
-
-    key: EntryKey
-    outcome: str
-    traces: tuple[Trace, ...]
-    chunks: tuple[bytes, ...]
 
 
 class Assembly:
@@ -43,7 +52,8 @@ class Assembly:
         state: StateStore,
         sink: Sink,
         options: ExportOptions,
-        in_flight: set[TraceId],
+        aftercare: Aftercare,
+        in_flight: set[str],
         emit: Emit,
         hand_over: Callable[[Sequence[Parcel]], Awaitable[None]],
     ) -> None:
@@ -53,6 +63,7 @@ class Assembly:
         self._state = state
         self._sink = sink
         self._options = options
+        self._aftercare = aftercare
         self._in_flight = in_flight
         self._emit = emit
         self._hand_over = hand_over
@@ -65,12 +76,15 @@ class Assembly:
         turns = {
             entry.key.document_key: entry
             for entry in entries
-            if entry.key.interest is not Interest.TITLE and not _is_patient_question(entry)
+            if entry.key.interest in _TURN_INTERESTS and not _is_patient_question(entry)
         }
+        deleted = [entry for entry in entries if entry.key.interest is Interest.DELETION]
         if titled:
             await self._assemble_titles(titled)
         if turns:
             await self._assemble_turns(turns)
+        if deleted:
+            await self._aftercare.follow_deletions(deleted)
 
     async def _assemble_titles(self, entries: dict[DocumentKey, Entry]) -> None:
         located = await self._reader.locate_titled(list(entries))
@@ -99,26 +113,32 @@ class Assembly:
 
     async def _assemble_turns(self, entries: dict[DocumentKey, Entry]) -> None:
         located = await self._reader.locate(list(entries))
-        ids = {row.key: trace_id_of(row) for row in located}
-        sent = await self._state.find_exported(list(ids.values()))
-        gone = entries.keys() - ids.keys()
-        for key in gone:
+        sent = await self._state.find_exported([trace_id_of(row) for row in located])
+        for key in entries.keys() - {row.key for row in located}:
             self._close(entries[key], "deleted")
-        rows = []
+        routed: dict[_Route, list[Row]] = {route: [] for route in _Route}
         for row in located:
-            entry, trace_id = entries[row.key], ids[row.key]
-            if trace_id in self._in_flight:
-                self._backlog.postpone(entry.key, seconds=_BUSY_SECONDS)
-            elif trace_id in sent:
-                self._close(entry, "sent_before")
-            elif row.created_by_user and entry.key.interest is Interest.RESPONSE:
-                self._close(entry, Exclusion.NOT_A_RESPONSE.value)
-            elif not is_chosen(row.conversation_id, self._options):
-                self._close(entry, Exclusion.NOT_SAMPLED.value)
-            else:
-                rows.append(row)
-        async for group in self._reader.read_turns(rows):
+            routed[self._route(entries[row.key], row, was_sent=trace_id_of(row) in sent)].append(row)
+        for row in routed[_Route.BUSY]:
+            self._backlog.postpone(entries[row.key].key, seconds=_BUSY_SECONDS)
+        for route in _CLOSED_ROUTES:
+            for row in routed[route]:
+                self._close(entries[row.key], route.value)
+        async for group in self._reader.read_turns(routed[_Route.BUILD]):
             await self._deliver(group, entries, self._make_turn_parcel)
+        await self._aftercare.follow_responses(entries, routed[_Route.FOLLOW])
+        await self._aftercare.follow_questions(entries, routed[_Route.FOLLOW_QUESTION])
+
+    def _route(self, entry: Entry, row: Row, *, was_sent: bool) -> "_Route":
+        """What is done with a row that still exists."""
+        has_more = self._aftercare.concerns(entry)
+        if trace_id_of(row) in self._in_flight:
+            return _Route.BUSY
+        if was_sent:
+            return _Route.FOLLOW if has_more else _Route.SENT_BEFORE
+        if row.created_by_user and entry.key.interest is Interest.RESPONSE:
+            return _Route.FOLLOW_QUESTION if has_more else _Route.NOT_A_RESPONSE
+        return _Route.BUILD if is_chosen(row.conversation_id, self._options) else _Route.NOT_SAMPLED
 
     async def _deliver(
         self,
@@ -149,16 +169,16 @@ class Assembly:
 
     async def _without_sent(self, parcels: Sequence[Parcel]) -> Sequence[Parcel]:
         """The parcels without titles that were sent before their turn was; what leaves here is in flight."""
-        titles = [trace.id for parcel in parcels for trace in parcel.traces[1:]]
+        titles = [trace.record_id for parcel in parcels for trace in parcel.traces[1:]]
         sent = await self._state.find_exported(titles) if titles else frozenset()
         kept = []
         for parcel in parcels:
             pairs = [
                 (trace, chunk)
                 for trace, chunk in zip(parcel.traces, parcel.chunks, strict=True)
-                if trace.id not in sent and trace.id not in self._in_flight
+                if trace.record_id not in sent and trace.record_id not in self._in_flight
             ]
-            self._in_flight.update(trace.id for trace, _ in pairs)
+            self._in_flight.update(trace.record_id for trace, _ in pairs)
             kept.append(
                 replace(
                     parcel,
@@ -170,7 +190,10 @@ class Assembly:
 
     def _make_turn_parcel(self, entry: Entry, row: Row, record: TurnRecord) -> Parcel | Wait | str:
         made = export_turn(row, record, self._options, deadline_passed=entry.deadline_passed)
-        return self._encode(entry, made.outcome.value, made.traces) if isinstance(made, Exported) else made
+        if not isinstance(made, Exported):
+            return made
+        parcel = self._encode(entry, made.outcome.value, made.traces)
+        return replace(parcel, sent=made.sent, has_feedback=made.has_feedback)
 
     def _make_title_parcel(self, entry: Entry, row: Row, record: TurnRecord) -> Parcel | Wait | str:
         del row

@@ -125,6 +125,15 @@ class Backlog:
             self._watermarks[stream].close(key)
         self._closed.set()
 
+    def look_again(self, key: EntryKey, changed: str) -> None:
+        """Keep an entry open for what comes after its trace: the named field is looked at in the next round."""
+        self._open_turns.note(key, changed)
+        self.postpone(key, seconds=0)
+
+    def is_open(self, interest: Interest, document_key: DocumentKey) -> bool:
+        """Whether a row is being worked on."""
+        return self._open_turns.is_open(EntryKey(interest, document_key))
+
     def postpone(self, key: EntryKey, *, seconds: float) -> None:
         """Give an entry back for later."""
         self._open_turns.release(key, self._monotonic() + seconds)

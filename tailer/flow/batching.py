@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from tailer.core.identity import DocumentKey
 from tailer.core.observations import Trace
-from tailer.flow.assembly import Parcel
-from tailer.flow.ports import Batch, BatchItem, Sink
+from tailer.flow.parcels import Parcel
+from tailer.flow.ports import Batch, BatchItem, Probe, Sink
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def halve(batch: Batch, sink: Sink, new_id: Callable[[], str]) -> tuple[Batch, B
 
 def _ship(parcels: Sequence[Parcel], sink: Sink, batch_id: str) -> Shipment:
     items = [
-        _describe(trace, len(chunk))
+        _describe(parcel, trace, len(chunk))
         for parcel in parcels
         for trace, chunk in zip(parcel.traces, parcel.chunks, strict=True)
     ]
@@ -62,5 +62,14 @@ def _ship(parcels: Sequence[Parcel], sink: Sink, batch_id: str) -> Shipment:
     return Shipment(Batch(batch_id, tuple(items), payload), tuple(parcels))
 
 
-def _describe(trace: Trace, size: int) -> BatchItem:
-    return BatchItem(trace.id, trace.message_id, DocumentKey(trace.document_key), size)
+def _describe(parcel: Parcel, trace: Trace, size: int) -> BatchItem:
+    is_turn = parcel.sent is not None and parcel.sent.trace_id == trace.id
+    return BatchItem(
+        record_id=trace.record_id,
+        probe=Probe(trace.id, trace.root.id),
+        message_id=trace.message_id,
+        document_key=DocumentKey(trace.document_key),
+        chunk_bytes=size,
+        sent=parcel.sent if is_turn else None,
+        edit=parcel.edits.get(trace.record_id),
+    )

@@ -4,18 +4,21 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-from tailer.core.identity import TraceId
+from tailer.core.observations import Trace
 from tailer.events import BatchSplit, Emit, TraceRejected, TracesDelivered, TurnDone
-from tailer.flow.assembly import Parcel
 from tailer.flow.backlog import Backlog
 from tailer.flow.batching import BatchLimits, Shipment, halve, make_shipments
+from tailer.flow.parcels import Parcel
 from tailer.flow.parking import Parking
 from tailer.flow.ports import Batch, BatchItem, DeadLetter, Delivered, Rejected, Sink, StateStore, TooLarge
 from tailer.flow.transmission import Transmission
 
 
 class Delivery:
-    """A bounded queue of shipments and the workers that send them."""
+    """A bounded queue of shipments and the workers that send them.
+
+    `observe_traces` gets the traces of this run's batches once they are acknowledged and recorded.
+    """
 
     def __init__(
         self,
@@ -25,12 +28,13 @@ class Delivery:
         sink: Sink,
         transmission: Transmission,
         limits: BatchLimits,
-        in_flight: set[TraceId],
+        in_flight: set[str],
         emit: Emit,
         *,
         concurrent_requests: int,
         new_id: Callable[[], str],
         wall_clock: Callable[[], float],
+        observe_traces: Callable[[Sequence[Trace]], None] | None = None,
     ) -> None:
         self._backlog = backlog
         self._parking = parking
@@ -42,6 +46,7 @@ class Delivery:
         self._emit = emit
         self._new_id = new_id
         self._wall_clock = wall_clock
+        self._observe_traces = observe_traces
         # As many wait as are being sent: assembly is one step ahead, and no more is held in memory.
         self._queue: asyncio.Queue[Shipment] = asyncio.Queue(maxsize=concurrent_requests)
 
@@ -69,44 +74,46 @@ class Delivery:
         while True:
             shipment = await self._queue.get()
             await self._state.begin_batch(shipment.batch)
-            await self._see_through(shipment.batch, maybe_sent=False)
+            acknowledged = await self._see_through(shipment.batch, maybe_sent=False)
             for parcel in shipment.parcels:
                 self._finish_parcel(parcel)
-            self._report(shipment.parcels)
+            self._report(shipment.parcels, acknowledged)
 
     async def claim_unfinished(self) -> Sequence[Batch]:
         """The batches of an earlier run; their traces count as on their way from now on."""
         batches = await self._state.pending_batches()
-        self._in_flight.update(item.trace_id for batch in batches for item in batch.items)
+        self._in_flight.update(item.record_id for batch in batches for item in batch.items)
         return batches
 
     async def recover(self, batches: Sequence[Batch]) -> None:
         """Settle the batches of an earlier run, oldest first."""
         for batch in batches:
-            known = await self._state.find_exported([item.trace_id for item in batch.items])
+            known = await self._state.find_exported([item.record_id for item in batch.items])
             if known:
                 # The records were written and the batch was not yet forgotten: all of it was acknowledged.
                 await self._state.finish_batch(
-                    batch, [item for item in batch.items if item.trace_id not in known]
+                    batch, [item for item in batch.items if item.record_id not in known]
                 )
                 self._land(batch.items)
             else:
                 await self._see_through(batch, maybe_sent=True)
 
-    async def _see_through(self, batch: Batch, *, maybe_sent: bool) -> None:
+    async def _see_through(self, batch: Batch, *, maybe_sent: bool) -> frozenset[str]:
+        """Send a batch until every item is acknowledged or a dead letter; the records of those acknowledged."""
         outcome = await self._transmission.send(batch, maybe_sent=maybe_sent)
         match outcome:
             case Delivered():
                 await self._state.finish_batch(batch, batch.items)
                 self._land(batch.items)
+                return frozenset(item.record_id for item in batch.items)
             case TooLarge():
-                await self._divide(batch, "too_large")
+                return await self._divide(batch, "too_large")
             case Rejected(reason):
-                await self._divide(batch, reason)
+                return await self._divide(batch, reason)
             case _:
                 assert_never(outcome)
 
-    async def _divide(self, batch: Batch, reason: str) -> None:
+    async def _divide(self, batch: Batch, reason: str) -> frozenset[str]:
         """Halve a batch that is refused as a whole; a single trace that is refused becomes a dead letter."""
         if len(batch.items) > 1:
             self._emit(BatchSplit(reason, len(batch.items)))
@@ -114,34 +121,42 @@ class Delivery:
             for half in halves:
                 await self._state.begin_batch(half)
             await self._state.finish_batch(batch, ())
-            for half in halves:
-                await self._see_through(half, maybe_sent=False)
-            return
+            first, second = [await self._see_through(half, maybe_sent=False) for half in halves]
+            return first | second
         item = batch.items[0]
         chunk = self._sink.unframe(batch.payload, [item.chunk_bytes])[0]
-        letter = DeadLetter(item.trace_id, item.message_id, item.document_key, f"rejected: {reason}", chunk)
+        letter = DeadLetter(item.record_id, item.message_id, item.document_key, f"rejected: {reason}", chunk)
         await self._state.add_dead_letters([letter])
         await self._state.finish_batch(batch, ())
-        self._emit(TraceRejected(item.trace_id, item.message_id, reason))
+        self._emit(TraceRejected(item.probe.trace_id, item.message_id, reason))
         self._land(batch.items)
+        return frozenset()
 
     def _land(self, items: Sequence[BatchItem]) -> None:
-        self._in_flight.difference_update(item.trace_id for item in items)
+        self._in_flight.difference_update(item.record_id for item in items)
 
     def _finish_parcel(self, parcel: Parcel) -> None:
         self._emit(TurnDone(parcel.outcome))
         self._parking.leave(parcel.key.document_key)
-        self._backlog.close(parcel.key)
+        if parcel.has_feedback:
+            # Rated before it was sent: the score goes to the trace that now exists.
+            self._backlog.look_again(parcel.key, "feedback")
+        else:
+            self._backlog.close(parcel.key)
 
-    def _report(self, parcels: Sequence[Parcel]) -> None:
+    def _report(self, parcels: Sequence[Parcel], acknowledged: frozenset[str]) -> None:
         now = self._wall_clock()
-        traces = [trace for parcel in parcels for trace in parcel.traces]
+        traces = [trace for parcel in parcels for trace in parcel.traces if trace.record_id in acknowledged]
         self._emit(
             TracesDelivered(
                 traces=len(traces),
                 observations=sum(len(trace.observations) for trace in traces),
                 latencies_seconds=tuple(
-                    max(0.0, now - parcel.traces[0].root.end_milliseconds / 1000) for parcel in parcels
+                    max(0.0, now - parcel.traces[0].root.end_milliseconds / 1000)
+                    for parcel in parcels
+                    if parcel.sent is not None and parcel.traces[0].record_id in acknowledged
                 ),
             )
         )
+        if self._observe_traces is not None and traces:
+            self._observe_traces(traces)

@@ -3,12 +3,14 @@
 The packages `tailer.mongo`, `tailer.langfuse` and `tailer.sinks` answer; nothing here names them.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from tailer.core.documents import Message
+from tailer.core.followup import Edit, Score, SentTurn
 from tailer.core.hints import ChangeHint, Stream
-from tailer.core.identity import DocumentKey, TraceId
+from tailer.core.identity import DocumentKey, ObservationId, TraceId
 from tailer.core.observations import Trace
 from tailer.core.positions import StreamPosition
 from tailer.core.rows import Row
@@ -73,19 +75,41 @@ class DocumentReader(Protocol):
         """For conversations by `_id`: the response row that each one's title was billed on, where there is one."""
         ...
 
+    async def locate_answers(self, questions: Sequence[Row]) -> Sequence[tuple[Row, Row]]:
+        """The response rows of questions, each with its question."""
+        ...
+
+    async def read_messages(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Message]:
+        """Whole rows by `_id`, those left out that vanished or cannot be read."""
+        ...
+
     def read_turns(self, rows: Sequence[Row]) -> AsyncIterator[Sequence[tuple[Row, TurnRecord | None]]]:
         """The records of rows, in groups of bounded size; None for a row that vanished or cannot be read."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class BatchItem:
-    """One trace in a batch, with the length of its chunk."""
+class Probe:
+    """What to look for in the destination: the first observation of what was sent, in its trace."""
 
     trace_id: TraceId
+    observation_id: ObservationId
+
+
+@dataclass(frozen=True, slots=True)
+class BatchItem:
+    """One trace, or a later piece of one, in a batch.
+
+    `record_id` is its export record; `sent` what that record keeps of a turn for later changes; `edit` the edit that
+    a later piece shows, which the turn's record is brought up to."""
+
+    record_id: str
+    probe: Probe
     message_id: str
     document_key: DocumentKey
     chunk_bytes: int
+    sent: SentTurn | None = None
+    edit: Edit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +144,7 @@ class Checkpoint:
 class DeadLetter:
     """A turn that cannot be sent: why, and the chunk where one was built."""
 
-    trace_id: TraceId
+    record_id: str
     message_id: str
     document_key: DocumentKey
     reason: str
@@ -138,8 +162,28 @@ class StateStore(Protocol):
         """Store a position; raises StateError when a later instance has taken over."""
         ...
 
-    async def find_exported(self, trace_ids: Sequence[TraceId]) -> frozenset[TraceId]:
-        """Those traces that were sent and acknowledged before."""
+    async def find_exported(self, record_ids: Sequence[str]) -> frozenset[str]:
+        """Those that were sent and acknowledged before."""
+        ...
+
+    async def load_sent(self, trace_ids: Sequence[TraceId]) -> Mapping[TraceId, SentTurn]:
+        """What is remembered of turns that were sent; those whose traces were deleted are left out."""
+        ...
+
+    async def load_sent_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[SentTurn]:
+        """What is remembered of the turns of rows."""
+        ...
+
+    async def find_traces_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[TraceId]:
+        """The traces that were sent for rows, those of titles among them."""
+        ...
+
+    async def record_feedback(self, trace_id: TraceId, digest: str | None) -> None:
+        """Remember which feedback was sent last."""
+        ...
+
+    async def record_deleted(self, trace_ids: Sequence[TraceId]) -> None:
+        """Remember that traces were deleted: they are never sent again."""
         ...
 
     async def begin_batch(self, batch: Batch) -> None:
@@ -216,9 +260,9 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Those of the traces asked for that the destination holds."""
+    """Those of the observations asked for that the destination holds."""
 
-    trace_ids: frozenset[TraceId]
+    observation_ids: frozenset[ObservationId]
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +308,22 @@ class Sink(Protocol):
         """Send a payload once and read the answer."""
         ...
 
-    async def find(self, trace_ids: Sequence[TraceId]) -> LookupAnswer:
-        """Which of the traces the destination holds."""
+    async def find(self, probes: Sequence[Probe]) -> LookupAnswer:
+        """Which of the observations the destination holds."""
+        ...
+
+
+class Annotations(Protocol):
+    """What is said of a trace after it was sent. Every call may be repeated: it overwrites, or finds nothing to do."""
+
+    async def put_score(self, score: Score) -> DeliveryOutcome:
+        """Create or overwrite a score."""
+        ...
+
+    async def delete_score(self, score_id: str) -> DeliveryOutcome:
+        """Delete a score; one that is not there is no error."""
+        ...
+
+    async def delete_traces(self, trace_ids: Sequence[TraceId]) -> DeliveryOutcome:
+        """Delete traces with all they hold."""
         ...

@@ -17,7 +17,6 @@ from tenacity import (
     wait_fixed,
 )
 
-from tailer.core.identity import TraceId
 from tailer.events import (
     BatchSettled,
     DeliveryPaused,
@@ -33,6 +32,7 @@ from tailer.flow.ports import (
     DeliveryOutcome,
     Found,
     LookupAnswer,
+    Probe,
     Refused,
     Rejected,
     Retry,
@@ -121,26 +121,26 @@ class Transmission:
     async def _is_taken(self, batch: Batch, *, reason: str) -> bool:
         """Ask the destination, for the lookup time, whether it has the batch: it takes a request as a whole."""
         self._emit(DeliveryUnknown(reason, len(batch.items)))
-        probes = sorted({batch.items[0].trace_id, batch.items[-1].trace_id})
+        probes = list(dict.fromkeys((batch.items[0].probe, batch.items[-1].probe)))
         attempts = AsyncRetrying(
-            retry=retry_if_result(lambda answer: isinstance(answer, Found) and not answer.trace_ids),
+            retry=retry_if_result(lambda answer: isinstance(answer, Found) and not answer.observation_ids),
             wait=wait_fixed(_LOOKUP_INTERVAL_SECONDS),
             stop=stop_after_delay(self._lookup.total_seconds()),
             retry_error_callback=_last_answer,
         )
         answer: LookupAnswer = await attempts(self._ask, probes)
-        taken = isinstance(answer, Found) and bool(answer.trace_ids)
+        taken = isinstance(answer, Found) and bool(answer.observation_ids)
         verdict = "found" if taken else "sent_again" if isinstance(answer, Found) else "sent_again_unread"
         self._emit(BatchSettled(verdict, len(batch.items)))
         return taken
 
-    async def _ask(self, trace_ids: list[TraceId]) -> LookupAnswer:
+    async def _ask(self, probes: list[Probe]) -> LookupAnswer:
         """An answer, however long the destination is away: sending again without one could count a turn twice."""
         attempts = AsyncRetrying(
             retry=retry_if_result(lambda answer: isinstance(answer, Unanswered)),
             wait=wait_exponential_jitter(initial=_LOOKUP_INTERVAL_SECONDS, max=_LONGEST_WAIT_SECONDS / 4),
         )
-        answer: LookupAnswer = await attempts(self._sink.find, trace_ids)
+        answer: LookupAnswer = await attempts(self._sink.find, probes)
         return answer
 
 

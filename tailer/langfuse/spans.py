@@ -11,7 +11,6 @@ from langfuse.api.core.api_error import ApiError
 from pydantic import ValidationError
 
 from tailer import __version__
-from tailer.core.identity import TraceId
 from tailer.core.observations import Trace
 from tailer.core.otlp import SpanContext, encode_trace, frame_request
 from tailer.flow.ports import (
@@ -19,6 +18,7 @@ from tailer.flow.ports import (
     DeliveryOutcome,
     Found,
     LookupAnswer,
+    Probe,
     Refused,
     Rejected,
     Retry,
@@ -37,6 +37,8 @@ _HEADERS = {
 }
 _GZIP = 31
 """zlib's window bits for the gzip format; its header then holds no time, so equal input gives equal bytes."""
+
+_PAGE_OBSERVATIONS = 1000
 
 
 class LangfuseSpans:
@@ -86,36 +88,45 @@ class LangfuseSpans:
             return Unknown(type(error).__name__)
         return read_answer(response)
 
-    async def find(self, trace_ids: Sequence[TraceId]) -> LookupAnswer:
-        """Ask for one observation of each trace."""
-        answers = await asyncio.gather(*(self._holds(trace_id) for trace_id in trace_ids))
+    async def find(self, probes: Sequence[Probe]) -> LookupAnswer:
+        """Ask for the observations of each trace."""
+        answers = await asyncio.gather(*(self._holds(probe) for probe in probes))
         for answer in answers:
             if isinstance(answer, Unanswered | Unreadable):
                 return answer
-        return Found(
-            frozenset(trace_id for trace_id, held in zip(trace_ids, answers, strict=True) if held is True)
-        )
+        held = (probe.observation_id for probe, answer in zip(probes, answers, strict=True) if answer is True)
+        return Found(frozenset(held))
 
-    async def _holds(self, trace_id: TraceId) -> bool | Unanswered | Unreadable:
-        try:
-            found = await self._connection.api.observations.get_many(
-                trace_id=trace_id, limit=1, fields="core", request_options={"max_retries": 0}
-            )
-        except ApiError as error:
-            status = error.status_code or 0
-            if status in (404, 405):
-                return await self._holds_on_older_server(trace_id)
-            return _classify_unread(status)
-        except ValidationError:
-            return Unreadable("unknown shape")
-        except httpx.TransportError as error:
-            return Unanswered(type(error).__name__)
-        return bool(found.data)
+    async def _holds(self, probe: Probe) -> bool | Unanswered | Unreadable:
+        cursor: str | None = None
+        while True:
+            try:
+                page = await self._connection.api.observations.get_many(
+                    trace_id=probe.trace_id,
+                    limit=_PAGE_OBSERVATIONS,
+                    cursor=cursor,
+                    fields="core",
+                    request_options={"max_retries": 0},
+                )
+            except ApiError as error:
+                status = error.status_code or 0
+                if status in (404, 405):
+                    return await self._holds_on_older_server(probe)
+                return _classify_unread(status)
+            except ValidationError:
+                return Unreadable("unknown shape")
+            except httpx.TransportError as error:
+                return Unanswered(type(error).__name__)
+            if any(observation.id == probe.observation_id for observation in page.data):
+                return True
+            cursor = page.meta.cursor
+            if cursor is None or not page.data:
+                return False
 
-    async def _holds_on_older_server(self, trace_id: TraceId) -> bool | Unanswered | Unreadable:
-        """Servers that have no reads of observations yet have reads of traces."""
+    async def _holds_on_older_server(self, probe: Probe) -> bool | Unanswered | Unreadable:
+        """Servers that have no pages of observations yet have reads of single ones."""
         try:
-            response = await self._connection.http.get(f"/api/public/traces/{trace_id}")
+            response = await self._connection.http.get(f"/api/public/observations/{probe.observation_id}")
         except httpx.TransportError as error:
             return Unanswered(type(error).__name__)
         if response.is_success:

@@ -10,6 +10,8 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
+from bson import ObjectId
+from cachetools import TTLCache
 from pymongo.errors import OperationFailure
 
 from tailer.core.documents import (
@@ -28,6 +30,7 @@ from tailer.core.rows import (
     Row,
     RowSelection,
     add_agent,
+    add_user,
     group_selections,
     make_record,
     saved_agent_id,
@@ -35,6 +38,7 @@ from tailer.core.rows import (
 )
 from tailer.core.turns import TurnRecord
 from tailer.core.usage import TITLE_CONTEXT
+from tailer.core.users import USER_FIELDS, User, read_user
 from tailer.core.values import count, filled_string, identifier, milliseconds, strings
 from tailer.events import CollectionDenied, Emit, ReadFailed, RowUnreadable
 from tailer.mongo.connection import Database
@@ -70,11 +74,13 @@ _CONTENT = {
 class MongoDocuments:
     """A `DocumentReader` over LibreChat's database."""
 
-    def __init__(self, database: Database, emit: Emit, *, history_bytes: int) -> None:
+    def __init__(self, database: Database, emit: Emit, *, history_bytes: int, with_users: bool) -> None:
         self._database = database
         self._emit = emit
         self._history_bytes = history_bytes * _HISTORY_FACTOR
+        self._with_users = with_users
         self._denied: set[str] = set()
+        self._users: TTLCache[str, User] = TTLCache(maxsize=10_000, ttl=600)
 
     async def locate(self, keys: Sequence[DocumentKey]) -> Sequence[Row]:
         """The rows that still exist; a row without ids is reported and left out."""
@@ -104,6 +110,21 @@ class MongoDocuments:
             for row in rows
             if row.conversation_id in by_conversation
         ]
+
+    async def locate_answers(self, questions: Sequence[Row]) -> Sequence[tuple[Row, Row]]:
+        """The response rows of questions, each with its question."""
+        by_id = {(row.conversation_id, row.user_id, row.message_id): row for row in questions}
+        query = {
+            "conversationId": {"$in": [row.conversation_id for row in questions]},
+            "parentMessageId": {"$in": [row.message_id for row in questions]},
+        }
+        found = await self._find("messages", query, _SKELETON)
+        pairs = []
+        for row in filter(None, map(self._to_row, found)):
+            question = by_id.get((row.conversation_id, row.user_id, row.parent_message_id or ""))
+            if question is not None and not row.created_by_user:
+                pairs.append((row, question))
+        return pairs
 
     async def read_turns(self, rows: Sequence[Row]) -> AsyncIterator[Sequence[tuple[Row, TurnRecord | None]]]:
         """The records of rows, in groups of at most `GROUP_BYTES`; None for a row that vanished meanwhile."""
@@ -136,7 +157,7 @@ class MongoDocuments:
         conversation_ids = list({selection.row.conversation_id for selection in group})
         message_ids = [selection.row.message_id for selection in group]
         messages, conversations, transactions = await gather(
-            self._read_messages({key for selection in group for key in selection.keys}),
+            self.read_messages({key for selection in group for key in selection.keys}),
             self._read_conversations(conversation_ids),
             self._read_transactions(conversation_ids, message_ids),
         )
@@ -154,12 +175,14 @@ class MongoDocuments:
         agents = await self._read_agents(
             {agent for record in records if (agent := saved_agent_id(record)) is not None}
         )
+        users = await self._read_users({selection.row.user_id for selection in group})
         return [
-            (selection.row, add_agent(record, agents))
+            (selection.row, add_user(add_agent(record, agents), users.get(selection.row.user_id or "")))
             for selection, record in zip(group, records, strict=True)
         ]
 
-    async def _read_messages(self, keys: Iterable[DocumentKey]) -> Mapping[DocumentKey, Message]:
+    async def read_messages(self, keys: Iterable[DocumentKey]) -> Mapping[DocumentKey, Message]:
+        """Whole rows by `_id`; a row that is no message is reported and left out."""
         found = await self._find("messages", {"_id": {"$in": [from_key(key) for key in keys]}}, _CONTENT)
         messages = {}
         for document in found:
@@ -212,6 +235,19 @@ class MongoDocuments:
             read_agent(document) for document in await self._find("agents", {"id": {"$in": wanted}}, fields)
         )
         return {agent.agent_id: agent for agent in found if agent is not None}
+
+    async def _read_users(self, user_ids: Iterable[str | None]) -> Mapping[str, User]:
+        """Users by id, each read once in a while: names and roles seldom change."""
+        wanted = [user_id for user_id in user_ids if user_id is not None] if self._with_users else []
+        missing = [user_id for user_id in wanted if user_id not in self._users]
+        if missing:
+            keys = [ObjectId(user_id) if ObjectId.is_valid(user_id) else user_id for user_id in missing]
+            fields = dict.fromkeys(USER_FIELDS, 1)
+            for document in await self._find("users", {"_id": {"$in": keys}}, fields):
+                user = read_user(str(document["_id"]), document)
+                self._users[user.user_id] = user
+        known = ((user_id, self._users.get(user_id)) for user_id in wanted)
+        return {user_id: user for user_id, user in known if user is not None}
 
     async def _find(
         self, collection: str, query: Mapping[str, object], fields: Mapping[str, object], *, limit: int = 0

@@ -4,7 +4,7 @@ Every write is acknowledged by a majority. Each start claims a higher epoch, and
 instance that is still running cannot move a position any more.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from secrets import token_bytes
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from bson import Binary
 from pymongo import DeleteMany, DeleteOne, InsertOne, ReturnDocument, UpdateOne, WriteConcern
 from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
 
+from tailer.core.followup import SentTurn
 from tailer.core.hints import Stream
 from tailer.core.identity import DocumentKey, TraceId
 from tailer.core.positions import StreamPosition
@@ -23,6 +24,7 @@ from tailer.flow.ports import Batch, BatchItem, Checkpoint, DeadLetter, Gap, Par
 from tailer.mongo.connection import Client
 from tailer.mongo.hint_pipeline import PIPELINE_FINGERPRINT
 from tailer.mongo.persistence import keep_trying
+from tailer.mongo.records import amend_export, read_item, read_sent, write_export, write_item
 
 _Write = TypeVar("_Write", bound=InsertOne[dict[str, Any]] | UpdateOne | DeleteOne | DeleteMany)
 _Result = TypeVar("_Result")
@@ -54,6 +56,7 @@ class MongoState:
         indexes = await self._database["exports"].index_information()
         if "sent_at_1" not in indexes:
             await self._database["exports"].create_index("sent_at", expireAfterSeconds=seconds)
+            await self._database["exports"].create_index("document_key")
         elif indexes["sent_at_1"].get("expireAfterSeconds") != seconds:
             changed = {"keyPattern": {"sent_at": 1}, "expireAfterSeconds": seconds}
             await self._database.command({"collMod": "exports", "index": changed})
@@ -118,20 +121,53 @@ class MongoState:
         found = await self._try("load_checkpoint", lambda: self._database["checkpoints"].find_one(query))
         return found is not None
 
-    async def find_exported(self, trace_ids: Sequence[TraceId]) -> frozenset[TraceId]:
-        """Those traces that were sent and acknowledged before."""
-        query = {"_id": {"$in": list(trace_ids)}}
+    async def find_exported(self, record_ids: Sequence[str]) -> frozenset[str]:
+        """Those that were sent and acknowledged before, deleted ones among them."""
+        query = {"_id": {"$in": list(record_ids)}}
         found = await self._try(
             "find_exported", lambda: self._database["exports"].find(query, {"_id": 1}).to_list(None)
         )
-        return frozenset(TraceId(document["_id"]) for document in found)
+        return frozenset(str(document["_id"]) for document in found)
+
+    async def load_sent(self, trace_ids: Sequence[TraceId]) -> Mapping[TraceId, SentTurn]:
+        """What is remembered of turns that were sent; those whose traces were deleted are left out."""
+        turns = await self._load_sent({"_id": {"$in": list(trace_ids)}})
+        return {turn.trace_id: turn for turn in turns}
+
+    async def load_sent_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[SentTurn]:
+        """What is remembered of the turns of rows."""
+        return await self._load_sent({"document_key": {"$in": list(keys)}})
+
+    async def _load_sent(self, query: dict[str, Any]) -> list[SentTurn]:
+        chosen = {**query, "sent": {"$exists": True}, "deleted_at": None}
+        found = await self._try("load_sent", lambda: self._database["exports"].find(chosen).to_list(None))
+        return [read_sent(document) for document in found]
+
+    async def find_traces_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[TraceId]:
+        """The traces that were sent for rows, those of titles among them."""
+        query = {"document_key": {"$in": list(keys)}, "deleted_at": None, "piece_of": None}
+        found = await self._try(
+            "find_traces", lambda: self._database["exports"].find(query, {"_id": 1}).to_list(None)
+        )
+        return [TraceId(document["_id"]) for document in found]
+
+    async def record_feedback(self, trace_id: TraceId, digest: str | None) -> None:
+        """Remember which feedback was sent last."""
+        change = {"$set": {"sent.feedback": digest}}
+        await self._try(
+            "record_feedback", lambda: self._database["exports"].update_one({"_id": trace_id}, change)
+        )
+
+    async def record_deleted(self, trace_ids: Sequence[TraceId]) -> None:
+        """Remember that traces were deleted: they are never sent again."""
+        query = {"_id": {"$in": list(trace_ids)}}
+        change = {"$set": {"deleted_at": datetime.now(UTC)}}
+        await self._try("record_deleted", lambda: self._database["exports"].update_many(query, change))
 
     async def begin_batch(self, batch: Batch) -> None:
         """Record that a batch is about to be sent, with the very bytes."""
         fields = {
-            "items": [
-                [item.trace_id, item.message_id, item.document_key, item.chunk_bytes] for item in batch.items
-            ],
+            "items": [write_item(item) for item in batch.items],
             "payload": Binary(batch.payload),
             "began_at": datetime.now(UTC),
         }
@@ -143,20 +179,17 @@ class MongoState:
     async def finish_batch(self, batch: Batch, delivered: Sequence[BatchItem]) -> None:
         """Record what was acknowledged, then forget the batch: a crash in between finds the records first."""
         sent_at = datetime.now(UTC)
+        edited = [item for item in delivered if item.edit is not None]
+        # First, and harmless when repeated: a record of an edit means that its turn's record knows of it.
         await self._write(
             "exports",
             [
-                InsertOne(
-                    {
-                        "_id": item.trace_id,
-                        "message_id": item.message_id,
-                        "document_key": item.document_key,
-                        "sent_at": sent_at,
-                    }
-                )
-                for item in delivered
+                UpdateOne({"_id": item.probe.trace_id}, amend_export(item.edit))
+                for item in edited
+                if item.edit
             ],
         )
+        await self._write("exports", [InsertOne(write_export(item, sent_at)) for item in delivered])
         await self._try("finish_batch", lambda: self._database["batches"].delete_one({"_id": batch.batch_id}))
 
     async def pending_batches(self) -> Sequence[Batch]:
@@ -167,10 +200,7 @@ class MongoState:
         return [
             Batch(
                 batch_id=str(document["_id"]),
-                items=tuple(
-                    BatchItem(TraceId(trace), message, DocumentKey(key), int(size))
-                    for trace, message, key, size in document["items"]
-                ),
+                items=tuple(read_item(item) for item in document["items"]),
                 payload=bytes(document["payload"]),
             )
             for document in found
@@ -241,7 +271,7 @@ class MongoState:
             "dead_letters",
             [
                 UpdateOne(
-                    {"_id": letter.trace_id},
+                    {"_id": letter.record_id},
                     {
                         "$set": {
                             "message_id": letter.message_id,

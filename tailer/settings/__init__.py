@@ -6,6 +6,5 @@
 from tailer.settings.delivery import SinkChoice
 from tailer.settings.loading import Settings, load_settings
 from tailer.settings.table import SettingRow, describe_settings
-from tailer.settings.turns import ContentPolicy
 
-__all__ = ["ContentPolicy", "SettingRow", "Settings", "SinkChoice", "describe_settings", "load_settings"]
+__all__ = ["SettingRow", "Settings", "SinkChoice", "describe_settings", "load_settings"]

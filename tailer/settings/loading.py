@@ -1,20 +1,24 @@
 """The one class of all settings, and the way in: everything that is wrong is named at once.
 
-Refuses to connect anywhere: that a value is well formed is all that is known here.
+Refuses to connect anywhere: that a value is well formed, and a directory there, is all that is known here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Final
 
 from pydantic import Field, InstanceOf, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from tailer.core.policies import ContentChoice
+from tailer.core.users import UserIdChoice
 from tailer.errors import SettingsError
 from tailer.settings.addresses import parse_mongo_uri
+from tailer.settings.content import ContentSettings
 from tailer.settings.delivery import DeliverySettings
 from tailer.settings.langfuse import LangfuseSettings
 from tailer.settings.mongo import DEFAULT_DATABASE, MongoSettings
+from tailer.settings.selection import SelectionSettings
 from tailer.settings.source import Findings, NamedValuesSource, Origin, collect_settings
 from tailer.settings.turns import TurnSettings
 from tailer.settings.values import UnfitValueError
@@ -32,7 +36,15 @@ class UnknownNamesError(ValueError):
 
 
 # Fields come from the last base to the first: a later group may look at the values of an earlier one.
-class Settings(DeliverySettings, TurnSettings, MongoSettings, LangfuseSettings, BaseSettings):
+class Settings(
+    DeliverySettings,
+    ContentSettings,
+    SelectionSettings,
+    TurnSettings,
+    MongoSettings,
+    LangfuseSettings,
+    BaseSettings,
+):
     """The settings of one run; durations are `timedelta`, secrets `SecretStr`.
 
     Built from the environment and from `.env` in the working directory; values that code passes win over both.
@@ -90,7 +102,19 @@ class Settings(DeliverySettings, TurnSettings, MongoSettings, LangfuseSettings, 
                     f"the path of TAILER_STATE_URI names {state_path}, which only serves to log in: the state is "
                     f"kept in {self.state_database} (TAILER_STATE_DATABASE)"
                 )
+        found += (f"{name} is not used: {reason}" for name, reason in self._unused_secrets_and_masks())
         return tuple(found)
+
+    def _unused_secrets_and_masks(self) -> Iterator[tuple[str, str]]:
+        if self.user_id_secret is not None and self.user_id is not UserIdChoice.HASH:
+            yield "TAILER_USER_ID_SECRET", f"TAILER_USER_ID is {self.user_id.value}, not hash"
+        choices = {self.content, *(content_rule.choice for content_rule in self.content_rules)}
+        if ContentChoice.MASKED not in choices:
+            reason = "neither TAILER_CONTENT nor TAILER_CONTENT_RULES asks for masked content"
+            if self.mask_patterns:
+                yield "TAILER_MASK_PATTERNS", reason
+            if self.mask_fields:
+                yield "TAILER_MASK_FIELDS", reason
 
 
 def load_settings(**overrides: Any) -> Settings:

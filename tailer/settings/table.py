@@ -1,9 +1,10 @@
 """Settings as rows for people and programs: what counts, where it came from, and why the default is so.
 
 Refuses to show secrets: of the public key the last four characters, of connection strings everything but the
-password, of the secret key nothing.
+password, of other secrets nothing.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +14,7 @@ from typing import Final
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from tailer.core.policies import ContentRule, Rule
 from tailer.settings.addresses import parse_mongo_uri
 from tailer.settings.loading import Settings
 from tailer.settings.source import Group, Setting, collect_settings
@@ -85,6 +87,9 @@ def _show_value(settings: Settings, attribute: str, kind: Kind) -> str:
         return f"set (…{value[-4:]})"
     if attribute in {"mongo_uri", "state_uri"}:
         return parse_mongo_uri(value.get_secret_value()).without_credentials()
+    if attribute == "mask_patterns" and value:
+        # An expression may have commas of its own.
+        return json.dumps(value, ensure_ascii=False)
     return _show(value, kind)
 
 
@@ -101,7 +106,11 @@ def _show(value: object, kind: Kind) -> str:
         case float():
             shown = f"{value:.15g}"
         case tuple():
-            shown = ",".join(str(item) for item in value)
+            shown = ",".join(_show(item, kind) for item in value)
+        case Rule():
+            shown = f"{value.fact.value}={value.pattern}"
+        case ContentRule():
+            shown = f"{_show(value.rule, kind)}:{value.choice.value}"
         case _:
             shown = str(value)
     return shown

@@ -138,24 +138,6 @@ def choice(options: type[StrEnum]) -> Kind:
     return Kind(f"one of {names}", convert)
 
 
-def words(longest: int) -> Kind:
-    """A list of texts, separated by commas; a comma alone is the empty list."""
-
-    def convert(value: object) -> tuple[str, ...]:
-        pieces = value.split(",") if isinstance(value, str) else value
-        if not isinstance(pieces, list | tuple):
-            raise UnfitValueError("is not a list")
-        chosen = tuple(dict.fromkeys(word for word in (str(piece).strip() for piece in pieces) if word))
-        for word in chosen:
-            if len(word) > longest:
-                raise UnfitValueError(problem=f"has {quote(word)}, which is longer than {longest} characters")
-            if not word.isprintable():
-                raise UnfitValueError(problem=f"has {quote(word)} with control characters")
-        return chosen
-
-    return Kind(f"texts of at most {longest} characters with commas between them", convert)
-
-
 def text(accepts: str, check: Callable[[str], str] | None = None) -> Kind:
     """Printable text; `check` returns the text to use or raises `UnfitValueError`."""
 

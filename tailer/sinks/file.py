@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tailer.core.identity import TraceId
+from tailer.core.followup import Score
+from tailer.core.identity import ObservationId, TraceId
 from tailer.core.json_text import encode_json
 from tailer.core.observations import Observation, Trace
 from tailer.errors import DestinationError
-from tailer.flow.ports import Delivered, DeliveryOutcome, Found, LookupAnswer, Retry
+from tailer.flow.ports import Delivered, DeliveryOutcome, Found, LookupAnswer, Probe, Retry
 
 _TAIL_BYTES = 65_536
 
@@ -76,9 +77,25 @@ class TraceFile:
                 return Retry(f"file: {error.strerror}")
         return Delivered()
 
-    async def find(self, trace_ids: Sequence[TraceId]) -> LookupAnswer:
+    async def find(self, probes: Sequence[Probe]) -> LookupAnswer:
         """Search the file; only batches of an earlier run are looked for, once each."""
-        return Found(await asyncio.to_thread(self._search, frozenset(trace_ids)))
+        wanted = frozenset(probe.observation_id for probe in probes)
+        return Found(await asyncio.to_thread(self._search, wanted))
+
+    async def put_score(self, score: Score) -> DeliveryOutcome:
+        """A line of its own; the last line of an id counts."""
+        return await self._append_entry({"score": asdict(score)})
+
+    async def delete_score(self, score_id: str) -> DeliveryOutcome:
+        """A line that takes the score back."""
+        return await self._append_entry({"score_deleted": score_id})
+
+    async def delete_traces(self, trace_ids: Sequence[TraceId]) -> DeliveryOutcome:
+        """A line that takes the traces back: what is written is not rewritten."""
+        return await self._append_entry({"traces_deleted": list(trace_ids)})
+
+    async def _append_entry(self, entry: dict[str, object]) -> DeliveryOutcome:
+        return await self.deliver(encode_json(entry).encode("utf-8", "replace") + b"\n")
 
     def _append(self, payload: bytes) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -113,11 +130,12 @@ class TraceFile:
         finally:
             os.close(descriptor)
 
-    def _search(self, wanted: frozenset[TraceId]) -> frozenset[TraceId]:
-        found: set[TraceId] = set()
+    def _search(self, wanted: frozenset[ObservationId]) -> frozenset[ObservationId]:
+        found: set[ObservationId] = set()
         with self._path.open("rb") as lines:
             for line in lines:
-                found.update(wanted & {TraceId(str(json.loads(line)["id"]))})
+                observations = json.loads(line).get("observations", ())
+                found.update(wanted & {ObservationId(str(observation["id"])) for observation in observations})
         return frozenset(found)
 
 

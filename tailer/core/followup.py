@@ -1,0 +1,201 @@
+"""What happened to a turn after its trace was sent: feedback, edits in place, deletion.
+
+A trace that was sent stays as it is. An edit becomes one more event in it, a correction of an answer a score besides;
+feedback is a score that comes, changes and goes. What was sent last is known by digests, so a repeated or late change
+event finds nothing to do.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import sha256
+
+from tailer.core.content_policy import ContentPolicy
+from tailer.core.documents import Feedback, Message
+from tailer.core.identity import DocumentKey, TraceId, observation_id
+from tailer.core.observations import Observation, ObservationType, Trace
+from tailer.core.policies import ContentChoice
+from tailer.core.trace import TURN_TRACE_NAME
+
+FEEDBACK_NAME = "user-feedback"
+"""The name LibreChat's own tracing gives it."""
+CORRECTION_NAME = "output"
+"""The name that Langfuse gives every correction."""
+
+
+class EditedText(StrEnum):
+    """Which text of a turn was edited."""
+
+    ANSWER = "answer"
+    QUESTION = "question"
+
+
+class ScoreType(StrEnum):
+    """The score types in use (`dataType`)."""
+
+    BOOLEAN = "BOOLEAN"
+    CORRECTION = "CORRECTION"
+
+
+@dataclass(frozen=True, slots=True)
+class TextMark:
+    """What is remembered of a text that was sent: its length and a digest, never the text."""
+
+    characters: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class SentTurn:
+    """The record of a turn that was sent, as far as later changes need it."""
+
+    trace_id: TraceId
+    message_id: str
+    document_key: DocumentKey
+    user_id: str | None
+    session_id: str
+    tags: tuple[str, ...]
+    content: ContentChoice
+    answer: TextMark
+    question: TextMark | None
+    edits: int
+    feedback: str | None
+    start_milliseconds: int
+    expires_milliseconds: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A score to be created or overwritten; `timestamp_milliseconds` is part of its identity in Langfuse."""
+
+    id: str
+    trace_id: TraceId
+    name: str
+    type: ScoreType
+    value: float | str
+    comment: str | None
+    metadata: dict[str, str]
+    timestamp_milliseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A text that was edited in place: what it was, what it is, when LibreChat wrote it, and its number in the turn."""
+
+    which: EditedText
+    before: TextMark
+    after: TextMark
+    text: str
+    written_milliseconds: int
+    number: int
+
+
+def mark_text(text: str) -> TextMark:
+    """The mark of a text."""
+    return TextMark(len(text), sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24])
+
+
+def feedback_score_id(trace_id: TraceId) -> str:
+    """The id of a turn's feedback, the same as LibreChat's own."""
+    return f"feedback-{trace_id}"
+
+
+def feedback_digest(feedback: Feedback | None) -> str | None:
+    """What is remembered of feedback that was sent; None for none."""
+    if feedback is None:
+        return None
+    return mark_text(f"{feedback.rating}\x00{feedback.tag or ''}\x00{feedback.text or ''}").digest
+
+
+def make_feedback_score(sent: SentTurn, message: Message, feedback: Feedback, mask: ContentPolicy) -> Score:
+    """Thumbs up is 1, down is 0; tag and text are the comment, the text as far as the content policy shows it."""
+    text = _shown_text(feedback.text, sent, mask)
+    comment = " — ".join(part for part in (feedback.tag, text) if part)
+    metadata = {"message_id": message.message_id, "rating": feedback.rating}
+    if feedback.tag is not None:
+        metadata["tag"] = feedback.tag
+    return Score(
+        id=feedback_score_id(sent.trace_id),
+        trace_id=sent.trace_id,
+        name=FEEDBACK_NAME,
+        type=ScoreType.BOOLEAN,
+        value=1 if feedback.rating == "thumbsUp" else 0,
+        comment=comment or None,
+        metadata=metadata,
+        timestamp_milliseconds=message.created_milliseconds or sent.start_milliseconds,
+    )
+
+
+def find_edit(which: EditedText, sent: SentTurn, text: str, written_milliseconds: int) -> Edit | None:
+    """The edit between what was sent and what the row holds now, None where nothing differs."""
+    before = sent.answer if which is EditedText.ANSWER else sent.question
+    after = mark_text(text)
+    if before is None or before == after:
+        return None
+    return Edit(which, before, after, text, written_milliseconds, sent.edits)
+
+
+def make_edit_trace(sent: SentTurn, edit: Edit, mask: ContentPolicy) -> Trace:
+    """The event that shows an edit, as a piece of the turn's trace; its record has a number of its own."""
+    metadata = {
+        "edited": edit.which.value,
+        "old_characters": str(edit.before.characters),
+        "new_characters": str(edit.after.characters),
+    }
+    event = Observation(
+        id=observation_id(sent.message_id, "edit", edit.number),
+        parent_id=observation_id(sent.message_id, "root"),
+        type=ObservationType.EVENT,
+        name="edit",
+        start_milliseconds=edit.written_milliseconds,
+        end_milliseconds=edit.written_milliseconds,
+        output=_shown_text(edit.text, sent, mask),
+        metadata=metadata,
+    )
+    return Trace(
+        id=sent.trace_id,
+        name=TURN_TRACE_NAME,
+        message_id=sent.message_id,
+        document_key=sent.document_key,
+        user_id=sent.user_id,
+        session_id=sent.session_id,
+        tags=sent.tags,
+        metadata={"message_id": sent.message_id},
+        observations=(event,),
+        record_id=f"{sent.trace_id}:edit:{edit.number}",
+    )
+
+
+def make_correction_score(sent: SentTurn, edit: Edit, mask: ContentPolicy) -> Score | None:
+    """The edited answer as Langfuse's correction; None for a question, and where no text may be shown."""
+    text = _shown_text(edit.text, sent, mask)
+    if edit.which is not EditedText.ANSWER or text is None:
+        return None
+    return Score(
+        id=f"correction-{sent.trace_id}",
+        trace_id=sent.trace_id,
+        name=CORRECTION_NAME,
+        type=ScoreType.CORRECTION,
+        value=text,
+        comment=None,
+        metadata={"message_id": sent.message_id},
+        timestamp_milliseconds=sent.start_milliseconds,
+    )
+
+
+def _shown_text(text: str | None, sent: SentTurn, mask: ContentPolicy) -> str | None:
+    """A text under the choice that the turn was sent with."""
+    if not text or sent.content is ContentChoice.NONE:
+        return None
+    if sent.content is ContentChoice.FULL:
+        return text
+    probe = Observation(
+        id=observation_id(sent.message_id, "probe"),
+        parent_id=None,
+        type=ObservationType.EVENT,
+        name="probe",
+        start_milliseconds=0,
+        end_milliseconds=0,
+        output=text,
+    )
+    shown = mask(Trace(sent.trace_id, "", "", "", None, "", (), {}, (probe,), record_id=""))
+    return str(shown.root.output)

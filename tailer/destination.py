@@ -1,0 +1,86 @@
+"""Opens the destination that the settings name, and proves it good before anything is read."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_exponential_jitter
+
+from tailer.core.otlp import SpanContext
+from tailer.errors import DestinationError
+from tailer.events import DestinationAway, DestinationProven, Emit, SendingDisabled
+from tailer.flow.ports import Annotations, Sink
+from tailer.langfuse.annotations import LangfuseAnnotations
+from tailer.langfuse.connection import Credentials, LangfuseConnection, Proven, Unreachable
+from tailer.langfuse.spans import LangfuseSpans
+from tailer.mongo.state import MongoState
+from tailer.settings import Settings, SinkChoice
+from tailer.sinks.file import TraceFile
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where traces go, and where what is said of them later goes."""
+
+    sink: Sink
+    annotations: Annotations
+
+
+def name_destination(settings: Settings) -> str:
+    """What a checkpoint remembers of the destination: the address of Langfuse, or the path of the file."""
+    return settings.langfuse_url if settings.sink is SinkChoice.LANGFUSE else str(settings.file_path)
+
+
+@asynccontextmanager
+async def open_destination(settings: Settings, state: MongoState, emit: Emit) -> AsyncIterator[Destination]:
+    """The destination, proven good unless nothing is to be sent; raises DestinationError."""
+    if not settings.langfuse_enabled:
+        emit(SendingDisabled())
+    if settings.sink is SinkChoice.FILE:
+        file = TraceFile(settings.file_path)
+        if settings.langfuse_enabled:
+            await file.prepare()
+        yield Destination(file, file)
+        return
+    secret = settings.langfuse_secret_key
+    credentials = Credentials(
+        host=settings.langfuse_url,
+        public_key=settings.langfuse_public_key or "",
+        secret_key=secret.get_secret_value() if secret is not None else "",
+    )
+    context = SpanContext(settings.langfuse_environment, settings.langfuse_release)
+    async with LangfuseConnection(
+        credentials, request_timeout=settings.request_timeout, connections=settings.concurrent_requests
+    ) as connection:
+        if settings.langfuse_enabled:
+            await _prove(connection, state, emit)
+        yield Destination(
+            LangfuseSpans(connection, context),
+            LangfuseAnnotations(connection, environment=settings.langfuse_environment),
+        )
+
+
+async def _prove(connection: LangfuseConnection, state: MongoState, emit: Emit) -> None:
+    """See that the keys are good. A Langfuse that never answered is a wrong address; one that did is waited for."""
+    host = connection.credentials.host
+    known = await state.was_delivered_before()
+
+    def report(call: RetryCallState) -> None:
+        answer = call.outcome.result() if call.outcome is not None else None
+        if isinstance(answer, Unreachable):
+            emit(DestinationAway(host, answer.reason, call.upcoming_sleep))
+
+    attempts = AsyncRetrying(
+        retry=retry_if_result(lambda answer: known and isinstance(answer, Unreachable)),
+        wait=wait_exponential_jitter(initial=0.5, max=30),
+        before_sleep=report,
+    )
+    answer: Proven | Unreachable = await attempts(connection.prove)
+    if isinstance(answer, Unreachable):
+        raise DestinationError(
+            operation="reaching Langfuse",
+            subject=host,
+            hint=f"nothing usable answers there ({answer.reason}); check LANGFUSE_HOST, and that this machine may "
+            "reach it (proxy, firewall, DNS)",
+        )
+    emit(DestinationProven(host, answer.project))

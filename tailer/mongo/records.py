@@ -1,0 +1,131 @@
+"""The shapes of what the state database keeps of batches and of turns that were sent."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from tailer.core.followup import Edit, EditedText, SentTurn, TextMark
+from tailer.core.identity import DocumentKey, ObservationId, TraceId
+from tailer.core.policies import ContentChoice
+from tailer.flow.ports import BatchItem, Probe
+
+
+def write_item(item: BatchItem) -> dict[str, Any]:
+    """An item of a batch, without its chunk: that is in the payload."""
+    return {
+        "record_id": item.record_id,
+        "trace_id": item.probe.trace_id,
+        "observation_id": item.probe.observation_id,
+        "message_id": item.message_id,
+        "document_key": item.document_key,
+        "bytes": item.chunk_bytes,
+        "sent": None if item.sent is None else _write_sent(item.sent),
+        "edit": None if item.edit is None else _write_edit(item.edit),
+    }
+
+
+def read_item(document: Mapping[str, Any]) -> BatchItem:
+    """The item again; the text of an edit is not kept, its mark is."""
+    key = DocumentKey(document["document_key"])
+    trace_id = TraceId(document["trace_id"])
+    sent, edit = document["sent"], document["edit"]
+    return BatchItem(
+        record_id=document["record_id"],
+        probe=Probe(trace_id, ObservationId(document["observation_id"])),
+        message_id=document["message_id"],
+        document_key=key,
+        chunk_bytes=int(document["bytes"]),
+        sent=None if sent is None else _read_sent(trace_id, document["message_id"], key, sent),
+        edit=None if edit is None else _read_edit(edit),
+    )
+
+
+def write_export(item: BatchItem, sent_at: datetime) -> dict[str, Any]:
+    """The record that a trace, or a later piece of one, was sent."""
+    record = {
+        "_id": item.record_id,
+        "message_id": item.message_id,
+        "document_key": item.document_key,
+        "sent_at": sent_at,
+    }
+    if item.record_id != item.probe.trace_id:
+        record["piece_of"] = item.probe.trace_id
+    return record if item.sent is None else {**record, "sent": _write_sent(item.sent)}
+
+
+def amend_export(edit: Edit) -> dict[str, Any]:
+    """How the record of a turn is brought up to an edit that was sent."""
+    return {"$set": {f"sent.{edit.which.value}": _write_mark(edit.after), "sent.edits": edit.number + 1}}
+
+
+def read_sent(document: Mapping[str, Any]) -> SentTurn:
+    """What an export record keeps of its turn."""
+    return _read_sent(
+        TraceId(document["_id"]),
+        document["message_id"],
+        DocumentKey(document["document_key"]),
+        document["sent"],
+    )
+
+
+def _write_sent(sent: SentTurn) -> dict[str, Any]:
+    return {
+        "user_id": sent.user_id,
+        "session_id": sent.session_id,
+        "tags": list(sent.tags),
+        "content": sent.content.value,
+        "answer": _write_mark(sent.answer),
+        "question": None if sent.question is None else _write_mark(sent.question),
+        "edits": sent.edits,
+        "feedback": sent.feedback,
+        "start_milliseconds": sent.start_milliseconds,
+        "expires_milliseconds": sent.expires_milliseconds,
+    }
+
+
+def _read_sent(trace_id: TraceId, message_id: str, key: DocumentKey, fields: Mapping[str, Any]) -> SentTurn:
+    question = fields["question"]
+    return SentTurn(
+        trace_id=trace_id,
+        message_id=message_id,
+        document_key=key,
+        user_id=fields["user_id"],
+        session_id=fields["session_id"],
+        tags=tuple(fields["tags"]),
+        content=ContentChoice(fields["content"]),
+        answer=_read_mark(fields["answer"]),
+        question=None if question is None else _read_mark(question),
+        edits=int(fields["edits"]),
+        feedback=fields["feedback"],
+        start_milliseconds=int(fields["start_milliseconds"]),
+        expires_milliseconds=fields["expires_milliseconds"],
+    )
+
+
+def _write_edit(edit: Edit) -> dict[str, Any]:
+    return {
+        "which": edit.which.value,
+        "before": _write_mark(edit.before),
+        "after": _write_mark(edit.after),
+        "written_milliseconds": edit.written_milliseconds,
+        "number": edit.number,
+    }
+
+
+def _read_edit(fields: Mapping[str, Any]) -> Edit:
+    return Edit(
+        which=EditedText(fields["which"]),
+        before=_read_mark(fields["before"]),
+        after=_read_mark(fields["after"]),
+        text="",
+        written_milliseconds=int(fields["written_milliseconds"]),
+        number=int(fields["number"]),
+    )
+
+
+def _write_mark(mark: TextMark) -> list[Any]:
+    return [mark.characters, mark.digest]
+
+
+def _read_mark(value: list[Any]) -> TextMark:
+    return TextMark(int(value[0]), str(value[1]))

@@ -1,0 +1,176 @@
+"""Puts the parts of the flow together: the one place that says which part gets which."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+from tailer.core.bounds import Bounds
+from tailer.core.content_policy import ContentPolicy, mask_content
+from tailer.core.export import ExportOptions
+from tailer.core.masking import Masker, compile_rules
+from tailer.core.observations import Trace
+from tailer.core.open_turns import OpenTurns
+from tailer.core.policies import Policies
+from tailer.core.users import UserNaming
+from tailer.destination import Destination
+from tailer.events import Emit
+from tailer.flow.aftercare import Aftercare, AftercareOptions
+from tailer.flow.assembly import Assembly
+from tailer.flow.backlog import Backlog
+from tailer.flow.batching import BatchLimits
+from tailer.flow.checkpointing import Checkpointing
+from tailer.flow.delivery import Delivery
+from tailer.flow.intake import Intake
+from tailer.flow.parking import Parking, Patience
+from tailer.flow.ports import ChangeSource, DocumentReader
+from tailer.flow.transmission import Transmission
+from tailer.metrics import Metrics
+from tailer.mongo.state import MongoState
+from tailer.pipeline import Pace, Pipeline
+from tailer.sampler import Sampler
+from tailer.settings import Settings
+from tailer.web.health import Health
+
+
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """Who is told what happens: every event, and, for the demo, every acknowledged trace."""
+
+    emit: Emit
+    traces: Callable[[Sequence[Trace]], None] | None
+    metrics: Metrics
+    health: Health
+
+
+async def make_pipeline(
+    settings: Settings,
+    state: MongoState,
+    destination: Destination,
+    reader: DocumentReader,
+    sources: Sequence[ChangeSource],
+    observers: Observers,
+) -> Pipeline:
+    """All tasks of a run; reads the state of earlier runs, and starts nothing."""
+    emit, streams = observers.emit, [source.stream for source in sources]
+    parking = Parking(
+        state, Patience(settings.unanswered_after, settings.unfinished_after, settings.approval_time)
+    )
+    await parking.load()
+    backlog = Backlog(
+        OpenTurns(
+            settle_seconds=settings.settle_time.total_seconds(),
+            park_seconds=settings.park_after.total_seconds(),
+        ),
+        parking,
+        limit=settings.open_turns,
+        monotonic=time.monotonic,
+    )
+    for stream in streams:
+        checkpoint = await state.load_checkpoint(stream)
+        if checkpoint is not None:
+            backlog.start(stream, checkpoint)
+    in_flight: set[str] = set()
+    transmission = Transmission(destination.sink, emit, lookup=settings.lookup_time, monotonic=time.monotonic)
+    delivery = Delivery(
+        backlog,
+        parking,
+        state,
+        destination.sink,
+        transmission,
+        BatchLimits(settings.batch_traces, settings.batch_bytes),
+        in_flight,
+        emit,
+        concurrent_requests=settings.concurrent_requests,
+        new_id=lambda: uuid4().hex,
+        wall_clock=time.time,
+        observe_traces=observers.traces,
+    )
+    unfinished = await delivery.claim_unfinished() if settings.langfuse_enabled else []
+    options = await _make_options(settings, state)
+    aftercare = Aftercare(
+        backlog,
+        reader,
+        state,
+        destination.sink,
+        destination.annotations,
+        AftercareOptions(settings.feedback, settings.edits, settings.deletions, options.mask),
+        in_flight,
+        emit,
+        hand_over=delivery.hand_over,
+    )
+    assembly = Assembly(
+        backlog,
+        parking,
+        reader,
+        state,
+        destination.sink,
+        options,
+        aftercare,
+        in_flight,
+        emit,
+        hand_over=delivery.hand_over,
+    )
+    return Pipeline(
+        sources=sources,
+        backlog=backlog,
+        parking=parking,
+        intake=Intake(backlog, state, emit, open_limit=settings.open_turns),
+        assembly=assembly,
+        delivery=delivery,
+        unfinished=unfinished,
+        checkpointing=Checkpointing(backlog, state, emit, monotonic=time.monotonic),
+        sampler=Sampler(observers.metrics, observers.health, backlog, parking, delivery, transmission),
+        health=observers.health,
+        emit=emit,
+        pace=Pace(
+            gather=settings.langfuse_flush_interval,
+            checkpoint=settings.checkpoint_interval,
+            senders=settings.concurrent_requests,
+            sending=settings.langfuse_enabled,
+        ),
+    )
+
+
+def needs_users(settings: Settings) -> bool:
+    """Whether any setting asks for more of a user than the id."""
+    return (
+        _make_naming(settings).needs_users
+        or _make_policies(settings).needs_users
+        or "role" in settings.tag_facts
+    )
+
+
+async def _make_options(settings: Settings, state: MongoState) -> ExportOptions:
+    return ExportOptions(
+        bounds=Bounds(field_bytes=settings.field_bytes, history_bytes=settings.history_bytes),
+        tags=settings.tags,
+        tag_facts=settings.tag_facts,
+        sample_rate=settings.langfuse_sample_rate,
+        policies=_make_policies(settings),
+        naming=_make_naming(settings),
+        mask=await _make_mask(settings, state),
+    )
+
+
+def _make_policies(settings: Settings) -> Policies:
+    return Policies(
+        temporary=settings.temporary,
+        copies=settings.copies,
+        native=settings.native,
+        content=settings.content,
+        content_rules=settings.content_rules,
+        allow=settings.allow,
+        deny=settings.deny,
+    )
+
+
+def _make_naming(settings: Settings) -> UserNaming:
+    secret = settings.user_id_secret
+    return UserNaming(settings.user_id, secret.get_secret_value().encode() if secret is not None else b"")
+
+
+async def _make_mask(settings: Settings, state: MongoState) -> ContentPolicy:
+    """The masking of this deployment; its key is kept in the state database."""
+    rules, key = compile_rules(settings.mask_patterns, settings.mask_fields), await state.mask_key()
+    return mask_content(lambda: Masker(rules, key))
