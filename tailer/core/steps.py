@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tailer.core.bounds import Allowance
-from tailer.core.content import ErrorPart, HandOffPart, Part, SteerPart, SummaryPart, ToolCall
+from tailer.core.content import HandOffPart, Part, SteerPart, SummaryPart, ToolCall
 from tailer.core.generations import Frame, build_generation
 from tailer.core.history import ChatMessage, Prompt, tool_call_shape
 from tailer.core.identity import ObservationId, observation_id
 from tailer.core.json_text import decode_json, encode_json
 from tailer.core.observations import Level, Observation, ObservationType
+from tailer.core.segments import assign_parts
 from tailer.core.turns import Outcome, Turn, join_text
 from tailer.core.usage import ModelCall, Usage
 
@@ -42,14 +43,10 @@ class StepBuilder:
         response = self.turn.record.response
         parts = response.parts if response is not None else ()
         answering = [call for call in self.usage.calls if call.context in _ANSWERING_CONTEXTS]
-        segments = split_segments(parts) if len(answering) > 1 else [list(parts)]
-        for index, call in enumerate(answering):
-            # More calls than segments: a call that wrote nothing. Fewer: the last call holds the rest.
+        for index, (call, own) in enumerate(zip(answering, assign_parts(parts, answering), strict=True)):
             last = index == len(answering) - 1
-            own = segments[index] if index < len(segments) else []
-            rest = [part for segment in segments[index + 1 :] for part in segment] if last else []
-            self._add_generation(call, [*own, *rest], index=index, alone=len(answering) == 1, last=last)
-            for part in (*own, *rest):
+            self._add_generation(call, own, index=index, alone=len(answering) == 1, last=last)
+            for part in own:
                 self._add_part(part)
         for index, call in enumerate(self.usage.calls):
             if call.context not in _ANSWERING_CONTEXTS:
@@ -181,18 +178,3 @@ class StepBuilder:
                 input=value,
             )
         )
-
-
-def split_segments(parts: Sequence[Part]) -> list[list[Part]]:
-    """The parts by model call: after its tool calls a model is called again, so the next other part is a new call's.
-
-    An error part belongs to the call that it ended.
-    """
-    segments: list[list[Part]] = [[]]
-    after_tool = False
-    for part in parts:
-        if after_tool and not isinstance(part, ToolCall | ErrorPart | HandOffPart):
-            segments.append([])
-        segments[-1].append(part)
-        after_tool = isinstance(part, ToolCall) or (after_tool and isinstance(part, HandOffPart))
-    return segments

@@ -8,7 +8,7 @@ Queries use the indexes that LibreChat itself creates: `_id`, `messageId` and `c
 from asyncio import gather
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from bson import ObjectId
 from cachetools import TTLCache
@@ -26,6 +26,7 @@ from tailer.core.documents import (
     read_transaction,
 )
 from tailer.core.identity import DocumentKey
+from tailer.core.ledger import assign_by_time
 from tailer.core.rows import (
     Row,
     RowSelection,
@@ -69,6 +70,10 @@ _CONTENT = {
     "metadata.thoughtSignatures": 0,
 }
 """Large fields that no trace shows."""
+
+
+_Conversations: TypeAlias = Mapping[tuple[str, str | None], Mapping[str, Row]]
+"""Rows without content, by conversation id and owner, then by message id."""
 
 
 class MongoDocuments:
@@ -136,11 +141,9 @@ class MongoDocuments:
             for row in rows
         ]
         for group in group_selections(selections, byte_limit=GROUP_BYTES):
-            yield await self._read_group(group)
+            yield await self._read_group(group, skeletons)
 
-    async def _read_skeletons(
-        self, rows: Sequence[Row]
-    ) -> Mapping[tuple[str, str | None], Mapping[str, Row]]:
+    async def _read_skeletons(self, rows: Sequence[Row]) -> _Conversations:
         """The rows of the conversations concerned, without content, by owner and message id.
 
         Two users may own a conversation of the same id: ids are unique only together with the user.
@@ -153,13 +156,14 @@ class MongoDocuments:
                 grouped[row.conversation_id, row.user_id][row.message_id] = row
         return grouped
 
-    async def _read_group(self, group: Sequence[RowSelection]) -> Sequence[tuple[Row, TurnRecord | None]]:
+    async def _read_group(
+        self, group: Sequence[RowSelection], skeletons: _Conversations
+    ) -> Sequence[tuple[Row, TurnRecord | None]]:
         conversation_ids = list({selection.row.conversation_id for selection in group})
-        message_ids = [selection.row.message_id for selection in group]
         messages, conversations, transactions = await gather(
             self.read_messages({key for selection in group for key in selection.keys}),
             self._read_conversations(conversation_ids),
-            self._read_transactions(conversation_ids, message_ids),
+            self._read_transactions(group, skeletons),
         )
         ledgers = await self._find_ledgers([selection.row for selection in group], transactions)
         records = [
@@ -203,16 +207,28 @@ class MongoDocuments:
         return {(item.conversation_id, item.user_id): item for item in read if item is not None}
 
     async def _read_transactions(
-        self, conversation_ids: Sequence[str], message_ids: Sequence[str]
+        self, group: Sequence[RowSelection], conversations: _Conversations
     ) -> Mapping[str, tuple[Transaction, ...]]:
-        query = {"conversationId": {"$in": conversation_ids}, "messageId": {"$in": message_ids}}
+        """The transactions of each response: those that name it, and unnamed ones by their times."""
+        owners = {(selection.row.conversation_id, selection.row.user_id) for selection in group}
+        # A missing messageId equals null here.
+        query = {
+            "conversationId": {"$in": [conversation_id for conversation_id, _ in owners]},
+            "messageId": {"$in": [*(selection.row.message_id for selection in group), None]},
+        }
         grouped: dict[str, list[Transaction]] = defaultdict(list)
+        unnamed: dict[tuple[str, str | None], list[Transaction]] = defaultdict(list)
         for document in sorted(
             await self._find("transactions", query, {}), key=lambda found: str(found["_id"])
         ):
             entry = read_transaction(document)
             if entry is not None and entry.message_id is not None:
                 grouped[entry.message_id].append(entry)
+            elif entry is not None and entry.conversation_id is not None:
+                unnamed[entry.conversation_id, entry.user_id].append(entry)
+        for owner in owners & unnamed.keys():
+            for message_id, entries in assign_by_time(unnamed[owner], conversations[owner]).items():
+                grouped[message_id].extend(entries)
         return {message_id: tuple(entries) for message_id, entries in grouped.items()}
 
     async def _find_ledgers(
