@@ -23,11 +23,11 @@ from tenacity import (
 )
 
 from tailer import __version__
+from tailer.core.hints import Stream
 from tailer.core.observations import Trace
 from tailer.destination import name_destination, open_destination
 from tailer.errors import SoftwareError, SourceAway, TailerError
 from tailer.events import Emit, Event, SourceUnanswered, Started, Stopped, StreamGapFound, TaskFailed
-from tailer.flow.backlog import Backlog
 from tailer.logs import LogLevel, LogWriter, route_library_logs
 from tailer.metrics import Metrics
 from tailer.mongo.change_stream import MongoChangeStream
@@ -42,7 +42,7 @@ from tailer.mongo.connection import (
 )
 from tailer.mongo.documents import MongoDocuments
 from tailer.mongo.state import MongoState
-from tailer.pipeline import STREAMS, Pipeline
+from tailer.pipeline import Pipeline
 from tailer.settings import Settings
 from tailer.supervision import Shutdown, supervise, within
 from tailer.web.health import Health
@@ -127,7 +127,7 @@ class Daemon:
             pipeline.readers(), pipeline.workers(), shutdown, lambda: pipeline.drain(shutdown, limit)
         )
         if not shutdown.forced.is_set():
-            await within(_LAST_WRITE_LIMIT, shutdown, pipeline.checkpointing.save(STREAMS))
+            await within(_LAST_WRITE_LIMIT, shutdown, pipeline.checkpointing.save(pipeline.streams))
 
     async def _start(self, stack: AsyncExitStack, port: int) -> Pipeline:
         settings, emit = self._settings, self._emit
@@ -165,7 +165,7 @@ class Daemon:
             ),
             [
                 MongoChangeStream(tolerant_database(streams_client, settings.mongo_database), stream, emit)
-                for stream in STREAMS
+                for stream in _streams(settings)
             ],
             Observers(emit, self._observe_traces, self._metrics, self._health),
         )
@@ -178,7 +178,7 @@ class Daemon:
                 if settings.langfuse_enabled
                 else "nothing (LANGFUSE_ENABLED=false)",
                 state_database=settings.state_database,
-                resumes_from=_describe_resume(pipeline.backlog),
+                resumes_from=_describe_resume(pipeline),
                 http_port=port,
             )
         )
@@ -216,10 +216,16 @@ async def _wait_for_source(inspect: Callable[[], Awaitable[SourceFacts]], emit: 
     return await attempts(run)
 
 
-def _describe_resume(backlog: Backlog) -> str:
-    if not all(backlog.is_started(stream) for stream in STREAMS):
+def _streams(settings: Settings) -> Sequence[Stream]:
+    streams = [Stream.MESSAGES, Stream.CONVERSATIONS]
+    return [*streams, Stream.TRANSACTIONS] if settings.stream_transactions else streams
+
+
+def _describe_resume(pipeline: Pipeline) -> str:
+    started = [stream for stream in pipeline.streams if pipeline.backlog.is_started(stream)]
+    if not started:
         return "now (first start)"
-    oldest = min(backlog.read_position(stream).cluster_seconds for stream in STREAMS)
+    oldest = min(pipeline.backlog.read_position(stream).cluster_seconds for stream in started)
     return f"the checkpoint of {datetime.fromtimestamp(oldest, UTC).isoformat()}"
 
 

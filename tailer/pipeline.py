@@ -20,7 +20,6 @@ from tailer.sampler import Sampler
 from tailer.supervision import Shutdown, Work, within
 from tailer.web.health import Health, State
 
-STREAMS = tuple(Stream)
 _ROUND_ENTRIES = 256
 """Entries that one round reads back together: few enough queries a turn, few enough rows in memory."""
 _SWEEP_SECONDS = 5.0
@@ -53,6 +52,11 @@ class Pipeline:
     emit: Emit
     pace: Pace
 
+    @property
+    def streams(self) -> Sequence[Stream]:
+        """The streams of this run."""
+        return [source.stream for source in self.sources]
+
     def readers(self) -> Mapping[str, Work]:
         """The tasks that bring work in; they end first."""
         return {f"read {source.stream.value}": self.intake.read(source) for source in self.sources}
@@ -61,7 +65,7 @@ class Pipeline:
         """The tasks that get work done."""
         tasks: dict[str, Work] = {
             "sample": self.sampler.run(),
-            "checkpoint": self.checkpointing.run(STREAMS, self.pace.checkpoint),
+            "checkpoint": self.checkpointing.run(self.streams, self.pace.checkpoint),
             "announce": self._announce(),
             "sweep": self._sweep(),
         }
@@ -84,7 +88,7 @@ class Pipeline:
 
     async def _announce(self) -> None:
         """Ready once every stream is open and its position stored: from then on a crash loses nothing."""
-        await self.checkpointing.wait_for_first(STREAMS)
+        await self.checkpointing.wait_for_first(self.streams)
         self.health.state = State.STREAMING
         await asyncio.Event().wait()
 

@@ -12,6 +12,7 @@ from tailer.core.observations import Trace
 from tailer.core.policies import ContentChoice, Fact, Facts, Policies
 from tailer.core.rows import Row
 from tailer.core.sampling import is_sampled
+from tailer.core.spending import Spending, build_spending_trace
 from tailer.core.trace import build_title_trace, build_turn_trace
 from tailer.core.turns import (
     Exclusion,
@@ -101,6 +102,17 @@ def export_title(record: TurnRecord, options: ExportOptions) -> Trace | None:
     if title is None or options.policies.denied_by(facts) is not None:
         return None
     return _finish(title, turn, facts, options)
+
+
+def export_spending(spending: Spending, options: ExportOptions) -> Trace | None:
+    """The trace of a call of the remote API, None where it is denied, not sampled, or states no tokens."""
+    if not is_chosen(spending.conversation_id, options):
+        return None
+    facts: Facts = {**dict.fromkeys(Fact), Fact.USER: spending.user_id}
+    if options.policies.denied_by(facts) is not None:
+        return None
+    name = options.naming.name(spending.user_id, None)
+    return build_spending_trace(spending, user_name=name, tags=options.tags)
 
 
 def _judge(record: TurnRecord, policies: Policies, *, deadline_passed: bool) -> Outcome | Wait | Exclusion:

@@ -11,10 +11,11 @@ from tailer.core.identity import DocumentKey
 
 
 class Stream(StrEnum):
-    """The collections that are tailed, one change stream each."""
+    """The collections that are tailed, one change stream each; transactions only where that is switched on."""
 
     MESSAGES = "messages"
     CONVERSATIONS = "conversations"
+    TRANSACTIONS = "transactions"
 
 
 class Operation(StrEnum):
@@ -35,6 +36,7 @@ class Interest(StrEnum):
     RESPONSE = "response"
     TITLE = "title"
     DELETION = "deletion"
+    SPENDING = "spending"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +88,22 @@ def classify_conversation(hint: ChangeHint) -> Interest:
     if hint.operation is Operation.UPDATE and "title" in hint.changed:
         return Interest.TITLE
     return Interest.NOTHING
+
+
+def classify_transaction(hint: ChangeHint) -> Interest:
+    """What a hint of `transactions` asks for: spending that belongs to no message is a call of the remote API."""
+    return Interest.SPENDING if hint.operation in (Operation.INSERT, Operation.REPLACE) else Interest.NOTHING
+
+
+CLASSIFIERS = {
+    Stream.MESSAGES: classify_message,
+    Stream.CONVERSATIONS: classify_conversation,
+    Stream.TRANSACTIONS: classify_transaction,
+}
+"""How the hints of each stream are read."""
+
+STREAM_OF_INTEREST = {
+    Interest.TITLE: Stream.CONVERSATIONS,
+    Interest.SPENDING: Stream.TRANSACTIONS,
+}
+"""Which stream an entry holds back; every other kind holds back `messages`."""

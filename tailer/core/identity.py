@@ -39,6 +39,11 @@ def unanswered_trace_id(question_message_id: str) -> TraceId:
     return TraceId(_digest(f"unanswered-{question_message_id}")[:32])
 
 
+def spending_trace_id(reference: str) -> TraceId:
+    """The trace of spending that belongs to no message."""
+    return TraceId(_digest(f"usage-{reference}")[:32])
+
+
 def observation_id(message_id: str, role: str, index: int | None = None) -> ObservationId:
     """The id of one observation of a turn: its role in the trace, and its place where a role repeats."""
     seed = f"{message_id}:{role}" if index is None else f"{message_id}:{role}:{index}"

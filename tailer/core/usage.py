@@ -103,6 +103,13 @@ def resolve_title_usage(transactions: Sequence[Transaction]) -> Usage | None:
     return Usage(_pair_calls(own), UsageSource.BILLED, _cost_source(own))
 
 
+def resolve_spending(transactions: Sequence[Transaction]) -> Usage | None:
+    """The usage of transactions that belong to no message, None where there are none."""
+    if not transactions:
+        return None
+    return Usage(_pair_calls(transactions), UsageSource.BILLED, _cost_source(transactions))
+
+
 def _from_report(report: ReportedUsage, calls: tuple[ModelCall, ...], own: Sequence[Transaction]) -> Usage:
     whole = Tokens(report.input, report.output, report.cache_read, report.cache_write)
     if calls and _total(calls) == whole:

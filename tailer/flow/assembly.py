@@ -7,9 +7,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from enum import StrEnum
 
-from tailer.core.export import Exported, ExportOptions, export_title, export_turn, is_chosen, trace_id_of
+from tailer.core.export import (
+    Exported,
+    ExportOptions,
+    export_spending,
+    export_title,
+    export_turn,
+    is_chosen,
+    trace_id_of,
+)
 from tailer.core.hints import Interest
-from tailer.core.identity import DocumentKey, title_trace_id
+from tailer.core.identity import DocumentKey, TraceId, title_trace_id
 from tailer.core.observations import Trace
 from tailer.core.open_turns import Entry
 from tailer.core.rows import Row
@@ -85,6 +93,11 @@ class Assembly:
             await self._assemble_turns(turns)
         if deleted:
             await self._aftercare.follow_deletions(deleted)
+        spent = {
+            entry.key.document_key: entry for entry in entries if entry.key.interest is Interest.SPENDING
+        }
+        if spent:
+            await self._assemble_spending(spent)
 
     async def _assemble_titles(self, entries: dict[DocumentKey, Entry]) -> None:
         located = await self._reader.locate_titled(list(entries))
@@ -110,6 +123,35 @@ class Assembly:
             self._backlog.close(entry.key)
         async for group in self._reader.read_turns(rows):
             await self._deliver(group, pending, self._make_title_parcel)
+
+    async def _assemble_spending(self, entries: dict[DocumentKey, Entry]) -> None:
+        """One trace for each call of the remote API; all of a call's transactions lead to the same one."""
+        found = await self._reader.read_spending(list(entries))
+        by_trace: dict[TraceId, list[Entry]] = {}
+        traces: dict[TraceId, Trace] = {}
+        for key, entry in entries.items():
+            spending = found.get(key)
+            trace = export_spending(spending, self._options) if spending is not None else None
+            if trace is None:
+                self._close(entry, "spent_in_chat")
+            else:
+                by_trace.setdefault(trace.id, []).append(entry)
+                traces.setdefault(trace.id, trace)
+        sent = await self._state.find_exported(list(traces))
+        parcels = []
+        for trace_id, group in by_trace.items():
+            if trace_id in self._in_flight:
+                for entry in group:
+                    self._backlog.postpone(entry.key, seconds=_BUSY_SECONDS)
+                continue
+            is_new = trace_id not in sent
+            # The first is the oldest in the stream: it holds the position until the trace is acknowledged.
+            for entry in group[1:] if is_new else group:
+                self._close(entry, "sent_before")
+            if is_new:
+                self._in_flight.add(trace_id)
+                parcels.append(self._encode(group[0], "api_usage", [traces[trace_id]]))
+        await self._hand_over(parcels)
 
     async def _assemble_turns(self, entries: dict[DocumentKey, Entry]) -> None:
         located = await self._reader.locate(list(entries))

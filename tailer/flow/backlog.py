@@ -7,7 +7,7 @@ awaits while it changes something.
 import asyncio
 from collections.abc import Callable, Sequence
 
-from tailer.core.hints import ChangeHint, Interest, Stream, classify_conversation, classify_message
+from tailer.core.hints import CLASSIFIERS, STREAM_OF_INTEREST, ChangeHint, Interest, Stream
 from tailer.core.identity import DocumentKey
 from tailer.core.open_turns import Entry, EntryKey, OpenTurns
 from tailer.core.positions import StreamPosition
@@ -79,7 +79,7 @@ class Backlog:
         if watermark is None:
             watermark = self._watermarks[stream] = Watermark(batch.position)
         now = self._monotonic()
-        classify = classify_message if stream is Stream.MESSAGES else classify_conversation
+        classify = CLASSIFIERS[stream]
         for hint, position in batch.hints:
             self._take_hint(hint, classify(hint), watermark, now, batch.source_seconds)
             watermark.advance(position)
@@ -120,7 +120,7 @@ class Backlog:
         if not self._open_turns.close(key):
             self._opened.set()
             return
-        stream = Stream.CONVERSATIONS if key.interest is Interest.TITLE else Stream.MESSAGES
+        stream = STREAM_OF_INTEREST.get(key.interest, Stream.MESSAGES)
         if stream in self._watermarks:
             self._watermarks[stream].close(key)
         self._closed.set()

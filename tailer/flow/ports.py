@@ -14,6 +14,7 @@ from tailer.core.identity import DocumentKey, ObservationId, TraceId
 from tailer.core.observations import Trace
 from tailer.core.positions import StreamPosition
 from tailer.core.rows import Row
+from tailer.core.spending import Spending
 from tailer.core.turns import TurnRecord, Wait
 
 
@@ -81,6 +82,10 @@ class DocumentReader(Protocol):
 
     async def read_messages(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Message]:
         """Whole rows by `_id`, those left out that vanished or cannot be read."""
+        ...
+
+    async def read_spending(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Spending | None]:
+        """For transactions by `_id`: the whole spending each belongs to, None where a chat has it."""
         ...
 
     def read_turns(self, rows: Sequence[Row]) -> AsyncIterator[Sequence[tuple[Row, TurnRecord | None]]]:

@@ -37,6 +37,7 @@ from tailer.core.rows import (
     saved_agent_id,
     select_rows,
 )
+from tailer.core.spending import Spending
 from tailer.core.turns import TurnRecord
 from tailer.core.usage import TITLE_CONTEXT
 from tailer.core.users import USER_FIELDS, User, read_user
@@ -130,6 +131,36 @@ class MongoDocuments:
             if question is not None and not row.created_by_user:
                 pairs.append((row, question))
         return pairs
+
+    async def read_spending(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Spending | None]:
+        """For transactions by `_id`: the whole spending each belongs to, None where a chat has it."""
+        fields = {"conversationId": 1, "messageId": 1, "user": 1}
+        found = await self._find("transactions", {"_id": {"$in": [from_key(key) for key in keys]}}, fields)
+        conversation_ids = {filled_string(document.get("conversationId")) for document in found} - {None}
+        query = {"conversationId": {"$in": list(conversation_ids)}}
+        in_chats = {
+            document.get("conversationId")
+            for collection in ("conversations", "messages")
+            for document in await self._find(collection, query, {"conversationId": 1})
+        }
+        everything = await self._find(
+            "transactions", {"conversationId": {"$in": list(conversation_ids - in_chats)}}, {}
+        )
+        grouped: dict[tuple[str, str], list[Transaction]] = defaultdict(list)
+        for document in sorted(everything, key=lambda document: str(document["_id"])):
+            entry = read_transaction(document)
+            if entry is not None and entry.conversation_id is not None:
+                grouped[entry.conversation_id, entry.message_id or entry.conversation_id].append(entry)
+        spending: dict[DocumentKey, Spending | None] = {}
+        for document in found:
+            conversation_id = filled_string(document.get("conversationId")) or ""
+            reference = filled_string(document.get("messageId")) or conversation_id
+            key, entries = to_key(document["_id"]), grouped.get((conversation_id, reference))
+            user_id = identifier(document.get("user"))
+            spending[key] = (
+                Spending(key, reference, conversation_id, user_id, tuple(entries)) if entries else None
+            )
+        return spending
 
     async def read_turns(self, rows: Sequence[Row]) -> AsyncIterator[Sequence[tuple[Row, TurnRecord | None]]]:
         """The records of rows, in groups of at most `GROUP_BYTES`; None for a row that vanished meanwhile."""
