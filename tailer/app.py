@@ -8,7 +8,7 @@ import asyncio
 import sys
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,8 @@ from tenacity import (
     retry_if_exception_type,
     retry_if_result,
     stop_after_delay,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from tailer import __version__
@@ -30,6 +31,7 @@ from tailer.core.content_policy import ContentPolicy, mask_content
 from tailer.core.export import ExportOptions
 from tailer.core.identity import TraceId
 from tailer.core.masking import Masker, compile_rules
+from tailer.core.observations import Trace
 from tailer.core.open_turns import OpenTurns
 from tailer.core.otlp import SpanContext
 from tailer.core.policies import ContentChoice, Policies
@@ -93,17 +95,27 @@ def run_daemon(settings: Settings) -> int:
 
 
 class Daemon:
-    """One run of the tailer. `observe` sees every event too, for the demo."""
+    """One run of the tailer. For the demo, `observe` sees every event and `observe_traces` every acknowledged trace."""
 
     def __init__(
-        self, settings: Settings, log: LogWriter, observe: Callable[[Event], None] | None = None
+        self,
+        settings: Settings,
+        log: LogWriter,
+        observe: Callable[[Event], None] | None = None,
+        observe_traces: Callable[[Sequence[Trace]], None] | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
         self._observe = observe
+        self._observe_traces = observe_traces
         self._metrics = Metrics(__version__)
         now = time.monotonic()
         self._health = Health(started_seconds=now, loop_seconds=now)
+
+    @property
+    def metrics(self) -> Metrics:
+        """What `/metrics` shows of this run."""
+        return self._metrics
 
     async def run(self, shutdown: Shutdown) -> int:
         """Start, run and end; 0 after an orderly end, also when a signal came while starting."""
@@ -227,6 +239,7 @@ class Daemon:
             concurrent_requests=settings.concurrent_requests,
             new_id=lambda: uuid4().hex,
             wall_clock=time.time,
+            observe_traces=self._observe_traces,
         )
         unfinished = await delivery.claim_unfinished() if settings.langfuse_enabled else []
         options = ExportOptions(
@@ -319,7 +332,7 @@ async def _wait_for_source(inspect: Callable[[], Awaitable[SourceFacts]], emit: 
     attempts = AsyncRetrying(
         retry=retry_if_exception_type(SourceAway),
         stop=stop_after_delay(_SOURCE_PATIENCE.total_seconds()),
-        wait=wait_exponential_jitter(initial=0.5, max=5),
+        wait=wait_exponential(multiplier=0.5, max=5) + wait_random(0, 1),
         before_sleep=report,
         reraise=True,
     )
@@ -342,7 +355,7 @@ async def _prove(connection: LangfuseConnection, state: MongoState, emit: Emit) 
 
     attempts = AsyncRetrying(
         retry=retry_if_result(lambda answer: known and isinstance(answer, Unreachable)),
-        wait=wait_exponential_jitter(initial=0.5, max=30),
+        wait=wait_exponential(multiplier=0.5, max=30) + wait_random(0, 1),
         before_sleep=report,
     )
     answer: Proven | Unreachable = await attempts(connection.prove)

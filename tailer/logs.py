@@ -155,10 +155,8 @@ class LogWriter:
 
 def _json_line(moment: datetime, level: LogLevel, event: str, fields: _Fields) -> str:
     line = {"time": _timestamp(moment), "level": level.value, "event": event, **fields}
-    # ASCII, so that no control, direction or separator character and no lone surrogate is left. DEL is the
-    # one control character that JSON leaves as it is.
-    text = json.dumps(line, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("\x7f", "\\u007f")
+    # ASCII, so that no control, direction or separator character and no lone surrogate is left.
+    return json.dumps(line, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
 def _text_value(value: Printable) -> str:

@@ -7,7 +7,15 @@ up in a count and not as a lost turn. Arrays can have holes (null) on partial sa
 from dataclasses import dataclass
 
 from tailer.core.json_text import encode_json
-from tailer.core.values import Document, duration_milliseconds, filled_string, mapping, milliseconds, sequence, string
+from tailer.core.values import (
+    Document,
+    duration_milliseconds,
+    filled_string,
+    mapping,
+    milliseconds,
+    sequence,
+    string,
+)
 
 _FAILED_TOOL_PREFIX = "Error: "
 _FAILED_TOOL_SUFFIX = "Please fix your mistakes."

@@ -13,7 +13,6 @@ from typing import NamedTuple
 from tailer.core.hints import ChangeHint, Interest, Operation
 from tailer.core.identity import DocumentKey
 
-
 _TIMES_OF_ONE_ROW = 4
 """Touches remembered of one row: those of an answer that was generated anew, and of the one after it."""
 

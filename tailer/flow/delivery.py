@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from tailer.core.identity import TraceId
+from tailer.core.observations import Trace
 from tailer.events import BatchSplit, Emit, TraceRejected, TracesDelivered, TurnDone
 from tailer.flow.assembly import Parcel
 from tailer.flow.backlog import Backlog
@@ -15,7 +16,10 @@ from tailer.flow.transmission import Transmission
 
 
 class Delivery:
-    """A bounded queue of shipments and the workers that send them."""
+    """A bounded queue of shipments and the workers that send them.
+
+    `observe_traces` gets the traces of this run's batches once they are acknowledged and recorded, never a rejected one.
+    """
 
     def __init__(
         self,
@@ -31,6 +35,7 @@ class Delivery:
         concurrent_requests: int,
         new_id: Callable[[], str],
         wall_clock: Callable[[], float],
+        observe_traces: Callable[[Sequence[Trace]], None] | None = None,
     ) -> None:
         self._backlog = backlog
         self._parking = parking
@@ -42,6 +47,7 @@ class Delivery:
         self._emit = emit
         self._new_id = new_id
         self._wall_clock = wall_clock
+        self._observe_traces = observe_traces
         # As many wait as are being sent: assembly is one step ahead, and no more is held in memory.
         self._queue: asyncio.Queue[Shipment] = asyncio.Queue(maxsize=concurrent_requests)
 
@@ -69,10 +75,10 @@ class Delivery:
         while True:
             shipment = await self._queue.get()
             await self._state.begin_batch(shipment.batch)
-            await self._see_through(shipment.batch, maybe_sent=False)
+            acknowledged = await self._see_through(shipment.batch, maybe_sent=False)
             for parcel in shipment.parcels:
                 self._finish_parcel(parcel)
-            self._report(shipment.parcels)
+            self._report(shipment.parcels, acknowledged)
 
     async def claim_unfinished(self) -> Sequence[Batch]:
         """The batches of an earlier run; their traces count as on their way from now on."""
@@ -93,20 +99,22 @@ class Delivery:
             else:
                 await self._see_through(batch, maybe_sent=True)
 
-    async def _see_through(self, batch: Batch, *, maybe_sent: bool) -> None:
+    async def _see_through(self, batch: Batch, *, maybe_sent: bool) -> frozenset[TraceId]:
+        """Send a batch until every trace in it is acknowledged or a dead letter; those that are acknowledged."""
         outcome = await self._transmission.send(batch, maybe_sent=maybe_sent)
         match outcome:
             case Delivered():
                 await self._state.finish_batch(batch, batch.items)
                 self._land(batch.items)
+                return frozenset(item.trace_id for item in batch.items)
             case TooLarge():
-                await self._divide(batch, "too_large")
+                return await self._divide(batch, "too_large")
             case Rejected(reason):
-                await self._divide(batch, reason)
+                return await self._divide(batch, reason)
             case _:
                 assert_never(outcome)
 
-    async def _divide(self, batch: Batch, reason: str) -> None:
+    async def _divide(self, batch: Batch, reason: str) -> frozenset[TraceId]:
         """Halve a batch that is refused as a whole; a single trace that is refused becomes a dead letter."""
         if len(batch.items) > 1:
             self._emit(BatchSplit(reason, len(batch.items)))
@@ -114,9 +122,8 @@ class Delivery:
             for half in halves:
                 await self._state.begin_batch(half)
             await self._state.finish_batch(batch, ())
-            for half in halves:
-                await self._see_through(half, maybe_sent=False)
-            return
+            first, second = [await self._see_through(half, maybe_sent=False) for half in halves]
+            return first | second
         item = batch.items[0]
         chunk = self._sink.unframe(batch.payload, [item.chunk_bytes])[0]
         letter = DeadLetter(item.trace_id, item.message_id, item.document_key, f"rejected: {reason}", chunk)
@@ -124,6 +131,7 @@ class Delivery:
         await self._state.finish_batch(batch, ())
         self._emit(TraceRejected(item.trace_id, item.message_id, reason))
         self._land(batch.items)
+        return frozenset()
 
     def _land(self, items: Sequence[BatchItem]) -> None:
         self._in_flight.difference_update(item.trace_id for item in items)
@@ -133,15 +141,19 @@ class Delivery:
         self._parking.leave(parcel.key.document_key)
         self._backlog.close(parcel.key)
 
-    def _report(self, parcels: Sequence[Parcel]) -> None:
+    def _report(self, parcels: Sequence[Parcel], acknowledged: frozenset[TraceId]) -> None:
         now = self._wall_clock()
-        traces = [trace for parcel in parcels for trace in parcel.traces]
+        traces = [trace for parcel in parcels for trace in parcel.traces if trace.id in acknowledged]
         self._emit(
             TracesDelivered(
                 traces=len(traces),
                 observations=sum(len(trace.observations) for trace in traces),
                 latencies_seconds=tuple(
-                    max(0.0, now - parcel.traces[0].root.end_milliseconds / 1000) for parcel in parcels
+                    max(0.0, now - parcel.traces[0].root.end_milliseconds / 1000)
+                    for parcel in parcels
+                    if parcel.traces[0].id in acknowledged
                 ),
             )
         )
+        if self._observe_traces is not None and traces:
+            self._observe_traces(traces)

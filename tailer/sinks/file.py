@@ -14,7 +14,7 @@ from tailer.core.identity import TraceId
 from tailer.core.json_text import encode_json
 from tailer.core.observations import Observation, Trace
 from tailer.errors import DestinationError
-from tailer.flow.ports import Delivered, DeliveryOutcome, Found, LookupAnswer, Retry
+from tailer.flow.ports import Delivered, DeliveryOutcome, Found, LookupAnswer, Retry, Unanswered
 
 _TAIL_BYTES = 65_536
 
@@ -25,6 +25,7 @@ class TraceFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._write = asyncio.Lock()
+        self._begun: frozenset[TraceId] = frozenset()
 
     @property
     def name(self) -> str:
@@ -77,15 +78,24 @@ class TraceFile:
         return Delivered()
 
     async def find(self, trace_ids: Sequence[TraceId]) -> LookupAnswer:
-        """Search the file; only batches of an earlier run are looked for, once each."""
-        return Found(await asyncio.to_thread(self._search, frozenset(trace_ids)))
+        """Search the file; only batches of an earlier run are looked for."""
+        wanted = frozenset(trace_ids)
+        try:
+            found = await asyncio.to_thread(self._search, wanted)
+        except OSError as error:
+            return Unanswered(f"file: {error.strerror}")
+        if found == wanted:
+            return Found(found)
+        # The beginning of a batch whose write a crash cut short: it is not there until its rest is.
+        self._begun |= found
+        return Found(frozenset())
 
     def _append(self, payload: bytes) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             size = os.fstat(descriptor).st_size
             try:
-                left = memoryview(payload)
+                left = memoryview(self._without_written(payload))
                 while left:
                     left = left[os.write(descriptor, left) :]
                 os.fsync(descriptor)
@@ -95,6 +105,15 @@ class TraceFile:
                 raise
         finally:
             os.close(descriptor)
+
+    def _without_written(self, payload: bytes) -> bytes:
+        """The payload; without the lines that are there already where a crash cut its write short."""
+        if not any(trace_id.encode() in payload for trace_id in self._begun):
+            return payload
+        lines = payload.splitlines(keepends=True)
+        with self._path.open("rb") as written:
+            present = frozenset(lines).intersection(written)
+        return b"".join(line for line in lines if line not in present)
 
     def _mend(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +136,11 @@ class TraceFile:
         found: set[TraceId] = set()
         with self._path.open("rb") as lines:
             for line in lines:
-                found.update(wanted & {TraceId(str(json.loads(line)["id"]))})
+                try:
+                    found.update(wanted & {TraceId(str(json.loads(line)["id"]))})
+                except (ValueError, LookupError, TypeError):
+                    # Somebody else's line: it is no trace of ours.
+                    continue
         return frozenset(found)
 
 
