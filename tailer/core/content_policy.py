@@ -58,17 +58,20 @@ def _drop(observation: Observation) -> Observation:
         observation,
         input=None,
         output=None,
+        model_parameters=_without_text(observation.model_parameters),
         status_message=_NO_CONTENT_STATUS if failed else observation.status_message,
         metadata={**_without_written(observation.metadata), **sizes},
     )
 
 
 def _mask(observation: Observation, masker: Masker) -> Observation:
-    status = observation.status_message
+    status, parameters = observation.status_message, observation.model_parameters
+    masked_parameters = _masked(parameters, masker)
     return replace(
         observation,
         input=_masked(observation.input, masker),
         output=_masked(observation.output, masker),
+        model_parameters=masked_parameters if isinstance(masked_parameters, dict) else None,
         status_message=None if status is None else str(_masked(status, masker)),
         metadata=_mask_written(observation.metadata, masker),
     )
@@ -94,6 +97,14 @@ def _mask_written(metadata: Mapping[str, str], masker: Masker) -> dict[str, str]
 def _without_written(metadata: Mapping[str, str]) -> dict[str, str]:
 
     return {name: value for name, value in metadata.items() if name not in _WRITTEN_METADATA}
+
+
+def _without_text(parameters: Mapping[str, object] | None) -> Mapping[str, object] | None:
+    """Numbers and switches only: stop sequences and agents' own parameters are text that people wrote."""
+    kept = {
+        name: value for name, value in (parameters or {}).items() if isinstance(value, bool | int | float)
+    }
+    return kept or None
 
 
 def _characters(value: object) -> int:

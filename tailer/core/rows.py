@@ -59,7 +59,13 @@ def select_rows(row: Row, conversation: Mapping[str, Row], *, byte_limit: int) -
     question = row if row.created_by_user else conversation.get(row.parent_message_id or "")
     if question is not None and not question.created_by_user:
         question = None
-    parents = {item.message_id: (item.parent_message_id, item.stored_bytes) for item in conversation.values()}
+    # A row is no ancestor of its own, whatever a broken chain of parents says.
+    own = {row.message_id, question.message_id if question is not None else None}
+    parents = {
+        item.message_id: (item.parent_message_id, item.stored_bytes)
+        for item in conversation.values()
+        if item.message_id not in own
+    }
     first_parent = question.parent_message_id if question is not None else None
     ancestors: Ancestors = select_ancestors(first_parent, parents, byte_limit=byte_limit)
     answered = question.message_id if question is not None else None

@@ -17,7 +17,7 @@ from tailer.core.json_text import decode_json, encode_json
 from tailer.core.observations import Level, Observation, ObservationType
 from tailer.core.segments import assign_parts
 from tailer.core.turns import Outcome, Turn, join_text
-from tailer.core.usage import ModelCall, Usage
+from tailer.core.usage import NO_USAGE, ModelCall, Usage
 
 _ANSWERING_CONTEXTS = frozenset({"message", "abort", "incomplete"})
 """Transaction contexts of the calls that wrote the answer; other contexts are calls beside it."""
@@ -43,6 +43,9 @@ class StepBuilder:
         response = self.turn.record.response
         parts = response.parts if response is not None else ()
         answering = [call for call in self.usage.calls if call.context in _ANSWERING_CONTEXTS]
+        if not answering:
+            # Only calls beside the answer were billed, as for a stopped run: the answer is shown without numbers.
+            answering = [*NO_USAGE.calls]
         for index, (call, own) in enumerate(zip(answering, assign_parts(parts, answering), strict=True)):
             last = index == len(answering) - 1
             self._add_generation(call, own, index=index, alone=len(answering) == 1, last=last)
@@ -89,13 +92,18 @@ class StepBuilder:
                 self.usage,
                 model=turn.model,
                 input_=self._bounded_chat(self.prompt.messages) if index == 0 else None,
-                output=self._output(parts, fallback=turn.answer if last else ""),
+                output=self._output(parts, fallback=self._unparted_answer() if last else ""),
                 model_parameters=parameters,
                 level=self.level if last else Level.DEFAULT,
                 status_message=self.status if last else None,
                 metadata=metadata,
             )
         )
+
+    def _unparted_answer(self) -> str:
+        """The answer of a response whose parts hold none: older releases keep it in `text`."""
+        response = self.turn.record.response
+        return "" if response is not None and join_text(response.parts) else self.turn.answer
 
     def _bounded_chat(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         return [{**message, "content": self.allowance.take(str(message["content"]))} for message in messages]

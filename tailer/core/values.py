@@ -7,7 +7,7 @@ the empty value) where the type is not the one the contract names, and never rai
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import SupportsInt, TypeAlias
+from typing import TypeAlias
 
 Document: TypeAlias = Mapping[str, object]
 
@@ -64,10 +64,11 @@ def milliseconds(value: object) -> int | None:
     if isinstance(value, datetime):
         aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
         found = (aware - _EPOCH) // _MILLISECOND
-    elif isinstance(value, str | bytes | bool | float) or not isinstance(value, SupportsInt):
+    elif isinstance(value, str | bytes | bool | float) or not hasattr(value, "__int__"):
         return None
     else:
-        # The driver's type for times, which holds also those that `datetime` cannot.
+        # The driver's type for times, which holds also those that `datetime` cannot. Asked by name: a check against
+        # the protocol costs more than everything else that is done with the field.
         found = int(value)
     return found if 0 < found < _LATEST_MILLISECONDS else None
 

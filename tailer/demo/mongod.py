@@ -133,6 +133,8 @@ class Mongod:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                # A Ctrl-C at the terminal is for this process alone: the server must outlive what is still open.
+                process_group=0,
             )
         self.wait_until(lambda: self.hello() is not None, waiting_for="answer")
 

@@ -61,6 +61,8 @@ class Parking:
             for key, message_id, wait, since in waiting
             if key not in self._parked
         ]
+        # A row that had left and waits again must not be forgotten with the next `flush`.
+        self._leaving.difference_update(turn.document_key for turn in turns)
         await self._state.park(turns)
         for turn in turns:
             self._remember(turn)

@@ -13,8 +13,9 @@ from tenacity import (
     RetryCallState,
     retry_if_result,
     stop_after_delay,
-    wait_exponential_jitter,
+    wait_exponential,
     wait_fixed,
+    wait_random,
 )
 
 from tailer.events import (
@@ -65,7 +66,7 @@ class Transmission:
         self._lookup = lookup
         self._monotonic = monotonic
         self._refused = False
-        self._backoff = wait_exponential_jitter(initial=0.2, max=_LONGEST_WAIT_SECONDS, jitter=0.3)
+        self._backoff = wait_exponential(multiplier=0.2, max=_LONGEST_WAIT_SECONDS) + wait_random(0, 0.3)
 
     @property
     def is_refused(self) -> bool:
@@ -138,7 +139,8 @@ class Transmission:
         """An answer, however long the destination is away: sending again without one could count a turn twice."""
         attempts = AsyncRetrying(
             retry=retry_if_result(lambda answer: isinstance(answer, Unanswered)),
-            wait=wait_exponential_jitter(initial=_LOOKUP_INTERVAL_SECONDS, max=_LONGEST_WAIT_SECONDS / 4),
+            wait=wait_exponential(multiplier=_LOOKUP_INTERVAL_SECONDS, max=_LONGEST_WAIT_SECONDS / 4)
+            + wait_random(0, 1),
         )
         answer: LookupAnswer = await attempts(self._sink.find, probes)
         return answer

@@ -75,7 +75,7 @@ class LangfuseAnnotations:
         }
         try:
             response = await self._connection.http.post(_SCORES_PATH, json=body)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return Retry(type(error).__name__)
         return Delivered() if response.is_success else _classify(response.status_code)
 
@@ -90,7 +90,7 @@ async def _attempt(call: Callable[[], Awaitable[object]], *, gone_is_done: bool 
     except ValidationError:
         # The server took the request and answered in a shape that this release does not know.
         return Delivered()
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         return Retry(type(error).__name__)
     return Delivered()
 

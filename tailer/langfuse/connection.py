@@ -92,7 +92,7 @@ class LangfuseConnection:
         except ValidationError:
             # The server took the keys and describes the project in a shape that this release does not know.
             return Proven(None)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return Unreachable(type(error).__name__)
         return Proven(projects.data[0].name if projects.data else None)
 

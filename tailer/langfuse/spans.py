@@ -35,6 +35,8 @@ _HEADERS = {
     "content-encoding": "gzip",
     "x-langfuse-ingestion-version": "4",
 }
+_LONGEST_PAUSE_SECONDS = 3600.0
+"""No `Retry-After` stops the daemon for longer, whatever a proxy made of it."""
 _GZIP = 31
 """zlib's window bits for the gzip format; its header then holds no time, so equal input gives equal bytes."""
 
@@ -84,7 +86,7 @@ class LangfuseSpans:
             httpx.WriteTimeout,
         ):
             return Retry("connection")
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return Unknown(type(error).__name__)
         return read_answer(response)
 
@@ -115,7 +117,7 @@ class LangfuseSpans:
                 return _classify_unread(status)
             except ValidationError:
                 return Unreadable("unknown shape")
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 return Unanswered(type(error).__name__)
             if any(observation.id == probe.observation_id for observation in page.data):
                 return True
@@ -127,7 +129,7 @@ class LangfuseSpans:
         """Servers that have no pages of observations yet have reads of single ones."""
         try:
             response = await self._connection.http.get(f"/api/public/observations/{probe.observation_id}")
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return Unanswered(type(error).__name__)
         if response.is_success:
             return True
@@ -167,14 +169,16 @@ def _retry_after(response: httpx.Response) -> float | None:
     if value is None:
         return None
     try:
-        return max(0.0, float(value))
+        return min(max(0.0, float(value)), _LONGEST_PAUSE_SECONDS)
     except ValueError:
         pass
     try:
         at = parsedate_to_datetime(value)
     except ValueError:
         return None
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())
+    # A date that names no zone is meant as UTC.
+    aware = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    return min(max(0.0, (aware - datetime.now(UTC)).total_seconds()), _LONGEST_PAUSE_SECONDS)
 
 
 def _classify_unread(status: int) -> Unanswered | Unreadable:

@@ -96,25 +96,28 @@ class MongoDocuments:
     async def locate_titled(self, keys: Sequence[DocumentKey]) -> Sequence[tuple[DocumentKey, Row]]:
         """The response row that each conversation's title was billed on; transactions tell, where they may be read."""
         conversations = await self._find(
-            "conversations", {"_id": {"$in": [from_key(key) for key in keys]}}, {"conversationId": 1}
+            "conversations",
+            {"_id": {"$in": [from_key(key) for key in keys]}},
+            {"conversationId": 1, "user": 1},
         )
+        # By owner too: ids are unique only together with the user.
         by_conversation = {
-            conversation_id: to_key(document["_id"])
+            (conversation_id, identifier(document.get("user"))): to_key(document["_id"])
             for document in conversations
             if (conversation_id := filled_string(document.get("conversationId"))) is not None
         }
         titles = await self._find(
             "transactions",
-            {"conversationId": {"$in": list(by_conversation)}, "context": TITLE_CONTEXT},
+            {"conversationId": {"$in": [item for item, _ in by_conversation]}, "context": TITLE_CONTEXT},
             {"messageId": 1, "conversationId": 1},
         )
         message_ids = {filled_string(document.get("messageId")) for document in titles} - {None}
         found = await self._find("messages", {"messageId": {"$in": list(message_ids)}}, _SKELETON)
         rows = [row for row in map(self._to_row, found) if row is not None]
         return [
-            (by_conversation[row.conversation_id], row)
+            (by_conversation[row.conversation_id, row.user_id], row)
             for row in rows
-            if row.conversation_id in by_conversation
+            if (row.conversation_id, row.user_id) in by_conversation
         ]
 
     async def locate_answers(self, questions: Sequence[Row]) -> Sequence[tuple[Row, Row]]:

@@ -41,21 +41,22 @@ class Reaction(StrEnum):
     """A privilege is missing or the set is not initiated: not ready until somebody mends it."""
 
 
+_DAMAGED_TOKEN = (9, 15, 207, *range(40646, 40650), *range(50784, 50900), *range(51055, 51058), 6189500)
+"""FailedToParse, Overflow, InvalidUUID and the numbers of the server's token and key string readers: what tokens with
+random damage are answered with."""
 _REACTIONS = {
     43: Reaction.REOPEN,  # CursorNotFound
     136: Reaction.REOPEN,  # CappedPositionLost of an open cursor: reopening tells whether history is lost
     237: Reaction.REOPEN,  # CursorKilled
-    260: Reaction.REOPEN,  # InvalidResumeToken: answered with startAfter, which takes the token of an invalidate
+    260: Reaction.RESUME_BY_TIME,  # InvalidResumeToken: sound, but of a stream over a whole database
     280: Reaction.RESUME_BY_TIME,
     286: Reaction.HISTORY_LOST,
-    9: Reaction.HISTORY_LOST,  # FailedToParse: a token that is none
-    15: Reaction.HISTORY_LOST,  # Overflow: a token that is none
-    50811: Reaction.HISTORY_LOST,  # a token of an unknown format
     10334: Reaction.STEP_OVER,
     _UNAUTHORIZED: Reaction.WAIT,
     _AUTHENTICATION_FAILED: Reaction.WAIT,
     _STANDALONE: Reaction.WAIT,
     _NOT_INITIALIZED: Reaction.WAIT,
+    **dict.fromkeys(_DAMAGED_TOKEN, Reaction.HISTORY_LOST),
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from bson import Binary
 from pymongo import DeleteMany, DeleteOne, InsertOne, ReturnDocument, UpdateOne, WriteConcern
-from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, WriteConcernError
 
 from tailer.core.followup import SentTurn
 from tailer.core.hints import Stream
@@ -292,16 +292,18 @@ class MongoState:
     async def _write(self, collection: str, writes: Sequence[_Write]) -> None:
         if not writes:
             return
+        await self._try(f"write_{collection}", lambda: self._write_once(collection, writes))
+
+    async def _write_once(self, collection: str, writes: Sequence[_Write]) -> None:
         try:
-            await self._try(
-                f"write_{collection}",
-                lambda: self._database[collection].bulk_write(list(writes), ordered=False),
-            )
+            await self._database[collection].bulk_write(list(writes), ordered=False)
         except BulkWriteError as error:
             # A record that is there already was written by an attempt whose answer was lost.
-            failures = error.details["writeErrors"]
-            if any(failure["code"] != _DUPLICATE_KEY for failure in failures):
+            if any(failure["code"] != _DUPLICATE_KEY for failure in error.details["writeErrors"]):
                 raise
+            for concern in error.details["writeConcernErrors"]:
+                # Written, but not by a majority: the same writes again change nothing and wait for one.
+                raise WriteConcernError(concern["errmsg"], concern["code"]) from error
 
     async def _try(self, operation: str, call: Callable[[], Awaitable[_Result]]) -> _Result:
         try:

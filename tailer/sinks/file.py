@@ -15,7 +15,7 @@ from tailer.core.identity import ObservationId, TraceId
 from tailer.core.json_text import encode_json
 from tailer.core.observations import Observation, Trace
 from tailer.errors import DestinationError
-from tailer.flow.ports import Delivered, DeliveryOutcome, Found, LookupAnswer, Probe, Retry
+from tailer.flow.ports import Delivered, DeliveryOutcome, Found, LookupAnswer, Probe, Retry, Unanswered
 
 _TAIL_BYTES = 65_536
 
@@ -26,6 +26,7 @@ class TraceFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._write = asyncio.Lock()
+        self._begun: frozenset[ObservationId] = frozenset()
 
     @property
     def name(self) -> str:
@@ -78,9 +79,17 @@ class TraceFile:
         return Delivered()
 
     async def find(self, probes: Sequence[Probe]) -> LookupAnswer:
-        """Search the file; only batches of an earlier run are looked for, once each."""
+        """Search the file; only batches of an earlier run are looked for."""
         wanted = frozenset(probe.observation_id for probe in probes)
-        return Found(await asyncio.to_thread(self._search, wanted))
+        try:
+            found = await asyncio.to_thread(self._search, wanted)
+        except OSError as error:
+            return Unanswered(f"file: {error.strerror}")
+        if found == wanted:
+            return Found(found)
+        # The beginning of a batch whose write a crash cut short: it is not there until its rest is.
+        self._begun |= found
+        return Found(frozenset())
 
     async def put_score(self, score: Score) -> DeliveryOutcome:
         """A line of its own; the last line of an id counts."""
@@ -102,7 +111,7 @@ class TraceFile:
         try:
             size = os.fstat(descriptor).st_size
             try:
-                left = memoryview(payload)
+                left = memoryview(self._without_written(payload))
                 while left:
                     left = left[os.write(descriptor, left) :]
                 os.fsync(descriptor)
@@ -112,6 +121,15 @@ class TraceFile:
                 raise
         finally:
             os.close(descriptor)
+
+    def _without_written(self, payload: bytes) -> bytes:
+        """The payload; without the lines that are there already where a crash cut its write short."""
+        if not any(observation_id.encode() in payload for observation_id in self._begun):
+            return payload
+        lines = payload.splitlines(keepends=True)
+        with self._path.open("rb") as written:
+            present = frozenset(lines).intersection(written)
+        return b"".join(line for line in lines if line not in present)
 
     def _mend(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,8 +152,12 @@ class TraceFile:
         found: set[ObservationId] = set()
         with self._path.open("rb") as lines:
             for line in lines:
-                observations = json.loads(line).get("observations", ())
-                found.update(wanted & {ObservationId(str(observation["id"])) for observation in observations})
+                try:
+                    ids = {str(observation["id"]) for observation in json.loads(line)["observations"]}
+                except (ValueError, LookupError, TypeError):
+                    # A score's line, or somebody else's: it is no trace of ours.
+                    continue
+                found.update(wanted & {ObservationId(found_id) for found_id in ids})
         return frozenset(found)
 
 
