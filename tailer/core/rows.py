@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from tailer.core.documents import Agent, Conversation, Message, Transaction
 from tailer.core.history import Ancestors, select_ancestors
@@ -25,6 +26,10 @@ class Row:
     traced_natively: bool
     created_milliseconds: int | None
     stored_bytes: int
+
+
+ConversationRows: TypeAlias = Mapping[tuple[str, str | None], Mapping[str, Row]]
+"""The rows of conversations by (conversation id, owner), then by message id: two users may own the same id."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,34 @@
+"""Reads users, with a projection that leaves out every secret, and remembers them for a while."""
+
+from collections.abc import Iterable, Mapping
+
+from bson import ObjectId
+from cachetools import TTLCache
+
+from tailer.core.users import USER_FIELDS, User, read_user
+from tailer.mongo.collections import Collections
+
+_REMEMBERED_USERS = 10_000
+_REMEMBERED_SECONDS = 600
+
+
+class Users:
+    """Users by id. Names and roles seldom change: each is read once in ten minutes."""
+
+    def __init__(self, collections: Collections, *, wanted: bool) -> None:
+        self._collections = collections
+        self._wanted = wanted
+        self._known: TTLCache[str, User] = TTLCache(maxsize=_REMEMBERED_USERS, ttl=_REMEMBERED_SECONDS)
+
+    async def read(self, user_ids: Iterable[str | None]) -> Mapping[str, User]:
+        """The users that exist and may be read; nobody where no setting asks for more than the id."""
+        wanted = [user_id for user_id in user_ids if user_id is not None] if self._wanted else []
+        missing = [user_id for user_id in wanted if user_id not in self._known]
+        if missing:
+            keys = [ObjectId(user_id) if ObjectId.is_valid(user_id) else user_id for user_id in missing]
+            fields = dict.fromkeys(USER_FIELDS, 1)
+            for document in await self._collections.find("users", {"_id": {"$in": keys}}, fields):
+                user = read_user(str(document["_id"]), document)
+                self._known[user.user_id] = user
+        found = ((user_id, self._known.get(user_id)) for user_id in wanted)
+        return {user_id: user for user_id, user in found if user is not None}
