@@ -161,7 +161,7 @@ def make_edit_trace(sent: SentTurn, edit: Edit, mask: ContentPolicy) -> Trace:
         tags=sent.tags,
         metadata={"message_id": sent.message_id},
         observations=(event,),
-        record_id=f"{sent.trace_id}:edit:{edit.number}",
+        piece=f"edit:{edit.number}",
     )
 
 
@@ -197,5 +197,5 @@ def _shown_text(text: str | None, sent: SentTurn, mask: ContentPolicy) -> str | 
         end_milliseconds=0,
         output=text,
     )
-    shown = mask(Trace(sent.trace_id, "", "", "", None, "", (), {}, (probe,), record_id=""))
+    shown = mask(Trace(sent.trace_id, "", "", "", None, "", (), {}, (probe,)))
     return str(shown.root.output)

@@ -51,7 +51,7 @@ class Trace:
     """One trace: what every observation repeats, and the observations, root first.
 
     `message_id` is the row the trace is derived from, `document_key` that row's `_id` (deletions name only that).
-    `record_id` is what the export record calls this piece: the trace id, or a longer id for a piece sent later."""
+    `piece` names what is sent later than the trace itself, as a part of it."""
 
     id: TraceId
     name: str
@@ -62,7 +62,12 @@ class Trace:
     tags: tuple[str, ...]
     metadata: Mapping[str, str]
     observations: tuple[Observation, ...]
-    record_id: str
+    piece: str | None = None
+
+    @property
+    def record_id(self) -> str:
+        """What the export record of this trace, or of this piece of one, is called."""
+        return self.id if self.piece is None else f"{self.id}:{self.piece}"
 
     @property
     def root(self) -> Observation:

@@ -64,5 +64,4 @@ def build_spending_trace(spending: Spending, *, user_name: str | None, tags: tup
         tags=(*tags, "api"),
         metadata={"reference": spending.reference},
         observations=observations,
-        record_id=trace_id,
     )

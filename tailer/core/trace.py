@@ -116,7 +116,6 @@ def _make_trace(
         tags=tags,
         metadata=metadata,
         observations=observations,
-        record_id=trace_id,
     )
 
 
