@@ -21,6 +21,7 @@ from tailer.core.turns import (
     TurnRecord,
     Wait,
     build_turn,
+    is_billed_as_aborted,
     judge_question,
     judge_response,
 )
@@ -117,7 +118,10 @@ def export_spending(spending: Spending, options: ExportOptions) -> Trace | None:
 
 def _judge(record: TurnRecord, policies: Policies, *, deadline_passed: bool) -> Outcome | Wait | Exclusion:
     if record.response is not None:
-        return judge_response(record.response, deadline_passed=deadline_passed, policies=policies)
+        verdict = judge_response(record.response, deadline_passed=deadline_passed, policies=policies)
+        if verdict is Outcome.COMPLETE and is_billed_as_aborted(record.transactions):
+            return Outcome.ABORTED
+        return verdict
     if record.question is not None:
         answered = bool(record.siblings)
         return judge_question(

@@ -123,10 +123,9 @@ class OpenTurns:
         if len(self._touches) > self._touch_limit:
             self._touches.popitem(last=False)
 
-    def last_touch(self, document_key: DocumentKey, *, before_milliseconds: int) -> int | None:
-        """When the row was last touched at or before a time, None when no touch is remembered."""
-        times = [at for at in self._touches.get(document_key, ()) if at <= before_milliseconds]
-        return times[-1] if times else None
+    def touches_of(self, document_key: DocumentKey) -> tuple[int, ...]:
+        """When a row was saved again without a change, as far as it is remembered, oldest first."""
+        return self._touches.get(document_key, ())
 
     def recent_touches(self, limit: int) -> list[tuple[DocumentKey, tuple[int, ...]]]:
         """The newest touches, to be stored with a checkpoint: a restart would not see them again."""

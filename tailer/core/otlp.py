@@ -13,6 +13,10 @@ from tailer.core.json_text import encode_json
 from tailer.core.observations import Level, Observation, Trace
 
 _ENVIRONMENT = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
+_LABEL_CHARACTERS = 200
+"""Langfuse takes no longer session and user ids; nobody needs a longer name."""
+_METADATA_CHARACTERS = 4_000
+"""What is repeated on every span must be short; a turn's texts are not repeated."""
 _NANOSECONDS = 1_000_000
 _STATUS_ERROR = b"\x18\x02"  # Status.code = STATUS_CODE_ERROR
 
@@ -52,7 +56,7 @@ def _encode_span(item: Observation, trace_id: bytes, shared: bytes) -> bytes:
     if item.parent_id is not None:
         pieces += (b"\x22\x08", bytes.fromhex(item.parent_id))
     pieces += (
-        _text(b"\x2a", _printable(item.name)),
+        _text(b"\x2a", _label(item.name)),
         # SpanKind internal, then start and end as fixed 64 bit nanoseconds.
         b"\x30\x01\x39",
         pack("<Q", item.start_milliseconds * _NANOSECONDS),
@@ -69,9 +73,9 @@ def _encode_span(item: Observation, trace_id: bytes, shared: bytes) -> bytes:
 
 def _shared_attributes(trace: Trace, context: SpanContext) -> Iterable[bytes]:
     yield _string_attribute("langfuse.trace.name", trace.name)
-    yield _string_attribute("session.id", _printable(trace.session_id))
+    yield _string_attribute("session.id", _label(trace.session_id))
     if trace.user_id is not None:
-        yield _string_attribute("user.id", _printable(trace.user_id))
+        yield _string_attribute("user.id", _label(trace.user_id))
     yield _string_attribute("langfuse.environment", context.environment)
     if context.release is not None:
         yield _string_attribute("langfuse.release", context.release)
@@ -79,7 +83,7 @@ def _shared_attributes(trace: Trace, context: SpanContext) -> Iterable[bytes]:
         values = b"".join(_field(b"\x0a", _text(b"\x0a", tag)) for tag in trace.tags)
         yield _field(b"\x4a", _attribute("langfuse.trace.tags", _field(b"\x2a", values)))
     for name, value in trace.metadata.items():
-        yield _string_attribute(f"langfuse.trace.metadata.{name}", _printable(value))
+        yield _string_attribute(f"langfuse.trace.metadata.{name}", _printable(value[:_METADATA_CHARACTERS]))
 
 
 def _observation_attributes(item: Observation) -> Iterable[bytes]:
@@ -89,7 +93,7 @@ def _observation_attributes(item: Observation) -> Iterable[bytes]:
     if item.status_message is not None:
         yield _string_attribute("langfuse.observation.status_message", _printable(item.status_message))
     if item.model is not None:
-        yield _string_attribute("langfuse.observation.model.name", _printable(item.model))
+        yield _string_attribute("langfuse.observation.model.name", _label(item.model))
     for name, value in (
         ("input", item.input),
         ("output", item.output),
@@ -106,6 +110,11 @@ def _observation_attributes(item: Observation) -> Iterable[bytes]:
 def _printable(text: str) -> str:
     # A NUL is legal in a stored text and not in every database behind Langfuse.
     return text.replace("\x00", "\ufffd") if "\x00" in text else text
+
+
+def _label(text: str) -> str:
+    """A name or an id, which anybody may have stored: printable and short."""
+    return _printable(text[:_LABEL_CHARACTERS])
 
 
 def _string_attribute(key: str, value: str) -> bytes:

@@ -16,6 +16,8 @@ from tailer.core.usage import NO_USAGE, Usage, resolve_title_usage, resolve_turn
 from tailer.core.users import User
 
 _DEFAULT_POLICIES = Policies()
+_OWN_SAVES_MILLISECONDS = 500
+"""How long after an answer LibreChat is done saving its question; nobody asks again sooner."""
 _COPY_AGE_SECONDS = 60
 """A row inserted so much later than it says it was created is a fork or an import."""
 _ERROR_PREFIXES = (
@@ -72,7 +74,7 @@ class TurnRecord:
     """What was read back for one turn. `history` holds the ancestors of the question, oldest first, without those
     that were too much to read; `siblings` are all responses to the question, `question_siblings` all questions in its place. `ledger_kept` says that LibreChat writes
     transactions. Times from the stream: `finished_milliseconds` when a later event made a partial row final,
-    `restarted_milliseconds` the last touch of the question before this response."""
+    `question_touches` when the question was saved again, oldest first."""
 
     response: Message | None
     question: Message | None
@@ -86,7 +88,7 @@ class TurnRecord:
     agent: Agent | None = None
     user: User | None = None
     finished_milliseconds: int | None = None
-    restarted_milliseconds: int | None = None
+    question_touches: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,11 @@ def judge_response(
     if response.native_destinations and policies.native is NativePolicy.SKIP:
         return Exclusion.TRACED_NATIVELY
     return _judge_ending(response, deadline_passed=deadline_passed)
+
+
+def is_billed_as_aborted(transactions: Sequence[Transaction]) -> bool:
+    """Whether LibreChat billed a stopped answer (until 0.8.1, whose rows look complete)."""
+    return any(entry.context in ("abort", "incomplete") for entry in transactions)
 
 
 def judge_question(
@@ -179,7 +186,7 @@ def _awaits_approval(response: Message) -> bool:
     calls = [part for part in response.parts if isinstance(part, ToolCall)]
     if any(call.awaits_approval for call in calls):
         return True
-    full_shape = response.sampling_decided or response.usage is not None or response.run_id is not None
+    full_shape = response.sampling_decided or response.run_id is not None
     return full_shape and any(call.output is None for call in calls)
 
 
@@ -249,32 +256,46 @@ def _error_message(response: Message | None) -> str:
 
 
 def _resolve_times(record: TurnRecord, anchor: Message) -> tuple[int, int]:
-    """Start: the question was stored, or touched again for a regenerated answer. End: the response was stored, or
-    the later event that finished it. Both from LibreChat's own clock."""
-    end = anchor.created_milliseconds or (anchor.inserted_seconds or 0) * 1000
-    if record.finished_milliseconds is not None:
-        end = max(end, record.finished_milliseconds)
+    """Start: the question was stored, or saved again for a regenerated answer. End: the response was stored, or the
+    later event that finished it. Both from LibreChat's own clock."""
+    stored = anchor.created_milliseconds or (anchor.inserted_seconds or 0) * 1000
+    end = max(stored, record.finished_milliseconds or 0)
     if record.response is None:
         return end, end
-    start = record.question.created_milliseconds if record.question is not None else None
-    if _is_repeated(record):
-        start = record.restarted_milliseconds
+    earlier = _previous_answer(record)
+    if earlier is not None:
+        start = _restart(record.question_touches, after=earlier, before=stored)
+    else:
+        start = record.question.created_milliseconds if record.question is not None else None
     if start is None or start > end:
         start = end
     return start, end
 
 
-def _is_repeated(record: TurnRecord) -> bool:
-    """Whether an earlier response to the same question exists: then the question's own time is not the start."""
+def _previous_answer(record: TurnRecord) -> int | None:
+    """When the latest earlier response to the same question was stored: then the question's own time is no start."""
     response = record.response
     if response is None or response.created_milliseconds is None:
-        return False
+        return None
     created = response.created_milliseconds
-    return any(
-        sibling.created_milliseconds is not None and sibling.created_milliseconds < created
+    earlier = [
+        sibling.created_milliseconds
         for sibling in record.siblings
         if sibling.message_id != response.message_id
-    )
+        and sibling.created_milliseconds is not None
+        and sibling.created_milliseconds < created
+    ]
+    return max(earlier, default=None)
+
+
+def _restart(touches: Sequence[int], *, after: int, before: int) -> int | None:
+    """The save of the question with which an answer began anew: the first after the previous answer's own saves.
+
+    LibreChat saves the question also right after an answer, and right before a stopped or paused one.
+    """
+    between = [at for at in touches if after < at <= before]
+    later = [at for at in between if at > after + _OWN_SAVES_MILLISECONDS]
+    return later[0] if later else between[-1] if between else None
 
 
 def _resolve_model(record: TurnRecord, usage: Usage | None) -> str | None:

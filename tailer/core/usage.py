@@ -5,6 +5,7 @@ transactions, then `tokenCount` (output only). The first two overlap and are nev
 transactions when the provider told nothing; those are marked as estimates.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -112,11 +113,14 @@ def resolve_spending(transactions: Sequence[Transaction]) -> Usage | None:
 
 def _from_report(report: ReportedUsage, calls: tuple[ModelCall, ...], own: Sequence[Transaction]) -> Usage:
     whole = Tokens(report.input, report.output, report.cache_read, report.cache_write)
-    if calls and _total(calls) == whole:
-        return Usage(calls, UsageSource.REPORTED, _cost_source(own))
+    billed = _sum_cost(calls)
+    costs_agree = report.cost is None or billed is None or math.isclose(report.cost, billed, rel_tol=1e-6)
+    if calls and _total(calls) == whole and costs_agree:
+        reported = report.cost is not None and billed is not None
+        return Usage(calls, UsageSource.REPORTED, CostSource.REPORTED if reported else _cost_source(own))
     cost, cost_source = report.cost, CostSource.REPORTED
     if cost is None:
-        cost, cost_source = _sum_cost(calls), _cost_source(own)
+        cost, cost_source = billed, _cost_source(own)
     models = {call.model for call in calls if call.context == "message"}
     model = models.pop() if len(models) == 1 else None
     return Usage((ModelCall(model, "message", whole, cost),), UsageSource.REPORTED, cost_source)

@@ -16,6 +16,8 @@ _MILLISECOND = timedelta(milliseconds=1)
 _LATEST_MILLISECONDS = 7_258_118_400_000
 """The year 2200: a later time is a broken value, and nanoseconds since 1970 would leave 64 bits."""
 _LONGEST_MILLISECONDS = 366 * 24 * 3_600_000
+_LARGEST_COUNT = 10**12
+"""More than any model reads or writes in a turn: a larger number is a broken one."""
 _OBJECT_ID_DIGITS = 24
 
 
@@ -45,7 +47,7 @@ def count(value: object) -> int | None:
         return None
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return int(value) if value >= 0 else None
+    return int(value) if 0 <= value <= _LARGEST_COUNT else None
 
 
 def amount(value: object) -> float | None:

@@ -246,16 +246,12 @@ class Assembly:
         return Parcel(entry.key, outcome, tuple(traces), tuple(self._sink.encode(trace) for trace in traces))
 
     def _complete(self, record: TurnRecord, entry: Entry) -> TurnRecord:
-        """Add what only the stream told: when a partial row was finished, when a question was asked again."""
-        restarted = None
-        if record.response is not None and record.question is not None:
-            created = record.response.created_milliseconds
-            if created is not None:
-                restarted = self._backlog.started_milliseconds(
-                    record.question.key, before_milliseconds=created
-                )
+        """Add what only the stream told: when a partial row was finished, when a question was saved again."""
+        question = record.question
         return replace(
-            record, finished_milliseconds=entry.finished_milliseconds, restarted_milliseconds=restarted
+            record,
+            finished_milliseconds=entry.finished_milliseconds,
+            question_touches=self._backlog.touches_of(question.key) if question is not None else (),
         )
 
     async def _park(self, waiting: Sequence[tuple[Entry, Wait]]) -> None:

@@ -139,9 +139,9 @@ class Backlog:
         self._open_turns.release(key, self._monotonic() + seconds)
         self._opened.set()
 
-    def started_milliseconds(self, document_key: DocumentKey, *, before_milliseconds: int) -> int | None:
-        """When a question was last touched before a time: where a regenerated answer began."""
-        return self._open_turns.last_touch(document_key, before_milliseconds=before_milliseconds)
+    def touches_of(self, document_key: DocumentKey) -> tuple[int, ...]:
+        """When a question was saved again without a change: where a regenerated answer began is among them."""
+        return self._open_turns.touches_of(document_key)
 
     async def wait_for_room(self, stream: Stream) -> None:
         """Return once fewer entries are open than the limit; until then the stream counts as paused."""
