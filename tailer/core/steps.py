@@ -5,7 +5,7 @@ millisecond after the one before it, which keeps the order on a timeline and not
 model call has a true duration for its generation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tailer.core.bounds import Allowance
@@ -82,9 +82,8 @@ class StepBuilder:
         if turn.reasoning and last:
             metadata["reasoning"] = self.allowance.take(turn.reasoning)
         conversation, agent = turn.record.conversation, turn.record.agent
-        parameters = (
-            agent.parameters if agent is not None else conversation.settings if conversation else None
-        )
+        settings = conversation.settings if conversation is not None else {}
+        parameters = agent.parameters if agent is not None else settings
         self._steps.append(
             build_generation(
                 frame,
@@ -93,12 +92,16 @@ class StepBuilder:
                 model=turn.model,
                 input_=self._bounded_chat(self.prompt.messages) if index == 0 else None,
                 output=self._output(parts, fallback=self._unparted_answer() if last else ""),
-                model_parameters=parameters,
+                model_parameters=self._bounded_parameters(parameters),
                 level=self.level if last else Level.DEFAULT,
                 status_message=self.status if last else None,
                 metadata=metadata,
             )
         )
+
+    def _bounded_parameters(self, parameters: Mapping[str, object]) -> Mapping[str, object]:
+        text = encode_json(parameters)
+        return parameters if self.allowance.take(text) == text else {}
 
     def _unparted_answer(self) -> str:
         """The answer of a response whose parts hold none: older releases keep it in `text`."""
