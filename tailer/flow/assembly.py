@@ -74,6 +74,8 @@ class Assembly:
 
     async def _assemble_titles(self, entries: dict[DocumentKey, Entry]) -> None:
         located = await self._reader.locate_titled(list(entries))
+        # Who is on the way is looked up first: a batch that lands while the records are read is in neither otherwise.
+        busy = frozenset(self._in_flight)
         sent = await self._state.find_exported([title_trace_id(row.message_id) for _, row in located])
         pending: dict[DocumentKey, Entry] = {}
         rows = []
@@ -82,7 +84,7 @@ class Assembly:
             if entry is None:
                 continue
             trace_id = title_trace_id(row.message_id)
-            if trace_id in self._in_flight or trace_id_of(row) in self._in_flight:
+            if trace_id in busy or trace_id_of(row) in busy:
                 self._backlog.postpone(entry.key, seconds=_BUSY_SECONDS)
             elif trace_id in sent:
                 self._backlog.close(entry.key)
@@ -100,6 +102,7 @@ class Assembly:
     async def _assemble_turns(self, entries: dict[DocumentKey, Entry]) -> None:
         located = await self._reader.locate(list(entries))
         ids = {row.key: trace_id_of(row) for row in located}
+        busy = frozenset(self._in_flight)
         sent = await self._state.find_exported(list(ids.values()))
         gone = entries.keys() - ids.keys()
         for key in gone:
@@ -107,7 +110,7 @@ class Assembly:
         rows = []
         for row in located:
             entry, trace_id = entries[row.key], ids[row.key]
-            if trace_id in self._in_flight:
+            if trace_id in busy:
                 self._backlog.postpone(entry.key, seconds=_BUSY_SECONDS)
             elif trace_id in sent:
                 self._close(entry, "sent_before")
@@ -150,13 +153,14 @@ class Assembly:
     async def _without_sent(self, parcels: Sequence[Parcel]) -> Sequence[Parcel]:
         """The parcels without titles that were sent before their turn was; what leaves here is in flight."""
         titles = [trace.id for parcel in parcels for trace in parcel.traces[1:]]
+        busy = frozenset(self._in_flight)
         sent = await self._state.find_exported(titles) if titles else frozenset()
         kept = []
         for parcel in parcels:
             pairs = [
                 (trace, chunk)
                 for trace, chunk in zip(parcel.traces, parcel.chunks, strict=True)
-                if trace.id not in sent and trace.id not in self._in_flight
+                if trace.id not in sent and trace.id not in busy
             ]
             self._in_flight.update(trace.id for trace, _ in pairs)
             kept.append(

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
+from tailer.core.hints import Interest
 from tailer.core.identity import TraceId
 from tailer.core.observations import Trace
 from tailer.events import BatchSplit, Emit, TraceRejected, TracesDelivered, TurnDone
@@ -151,7 +152,8 @@ class Delivery:
                 latencies_seconds=tuple(
                     max(0.0, now - parcel.traces[0].root.end_milliseconds / 1000)
                     for parcel in parcels
-                    if parcel.traces[0].id in acknowledged
+                    # A title on its own is no turn: its trace stands at the start of one that was sent before.
+                    if parcel.traces[0].id in acknowledged and parcel.key.interest is not Interest.TITLE
                 ),
             )
         )

@@ -41,7 +41,7 @@ from tailer.mongo.connection import Database
 from tailer.mongo.keys import from_key, to_key
 from tailer.mongo.persistence import keep_trying
 
-GROUP_BYTES = 8_000_000
+GROUP_BYTES = 2_000_000
 """Stored bytes of the rows that are in memory at once; a single larger row makes a group of its own."""
 _HISTORY_FACTOR = 4
 """A stored row is larger than its text by ids, usage and tool results: that many times the limit is read."""
@@ -63,8 +63,12 @@ _CONTENT = {
     "attachments.ui_resources": 0,
     "subagentTranscript": 0,
     "metadata.thoughtSignatures": 0,
+    "metadata.contextUsage.breakdown": 0,
 }
 """Large fields that no trace shows."""
+_HISTORY = {"messageId": 1, "conversationId": 1, "isCreatedByUser": 1, "text": 1, "content": 1}
+"""What an earlier row adds to a prompt: most rows that are read are only history, and their bookkeeping is as much work
+as their text."""
 
 
 class MongoDocuments:
@@ -84,7 +88,9 @@ class MongoDocuments:
     async def locate_titled(self, keys: Sequence[DocumentKey]) -> Sequence[tuple[DocumentKey, Row]]:
         """The response row that each conversation's title was billed on; transactions tell, where they may be read."""
         conversations = await self._find(
-            "conversations", {"_id": {"$in": [from_key(key) for key in keys]}}, {"conversationId": 1, "user": 1}
+            "conversations",
+            {"_id": {"$in": [from_key(key) for key in keys]}},
+            {"conversationId": 1, "user": 1},
         )
         # By owner too: ids are unique only together with the user.
         by_conversation = {
@@ -136,16 +142,21 @@ class MongoDocuments:
     async def _read_group(self, group: Sequence[RowSelection]) -> Sequence[tuple[Row, TurnRecord | None]]:
         conversation_ids = list({selection.row.conversation_id for selection in group})
         message_ids = [selection.row.message_id for selection in group]
-        messages, conversations, transactions = await gather(
-            self._read_messages({key for selection in group for key in selection.keys}),
+        asked = {selection.row.key for selection in group}
+        own = asked | {selection.question.key for selection in group if selection.question is not None}
+        earlier = {row.key for selection in group for row in selection.ancestors} - own
+        messages, history, conversations, transactions = await gather(
+            self._read_messages(own, _CONTENT),
+            self._read_messages(earlier, _HISTORY),
             self._read_conversations(conversation_ids),
             self._read_transactions(conversation_ids, message_ids),
         )
+        rows_read = {**history, **messages}
         ledgers = await self._find_ledgers([selection.row for selection in group], transactions)
         records = [
             make_record(
                 selection,
-                messages,
+                rows_read,
                 conversations.get((selection.row.conversation_id, selection.row.user_id)),
                 transactions.get(selection.row.message_id, ()),
                 ledger_kept=selection.row.conversation_id in ledgers,
@@ -160,8 +171,13 @@ class MongoDocuments:
             for selection, record in zip(group, records, strict=True)
         ]
 
-    async def _read_messages(self, keys: Iterable[DocumentKey]) -> Mapping[DocumentKey, Message]:
-        found = await self._find("messages", {"_id": {"$in": [from_key(key) for key in keys]}}, _CONTENT)
+    async def _read_messages(
+        self, keys: Iterable[DocumentKey], fields: Mapping[str, object]
+    ) -> Mapping[DocumentKey, Message]:
+        wanted = [from_key(key) for key in keys]
+        if not wanted:
+            return {}
+        found = await self._find("messages", {"_id": {"$in": wanted}}, fields)
         messages = {}
         for document in found:
             key = to_key(document["_id"])
