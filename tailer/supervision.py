@@ -61,6 +61,8 @@ async def supervise(
             reading = [group.create_task(_endless(name, work), name=name) for name, work in readers.items()]
             for name, work in workers.items():
                 group.create_task(_endless(name, work), name=name)
+            # One turn of the loop: a task that is cancelled before it began leaves a coroutine that nobody awaits.
+            await asyncio.sleep(0)
             await shutdown.asked.wait()
             for task in reading:
                 task.cancel()
@@ -78,14 +80,16 @@ def _finish() -> None:
 
 
 async def within(limit: timedelta, shutdown: Shutdown, wish: Awaitable[None]) -> bool:
-    """Whether a wish came true before the limit and before a second signal."""
+    """Whether a wish came true before the limit and before a second signal; raises what the wish raises."""
     wished = asyncio.ensure_future(wish)
     forced = asyncio.create_task(shutdown.forced.wait(), name="second signal")
     try:
         await asyncio.wait(
             {wished, forced}, timeout=limit.total_seconds(), return_when=asyncio.FIRST_COMPLETED
         )
-        return wished.done() and not wished.cancelled() and wished.exception() is None
+        if wished.done():
+            wished.result()
+        return wished.done()
     finally:
         forced.cancel()
         wished.cancel()

@@ -8,6 +8,7 @@ one before a response is where a regenerated answer began.
 import heapq
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from tailer.core.hints import ChangeHint, Interest, Operation
@@ -129,8 +130,8 @@ class OpenTurns:
 
     def recent_touches(self, limit: int) -> list[tuple[DocumentKey, tuple[int, ...]]]:
         """The newest touches, to be stored with a checkpoint: a restart would not see them again."""
-        keys = list(self._touches)[-limit:]
-        return [(key, self._touches[key]) for key in keys]
+        newest = list(islice(reversed(self._touches.items()), limit))
+        return newest[::-1]
 
     def restore_touches(self, touches: list[tuple[DocumentKey, tuple[int, ...]]]) -> None:
         """Put stored touches back, before any hint is read."""

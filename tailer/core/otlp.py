@@ -7,6 +7,7 @@ a batch can be split without encoding anything again, and a retry is the same by
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from struct import pack
 
 from tailer.core.json_text import encode_json
@@ -118,11 +119,17 @@ def _label(text: str) -> str:
 
 
 def _string_attribute(key: str, value: str) -> bytes:
-    return _field(b"\x4a", _attribute(key, _text(b"\x0a", value)))
+    return _field(b"\x4a", _key(key) + _field(b"\x12", _text(b"\x0a", value)))
 
 
 def _attribute(key: str, any_value: bytes) -> bytes:
-    return _text(b"\x0a", key) + _field(b"\x12", any_value)
+    return _key(key) + _field(b"\x12", any_value)
+
+
+@lru_cache(maxsize=512)
+def _key(name: str) -> bytes:
+    """The name of an attribute, encoded once: a handful of names make up all spans."""
+    return _text(b"\x0a", name)
 
 
 def _text(tag: bytes, text: str) -> bytes:
@@ -132,9 +139,7 @@ def _text(tag: bytes, text: str) -> bytes:
 
 def _field(tag: bytes, payload: bytes) -> bytes:
     size = len(payload)
-    if size < 0x80:  # noqa: PLR2004 - one byte holds seven bits of a varint
-        return tag + bytes((size,)) + payload
-    return tag + _varint(size) + payload
+    return tag + (_SHORT_SIZES[size] if size < len(_SHORT_SIZES) else _varint(size)) + payload
 
 
 def _varint(number: int) -> bytes:
@@ -144,3 +149,7 @@ def _varint(number: int) -> bytes:
         number >>= 7
     digits.append(number)
     return bytes(digits)
+
+
+_SHORT_SIZES = tuple(map(_varint, range(0x4000)))
+"""The sizes that take one byte or two: nearly all fields are that short, and there are forty of them in a trace."""

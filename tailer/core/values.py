@@ -63,6 +63,8 @@ def amount(value: object) -> float | None:
 
 def milliseconds(value: object) -> int | None:
     """A stored time as milliseconds since 1970 (UTC); times before 1970 or after 2200 are broken values."""
+    if value is None:
+        return None
     if isinstance(value, datetime):
         aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
         found = (aware - _EPOCH) // _MILLISECOND
@@ -93,4 +95,4 @@ def sequence(value: object) -> Sequence[object]:
 
 def strings(value: object) -> tuple[str, ...]:
     """The texts of an array, other elements left out."""
-    return tuple(item for item in sequence(value) if isinstance(item, str))
+    return tuple([item for item in sequence(value) if isinstance(item, str)]) if value else ()

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConnectionFailure, PyMongoError
 
 from tailer.demo.player import play
 from tailer.demo.programme import Programme
@@ -99,9 +99,11 @@ async def _connected(uri: str, owner: str) -> AsyncIterator[DemoDatabase]:
 
 
 def _refusal(operation: str, client: Client, error: PyMongoError) -> SourceError:
-    return SourceError(
-        operation=operation,
-        subject=describe_address(client),
-        hint=f"MongoDB answered {failure_name(error)}; the demo's user needs readWrite and dropDatabase on "
-        f"{DATABASE} and {STATE_DATABASE}, or leave {URI_NAME} unset for a server of the demo's own",
-    )
+    if isinstance(error, ConnectionFailure):
+        hint = f"the server does not answer any more ({failure_name(error)}); see that it runs, and start the demo again"
+    else:
+        hint = (
+            f"MongoDB answered {failure_name(error)}; the demo's user needs readWrite and dropDatabase on {DATABASE} "
+            f"and {STATE_DATABASE}, or leave {URI_NAME} unset for a server of the demo's own"
+        )
+    return SourceError(operation=operation, subject=describe_address(client), hint=hint)

@@ -4,6 +4,7 @@ Owns the words and the way to the terminal. Refuses to know when to say what.
 """
 
 import shutil
+from collections import deque
 from dataclasses import asdict
 from datetime import datetime
 from shlex import quote
@@ -18,6 +19,7 @@ from tailer.logs import is_coloured, make_printable
 
 _DIM: Final = "2"
 _YELLOW: Final = "33"
+_REMEMBERED_TROUBLES: Final = 20
 
 
 class Screen:
@@ -28,6 +30,7 @@ class Screen:
         self._paint = colourful if is_coloured(stream) else plain
         columns = shutil.get_terminal_size((WIDTH, 24)).columns if stream.isatty() else WIDTH
         self._display = Display(columns, self._paint)
+        self._troubles: deque[str] = deque(maxlen=_REMEMBERED_TROUBLES)
 
     def say(self, *lines: str, colour: str | None = None) -> None:
         """Write lines at once; signs that the stream cannot encode become question marks."""
@@ -48,9 +51,14 @@ class Screen:
             label("log", str(destination.log_file)),
         )
 
-    def begin(self, database: str, *, seconds: float) -> None:
-        """The server runs and the daemon reads: from here on lines come."""
-        self.say(label("source", database), "", f"Playing for {seconds:.0f} seconds. Ctrl-C ends it early.")
+    def begin(self, database: str, *, seconds: float, keep: bool) -> None:
+        """The server runs and the daemon reads: from here on lines come. A round takes `seconds`."""
+        course = (
+            f"Playing until Ctrl-C; a round takes {seconds:.0f} seconds."
+            if keep
+            else f"Playing for {seconds:.0f} seconds; Ctrl-C ends it early."
+        )
+        self.say(label("source", database), "", course)
         self.say(*LEGEND, colour=_DIM)
         self.say(self._display.heading())
 
@@ -59,10 +67,18 @@ class Screen:
         self.say(self._display.turn(turn, at))
 
     def show_trouble(self, event: Event) -> None:
-        """A warning or an error of the daemon, on one line; the log has all of it."""
-        fields = "  ".join(f"{name}={make_printable(value)}" for name, value in asdict(event).items())
-        text = f"{event.level}: {event.name.replace('_', ' ')}  {fields}"
-        self.say(fit(text, self._display.columns).rstrip(), colour=_YELLOW)
+        """A warning or an error of the daemon, on one line and only once; the log has numbers and repetitions."""
+        words = [
+            f"{name}={make_printable(value)}"
+            for name, value in asdict(event).items()
+            if isinstance(value, str)
+        ]
+        line = fit(
+            " ".join([f"{event.level}: {event.name.replace('_', ' ')}", *words]), self._display.columns
+        ).rstrip()
+        if line not in self._troubles:
+            self._troubles.append(line)
+            self.say(line, colour=_YELLOW)
 
     def note(self, text: str) -> None:
         """A remark between the turns."""
@@ -72,13 +88,8 @@ class Screen:
         """What came of it, where it is, and what to do next."""
         self.say("", *summary.lines(), label("traces", _describe(destination)))
         if destination.trace_file is not None and summary.traces:
-            self.say(label("", "a JSON line each; the first one, to read:"))
-            self.say(
-                label(
-                    "",
-                    f"head -1 {quote(str(destination.trace_file))} | python3 -m json.tool",
-                )
-            )
+            command = f"head -1 {quote(str(destination.trace_file))} | python3 -m json.tool"
+            self.say(label("", "a JSON line each; the first one, to read:"), label("", command))
         self.say(
             label("log", str(destination.log_file)),
             label("next", "README.md shows how to run it beside LibreChat with Docker Compose;"),

@@ -159,7 +159,7 @@ class Show:
             programme = make_programme(self._recordings, at=datetime.now(UTC) + _LEAD, salt=uuid4().hex)
             if self._programme is None:
                 seconds = (programme.ends_at - programme.begins_at).total_seconds() / self._speed
-                self._screen.begin(self._database.description, seconds=seconds)
+                self._screen.begin(self._database.description, seconds=seconds, keep=self._keep)
             else:
                 self._screen.note("Playing again, as other people's conversations.")
             self._programme = programme

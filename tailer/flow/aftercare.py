@@ -91,6 +91,8 @@ class Aftercare:
         """Feedback and edits of responses whose traces were sent."""
         if not rows:
             return
+        # Before the records are read: what lands in between must be seen in one of the two.
+        busy = frozenset(self._in_flight)
         sent = await self._state.load_sent([trace_id_of(row) for row in rows])
         messages = await self._reader.read_messages([row.key for row in rows])
         for row in rows:
@@ -101,12 +103,13 @@ class Aftercare:
             if self._options.feedback:
                 await self._follow_feedback(turn, message)
             parcel = await self._make_edit(entry, turn, EditedText.ANSWER, answer_text(message), message)
-            await self._send_edits(entry, [] if parcel is None else [parcel], otherwise="followed")
+            await self._send_edits(entry, [] if parcel is None else [parcel], busy, otherwise="followed")
 
     async def follow_questions(self, entries: Mapping[DocumentKey, Entry], questions: Sequence[Row]) -> None:
         """Edits of questions, in the traces of all their answers."""
         if not questions:
             return
+        busy = frozenset(self._in_flight)
         pairs = await self._reader.locate_answers(questions)
         sent = {
             turn.document_key: turn
@@ -124,15 +127,19 @@ class Aftercare:
                 if parcel is not None:
                     parcels[question.key].append(parcel)
         for question in questions:
-            await self._send_edits(entries[question.key], parcels[question.key], otherwise="not_a_response")
+            await self._send_edits(
+                entries[question.key], parcels[question.key], busy, otherwise="not_a_response"
+            )
 
-    async def _send_edits(self, entry: Entry, parcels: Sequence[Parcel], *, otherwise: str) -> None:
+    async def _send_edits(
+        self, entry: Entry, parcels: Sequence[Parcel], busy: frozenset[str], *, otherwise: str
+    ) -> None:
         if not parcels:
             self._close(entry, otherwise)
             return
         joined = _join(parcels)
         records = {trace.record_id for trace in joined.traces}
-        if records & self._in_flight:
+        if records & busy:
             # An earlier run began to send this edit; it is looked up first.
             self._backlog.postpone(entry.key, seconds=_BUSY_SECONDS)
             return

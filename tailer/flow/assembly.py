@@ -101,6 +101,8 @@ class Assembly:
 
     async def _assemble_titles(self, entries: dict[DocumentKey, Entry]) -> None:
         located = await self._reader.locate_titled(list(entries))
+        # Who is on the way is looked up first: a batch that lands while the records are read is in neither otherwise.
+        busy = frozenset(self._in_flight)
         sent = await self._state.find_exported([title_trace_id(row.message_id) for _, row in located])
         pending: dict[DocumentKey, Entry] = {}
         rows = []
@@ -109,7 +111,7 @@ class Assembly:
             if entry is None:
                 continue
             trace_id = title_trace_id(row.message_id)
-            if trace_id in self._in_flight or trace_id_of(row) in self._in_flight:
+            if trace_id in busy or trace_id_of(row) in busy:
                 self._backlog.postpone(entry.key, seconds=_BUSY_SECONDS)
             elif trace_id in sent:
                 self._backlog.close(entry.key)
@@ -137,10 +139,11 @@ class Assembly:
             else:
                 by_trace.setdefault(trace.id, []).append(entry)
                 traces.setdefault(trace.id, trace)
+        busy = frozenset(self._in_flight)
         sent = await self._state.find_exported(list(traces))
         parcels = []
         for trace_id, group in by_trace.items():
-            if trace_id in self._in_flight:
+            if trace_id in busy:
                 for entry in group:
                     self._backlog.postpone(entry.key, seconds=_BUSY_SECONDS)
                 continue
@@ -155,12 +158,15 @@ class Assembly:
 
     async def _assemble_turns(self, entries: dict[DocumentKey, Entry]) -> None:
         located = await self._reader.locate(list(entries))
+        busy = frozenset(self._in_flight)
         sent = await self._state.find_exported([trace_id_of(row) for row in located])
         for key in entries.keys() - {row.key for row in located}:
             self._close(entries[key], "deleted")
         routed: dict[_Route, list[Row]] = {route: [] for route in _Route}
         for row in located:
-            routed[self._route(entries[row.key], row, was_sent=trace_id_of(row) in sent)].append(row)
+            trace_id = trace_id_of(row)
+            route = self._route(entries[row.key], row, is_busy=trace_id in busy, was_sent=trace_id in sent)
+            routed[route].append(row)
         for row in routed[_Route.BUSY]:
             self._backlog.postpone(entries[row.key].key, seconds=_BUSY_SECONDS)
         for route in _CLOSED_ROUTES:
@@ -171,10 +177,10 @@ class Assembly:
         await self._aftercare.follow_responses(entries, routed[_Route.FOLLOW])
         await self._aftercare.follow_questions(entries, routed[_Route.FOLLOW_QUESTION])
 
-    def _route(self, entry: Entry, row: Row, *, was_sent: bool) -> "_Route":
+    def _route(self, entry: Entry, row: Row, *, is_busy: bool, was_sent: bool) -> "_Route":
         """What is done with a row that still exists."""
         has_more = self._aftercare.concerns(entry)
-        if trace_id_of(row) in self._in_flight:
+        if is_busy:
             return _Route.BUSY
         if was_sent:
             return _Route.FOLLOW if has_more else _Route.SENT_BEFORE
@@ -212,13 +218,14 @@ class Assembly:
     async def _without_sent(self, parcels: Sequence[Parcel]) -> Sequence[Parcel]:
         """The parcels without titles that were sent before their turn was; what leaves here is in flight."""
         titles = [trace.record_id for parcel in parcels for trace in parcel.traces[1:]]
+        busy = frozenset(self._in_flight)
         sent = await self._state.find_exported(titles) if titles else frozenset()
         kept = []
         for parcel in parcels:
             pairs = [
                 (trace, chunk)
                 for trace, chunk in zip(parcel.traces, parcel.chunks, strict=True)
-                if trace.record_id not in sent and trace.record_id not in self._in_flight
+                if trace.record_id not in sent and trace.record_id not in busy
             ]
             self._in_flight.update(trace.record_id for trace, _ in pairs)
             kept.append(

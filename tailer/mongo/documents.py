@@ -41,7 +41,7 @@ from tailer.mongo.keys import from_key, to_key
 from tailer.mongo.ledger import find_ledgers, read_spending, read_transactions
 from tailer.mongo.users import Users
 
-GROUP_BYTES = 8_000_000
+GROUP_BYTES = 2_000_000
 """Stored bytes of the rows that are in memory at once; a single larger row makes a group of its own."""
 _HISTORY_FACTOR = 4
 """A stored row is larger than its text by ids, usage and tool results: that many times the limit is read."""
@@ -51,8 +51,12 @@ _CONTENT = {
     "attachments.ui_resources": 0,
     "subagentTranscript": 0,
     "metadata.thoughtSignatures": 0,
+    "metadata.contextUsage.breakdown": 0,
 }
 """Large fields that no trace shows."""
+_HISTORY = {"messageId": 1, "conversationId": 1, "isCreatedByUser": 1, "text": 1, "content": 1}
+"""What an earlier row adds to a prompt: most rows that are read are only history, and their bookkeeping is as much work
+as their text."""
 
 
 class MongoDocuments:
@@ -150,16 +154,21 @@ class MongoDocuments:
         self, group: Sequence[RowSelection], skeletons: ConversationRows
     ) -> Sequence[tuple[Row, TurnRecord | None]]:
         conversation_ids = list({selection.row.conversation_id for selection in group})
-        messages, conversations, transactions = await gather(
-            self.read_messages({key for selection in group for key in selection.keys}),
+        asked = {selection.row.key for selection in group}
+        own = asked | {selection.question.key for selection in group if selection.question is not None}
+        earlier = {row.key for selection in group for row in selection.ancestors} - own
+        messages, history, conversations, transactions = await gather(
+            self.read_messages(own),
+            self._read_rows(earlier, _HISTORY),
             self._read_conversations(conversation_ids),
             read_transactions(self._collections, group, skeletons),
         )
+        rows_read = {**history, **messages}
         ledgers = await find_ledgers(self._collections, [selection.row for selection in group], transactions)
         records = [
             make_record(
                 selection,
-                messages,
+                rows_read,
                 conversations.get((selection.row.conversation_id, selection.row.user_id)),
                 transactions.get(selection.row.message_id, ()),
                 ledger_kept=selection.row.conversation_id in ledgers,
@@ -177,9 +186,15 @@ class MongoDocuments:
 
     async def read_messages(self, keys: Iterable[DocumentKey]) -> Mapping[DocumentKey, Message]:
         """Whole rows by `_id`; a row that is no message is reported and left out."""
-        found = await self._collections.find(
-            "messages", {"_id": {"$in": [from_key(key) for key in keys]}}, _CONTENT
-        )
+        return await self._read_rows(keys, _CONTENT)
+
+    async def _read_rows(
+        self, keys: Iterable[DocumentKey], fields: Mapping[str, object]
+    ) -> Mapping[DocumentKey, Message]:
+        wanted = [from_key(key) for key in keys]
+        if not wanted:
+            return {}
+        found = await self._collections.find("messages", {"_id": {"$in": wanted}}, fields)
         messages = {}
         for document in found:
             key = to_key(document["_id"])

@@ -154,6 +154,7 @@ def test_a_light_fake_counts_and_keeps_nothing() -> None:
         assert (statuses, state["spans"], state["uniqueSpans"], state["traces"]) == ([200, 200], 3, 2, 1)
         assert (state["duplicates"], state["batches"]) == ([[TRACE_ID, ROOT_ID]], 2)
         assert state["bodyBytes"] == len(batch) + len(encode_protobuf([root_span()]))
+        assert list(fake.control.arrivals()) == [TRACE_ID]
         assert fake.request("GET", "/api/public/v2/observations", b"", request_headers()) == 501
 
 

@@ -48,6 +48,11 @@ class ControlClient:
         found: State = self._call("GET", "/_control/state")
         return found
 
+    def arrivals(self) -> dict[str, float]:
+        """When the last span of each trace arrived, in seconds since 1970."""
+        found: dict[str, float] = self._call("GET", "/_control/arrivals")
+        return found
+
     def traces(self) -> list[dict[str, Any]]:
         """One summary a trace in order of arrival."""
         found: list[dict[str, Any]] = self._call("GET", "/_control/traces")["traces"]

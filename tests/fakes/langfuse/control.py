@@ -28,6 +28,7 @@ class ControlApi:
         router.add_post("/_control/reset", self._reset)
         router.add_post("/_control/visibility", self._set_visibility)
         router.add_get("/_control/state", self._get_state)
+        router.add_get("/_control/arrivals", self._get_arrivals)
         router.add_get("/_control/traces", self._get_traces)
         router.add_get("/_control/traces/{id}", self._get_trace)
 
@@ -65,6 +66,9 @@ class ControlApi:
 
     async def _get_state(self, _request: web.Request) -> web.Response:
         return web.json_response(self._state.as_json())
+
+    async def _get_arrivals(self, _request: web.Request) -> web.Response:
+        return web.json_response(self._state.spans.arrivals())
 
     async def _get_traces(self, _request: web.Request) -> web.Response:
         traces = [

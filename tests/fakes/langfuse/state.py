@@ -71,7 +71,9 @@ class LangfuseState:
         if self.light:
             keys = span_keys(plain, content_type)
             self._write(record)
-            self.spans.add_light(keys, wire_bytes=len(body), body_bytes=len(plain))
+            self.spans.add_light(
+                keys, received_at=record.received_at, wire_bytes=len(body), body_bytes=len(plain)
+            )
             return
         spans = decode_spans(plain, content_type)
         violations = check_batch(spans, rules=self.rules, voice_of=self.spans.voice_of)
@@ -217,7 +219,9 @@ class LangfuseState:
         )
         sizes = {"wire_bytes": len(record.body), "body_bytes": len(plain)}
         if self.light:
-            self.spans.add_light(span_keys(plain, record.content_type), **sizes)
+            self.spans.add_light(
+                span_keys(plain, record.content_type), received_at=record.received_at, **sizes
+            )
         else:
             self.spans.add(decode_spans(plain, record.content_type), received_at=record.received_at, **sizes)
 

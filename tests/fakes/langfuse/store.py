@@ -115,6 +115,7 @@ class SpanStore:
     by_trace: dict[str, list[StoredSpan]] = field(default_factory=dict)
     copies: Counter[tuple[str, str]] = field(default_factory=Counter)
     light_copies: Counter[bytes] = field(default_factory=Counter)
+    light_arrivals: dict[bytes, float] = field(default_factory=dict)
     deleted_trace_ids: list[str] = field(default_factory=list)
     arrived: int = 0
     batches: int = 0
@@ -141,11 +142,14 @@ class SpanStore:
             self.by_trace.setdefault(span.trace_id, []).append(stored)
             self.copies[span.key] += 1
 
-    def add_light(self, keys: Sequence[bytes], *, wire_bytes: int, body_bytes: int) -> None:
-        """Count an accepted batch."""
+    def add_light(
+        self, keys: Sequence[bytes], *, received_at: float, wire_bytes: int, body_bytes: int
+    ) -> None:
+        """Count an accepted batch, and keep when each trace was last added to."""
         self._count_batch(len(keys), wire_bytes=wire_bytes, body_bytes=body_bytes)
         self.arrived += len(keys)
         self.light_copies.update(keys)
+        self.light_arrivals.update(dict.fromkeys((key[:16] for key in keys), received_at))
 
     def unique_count(self) -> int:
         """How many different (trace id, span id) are stored."""
@@ -153,7 +157,13 @@ class SpanStore:
 
     def trace_count(self) -> int:
         """How many different traces are stored."""
-        return len({key[:16] for key in self.light_copies}) if self.light else len(self.by_trace)
+        return len(self.light_arrivals) if self.light else len(self.by_trace)
+
+    def arrivals(self) -> dict[str, float]:
+        """When the last span of each trace arrived, in seconds since 1970."""
+        if self.light:
+            return {trace_id.hex(): at for trace_id, at in self.light_arrivals.items()}
+        return {trace_id: spans[-1].received_at for trace_id, spans in self.by_trace.items()}
 
     def duplicates(self) -> list[tuple[str, str]]:
         """(trace id, span id) of everything that was accepted more than once."""
@@ -186,6 +196,8 @@ class SpanStore:
         if self.light:
             wanted = {bytes.fromhex(trace_id) for trace_id in doomed}
             self.light_copies = Counter({k: n for k, n in self.light_copies.items() if k[:16] not in wanted})
+            for trace_id_bytes in wanted:
+                self.light_arrivals.pop(trace_id_bytes, None)
 
     def _count_batch(self, span_count: int, *, wire_bytes: int, body_bytes: int) -> None:
         self.batches += 1 if span_count else 0

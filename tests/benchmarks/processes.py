@@ -1,0 +1,160 @@
+"""The processes of a run: the fake Langfuse, our daemon and the script, and what each cost in CPU and memory."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+from urllib.request import urlopen
+
+from tests.fakes.langfuse import ControlClient
+
+ROOT: Final = Path(__file__).parent.parent.parent
+PUBLIC_KEY: Final = "pk-lf-test"
+SECRET_KEY: Final = "sk-lf-test"
+_INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "VIRTUAL_ENV", "TMPDIR")
+_END_SECONDS: Final = 60.0
+_TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """CPU time of a process, user and system together, and its peak memory."""
+
+    cpu_seconds: float
+    peak_bytes: int
+
+
+class Process(AbstractContextManager["Process"]):
+    """A child process with a clean environment; it is killed when the block is left, if it still runs."""
+
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], *, log: Path) -> None:
+        kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        self._log = log
+        with log.open("wb") as output:
+            self._child = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env={**kept, **environment, "PYTHONPATH": str(ROOT)},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._child.poll() is None:
+            self._child.kill()
+            self._child.wait()
+
+    @property
+    def process_id(self) -> int:
+        """For a profiler."""
+        return self._child.pid
+
+    def output(self) -> str:
+        """What it has written so far."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def check(self) -> None:
+        """Raises RuntimeError, with the end of the output, when the process has ended."""
+        if self._child.poll() is not None:
+            message = f"the process ended with {self._child.returncode}: {self.output()[-2000:]}"
+            raise RuntimeError(message)
+
+    def cost(self) -> Cost:
+        """What the running process has cost until now."""
+        stat = Path(f"/proc/{self._child.pid}/stat").read_text(encoding="utf-8")
+        fields = stat.rpartition(")")[2].split()
+        return Cost((int(fields[11]) + int(fields[12])) / _TICKS_A_SECOND, self._peak_bytes())
+
+    def end(self) -> Cost:
+        """Stop it in order, and what it has cost in all."""
+        peak = self._peak_bytes()
+        self._child.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + _END_SECONDS
+        while True:
+            found, _, usage = os.wait4(self._child.pid, os.WNOHANG)
+            if found:
+                break
+            if time.monotonic() > deadline:
+                self._child.kill()
+            peak = max(peak, self._peak_bytes())
+            time.sleep(0.02)
+        self._child.returncode = 0
+        return Cost(usage.ru_utime + usage.ru_stime, peak)
+
+    def _peak_bytes(self) -> int:
+        # Not ru_maxrss: that one begins with the memory of the process that started this one.
+        status = Path(f"/proc/{self._child.pid}/status").read_text(encoding="utf-8")
+        return next(
+            (int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:")), 0
+        )
+
+
+def start_fake(directory: Path) -> tuple[Process, ControlClient, str]:
+    """The fake Langfuse that counts ids and bytes; with a client for it and its address."""
+    fake = Process(["-m", "tests.fakes.langfuse", "--light"], {}, log=directory / "fake.log")
+    while not (said := fake.output()).endswith("\n"):
+        fake.check()
+        time.sleep(0.05)
+    url: str = json.loads(said)["url"]
+    return fake, ControlClient(url, timeout_seconds=60), url
+
+
+def start_tailer(uri: str, langfuse_url: str, directory: Path) -> Process:
+    """Our daemon as a user runs it, with its defaults; returns once it is ready."""
+    environment = {
+        "TAILER_MONGO_URI": uri,
+        "TAILER_HTTP_PORT": "0",
+        "LANGFUSE_HOST": langfuse_url,
+        "LANGFUSE_PUBLIC_KEY": PUBLIC_KEY,
+        "LANGFUSE_SECRET_KEY": SECRET_KEY,
+        "TAILER_LOG_FORMAT": "json",
+    }
+    daemon = Process(["-m", "tailer", "run"], environment, log=directory / "tailer.log")
+    port = 0
+    while not _is_ready(port):
+        daemon.check()
+        port = port or _find_port(daemon.output())
+        time.sleep(0.05)
+    return daemon
+
+
+def start_script(uri: str, langfuse_url: str, directory: Path, *, since_seconds: int) -> Process:
+    """The script, reading from a second of the server's clock on."""
+    environment = {
+        "MONGO_URI": uri,
+        "SINCE_SECONDS": str(since_seconds),
+        "LANGFUSE_HOST": langfuse_url,
+        "LANGFUSE_PUBLIC_KEY": PUBLIC_KEY,
+        "LANGFUSE_SECRET_KEY": SECRET_KEY,
+    }
+    return Process(["-m", "tests.benchmarks.script"], environment, log=directory / "script.log")
+
+
+def _find_port(output: str) -> int:
+    for line in output.splitlines():
+        if '"http_port"' in line:
+            return int(json.loads(line)["http_port"])
+    return 0
+
+
+def _is_ready(port: int) -> bool:
+    if not port:
+        return False
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:  # noqa: S310 - our own address
+            return bool(answer.status == 200)
+    except OSError:
+        return False

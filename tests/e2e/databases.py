@@ -1,0 +1,95 @@
+"""The two databases of a test: LibreChat's, which is played into, and the tailer's, which tells how far it is."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bson import Timestamp
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
+
+from tailer.demo.recording import Document
+from tailer.demo.replica_set import ReplicaSet
+
+STREAMS: Final = ("messages", "conversations")
+_NUMBERS: Final = itertools.count(1)
+_POLL_SECONDS: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Databases:
+    """`source` is LibreChat's, `state` the tailer's; `uri` leads to the source."""
+
+    uri: str
+    source: AsyncIOMotorDatabase[Document]
+    state: AsyncIOMotorDatabase[Document]
+
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """The settings of a tailer on these two."""
+        return {"TAILER_MONGO_URI": self.uri, "TAILER_STATE_DATABASE": self.state.name}
+
+    async def last_write(self) -> Timestamp:
+        """The time of the newest entry of the oplog."""
+        answer = await self.source.command("ping")
+        written: Timestamp = answer["operationTime"]
+        return written
+
+    async def checkpoint(self, stream: str) -> Timestamp | None:
+        """The time of the stored position of a stream, None before the first."""
+        found = await self.state["checkpoints"].find_one({"_id": stream})
+        return None if found is None else token_time(found["token"])
+
+    async def pending_batches(self) -> frozenset[str]:
+        """The ids of the batches that were begun and not finished."""
+        return frozenset(await self.state["batches"].distinct("_id"))
+
+    async def wait_until_done(
+        self, still_running: Callable[[], None], *, timeout_seconds: float = 30
+    ) -> None:
+        """Return once everything written so far was seen through.
+
+        That is a fact of the state database: a checkpoint stays before everything that is open, so one behind the
+        last write says that each turn was acknowledged, parked or closed. `still_running` raises when nobody is left
+        to wait for.
+        """
+        written = await self.last_write()
+        seen: dict[str, object] = {}
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while True:
+                    still_running()
+                    positions = {stream: await self.checkpoint(stream) for stream in STREAMS}
+                    batches = await self.pending_batches()
+                    seen = {"positions": positions, "batches": batches}
+                    if not batches and all(at is not None and at >= written for at in positions.values()):
+                        return
+                    await asyncio.sleep(_POLL_SECONDS)
+        except TimeoutError:
+            message = f"not done {timeout_seconds} s after the last write at {written}: {seen}"
+            raise TimeoutError(message) from None
+
+
+def token_time(token: str) -> Timestamp:
+    """The cluster time that a resume token begins with, after one byte for its type."""
+    return Timestamp(int(token[2:10], 16), int(token[10:18], 16))
+
+
+@asynccontextmanager
+async def open_databases(replica_set: ReplicaSet) -> AsyncIterator[Databases]:
+    """A pair under names that no other test has; dropped at the end."""
+    number = next(_NUMBERS)
+    client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(replica_set.uri)
+    pair = Databases(
+        uri=replica_set.uri_of(f"LibreChat-{number}"),
+        source=client[f"LibreChat-{number}"],
+        state=client[f"tailer-{number}"],
+    )
+    try:
+        yield pair
+    finally:
+        await client.drop_database(pair.source)
+        await client.drop_database(pair.state)
+        client.close()

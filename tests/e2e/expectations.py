@@ -1,0 +1,300 @@
+"""What must arrive for a recording: worked out from the truth about it and from its own last documents.
+
+Nothing here uses the code under test, so both have to come to the same result on their own.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from tailer.demo.recording import Document, Recording
+from tests.fakes.langfuse import StoredSpan
+from tests.recordings import ProviderRequest, TrueTurn, Truth, load, truth
+
+TURN: Final = "librechat-turn"
+TITLE: Final = "librechat-title"
+_FAILURE_PREFIX: Final = "An error occurred while processing the request: "
+_LOWEST_ERROR_STATUS: Final = 400
+
+Tokens = Mapping[str, int]
+"""Langfuse's exclusive buckets; none of them is zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool call: its arguments as a JSON value, its output as stored."""
+
+    name: str
+    arguments: object
+    output: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """An observation as the destination got it."""
+
+    parent: str | None
+    type: str
+    name: str
+    input: Any
+    output: Any
+    level: str
+    status: str | None
+    model: str | None
+    usage: Tokens
+    cost: float
+    metadata: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A trace as the destination got it."""
+
+    trace_id: str
+    name: str
+    session: str
+    user: str
+    observations: tuple[Observation, ...]
+
+    @property
+    def root(self) -> Observation:
+        """The observation without a parent; there must be one."""
+        (root,) = (observation for observation in self.observations if observation.parent is None)
+        return root
+
+    @property
+    def tokens(self) -> Tokens:
+        """The sum over all generations."""
+        return add_tokens(observation.usage for observation in self.of("generation"))
+
+    @property
+    def dollars(self) -> float:
+        """What all observations together cost."""
+        return sum(observation.cost for observation in self.observations)
+
+    def of(self, kind: str) -> list[Observation]:
+        """The observations of one type in the order in which they were sent."""
+        return [observation for observation in self.observations if observation.type == kind]
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedTurn:
+    """What one turn's trace must show. `tokens` is None where the provider did not tell LibreChat."""
+
+    response_id: str
+    session: str
+    user: str
+    question: str
+    answer: str | None
+    failure: str | None
+    stopped: bool
+    models: frozenset[str]
+    tokens: Tokens | None
+    tools: tuple[Tool, ...]
+
+    @property
+    def trace_id(self) -> str:
+        """The id that LibreChat's own tracing gives to the turn."""
+        return hashlib.sha256(self.response_id.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """A recording on its place in time, with the truth about it."""
+
+    recording: Recording
+    truth: Truth
+
+    @property
+    def conversations(self) -> set[str]:
+        """The conversations of all turns."""
+        return {turn.conversation_id for turn in self.truth.turns}
+
+    def last_documents(self, collection: str) -> dict[str, Document]:
+        """The documents of a collection as they stand when everything was played, by `_id`."""
+        found: dict[str, Document] = {}
+        for event in self.recording.events:
+            if event.collection == collection:
+                key = str(event.document_key["_id"])
+                if event.full_document is None:
+                    found.pop(key, None)
+                else:
+                    found[key] = event.full_document
+        return found
+
+    def turns(self) -> list[ExpectedTurn]:
+        """The turns that have a response."""
+        messages = {document["messageId"]: document for document in self.last_documents("messages").values()}
+        found = []
+        for turn in self.truth.turns:
+            response = messages.get(_response_id(turn, messages) or "")
+            if response is not None:
+                found.append(_expect(turn, response, messages[response["parentMessageId"]]))
+        return found
+
+    def dollars(self) -> dict[str, float]:
+        """What LibreChat charged for each turn and each title, by trace id; a million credits are a dollar."""
+        charged: dict[str, float] = {}
+        for document in self.last_documents("transactions").values():
+            # Credits that a person was given concern no message.
+            if document.get("messageId"):
+                seed = ("title-" if document["context"] == "title" else "") + document["messageId"]
+                trace_id = hashlib.sha256(seed.encode()).hexdigest()[:32]
+                charged[trace_id] = charged.get(trace_id, 0.0) - document["tokenValue"] / 1_000_000
+        return charged
+
+    def titles(self) -> dict[str, Tokens]:
+        """What the provider counted for each title that was generated, by trace id."""
+        billed = {
+            document["messageId"]
+            for document in self.last_documents("transactions").values()
+            if document.get("context") == "title"
+        }
+        messages = {document["messageId"]: document for document in self.last_documents("messages").values()}
+        titles: dict[str, Tokens] = {}
+        for turn in self.truth.turns:
+            response_id = _response_id(turn, messages)
+            if turn.title_requests and response_id in billed:
+                trace_id = hashlib.sha256(f"title-{response_id}".encode()).hexdigest()[:32]
+                titles[trace_id] = _told(turn.title_requests)
+        assert len(titles) == len(billed), "a title was billed that the truth does not know"
+        return titles
+
+
+def place(name: str, at: datetime, *, salt: str | None = None) -> Traffic:
+    """A recording moved in time, under fresh ids when there is a salt."""
+    recording, true = load(name), truth(name)
+    if salt is not None:
+        recording, true = recording.rename(salt), true.rename(salt)
+    moved = recording.shift(at)
+    return Traffic(moved, true.shift(by=moved.started_at - recording.started_at))
+
+
+def sent_spans(spans: Sequence[StoredSpan]) -> Sent:
+    """A trace that came as spans."""
+    first = spans[0]
+    return Sent(
+        trace_id=first.trace_id,
+        name=str(first.attributes["langfuse.trace.name"]),
+        session=first.session_id,
+        user=first.user_id,
+        observations=tuple(
+            Observation(
+                parent=span.parent_span_id,
+                type=span.type,
+                name=span.name,
+                input=span.input,
+                output=span.output,
+                level=str(span.attributes.get("langfuse.observation.level", "DEFAULT")),
+                status=_text(span.attributes.get("langfuse.observation.status_message")),
+                model=_text(span.attributes.get("langfuse.observation.model.name")),
+                usage=span.usage_details,
+                cost=span.cost_details.get("total", 0.0),
+                metadata=span.metadata,
+            )
+            for span in spans
+        ),
+    )
+
+
+def sent_line(line: str) -> Sent:
+    """A trace that came as a line of the file sink."""
+    trace = json.loads(line)
+    return Sent(
+        trace_id=trace["id"],
+        name=trace["name"],
+        session=trace["session_id"],
+        user=trace["user_id"],
+        observations=tuple(
+            Observation(
+                parent=item.get("parent_id"),
+                type=item["type"],
+                name=item["name"],
+                input=item.get("input"),
+                output=item.get("output"),
+                level=item["level"],
+                status=item.get("status_message"),
+                model=item.get("model"),
+                usage=item.get("usage", {}),
+                cost=item.get("cost", {}).get("total", 0.0),
+                metadata=item["metadata"],
+            )
+            for item in trace["observations"]
+        ),
+    )
+
+
+def add_tokens(usages: Iterable[Tokens]) -> Tokens:
+    """The sum of usages, bucket by bucket."""
+    total: Counter[str] = Counter()
+    for usage in usages:
+        total.update(usage)
+    return +total
+
+
+def _response_id(turn: TrueTurn, messages: Mapping[str, Document]) -> str | None:
+    """The id of the response; where the driver never heard of it, by way of the question's text."""
+    if turn.response_message_id is not None:
+        return turn.response_message_id
+    for document in messages.values():
+        question = messages.get(document["parentMessageId"])
+        if question is not None and question["isCreatedByUser"] and question["text"] == turn.text:
+            return str(document["messageId"])
+    return None
+
+
+def _expect(turn: TrueTurn, response: Document, question: Document) -> ExpectedTurn:
+    parts = response.get("content") or []
+    answer = " ".join(part["text"] for part in parts if part["type"] == "text")
+    failures = [part["error"].removeprefix(_FAILURE_PREFIX) for part in parts if part["type"] == "error"]
+    status = turn.provider_statuses[-1] if turn.provider_statuses else None
+    if isinstance(status, int) and status >= _LOWEST_ERROR_STATUS:
+        assert str(status) in failures[-1], "the recorded failure is the provider's"
+    return ExpectedTurn(
+        response_id=response["messageId"],
+        session=turn.conversation_id,
+        user=turn.user_id,
+        question=question["text"],
+        answer=answer or None,
+        failure=failures[-1] if failures else None,
+        stopped=response["unfinished"],
+        models=frozenset(request.model for request in turn.requests),
+        tokens=_told(turn.requests) if turn.usage_is_known else None,
+        tools=tuple(
+            Tool(call["name"], json.loads(call["args"]), call.get("output"))
+            for call in (part["tool_call"] for part in parts if part["type"] == "tool_call")
+        ),
+    )
+
+
+def _told(requests: Iterable[ProviderRequest]) -> Tokens:
+    """What the provider counted: OpenAI includes cached tokens in the input, Anthropic does not."""
+    usages = []
+    for request in requests:
+        usage = request.usage
+        if usage is None:
+            continue
+        if "prompt_tokens" in usage:
+            cached = usage["prompt_tokens_details"]["cached_tokens"]
+            buckets = {
+                "input": usage["prompt_tokens"] - cached,
+                "input_cached_tokens": cached,
+                "output": usage["completion_tokens"],
+            }
+        else:
+            buckets = {
+                "input": usage["input_tokens"],
+                "input_cached_tokens": usage["cache_read_input_tokens"],
+                "input_cache_creation": usage["cache_creation_input_tokens"],
+                "output": usage["output_tokens"],
+            }
+        usages.append(buckets)
+    return add_tokens(usages)
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

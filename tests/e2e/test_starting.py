@@ -1,0 +1,303 @@
+"""How a start ends when something is wrong, what it says when nothing is, and what the settings of content do."""
+
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tailer.demo.player import play
+from tailer.demo.replica_set import ReplicaSet
+from tests.e2e.daemon import Daemon, langfuse_settings, run_to_end, start
+from tests.e2e.databases import Databases
+from tests.e2e.expectations import Traffic, place
+from tests.fakes.langfuse import FakeLangfuse, Route, html_page
+
+SETTINGS = {"TAILER_SETTLE_SECONDS": "0.2", "TAILER_CHECKPOINT_SECONDS": "0.2", "TAILER_PARK_SECONDS": "1"}
+SECRET = "sk-lf-this-must-never-be-shown"
+PASSWORD = "hunter2-never-shown"
+
+
+@contextmanager
+def free_port() -> Iterator[int]:
+    """A port that nobody listens on while the block lasts: it is bound and not opened."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+async def expect_refusal(settings: Mapping[str, str], directory: Path, *, code: int, says: list[str]) -> None:
+    """The start fails with one error on stderr: what, on what, the remedy; and shows neither secret nor traceback."""
+    exit_code, daemon = await run_to_end(settings, directory=directory)
+
+    errors = "".join(daemon.errors)
+    assert exit_code == code, daemon.output
+    assert errors.count("tailer: ") == 1
+    assert errors.count("  remedy: ") == 1
+    for part in says:
+        assert part in errors
+    assert "Traceback" not in daemon.output
+    assert SECRET not in daemon.output
+    assert PASSWORD not in daemon.output
+    assert daemon.lines("started") == []
+    assert daemon.lines("task_failed") == []
+
+
+async def test_wrong_keys_are_told_at_once(databases: Databases, tmp_path: Path) -> None:
+    """Exit 4, with the names of the settings and the advice about regions."""
+    async with FakeLangfuse() as fake:
+        settings = {**databases.settings, **langfuse_settings(fake.url), "LANGFUSE_SECRET_KEY": SECRET}
+        says = [fake.url, "the keys are not accepted", "LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY"]
+        await expect_refusal(settings, tmp_path, code=4, says=says)
+
+        assert fake.requests == {(Route.PROJECTS, "401"): 1}
+
+
+async def test_a_host_where_nobody_listens_is_told_at_once(databases: Databases, tmp_path: Path) -> None:
+    """Exit 4 on a first start: an address that never answered is a wrong one."""
+    with free_port() as port:
+        url = f"http://127.0.0.1:{port}"
+        settings = {**databases.settings, **langfuse_settings(url), "LANGFUSE_SECRET_KEY": SECRET}
+        await expect_refusal(settings, tmp_path, code=4, says=[url, "check LANGFUSE_HOST"])
+
+
+async def test_a_host_that_is_not_langfuse_is_told_at_once(databases: Databases, tmp_path: Path) -> None:
+    """Exit 4 when a web page answers instead."""
+    async with FakeLangfuse() as fake:
+        fake.faults.add(html_page(404, route=Route.PROJECTS, times=None))
+        settings = {**databases.settings, **langfuse_settings(fake.url)}
+        says = [fake.url, "HTTP 404", "not like a Langfuse server", "set LANGFUSE_HOST"]
+        await expect_refusal(settings, tmp_path, code=4, says=says)
+
+
+async def test_a_standalone_mongodb_is_told_with_the_commands_that_mend_it(tmp_path: Path) -> None:
+    """Exit 3: LibreChat's own compose file starts MongoDB without a replica set."""
+    async with ReplicaSet(standalone=True) as server:
+        settings = {"TAILER_MONGO_URI": server.uri_of("LibreChat"), "TAILER_FILE_PATH": "turns.jsonl"}
+        says = ["127.0.0.1:", "replica set", "--replSet rs0", "rs.initiate("]
+        await expect_refusal(settings, tmp_path, code=3, says=says)
+
+
+async def test_a_wrong_password_of_mongodb_is_told_and_not_shown(
+    replica_set: ReplicaSet, tmp_path: Path
+) -> None:
+    """Exit 3, with the setting to correct."""
+    uri = replica_set.uri_of("LibreChat").replace("mongodb://", f"mongodb://tailer:{PASSWORD}@")
+    settings = {"TAILER_MONGO_URI": uri, "TAILER_FILE_PATH": "turns.jsonl"}
+    await expect_refusal(settings, tmp_path, code=3, says=["user or password", "TAILER_MONGO_URI"])
+
+
+async def test_missing_settings_are_told_all_at_once(tmp_path: Path) -> None:
+    """Exit 2, before anything is connected."""
+    settings = {"LANGFUSE_SECRET_KEY": SECRET, "TAILER_SETTLE_SECONDS": "soon"}
+    says = ["TAILER_MONGO_URI is not set", "LANGFUSE_PUBLIC_KEY", "TAILER_SETTLE_SECONDS"]
+    await expect_refusal(settings, tmp_path, code=2, says=says)
+
+
+async def test_a_port_in_use_is_told_with_the_setting(databases: Databases, tmp_path: Path) -> None:
+    """Exit 2, and nothing is written to the state database."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = {
+            **databases.settings,
+            "TAILER_HTTP_PORT": str(port),
+            "TAILER_FILE_PATH": "turns.jsonl",
+        }
+        says = [f"127.0.0.1:{port}", "choose another TAILER_HTTP_PORT"]
+        await expect_refusal(settings, tmp_path, code=2, says=says)
+
+    assert await databases.state.list_collection_names() == []
+
+
+async def test_a_file_that_cannot_be_written_is_told_with_the_setting(
+    databases: Databases, tmp_path: Path
+) -> None:
+    """Exit 4, because the file is the destination."""
+    settings = {**databases.settings, "TAILER_FILE_PATH": str(tmp_path)}
+    await expect_refusal(settings, tmp_path, code=4, says=[str(tmp_path), "set TAILER_FILE_PATH"])
+
+
+async def test_a_start_says_what_it_watches_where_it_writes_and_from_where_it_goes_on(
+    databases: Databases, tmp_path: Path
+) -> None:
+    """First from now, then from the checkpoint; the keys are proven before anything is read."""
+    async with FakeLangfuse() as fake:
+        settings = {**databases.settings, **SETTINGS, **langfuse_settings(fake.url)}
+        first = await run_until_ready(settings, tmp_path)
+        second = await run_until_ready(settings, tmp_path)
+
+    started = first.lines("started")[0]
+    assert started["watches"].startswith(f"{databases.source.name} on 127.0.0.1:")
+    assert "replica set rs0" in started["watches"]
+    assert started["writes_to"] == fake.url
+    assert started["state_database"] == databases.state.name
+    assert started["resumes_from"] == "now (first start)"
+    assert second.lines("started")[0]["resumes_from"].startswith("the checkpoint of 20")
+    for run in (first, second):
+        events = [line["event"] for line in run.log]
+        assert events.count("Langfuse initialized successfully") == 1
+        assert events.index("Langfuse initialized successfully") < events.index("started")
+        assert events.index("started") < events.index("stream_opened")
+        assert run.errors == []
+    assert [line["resumed_from_seconds"] for line in first.lines("stream_opened")] == [None, None]
+    assert None not in [line["resumed_from_seconds"] for line in second.lines("stream_opened")]
+
+
+async def run_until_ready(settings: Mapping[str, str], directory: Path) -> Daemon:
+    """A run that is ended as soon as it is ready."""
+    async with start(settings, directory=directory) as daemon:
+        await daemon.wait_until_ready()
+        daemon.terminate()
+        assert await daemon.exit_code() == 0
+    return daemon
+
+
+async def test_with_sending_disabled_it_runs_and_sends_nothing(databases: Databases, tmp_path: Path) -> None:
+    """Not even a request; the position moves on, so that nothing old is sent when it is enabled again."""
+    traffic = place("02-multi-turn", datetime.now(UTC))
+    async with FakeLangfuse() as fake:
+        settings = {**databases.settings, **SETTINGS, **langfuse_settings(fake.url)}
+        async with start({**settings, "LANGFUSE_ENABLED": "false"}, directory=tmp_path) as daemon:
+            await daemon.wait_until_ready()
+            assert len(daemon.lines("sending_disabled")) == 1
+            await play(traffic.recording, databases.source, speed=None)
+            await databases.wait_until_done(daemon.must_run)
+            metrics = await daemon.metrics()
+            daemon.terminate()
+            assert await daemon.exit_code() == 0
+        assert fake.requests == {}
+        assert metrics.value("tailer_pairs_total", outcome="sending_disabled") >= 3
+
+        async with start(settings, directory=tmp_path) as daemon:
+            await daemon.wait_until_ready()
+            await databases.wait_until_done(daemon.must_run)
+        assert fake.trace_ids() == []
+
+
+async def test_a_sample_holds_whole_conversations_and_the_same_ones_after_a_restart(
+    databases: Databases, tmp_path: Path
+) -> None:
+    """Half of the conversations; a turn after the restart follows the ones before it, or none of them came."""
+    now = datetime.now(UTC)
+    traffic = [place("02-multi-turn", now, salt=f"{number}") for number in range(8)]
+    async with FakeLangfuse() as fake:
+        settings = {
+            **databases.settings,
+            **SETTINGS,
+            **langfuse_settings(fake.url),
+            "LANGFUSE_SAMPLE_RATE": "0.5",
+        }
+        chosen: list[set[str]] = []
+        for half in (0, 1):
+            async with start(settings, directory=tmp_path) as daemon:
+                await daemon.wait_until_ready()
+                for each in traffic:
+                    await play_half(each, databases, half)
+                await databases.wait_until_done(daemon.must_run)
+                daemon.terminate()
+                assert await daemon.exit_code() == 0
+            chosen.append({span.session_id for span in fake.spans})
+
+        assert 0 < len(chosen[0]) < len(traffic)
+        assert chosen[0] == chosen[1]
+        sampled = [each for each in traffic if each.conversations <= chosen[0]]
+        expected = {turn.trace_id for each in sampled for turn in each.turns()}
+        expected |= {title for each in sampled for title in each.titles()}
+        assert set(fake.trace_ids()) == expected
+        assert fake.duplicates() == []
+
+
+async def play_half(traffic: Traffic, databases: Databases, half: int) -> None:
+    """The first or the second half of a recording's events."""
+    recording = traffic.recording
+    middle = len(recording.events) // 2
+    events = recording.events[middle:] if half else recording.events[:middle]
+    await play(replace(recording, events=events), databases.source, speed=None)
+
+
+@pytest.mark.parametrize("policy", ["none", "masked"])
+async def test_a_content_policy_lets_nothing_through(
+    policy: str, databases: Databases, tmp_path: Path
+) -> None:
+    """With `none` no text of anybody leaves; with `masked` the address and the key in it do not."""
+    address, key = "ada.lovelace@example.org", "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789"
+    traffic = place("02-multi-turn", datetime.now(UTC))
+    async with FakeLangfuse() as fake:
+        settings = {
+            **databases.settings,
+            **SETTINGS,
+            **langfuse_settings(fake.url),
+            "TAILER_CONTENT": policy,
+            "TAILER_SETTLE_SECONDS": "1",
+        }
+        async with start(settings, directory=tmp_path) as daemon:
+            await daemon.wait_until_ready()
+            daemon.stop()
+            await play(traffic.recording, databases.source, speed=None)
+            for kind, fields in {
+                True: {"text": f"Write to {address} with {key}"},
+                False: {"content": [{"type": "text", "text": f"Wrote to {address} with {key}"}]},
+            }.items():
+                await databases.source["messages"].update_many({"isCreatedByUser": kind}, {"$set": fields})
+            await databases.source["conversations"].update_many({}, {"$set": {"title": f"About {address}"}})
+            daemon.resume()
+            await databases.wait_until_done(daemon.must_run)
+            daemon.terminate()
+            assert await daemon.exit_code() == 0
+
+        assert {turn.trace_id for turn in traffic.turns()} <= set(fake.trace_ids())
+        assert fake.violations == []
+        sent = json.dumps([[span.name, dict(span.attributes)] for span in fake.spans], default=list)
+        for secret in (address, "ada.lovelace", "example.org", key):
+            assert secret not in sent
+            assert secret not in daemon.output
+        roots = [span for span in fake.spans if span.name == "turn"]
+        if policy == "none":
+            assert "Write to" not in sent
+            assert "Wrote to" not in sent
+            assert all(root.input is None and root.output is None for root in roots)
+        else:
+            assert all(root.input.startswith("Write to ") for root in roots)
+            assert all(root.output.startswith("Wrote to ") for root in roots)
+
+
+async def test_a_langfuse_that_is_away_for_a_while_is_waited_for_when_it_is_known(
+    databases: Databases, tmp_path: Path
+) -> None:
+    """Once it was proven, its absence at a start is an outage and no mistake of the operator."""
+    async with FakeLangfuse() as fake:
+        settings = {**databases.settings, **SETTINGS, **langfuse_settings(fake.url)}
+        await run_until_ready(settings, tmp_path)
+        port = fake.port
+    async with start(settings, directory=tmp_path) as daemon:
+        away = await daemon.wait_for_line("destination_away")
+        assert away["host"] == f"http://127.0.0.1:{port}"
+        async with FakeLangfuse(port=port):
+            await daemon.wait_until_ready()
+            daemon.terminate()
+            assert await daemon.exit_code() == 0
+
+
+async def test_a_second_tailer_on_the_same_state_makes_the_first_one_give_up(
+    databases: Databases, tmp_path: Path
+) -> None:
+    """Exit 5 for the older one: two would send everything twice."""
+    async with FakeLangfuse() as fake:
+        settings = {**databases.settings, **SETTINGS, **langfuse_settings(fake.url)}
+        async with start(settings, directory=tmp_path) as first:
+            await first.wait_until_ready()
+            async with start(settings, directory=tmp_path) as second:
+                await second.wait_until_ready()
+                # Whatever is written moves both positions, and so makes both store theirs.
+                await play(place("01-single-turn", datetime.now(UTC)).recording, databases.source, speed=None)
+                assert await first.exit_code() == 5
+                await databases.wait_until_done(second.must_run)
+                second.terminate()
+                assert await second.exit_code() == 0
+        errors = "".join(first.errors)
+        assert "another tailer was started" in errors
+        assert "Traceback" not in errors

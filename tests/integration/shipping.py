@@ -1,0 +1,129 @@
+"""A delivery with all its real parts: the state in MongoDB, the sink over HTTP, the backlog it closes entries of."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import httpx
+
+from tailer.core.hints import ChangeHint, Interest, Operation, Stream
+from tailer.core.identity import DocumentKey, TraceId
+from tailer.core.open_turns import EntryKey, OpenTurns
+from tailer.core.otlp import SpanContext
+from tailer.core.positions import StreamPosition
+from tailer.flow.assembly import Parcel
+from tailer.flow.backlog import Backlog
+from tailer.flow.batching import BatchLimits
+from tailer.flow.checkpointing import Checkpointing
+from tailer.flow.delivery import Delivery
+from tailer.flow.parking import Parking, Patience
+from tailer.flow.ports import StreamBatch
+from tailer.flow.transmission import Transmission
+from tailer.langfuse.connection import Credentials, LangfuseConnection
+from tailer.langfuse.spans import LangfuseSpans
+from tailer.mongo.state import MongoState
+from tests.fakes.langfuse import FakeLangfuse
+from tests.integration.evidence import Events, make_trace
+
+PATIENCE = Patience(timedelta(hours=1), timedelta(hours=2), timedelta(hours=3))
+REQUEST_SECONDS = 0.4
+LOOKUP_SECONDS = 0.8
+
+
+@dataclass(slots=True)
+class Wire:
+    """What was sent: the time (seconds since 1970), the path, the body."""
+
+    requests: list[tuple[float, str, bytes]] = field(default_factory=list)
+
+    async def note(self, request: httpx.Request) -> None:
+        self.requests.append((time.time(), request.url.path, request.content))
+
+    @property
+    def posts(self) -> list[bytes]:
+        """The bodies of the span requests."""
+        return [body for _, path, body in self.requests if path.endswith("/otel/v1/traces")]
+
+    @property
+    def post_times(self) -> list[float]:
+        return [at for at, path, _ in self.requests if path.endswith("/otel/v1/traces")]
+
+
+@asynccontextmanager
+async def spans_to(fake: FakeLangfuse, wire: Wire) -> AsyncIterator[LangfuseSpans]:
+    """The sink for a fake Langfuse; `wire` sees what is sent."""
+    credentials = Credentials(fake.url, fake.public_key, fake.secret_key)
+    connection = LangfuseConnection(
+        credentials, request_timeout=timedelta(seconds=REQUEST_SECONDS), connections=2
+    )
+    connection.http.event_hooks = {"request": [wire.note], "response": []}
+    async with connection:
+        yield LangfuseSpans(connection, SpanContext("test"))
+
+
+class Shipping:
+    """One run of the daemon, from open entries to acknowledged batches."""
+
+    def __init__(self, state: MongoState, sink: LangfuseSpans, *, traces_a_batch: int = 100) -> None:
+        self.events = Events()
+        self.state = state
+        self.sink = sink
+        self.in_flight: set[TraceId] = set()
+        self.parking = Parking(state, PATIENCE)
+        turns = OpenTurns(settle_seconds=0, park_seconds=3600)
+        self.backlog = Backlog(turns, self.parking, limit=10_000, monotonic=time.monotonic)
+        self.transmission = Transmission(
+            sink, self.events, lookup=timedelta(seconds=LOOKUP_SECONDS), monotonic=time.monotonic
+        )
+        numbers = itertools.count()
+        self.delivery = Delivery(
+            self.backlog,
+            self.parking,
+            state,
+            sink,
+            self.transmission,
+            BatchLimits(traces=traces_a_batch, size_bytes=10_000_000),
+            self.in_flight,
+            self.events,
+            concurrent_requests=1,
+            new_id=lambda: f"batch-{id(self)}-{next(numbers)}",
+            wall_clock=time.time,
+        )
+        self.checkpointing = Checkpointing(self.backlog, state, self.events, monotonic=time.monotonic)
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """With one sender at work; what ends it is raised at the end of the block."""
+        task = asyncio.create_task(self.delivery.work())
+        try:
+            yield
+        finally:
+            task.cancel()
+            (ended,) = await asyncio.gather(task, return_exceptions=True)
+        if not isinstance(ended, asyncio.CancelledError) and isinstance(ended, BaseException):
+            raise ended
+
+    def open_turns(self, message_ids: Sequence[str], *, first_second: int = 1) -> list[Parcel]:
+        """Let the stream tell of responses, one a second, and give the parcels made of them."""
+        parcels = []
+        for second, message_id in enumerate(message_ids, start=first_second):
+            key = DocumentKey(f"{second:024x}")
+            position = StreamPosition(f"82{second:08X}", second)
+            hint = ChangeHint(
+                Operation.INSERT, key, second, None, frozenset(), message_id, None, created_by_user=False
+            )
+            self.backlog.take_hints(Stream.MESSAGES, StreamBatch([(hint, position)], position, second))
+            trace = make_trace(message_id)
+            entry = EntryKey(Interest.RESPONSE, key)
+            parcels.append(Parcel(entry, "complete", (trace,), (self.sink.encode(trace),)))
+        self.backlog.turns.take_due(time.monotonic() + 1, limit=10_000)
+        return parcels
+
+    async def until_empty(self, *, seconds: float = 20) -> None:
+        """Return once no entry is open."""
+        async with asyncio.timeout(seconds):
+            await self.backlog.wait_until_empty(except_for=Interest.QUESTION)

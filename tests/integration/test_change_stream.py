@@ -1,0 +1,262 @@
+"""The change stream of a real replica set: what becomes a hint, and where reading goes on."""
+
+import uuid
+from collections.abc import AsyncIterator
+
+import bson
+import pytest
+from bson import ObjectId
+from bson.raw_bson import RawBSONDocument
+from pymongo.errors import OperationFailure
+
+from tailer.core.hints import Operation, Stream
+from tailer.core.positions import StreamPosition
+from tailer.demo.replica_set import ReplicaSet
+from tailer.errors import SourceAway, SourceError
+from tailer.events import StreamFailed, StreamOpened
+from tailer.flow.ports import ChangeSource
+from tailer.mongo.change_stream import MongoChangeStream
+from tailer.mongo.connection import (
+    STREAM_SOCKET_MILLISECONDS,
+    Database,
+    connect,
+    inspect_source,
+    tolerant_database,
+)
+from tailer.mongo.hint_pipeline import HINT_PIPELINE
+from tests.integration.evidence import Events, Reading
+
+SECRET = "a secret of the user "
+
+
+@pytest.fixture
+async def database(replica_set: ReplicaSet) -> AsyncIterator[Database]:
+    """A database that no other test has used."""
+    client = connect(replica_set.uri, application="test", socket_milliseconds=STREAM_SOCKET_MILLISECONDS)
+    name = f"librechat_{uuid.uuid4().hex}"
+    yield tolerant_database(client, name)
+    await client.drop_database(name)
+    client.close()
+
+
+@pytest.fixture
+def events() -> Events:
+    return Events()
+
+
+@pytest.fixture
+def messages(database: Database, events: Events) -> ChangeSource:
+    return MongoChangeStream(database, Stream.MESSAGES, events)
+
+
+async def number_rows(database: Database, first: int, last: int) -> list[str]:
+    """Insert rows with the message ids `m<first>` to `m<last>`; gives the ids."""
+    ids = [f"m{number}" for number in range(first, last + 1)]
+    await database["messages"].insert_many([{"messageId": message_id} for message_id in ids])
+    return ids
+
+
+async def test_every_kind_of_change_becomes_a_hint_with_the_fields_it_has(
+    database: Database, messages: ChangeSource
+) -> None:
+    """Insert and replace know the row's ids, an update the names of what changed, a delete the `_id` alone."""
+    key = ObjectId()
+    row = {
+        "_id": key, "messageId": "m1", "parentMessageId": "p1", "isCreatedByUser": False, "text": SECRET,
+    }  # fmt: skip
+    async with Reading(messages) as reading:
+        await database["messages"].insert_one(dict(row))
+        await database["messages"].update_one(
+            {"_id": key},
+            {"$set": {"text": f"{SECRET}!", "unfinished": False}, "$unset": {"parentMessageId": 1}},
+        )
+        await database["messages"].replace_one({"_id": key}, {**row, "isCreatedByUser": True})
+        await database["messages"].delete_one({"_id": key})
+        inserted, updated, replaced, deleted = await reading.until_read(4)
+
+    assert [hint.operation for hint in reading.hints] == list(Operation)
+    assert {hint.document_key for hint in reading.hints} == {str(key)}
+    assert (inserted.message_id, inserted.parent_message_id, inserted.created_by_user) == ("m1", "p1", False)
+    assert inserted.changed == frozenset()
+    assert updated.changed == {"text", "unfinished", "parentMessageId"}
+    assert (updated.message_id, updated.parent_message_id, updated.created_by_user) == (None, None, None)
+    assert (replaced.message_id, replaced.created_by_user) == ("m1", True)
+    assert (deleted.message_id, deleted.created_by_user, deleted.changed) == (None, None, frozenset())
+    assert all(hint.cluster_seconds >= key.generation_time.timestamp() - 1 for hint in reading.hints)
+    assert all(hint.written_milliseconds is not None for hint in reading.hints)
+    assert SECRET not in repr(reading.hints)
+
+
+async def test_a_hint_carries_librechats_own_time_of_the_write_where_an_update_has_one(
+    database: Database, messages: ChangeSource
+) -> None:
+    """`updatedAt` of the write, not the time at which the server saw it."""
+    key = (await database["messages"].insert_one({"messageId": "m1"})).inserted_id
+    async with Reading(messages) as reading:
+        await database["messages"].update_one(
+            {"_id": key}, {"$set": {"updatedAt": bson.DatetimeMS(1_700_000_000_123)}}
+        )
+        (hint,) = await reading.until_read(1)
+
+    assert hint.written_milliseconds == 1_700_000_000_123
+
+
+async def test_an_update_is_named_by_its_top_level_fields(database: Database, messages: ChangeSource) -> None:
+    """Dotted paths, pipelines, arrays that grow and arrays that shrink: `content` is what changed."""
+    rows = database["messages"]
+    key = (await rows.insert_one({"content": [{"a": 1}, {"a": 2}, {"a": 3}], "n": 1})).inserted_id
+    async with Reading(messages) as reading:
+        await rows.update_one({"_id": key}, {"$set": {"content.1.a": 9, "metadata.usage.cost": 0.1}})
+        await rows.update_one({"_id": key}, [{"$set": {"n": {"$add": ["$n", 1]}}}])
+        await rows.update_one({"_id": key}, [{"$set": {"content": {"$slice": ["$content", 2]}}}])
+        await rows.update_one({"_id": key}, {"$push": {"content": {"a": 4}}})
+        await rows.update_one({"_id": key}, {"$unset": {"metadata.usage.cost": 1}})
+        hints = await reading.until_read(5)
+
+    assert [set(hint.changed) for hint in hints] == [
+        {"content", "metadata"},
+        {"n"},
+        {"content"},
+        {"content"},
+        {"metadata"},
+    ]
+
+
+async def test_a_row_of_fifteen_megabytes_is_a_small_hint(database: Database, messages: ChangeSource) -> None:
+    """The projection leaves the document on the server: some hundred bytes travel, and no size check fails."""
+    text = "x" * 15_000_000
+    collection = database["messages"]
+    opening = {"aggregate": "messages", "pipeline": [{"$changeStream": {}}, *HINT_PIPELINE], "cursor": {}}
+    async with await database.client.start_session() as session, Reading(messages) as reading:
+        opened = await database.command(opening, session=session)
+        key = (await collection.insert_one({"messageId": "large", "text": text})).inserted_id
+        await collection.update_one({"_id": key}, {"$set": {"text": text + "y"}})
+        await collection.replace_one({"_id": key}, {"messageId": "large", "text": text})
+        hints = await reading.until_read(3)
+        getting = {"getMore": bson.Int64(opened["cursor"]["id"]), "collection": "messages"}
+        reply = await database.command(getting, session=session)
+
+    assert [hint.operation for hint in hints] == [Operation.INSERT, Operation.UPDATE, Operation.REPLACE]
+    assert reading.ids() == ["large", None, "large"]
+    sizes = [len(bson.encode(event)) for event in reply["cursor"]["nextBatch"]]
+    assert sizes
+    assert max(sizes) < 600
+
+
+async def test_ids_of_the_wrong_type_length_or_encoding_do_not_stop_the_stream(
+    database: Database, messages: ChangeSource
+) -> None:
+    """Any program may write there: a number, a novel, broken UTF-8. The row is read by its `_id` anyway."""
+    broken = bson.encode({"_id": 3, "messageId": "QQQQ"}).replace(b"QQQQ", b"\xff\xfe\xff\xc3")
+    async with Reading(messages) as reading:
+        await database["messages"].insert_one({"_id": 1, "messageId": 7, "parentMessageId": {"a": 1}})
+        await database["messages"].insert_one({"_id": 2, "messageId": "ü" * 100_000})
+        await database["messages"].insert_one(RawBSONDocument(broken))
+        await database["messages"].insert_one({"_id": 4, "messageId": "sound", "parentMessageId": "ü" * 200})
+        hints = await reading.until_read(4)
+
+    assert [hint.message_id for hint in hints] == [None, None, "\ufffd" * 4, "sound"]
+    assert hints[3].parent_message_id == "ü" * 200
+
+
+async def test_each_stream_tells_of_its_own_collection_only(database: Database, events: Events) -> None:
+    """Users, keys and tokens next door are never seen."""
+    conversations = MongoChangeStream(database, Stream.CONVERSATIONS, events)
+    async with Reading(conversations) as reading:
+        await database["users"].insert_one({"_id": "user"})
+        await database["messages"].insert_one({"_id": "message"})
+        key = (await database["conversations"].insert_one({"title": "New Chat"})).inserted_id
+        await database["conversations"].update_one({"_id": key}, {"$set": {"title": "Clocks"}})
+        hints = await reading.until_read(2)
+
+    assert {hint.document_key for hint in hints} == {str(key)}
+    assert hints[1].changed == {"title"}
+
+
+async def test_reading_goes_on_with_exactly_what_follows_a_position(
+    database: Database, messages: ChangeSource, events: Events
+) -> None:
+    """Each position, that of every single event and that of a batch, is a place to start from."""
+    async with Reading(messages) as first:
+        ids = await number_rows(database, 1, 6)
+        await first.until_read(6)
+    assert first.ids() == ids
+
+    for count, position in enumerate(first.positions, start=1):
+        async with Reading(messages, position) as again:
+            await again.until_read(6 - count)
+        assert again.ids() == ids[count:]
+    async with Reading(messages, first.last) as after:
+        more = await number_rows(database, 7, 8)
+        await after.until_read(2)
+    assert after.ids() == more
+    assert events.of(StreamFailed) == []
+    assert events.of(StreamOpened)[1].resumed_from_seconds == first.positions[0].cluster_seconds
+
+
+@pytest.mark.parametrize("ending", ["drop", "rename", "rename over", "drop database"])
+async def test_an_invalidated_stream_goes_on_with_the_next_collection(
+    database: Database, messages: ChangeSource, ending: str
+) -> None:
+    """The server closes the cursor; the token after the invalidate opens the successor and nothing is missed."""
+    async with Reading(messages) as reading:
+        await number_rows(database, 1, 2)
+        match ending:
+            case "drop":
+                await database["messages"].drop()
+            case "rename":
+                await database["messages"].rename("messages_old")
+            case "rename over":
+                await database["restored"].insert_one({"messageId": "restored"})
+                await database["restored"].rename("messages", dropTarget=True)
+            case _:
+                await database.client.drop_database(database.name)
+        await number_rows(database, 3, 4)
+        await reading.until_read(4)
+
+        assert reading.ids() == ["m1", "m2", "m3", "m4"]
+
+    async with Reading(messages, reading.positions[1]) as again:
+        await again.until_read(2)
+    assert again.ids() == ["m3", "m4"]
+
+
+async def test_a_collection_that_does_not_exist_yet_is_watched(
+    database: Database, messages: ChangeSource
+) -> None:
+    """A LibreChat that was just installed has no messages."""
+    assert await database.list_collection_names() == []
+    async with Reading(messages) as reading:
+        await number_rows(database, 1, 1)
+        await reading.until_read(1)
+    assert reading.ids() == ["m1"]
+
+
+async def test_a_standalone_server_is_named_with_the_remedy() -> None:
+    """As LibreChat's compose file starts it: the start says how to make a replica set of it."""
+    with ReplicaSet(standalone=True) as server:
+        client = connect(server.uri, application="test", socket_milliseconds=STREAM_SOCKET_MILLISECONDS)
+        database = tolerant_database(client, "LibreChat")
+        with pytest.raises(SourceError, match="--replSet rs0") as inspected:
+            await inspect_source(database)
+        events = Events()
+        for start in (None, StreamPosition("82" + "00" * 8, 0)):
+            with pytest.raises(SourceError, match=r"rs\.initiate") as opened:
+                async with Reading(MongoChangeStream(database, Stream.MESSAGES, events), start):
+                    pass
+            assert "LibreChat.messages" in str(opened.value)
+            assert isinstance(opened.value.__cause__, OperationFailure)
+        client.close()
+
+    assert not isinstance(inspected.value, SourceAway)
+    assert [failed.failure for failed in events.of(StreamFailed)] == ["code_40573"] * 2
+
+
+async def test_a_replica_set_is_described_by_name_and_version(
+    replica_set: ReplicaSet, database: Database
+) -> None:
+    """What the start says it watches."""
+    facts = await inspect_source(database)
+
+    assert facts.replica_set == replica_set.name
+    assert facts.version.split(".")[0].isdigit()

@@ -1,0 +1,112 @@
+"""Turns that wait long, over restarts: kept in a real database, forgotten when they are done."""
+
+import uuid
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from tailer.core.identity import DocumentKey
+from tailer.core.turns import Wait
+from tailer.demo.replica_set import ReplicaSet
+from tailer.flow.parking import Parking
+from tailer.mongo.connection import connect
+from tailer.mongo.state import MongoState
+from tests.integration.evidence import Events
+from tests.integration.shipping import PATIENCE
+
+KEYS = [DocumentKey(f"{number:024x}") for number in range(4)]
+NOW = 1_000_000
+HOUR = 3600
+
+
+@pytest.fixture
+async def state(replica_set: ReplicaSet) -> AsyncIterator[MongoState]:
+    client = connect(replica_set.uri, application="state", socket_milliseconds=30_000)
+    name = f"tailer_{uuid.uuid4().hex}"
+    started = MongoState(client, name, Events(), destination="file")
+    await started.prepare(export_record=timedelta(days=1))
+    yield started
+    await client.drop_database(name)
+    client.close()
+
+
+async def restart(state: MongoState) -> Parking:
+    """What the next run knows."""
+    parking = Parking(state, PATIENCE)
+    await parking.load()
+    return parking
+
+
+async def test_each_kind_of_waiting_has_its_own_deadline(state: MongoState) -> None:
+    """In the server's time, from when the wait began."""
+    parking = Parking(state, PATIENCE)
+    waits = [Wait.RESPONSE, Wait.FINISH, Wait.APPROVAL]
+    await parking.keep([(key, None, wait, NOW) for key, wait in zip(KEYS, waits, strict=False)])
+
+    for known in (parking, await restart(state)):
+        assert len(known) == 3
+        assert [known.count(wait) for wait in waits] == [1, 1, 1]
+        assert known.overdue(NOW + HOUR - 1) == []
+        assert [turn.document_key for turn in known.overdue(NOW + HOUR)] == KEYS[:1]
+        assert {turn.document_key for turn in known.overdue(NOW + 2 * HOUR)} == set(KEYS[:2])
+        assert {turn.document_key for turn in known.overdue(NOW + 3 * HOUR)} == set(KEYS[:3])
+
+
+async def test_an_answer_ends_the_waiting_of_its_question(state: MongoState) -> None:
+    """Also after a restart, and in the database with the next flush."""
+    await Parking(state, PATIENCE).keep(
+        [
+            (KEYS[0], "q1", Wait.RESPONSE, NOW),
+            (KEYS[1], "q2", Wait.RESPONSE, NOW),
+            (KEYS[2], "a3", Wait.FINISH, NOW),
+        ]
+    )
+    parking = await restart(state)
+    parking.answer("q1")
+    parking.answer("q9")
+    # A response is no question, whatever its id.
+    parking.answer("a3")
+    assert {turn.document_key for turn in parking.overdue(NOW + 9 * HOUR)} == {KEYS[1], KEYS[2]}
+    assert len(await restart(state)) == 3
+
+    await parking.flush()
+    await parking.flush()
+
+    assert {turn.document_key for turn in (await restart(state)).overdue(NOW + 9 * HOUR)} == {
+        KEYS[1],
+        KEYS[2],
+    }
+
+
+async def test_parking_again_changes_nothing(state: MongoState) -> None:
+    """A row that is looked at again does not get a later deadline, in this run or in the next."""
+    parking = Parking(state, PATIENCE)
+    await parking.keep([(KEYS[0], "q1", Wait.RESPONSE, NOW)])
+    await parking.keep([(KEYS[0], "q1", Wait.RESPONSE, NOW + 500)])
+    await Parking(state, PATIENCE).keep([(KEYS[0], "q1", Wait.RESPONSE, NOW + 900)])
+
+    for known in (parking, await restart(state)):
+        (turn,) = known.overdue(NOW + 9 * HOUR)
+        assert (turn.since_seconds, turn.deadline_seconds) == (NOW, NOW + HOUR)
+
+
+async def test_a_row_that_left_and_waits_again_is_not_forgotten(state: MongoState) -> None:
+    """Between two flushes: the second waiting counts."""
+    parking = Parking(state, PATIENCE)
+    await parking.keep([(KEYS[0], "q1", Wait.RESPONSE, NOW)])
+    parking.leave(KEYS[0])
+    await parking.keep([(KEYS[0], "q1", Wait.RESPONSE, NOW)])
+    await parking.flush()
+
+    assert len(parking) == 1
+    assert len(await restart(state)) == 1
+
+
+async def test_a_row_that_was_never_parked_may_leave(state: MongoState) -> None:
+    """Most turns are done without ever waiting."""
+    parking = Parking(state, PATIENCE)
+    parking.leave(KEYS[0])
+    await parking.flush()
+
+    assert len(parking) == 0

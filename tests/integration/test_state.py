@@ -1,0 +1,315 @@
+"""The tailer's own database on a real server: what survives, what is refused, what is counted."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tailer.core.hints import Stream
+from tailer.core.identity import DocumentKey
+from tailer.core.positions import StreamPosition
+from tailer.core.turns import Wait
+from tailer.demo.replica_set import ReplicaSet
+from tailer.errors import StateError
+from tailer.events import StateFailed
+from tailer.flow.ports import Batch, BatchItem, Checkpoint, DeadLetter, Gap, ParkedTurn
+from tailer.mongo.connection import Client, connect
+from tailer.mongo.state import MongoState
+from tests.integration.evidence import Events, trace_ids
+
+LIFETIME = timedelta(days=90)
+HERE, THERE = "https://langfuse.example", "https://elsewhere.example"
+KEYS = [DocumentKey(f"{number:024x}") for number in range(5)]
+APPLICATION = "state"
+
+
+@pytest.fixture(scope="module")
+def faulty_set() -> Iterator[ReplicaSet]:
+    """A server that can be told to fail."""
+    with ReplicaSet(mongod_arguments=["--setParameter", "enableTestCommands=1"]) as started:
+        yield started
+
+
+@pytest.fixture
+async def client(faulty_set: ReplicaSet) -> AsyncIterator[Client]:
+    connected = connect(faulty_set.uri, application=APPLICATION, socket_milliseconds=30_000)
+    yield connected
+    await connected.admin.command("configureFailPoint", "failCommand", mode="off")
+    connected.close()
+
+
+@pytest.fixture
+def name() -> str:
+    return f"tailer_{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def events() -> Events:
+    return Events()
+
+
+@pytest.fixture
+async def state(client: Client, name: str, events: Events) -> MongoState:
+    return await start(client, name, events)
+
+
+async def start(client: Client, name: str, events: Events, *, destination: str = HERE) -> MongoState:
+    """What each start of a tailer does."""
+    state = MongoState(client, name, events, destination=destination)
+    await state.prepare(export_record=LIFETIME)
+    return state
+
+
+def checkpoint(second: int) -> Checkpoint:
+    return Checkpoint(StreamPosition(f"82{second:08X}", second), ((KEYS[0], (1, 2)),))
+
+
+def make_batch(batch_id: str, *message_ids: str) -> Batch:
+    items = [
+        BatchItem(trace_id, message_id, KEYS[1], 10)
+        for trace_id, message_id in zip(trace_ids(*message_ids), message_ids, strict=True)
+    ]
+    return Batch(batch_id, tuple(items), bytes(range(256)))
+
+
+async def test_a_checkpoint_is_read_back_as_it_was_saved(state: MongoState) -> None:
+    """Position and touches, for each stream by itself."""
+    assert await state.load_checkpoint(Stream.MESSAGES) is None
+
+    await state.save_checkpoint(Stream.MESSAGES, checkpoint(7))
+    await state.save_checkpoint(Stream.MESSAGES, checkpoint(8))
+
+    assert await state.load_checkpoint(Stream.MESSAGES) == checkpoint(8)
+    assert await state.load_checkpoint(Stream.CONVERSATIONS) is None
+
+
+async def test_an_older_instance_can_move_no_checkpoint_any_more(
+    client: Client, name: str, events: Events
+) -> None:
+    """The newer start has the higher epoch; the older is told what happened and what to do."""
+    older = await start(client, name, events)
+    await older.save_checkpoint(Stream.MESSAGES, checkpoint(1))
+    newer = await start(client, name, events)
+    assert newer.epoch == older.epoch + 1
+
+    # Until the newer has saved for the first time, nothing is taken from the older but its next write.
+    await older.save_checkpoint(Stream.MESSAGES, checkpoint(2))
+    await newer.save_checkpoint(Stream.MESSAGES, checkpoint(3))
+    with pytest.raises(StateError, match="another tailer was started") as refused:
+        await older.save_checkpoint(Stream.MESSAGES, checkpoint(99))
+
+    assert f"{name}.checkpoints/messages" in str(refused.value)
+    assert await newer.load_checkpoint(Stream.MESSAGES) == checkpoint(3)
+
+
+async def test_instances_that_start_at_once_get_different_epochs(
+    client: Client, name: str, events: Events
+) -> None:
+    """Twenty at the same moment, on a database that does not exist yet."""
+    started = await asyncio.gather(*(start(client, name, events) for _ in range(20)))
+
+    assert sorted(state.epoch for state in started) == list(range(1, 21))
+
+
+async def test_a_batch_is_pending_from_its_beginning_to_its_end(state: MongoState) -> None:
+    """With the very bytes, oldest first; beginning it twice makes one batch."""
+    first, second = make_batch("b", "m1", "m2"), make_batch("a", "m3")
+    await state.begin_batch(first)
+    await state.begin_batch(second)
+    await state.begin_batch(second)
+
+    assert list(await state.pending_batches()) == [first, second]
+
+    await state.finish_batch(first, first.items[:1])
+
+    assert list(await state.pending_batches()) == [second]
+    assert await state.find_exported(trace_ids("m1", "m2", "m3")) == frozenset(trace_ids("m1"))
+
+
+async def test_a_batch_can_be_finished_again_after_an_answer_was_lost(state: MongoState) -> None:
+    """Records that are there already are no error, and the missing ones are added."""
+    batch = make_batch("b", "m1", "m2", "m3")
+    await state.finish_batch(batch, batch.items[1:2])
+    await state.begin_batch(batch)
+
+    await state.finish_batch(batch, batch.items)
+    await state.finish_batch(batch, ())
+
+    assert await state.find_exported(trace_ids("m1", "m2", "m3", "m4")) == frozenset(
+        trace_ids("m1", "m2", "m3")
+    )
+    assert await state.pending_batches() == []
+
+
+async def test_a_parked_turn_keeps_its_first_deadline(state: MongoState) -> None:
+    """Parked, parked again, forgotten, forgotten again; the earliest deadline comes first."""
+    turns = [
+        ParkedTurn(KEYS[0], "m1", Wait.RESPONSE, 100, 900),
+        ParkedTurn(KEYS[1], None, Wait.APPROVAL, 100, 300),
+        ParkedTurn(KEYS[2], "m3", Wait.FINISH, 100, 600),
+    ]
+    await state.park(turns)
+    await state.park([replace(turns[0], since_seconds=500, deadline_seconds=1300)])
+
+    assert await state.load_parked(10) == [turns[1], turns[2], turns[0]]
+    assert await state.load_parked(1) == [turns[1]]
+
+    for _ in range(2):
+        await state.unpark([KEYS[1], KEYS[2]])
+    await state.park([])
+    await state.unpark([])
+    assert await state.load_parked(10) == [turns[0]]
+
+
+async def test_a_dead_letter_counts_its_tries_and_keeps_when_it_first_failed(
+    client: Client, name: str, state: MongoState
+) -> None:
+    """Once without a chunk, because it could not be built, then with the chunk that was refused."""
+    (trace_id,) = trace_ids("m1")
+    letter = DeadLetter(trace_id, "m1", KEYS[0], "build_failed: ValueError", None)
+    await state.add_dead_letters([letter])
+    (first,) = await client[name]["dead_letters"].find().to_list(None)
+    await state.add_dead_letters([replace(letter, reason="rejected: http_400", chunk=b"\x12\x00")])
+    (second,) = await client[name]["dead_letters"].find().to_list(None)
+
+    assert (first["tries"], first["chunk"]) == (1, None)
+    assert (second["tries"], second["chunk"], second["reason"]) == (2, b"\x12\x00", "rejected: http_400")
+    assert second["_id"] == trace_id
+    assert second["first_failed_at"] == first["first_failed_at"]
+    assert second["last_failed_at"] >= first["last_failed_at"]
+
+
+async def test_a_gap_is_kept_once(client: Client, name: str, state: MongoState) -> None:
+    """Declared again after a crash it is the same gap."""
+    gap = Gap(Stream.MESSAGES, 100, 200, "code_286")
+    await state.add_gap(gap)
+    await state.add_gap(gap)
+
+    (stored,) = await client[name]["gaps"].find().to_list(None)
+    assert (stored["from_seconds"], stored["to_seconds"], stored["filled"]) == (100, 200, False)
+
+
+async def test_the_mask_key_is_made_once(client: Client, name: str, events: Events) -> None:
+    """Equal values stay equal over restarts, and instances that start at once agree."""
+    states = [await start(client, name, events) for _ in range(3)]
+
+    keys = await asyncio.gather(*(state.mask_key() for state in states * 3))
+
+    assert len(set(keys)) == 1
+    assert len(keys[0]) == 32
+
+
+async def test_only_a_destination_that_was_written_to_counts_as_proven(
+    client: Client, name: str, events: Events
+) -> None:
+    """A change of LANGFUSE_HOST is a first start for the new host."""
+    here = await start(client, name, events)
+    assert not await here.was_delivered_before()
+    await here.save_checkpoint(Stream.MESSAGES, checkpoint(1))
+
+    assert await here.was_delivered_before()
+    assert not await (await start(client, name, events, destination=THERE)).was_delivered_before()
+
+
+async def test_export_records_expire_after_the_time_of_the_settings(
+    client: Client, name: str, state: MongoState
+) -> None:
+    """A changed setting changes the index."""
+
+    async def lifetime() -> int:
+        indexes = await client[name]["exports"].index_information()
+        return int(indexes["sent_at_1"]["expireAfterSeconds"])
+
+    assert await lifetime() == LIFETIME.total_seconds()
+    await state.prepare(export_record=timedelta(days=7))
+    assert await lifetime() == timedelta(days=7).total_seconds()
+
+
+async def test_every_write_waits_for_a_majority(client: Client, name: str, state: MongoState) -> None:
+    """As the server saw the commands: what was acknowledged survives the loss of a primary."""
+    profiled = client[name]
+    await profiled.command({"profile": 2})
+    batch = make_batch("b", "m1")
+    await state.prepare(export_record=LIFETIME)
+    await state.mask_key()
+    await state.save_checkpoint(Stream.MESSAGES, checkpoint(1))
+    await state.begin_batch(batch)
+    await state.finish_batch(batch, batch.items)
+    await state.park([ParkedTurn(KEYS[0], "m1", Wait.RESPONSE, 100, 900)])
+    await state.unpark(KEYS)
+    await state.add_gap(Gap(Stream.MESSAGES, 100, 200, "code_286"))
+    await state.add_dead_letters([DeadLetter(batch.items[0].trace_id, "m1", KEYS[0], "x", None)])
+    await profiled.command({"profile": 0})
+    seen = await profiled["system.profile"].find({"appName": APPLICATION}).to_list(None)
+    writes = [entry for entry in seen if entry["op"] in ("insert", "update", "remove") or _modifies(entry)]
+
+    assert {entry["ns"].partition(".")[2] for entry in writes} >= {
+        "lease", "keys", "checkpoints", "batches", "exports", "parked", "gaps", "dead_letters",
+    }  # fmt: skip
+    # The profiler shows the command of an insert, and of an update or removal only its statement.
+    concerns = [entry["command"]["writeConcern"] for entry in writes if "writeConcern" in entry["command"]]
+    assert concerns
+    assert all(concern["w"] == "majority" for concern in concerns)
+
+
+def _modifies(entry: dict[str, Any]) -> bool:
+    return "findAndModify" in entry["command"] or "findandmodify" in entry["command"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"writeConcernError": {"code": 91, "errmsg": "shutting down"}},
+        {"writeConcernError": {"code": 64, "errmsg": "timed out"}},
+        {"errorCode": 10107},
+        {"closeConnection": True},
+    ],
+)
+async def test_a_write_that_no_majority_has_yet_is_written_again(
+    client: Client, state: MongoState, events: Events, fault: dict[str, Any]
+) -> None:
+    """Twice in a row, so that the driver's own single retry is not enough. A batch is not forgotten before."""
+    batch = make_batch("b", "m1", "m2")
+    await state.begin_batch(batch)
+    data = {"failCommands": ["insert"], "appName": APPLICATION, **fault}
+    await client.admin.command("configureFailPoint", "failCommand", mode={"times": 3}, data=data)
+
+    await state.finish_batch(batch, batch.items)
+
+    assert {failed.operation for failed in events.of(StateFailed)} == {"write_exports"}
+    assert await state.find_exported(trace_ids("m1", "m2")) == frozenset(trace_ids("m1", "m2"))
+    assert await state.pending_batches() == []
+
+
+async def test_reads_and_single_writes_outlast_a_passing_failure(
+    client: Client, state: MongoState, events: Events
+) -> None:
+    """An election in the middle of whatever the state is asked for."""
+    data = {"failCommands": ["find", "update"], "appName": APPLICATION, "errorCode": 11602}
+    for call in (
+        lambda: state.save_checkpoint(Stream.MESSAGES, checkpoint(5)),
+        lambda: state.load_checkpoint(Stream.MESSAGES),
+        state.pending_batches,
+    ):
+        await client.admin.command("configureFailPoint", "failCommand", mode={"times": 3}, data=data)
+        await call()
+
+    assert {failed.operation for failed in events.of(StateFailed)} == {
+        "save_checkpoint", "load_checkpoint", "pending_batches",
+    }  # fmt: skip
+    assert await state.load_checkpoint(Stream.MESSAGES) == checkpoint(5)
+
+
+async def test_a_database_that_may_not_be_written_is_an_error_with_the_remedy(
+    client: Client, state: MongoState
+) -> None:
+    """Code 13 does not pass: better the exit code of the state than an endless attempt."""
+    data = {"failCommands": ["update"], "appName": APPLICATION, "errorCode": 13}
+    await client.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=data)
+
+    with pytest.raises(StateError, match="readWrite"):
+        await state.save_checkpoint(Stream.MESSAGES, checkpoint(1))

@@ -1,0 +1,159 @@
+"""The probes and metrics over real HTTP, as Kubernetes and Prometheus ask for them."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+
+from tailer.core.hints import Stream
+from tailer.errors import SettingsError
+from tailer.events import TurnDone
+from tailer.metrics import Metrics
+from tailer.web.health import Health, State
+from tailer.web.server import WebServer
+
+
+class Clock:
+    """A monotonic clock that stands still until it is told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def health(clock: Clock) -> Health:
+    return Health(started_seconds=clock.now, loop_seconds=clock.now)
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics("1.2.3")
+
+
+@pytest.fixture
+async def server(clock: Clock, health: Health, metrics: Metrics) -> AsyncIterator[WebServer]:
+    async with WebServer("127.0.0.1", 0, health, metrics.registry, monotonic=clock) as running:
+        yield running
+
+
+@pytest.fixture
+async def probe(server: WebServer) -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
+        yield client
+
+
+async def test_a_running_loop_is_alive_whatever_else_is_wrong(
+    probe: httpx.AsyncClient, clock: Clock, health: Health
+) -> None:
+    """A restart would not mend MongoDB or the keys, so those are no question of life."""
+    health.refused = True
+    health.answered_seconds[Stream.MESSAGES] = clock.now - 9999
+    clock.now += 30
+
+    answer = await probe.get("/livez")
+
+    assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
+
+
+async def test_a_stalled_loop_is_not_alive(probe: httpx.AsyncClient, clock: Clock, health: Health) -> None:
+    """The sampler has not run for more than half a minute; once it runs again, all is well."""
+    clock.now += 30.5
+    answer = await probe.get("/livez")
+    assert (answer.status_code, answer.json()) == (503, {"status": "stalled", "silent_seconds": 30})
+
+    health.loop_seconds = clock.now
+    assert (await probe.get("/livez")).status_code == 200
+
+
+@pytest.mark.parametrize("state", [State.STARTING, State.HALTED, State.STOPPING])
+async def test_only_a_streaming_daemon_is_ready(
+    probe: httpx.AsyncClient, health: Health, state: State
+) -> None:
+    """Each other state is named."""
+    health.state = state
+    answer = await probe.get("/readyz")
+
+    assert answer.status_code == 503
+    assert answer.json() == {
+        "status": "not ready", "state": state.value, "problems": f"the daemon is {state.value}",
+    }  # fmt: skip
+
+
+async def test_every_problem_is_listed_with_what_to_look_at(
+    probe: httpx.AsyncClient, clock: Clock, health: Health
+) -> None:
+    """A silent stream, refused keys; gaps are told and do no harm to readiness."""
+    health.state = State.STREAMING
+    health.answered_seconds = {Stream.MESSAGES: clock.now - 16, Stream.CONVERSATIONS: clock.now - 14}
+    health.refused = True
+    health.gaps = 2
+    answer = await probe.get("/readyz")
+
+    assert answer.status_code == 503
+    found = answer.json()
+    first, second = found["problems"].split("; ")
+    assert first == "stream messages has not answered for 16 s: MongoDB may be away"
+    assert "LANGFUSE_SECRET_KEY" in second
+    assert found["gaps"].startswith("2 stretches")
+
+    health.answered_seconds[Stream.MESSAGES] = clock.now
+    health.refused = False
+    answer = await probe.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "ready"
+    assert "problems" not in answer.json()
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind", "ending"),
+    [
+        ("*/*", "text/plain", ""),
+        ("application/openmetrics-text;version=1.0.0", "application/openmetrics-text", "# EOF\n"),
+    ],
+)
+async def test_metrics_come_in_the_format_that_is_asked_for(
+    probe: httpx.AsyncClient, metrics: Metrics, accept: str, kind: str, ending: str
+) -> None:
+    """What was recorded is what is shown."""
+    metrics.record(TurnDone("complete", 3))
+    answer = await probe.get("/metrics", headers={"Accept": accept})
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith(kind)
+    assert 'tailer_pairs_total{outcome="complete"} 3.0' in answer.text
+    assert 'tailer_build_info{version="1.2.3"} 1.0' in answer.text
+    assert answer.text.endswith(ending)
+
+
+async def test_nothing_else_is_served(probe: httpx.AsyncClient) -> None:
+    """No page, no write."""
+    assert (await probe.get("/")).status_code == 404
+    assert (await probe.post("/livez")).status_code == 405
+
+
+async def test_a_port_that_is_taken_is_an_error_that_names_the_setting(
+    server: WebServer, clock: Clock, health: Health, metrics: Metrics
+) -> None:
+    """Two daemons on one host."""
+    second = WebServer("127.0.0.1", server.port, health, metrics.registry, monotonic=clock)
+    with pytest.raises(SettingsError, match="TAILER_HTTP_PORT") as taken:
+        async with second:
+            pass
+
+    assert f"127.0.0.1:{server.port}" in str(taken.value)
+
+
+async def test_the_port_is_free_again_afterwards(clock: Clock, health: Health, metrics: Metrics) -> None:
+    """A restart finds it."""
+    async with WebServer("127.0.0.1", 0, health, metrics.registry, monotonic=clock) as first:
+        port = first.port
+    async with WebServer("127.0.0.1", port, health, metrics.registry, monotonic=clock) as second:
+        assert second.port == port

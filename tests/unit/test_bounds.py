@@ -1,0 +1,74 @@
+"""The bytes that a trace may hold: texts are cut at the limit, and a cut says so."""
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailer.core.bounds import Allowance, Bounds
+from tests.unit.documents import ANY_TEXT
+
+MARK = re.compile(r"… \[cut: (\d+) bytes left out\]\Z")
+LONGER_TEXT = st.builds(lambda text, times: text * times, ANY_TEXT, st.integers(0, 12))
+LIMITS = st.builds(Bounds, field_bytes=st.integers(0, 200), trace_bytes=st.integers(0, 400))
+
+
+def size(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))
+
+
+@given(LIMITS, st.lists(LONGER_TEXT, max_size=8))
+def test_no_text_and_no_trace_exceeds_its_limit(bounds: Bounds, texts: list[str]) -> None:
+    """Beyond the limit is only the mark of the cut. Bytes count, not characters."""
+    allowance = Allowance(bounds)
+    kept = [
+        MARK.sub("", taken) if taken != text else taken for text in texts for taken in [allowance.take(text)]
+    ]
+
+    assert all(size(text) <= bounds.field_bytes for text in kept)
+    assert sum(map(size, kept)) <= bounds.trace_bytes
+
+
+@given(LIMITS, st.lists(LONGER_TEXT, max_size=8))
+def test_a_cut_keeps_the_beginning_and_says_how_much_is_missing(bounds: Bounds, texts: list[str]) -> None:
+    """Cut between characters, never inside one."""
+    allowance = Allowance(bounds)
+    missing = 0
+    for text in texts:
+        taken = allowance.take(text)
+        if taken != text:
+            mark = MARK.search(taken)
+            assert mark is not None
+            whole, kept = text.encode("utf-8", "replace"), taken[: mark.start()].encode()
+            assert whole.startswith(kept)
+            assert "\ufffd" not in taken or "\ufffd" in text
+            # Up to three bytes of a character that no longer fitted are missing beside those counted.
+            assert 0 <= len(whole) - len(kept) - int(mark[1]) <= 3
+            missing += int(mark[1])
+    assert allowance.cut_bytes == missing
+
+
+@given(st.lists(LONGER_TEXT, max_size=8))
+def test_a_trace_below_its_limits_is_not_touched(texts: list[str]) -> None:
+    total = sum(map(size, texts))
+    allowance = Allowance(Bounds(field_bytes=total, trace_bytes=total))
+
+    assert [allowance.take(text) for text in texts] == texts
+    assert allowance.cut_bytes == 0
+
+
+def test_the_limit_is_reached_exactly() -> None:
+    """One byte less is a cut of one character."""
+    assert Allowance(Bounds(field_bytes=6)).take("a€bc") == "a€bc"
+    assert Allowance(Bounds(field_bytes=5)).take("a€bc") == "a€b… [cut: 1 bytes left out]"
+    assert Allowance(Bounds(field_bytes=3)).take("a€bc") == "a… [cut: 3 bytes left out]"
+
+
+def test_the_first_texts_are_kept_and_the_later_ones_cut() -> None:
+    """Question and answer are taken before history and tools."""
+    allowance = Allowance(Bounds(field_bytes=100, trace_bytes=10))
+
+    assert allowance.take("12345678") == "12345678"
+    assert allowance.take("abcd").startswith("ab… ")
+    assert allowance.take("x") == "… [cut: 1 bytes left out]"
+    assert allowance.cut_bytes == 3

@@ -1,0 +1,267 @@
+"""What leaves the house: under `none` no word of a turn, under `masked` nothing that the mask is not sure of."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailer.core.content_policy import drop_content, mask_content, show_content
+from tailer.core.documents import Message
+from tailer.core.masking import Masker, compile_rules
+from tailer.core.observations import Level, Observation, ObservationType, Trace
+from tailer.core.otlp import SpanContext, encode_trace
+from tailer.core.policies import ContentChoice, ContentRule, Fact, Policies, Rule, TemporaryPolicy
+from tailer.core.turns import TurnRecord
+from tests.unit.documents import (
+    MISSING,
+    Document,
+    agent,
+    agent_row,
+    completion_row,
+    conversation,
+    conversation_row,
+    export,
+    message,
+    prompt_row,
+    response_row,
+    tool_part,
+    traces_of,
+    turn_record,
+    usage_metadata,
+    user_row,
+)
+
+WORD = "xylophonquartz"
+KEY = b"a deployment's own key"
+NONE = Policies(content=ContentChoice.NONE)
+MASKED = Policies(content=ContentChoice.MASKED)
+CONTEXT = SpanContext("test")
+
+
+def encoded(record: TurnRecord, **fields: Any) -> bytes:
+    traces = traces_of(record, deadline_passed=True, **fields)
+    return b"".join(encode_trace(trace, CONTEXT) for trace in traces)
+
+
+def masker(*patterns: str) -> Masker:
+    return Masker(compile_rules(list(patterns), []), KEY)
+
+
+def with_word(place: str, word: str) -> TurnRecord:
+    """A turn with tools, title, history and settings that holds the word in one place where people or models write."""
+    filler = dict.fromkeys(PLACES, "harmless") | {place: word}
+    parts: list[Document | None] = [
+        {"type": "summary", "content": [{"type": "text", "text": filler["summary"]}]},
+        {"type": "think", "think": filler["reasoning"]},
+        {"type": "text", "text": filler["answer"]},
+        tool_part(args={"query": filler["argument"]}, output=filler["output"]),
+        tool_part(id="call_2", args=f'{{"query": "{filler["partial argument"]}', output=MISSING),
+        {"type": "steer", "steer": filler["steering"]},
+        {"type": "text", "text": {"value": filler["assistant's answer"]}},
+    ]
+    if place == "error":
+        parts.append({"type": "error", "error": filler["error"]})
+    unparted = place == "text of an old release"
+    response = response_row(
+        content=MISSING if unparted else parts,
+        text=filler["text of an old release"] if unparted else "",
+        metadata=usage_metadata(108, 13),
+        attachments=[{"filename": filler["attachment"], "type": "text/plain"}],
+    )
+    history: list[Message] = [
+        message(user_row(messageId="q0", text=filler["earlier question"])),
+        message(response_row(messageId="r0", content=[{"type": "text", "text": filler["earlier answer"]}, tool_part(output=filler["earlier output"])])),
+    ]  # fmt: skip
+    files = [{"filename": filler["file name"], "bytes": 5}]
+    return turn_record(
+        response,
+        user_row(text=filler["question"], files=files),
+        prompt_row(108),
+        completion_row(13),
+        prompt_row(142, context="title"),
+        completion_row(5, context="title"),
+        history=tuple(history),
+        conversation=conversation(
+            conversation_row(
+                title=filler["title"],
+                tags=[filler["tag"]],
+                promptPrefix=filler["system prompt"],
+                stop=[filler["stop sequence"]],
+            )
+        ),
+        agent=agent(agent_row(instructions=filler["instructions"], model_parameters={"stop": [filler["agent's parameter"]]}))
+        if place in ("instructions", "agent's parameter")
+        else None,
+    )  # fmt: skip
+
+
+PLACES = (
+    "question", "answer", "assistant's answer", "text of an old release", "reasoning", "argument",
+    "partial argument", "output", "steering", "summary", "error", "attachment", "file name", "earlier question",
+    "earlier answer", "earlier output", "title", "tag", "system prompt", "instructions", "stop sequence",
+    "agent's parameter",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_planted_word_is_in_the_full_trace(place: str) -> None:
+    """Else the next tests would show nothing."""
+    assert WORD.encode() in encoded(with_word(place, WORD))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_without_content_a_word_of_the_turn_is_nowhere_in_the_bytes(place: str) -> None:
+    assert WORD.encode() not in encoded(with_word(place, WORD), policies=NONE)
+
+
+@given(
+    st.sampled_from(PLACES),
+    st.text("abcdefghijklmnopqrstuvwxyz", min_size=12, max_size=20),
+    st.text(max_size=5),
+)
+def test_without_content_no_text_of_any_place_leaks(place: str, word: str, around: str) -> None:
+    """Whatever stands around it: escapes, quotes, other scripts."""
+    text = (
+        f"{around}{word}{around}".replace('"', "'")
+        if place == "partial argument"
+        else f"{around}{word}{around}"
+    )
+
+    assert word.encode() not in encoded(with_word(place, text), policies=NONE)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_masked_content_holds_no_planted_address(place: str) -> None:
+    """Every place goes through the mask."""
+    found = encoded(with_word(place, "anna.smith@example.com"), policies=MASKED, mask=mask_content(masker))
+
+    assert b"anna.smith" not in found
+    assert b"[email:" in found
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_cannot_be_masked_is_withheld(place: str) -> None:
+    """An expression of the operator matches so much that it may have been cut short: the mask refuses, and fails closed."""
+    text = "x" * 1_500
+    found = encoded(with_word(place, text), policies=MASKED, mask=mask_content(lambda: masker("x+")))
+
+    assert b"xxxxxxxx" not in found
+
+
+def test_withheld_content_says_so_and_the_numbers_stay() -> None:
+    record = with_word("question", "x" * 1_500)
+    turn, _ = traces_of(record, policies=MASKED, mask=mask_content(lambda: masker("x+")))
+
+    assert turn.root.input == "[content withheld: it could not be masked]"
+    assert turn.root.output != turn.root.input
+    assert sum((item.usage or {}).get("output", 0) for item in turn.observations) == 13
+
+
+def test_a_fault_of_the_mask_itself_stops_the_trace() -> None:
+    """It is never a reason to send the text as it is."""
+    record = turn_record(response_row(), user_row())
+
+    def broken_mask() -> Masker:
+        raise RuntimeError("no rules")
+
+    with pytest.raises(RuntimeError):
+        export(record, policies=MASKED, mask=mask_content(broken_mask))
+
+
+def test_without_content_numbers_times_and_shape_stay() -> None:
+    record = with_word("answer", WORD)
+    shown = traces_of(record)
+    dropped = traces_of(record, policies=NONE)
+
+    for before, after in zip(shown, dropped, strict=True):
+        assert (after.id, after.user_id, after.session_id, after.name) == (
+            before.id, before.user_id, before.session_id, before.name,
+        )  # fmt: skip
+        for old, new in zip(before.observations, after.observations, strict=True):
+            assert (new.id, new.parent_id, new.type, new.level, new.usage, new.cost, new.model) == (
+                old.id, old.parent_id, old.type, old.level, old.usage, old.cost, old.model,
+            )  # fmt: skip
+            assert (new.start_milliseconds, new.end_milliseconds) == (
+                old.start_milliseconds,
+                old.end_milliseconds,
+            )
+            assert (new.input, new.output) == (None, None)
+
+
+def test_without_content_the_sizes_are_told() -> None:
+    record = turn_record(response_row(), user_row(text="12345"))
+    root = traces_of(record, policies=NONE)[0].root
+
+    assert root.metadata["input_characters"] == "5"
+    assert root.metadata["output_characters"] == str(len("Paris."))
+
+
+def test_without_content_numbers_among_the_parameters_stay() -> None:
+    chat = conversation(conversation_row(temperature=0.5, web_search=True, stop=["END"]))
+    record = turn_record(response_row(), user_row(), prompt_row(1), conversation=chat)
+    generation = traces_of(record, policies=NONE)[0].observations[1]
+
+    assert generation.model_parameters == {"temperature": 0.5, "web_search": True}
+
+
+def test_full_content_is_the_trace_as_it_is() -> None:
+    (trace,) = traces_of(turn_record(response_row(), user_row()))
+
+    assert show_content(trace) is trace
+
+
+def trace_with(**fields: Any) -> Trace:
+    (trace,) = traces_of(turn_record(response_row(), user_row()))
+    item = Observation(
+        id=trace.root.id, parent_id=None, type=ObservationType.TOOL, name="t", start_milliseconds=1, end_milliseconds=2, **fields
+    )  # fmt: skip
+    return replace(trace, observations=(item,))
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=10)
+    | st.just(WORD),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.just(WORD), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(JSON, JSON, st.sampled_from(Level))
+def test_without_content_no_shape_of_a_value_lets_a_word_through(
+    before: object, after: object, level: Level
+) -> None:
+    """Keys of objects are words too. Only an error's message is text of the turn."""
+    status = WORD if level is Level.ERROR else None
+    trace = drop_content(trace_with(input=before, output=after, level=level, status_message=status))
+
+    assert WORD.encode() not in encode_trace(trace, CONTEXT)
+
+
+@given(JSON)
+def test_masking_keeps_what_has_nothing_to_hide(value: object) -> None:
+    """Shape and values stay where no rule finds anything."""
+    (item,) = mask_content(masker)(trace_with(input={"a": value}, output="18 degrees")).observations
+
+    assert item.output == "18 degrees"
+    assert isinstance(item.input, dict)
+
+
+def test_the_policy_can_differ_by_endpoint_and_for_temporary_chats() -> None:
+    rule = ContentRule(Rule(Fact.ENDPOINT, "openAI"), ContentChoice.NONE)
+    by_endpoint = Policies(content_rules=(rule,))
+    temporary = Policies(temporary=TemporaryPolicy.METADATA)
+    own = turn_record(response_row(endpoint="FakeCo"), user_row(text=WORD))
+
+    assert WORD.encode() in encoded(own, policies=by_endpoint)
+    assert WORD.encode() not in encoded(with_word("question", WORD), policies=by_endpoint)
+    hidden = turn_record(response_row(isTemporary=True), user_row(text=WORD, isTemporary=True))
+    assert WORD.encode() not in encoded(hidden, policies=temporary)
+    assert WORD.encode() in encoded(hidden, policies=Policies(temporary=TemporaryPolicy.FULL))

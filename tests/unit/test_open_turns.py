@@ -1,0 +1,349 @@
+"""Open turns: when an entry is due, what a change does to it meanwhile, and what is remembered of touches."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailer.core.hints import ChangeHint, Interest, Operation
+from tailer.core.identity import DocumentKey
+from tailer.core.open_turns import Entry, EntryKey, OpenTurns
+from tests.unit.documents import change
+
+SETTLE, PARK = 2.0, 600.0
+RESPONSE_KEY = EntryKey(Interest.RESPONSE, DocumentKey("r"))
+QUESTION_KEY = EntryKey(Interest.QUESTION, DocumentKey("q"))
+
+
+@pytest.fixture
+def turns() -> OpenTurns:
+    return OpenTurns(settle_seconds=SETTLE, park_seconds=PARK)
+
+
+def open_response(turns: OpenTurns, now: float, key: str = "r", *, age: float = 0, **fields: Any) -> EntryKey:
+    return turns.open(Interest.RESPONSE, change(key, **fields), now, age_seconds=age)
+
+
+def open_question(turns: OpenTurns, now: float, *, age: float = 0) -> EntryKey:
+    return turns.open(Interest.QUESTION, change("q", message_id="m-q"), now, age_seconds=age)
+
+
+def keys(entries: Sequence[Entry]) -> list[str]:
+    return [entry.key.document_key for entry in entries]
+
+
+def test_a_response_is_due_when_it_has_been_quiet_for_the_settle_time(turns: OpenTurns) -> None:
+    open_response(turns, 100)
+
+    assert turns.next_due() == 102
+    assert turns.take_due(101.9, 10) == []
+    assert keys(turns.take_due(102, 10)) == ["r"]
+
+
+def test_every_change_before_it_is_taken_starts_the_settle_time_again(turns: OpenTurns) -> None:
+    open_response(turns, 100)
+    open_response(turns, 101)
+    open_response(turns, 101.5)
+
+    assert turns.take_due(103.4, 10) == []
+    assert keys(turns.take_due(103.5, 10)) == ["r"]
+    assert len(turns) == 1
+
+
+def test_a_change_of_long_ago_needs_no_second_wait(turns: OpenTurns) -> None:
+    """A backlog after an outage is worked off at once."""
+    open_response(turns, 100, "old", age=60)
+    open_response(turns, 100, "recent", age=1.5)
+
+    assert keys(turns.take_due(100, 10)) == ["old"]
+    assert turns.next_due() == 100.5
+
+
+def test_an_old_change_read_after_a_recent_one_does_not_shorten_the_wait(turns: OpenTurns) -> None:
+    open_response(turns, 100)
+    open_response(turns, 100, age=60)
+
+    assert turns.next_due() == 102
+
+
+def test_a_question_is_due_when_the_park_time_has_passed(turns: OpenTurns) -> None:
+    open_question(turns, 100, age=40)
+
+    assert turns.next_due() == 100 + PARK - 40
+
+
+def test_an_answer_closes_its_question(turns: OpenTurns) -> None:
+    open_question(turns, 100)
+
+    assert turns.answer("m-q") == QUESTION_KEY
+    assert len(turns) == 0
+    assert turns.next_due() is None
+    assert turns.answer("m-q") is None
+
+
+def test_an_answer_to_an_unknown_question_closes_nothing(turns: OpenTurns) -> None:
+    open_question(turns, 100)
+
+    assert turns.answer("another") is None
+    assert turns.count(Interest.QUESTION) == 1
+
+
+def test_a_question_that_was_closed_is_not_answered_again(turns: OpenTurns) -> None:
+    """It was parked: the answer is looked for there."""
+    open_question(turns, 100)
+    turns.take_due(1000, 1)
+
+    assert turns.close(QUESTION_KEY)
+    assert turns.answer("m-q") is None
+
+
+def test_a_taken_entry_stays_open_and_is_not_taken_twice(turns: OpenTurns) -> None:
+    open_response(turns, 100)
+    turns.take_due(102, 10)
+
+    assert len(turns) == 1
+    assert turns.next_due() is None
+    assert turns.take_due(10_000, 10) == []
+    assert turns.close(RESPONSE_KEY)
+    assert len(turns) == 0
+
+
+def test_a_row_that_changes_while_it_is_worked_on_is_taken_again(turns: OpenTurns) -> None:
+    """What was read back may be older than the change."""
+    open_response(turns, 100)
+    turns.take_due(102, 10)
+    open_response(turns, 103)
+
+    assert not turns.close(RESPONSE_KEY)
+    assert turns.next_due() == 105
+    assert keys(turns.take_due(105, 10)) == ["r"]
+    assert turns.close(RESPONSE_KEY)
+
+
+def test_an_entry_given_back_is_due_again_later(turns: OpenTurns) -> None:
+    open_response(turns, 100)
+    turns.take_due(102, 10)
+    turns.release(RESPONSE_KEY, 150)
+
+    assert turns.take_due(149, 10) == []
+    assert keys(turns.take_due(150, 10)) == ["r"]
+
+
+def test_a_question_answered_while_it_was_worked_on_can_be_given_back_and_closed(turns: OpenTurns) -> None:
+    """The work on it goes on until its next step; then nothing is left of it."""
+    open_question(turns, 100)
+    turns.take_due(1000, 1)
+    turns.answer("m-q")
+    turns.release(QUESTION_KEY, 1100)
+
+    assert turns.close(QUESTION_KEY)
+    assert turns.take_due(2000, 10) == []
+    assert len(turns) == 0
+
+
+def test_entries_are_taken_in_the_order_in_which_they_are_due_up_to_the_limit(turns: OpenTurns) -> None:
+    for number in (3, 1, 2):
+        open_response(turns, 100 + number, f"r{number}")
+
+    assert keys(turns.take_due(200, 2)) == ["r1", "r2"]
+    assert keys(turns.take_due(200, 2)) == ["r3"]
+
+
+def test_a_parked_turn_whose_deadline_has_passed_is_due_at_once_and_says_so(turns: OpenTurns) -> None:
+    turns.reopen(QUESTION_KEY, "m-q", 500)
+    (entry,) = turns.take_due(500, 10)
+
+    assert entry.deadline_passed
+    assert entry.message_id == "m-q"
+
+
+def test_opening_a_parked_turn_again_leaves_an_open_entry_as_it_is(turns: OpenTurns) -> None:
+    open_response(turns, 100)
+    turns.reopen(RESPONSE_KEY, None, 100)
+    (entry,) = turns.take_due(102, 10)
+
+    assert not entry.deadline_passed
+
+
+def test_a_late_hint_does_not_postpone_a_turn_whose_deadline_has_passed(turns: OpenTurns) -> None:
+    turns.reopen(RESPONSE_KEY, None, 100)
+    open_response(turns, 100)
+
+    assert keys(turns.take_due(100, 10)) == ["r"]
+
+
+def test_the_same_row_can_be_open_for_two_reasons(turns: OpenTurns) -> None:
+    """An edited question is looked at as a row, and still waits for its answer."""
+    hint = change("q", message_id="m-q")
+    turns.open(Interest.QUESTION, hint, 100, age_seconds=0)
+    turns.open(Interest.RESPONSE, hint, 100, age_seconds=0)
+
+    assert (turns.count(Interest.QUESTION), turns.count(Interest.RESPONSE), len(turns)) == (1, 1, 2)
+    assert turns.answer("m-q") == QUESTION_KEY
+    assert len(turns) == 1
+
+
+def test_the_oldest_entry_tells_how_far_behind_we_are(turns: OpenTurns) -> None:
+    assert turns.oldest_seconds() is None
+    open_response(turns, 100, "a")
+    open_response(turns, 101, "b")
+    open_response(turns, 105, "a")
+    assert turns.oldest_seconds() == 100
+
+
+def test_the_event_that_finished_a_partial_row_gives_its_end(turns: OpenTurns) -> None:
+    """Not its insertion, nor a later touch or feedback."""
+    open_response(turns, 100, written=1_000, changed={"unfinished"})
+    open_response(turns, 101, operation=Operation.UPDATE, written=2_000, changed={"unfinished", "content"})
+    open_response(turns, 102, operation=Operation.UPDATE, written=9_000, changed={"feedback"})
+    (entry,) = turns.take_due(200, 1)
+
+    assert entry.finished_milliseconds == 2_000
+
+
+def test_a_row_that_was_complete_from_the_start_was_not_finished_later(turns: OpenTurns) -> None:
+    open_response(turns, 100, written=1_000, changed={"unfinished"})
+    (entry,) = turns.take_due(200, 1)
+
+    assert entry.finished_milliseconds is None
+
+
+def touch(turns: OpenTurns, key: str, written: int | None) -> None:
+    turns.touch(change(key, Operation.UPDATE, written=written, changed={"updatedAt"}))
+
+
+def test_the_last_touch_before_a_response_is_found(turns: OpenTurns) -> None:
+    for written in (1_000, 2_000, 3_000):
+        touch(turns, "q", written)
+
+    assert turns.last_touch(DocumentKey("q"), before_milliseconds=2_500) == 2_000
+    assert turns.last_touch(DocumentKey("q"), before_milliseconds=2_000) == 2_000
+    assert turns.last_touch(DocumentKey("q"), before_milliseconds=999) is None
+    assert turns.last_touch(DocumentKey("other"), before_milliseconds=9_999) is None
+
+
+def test_a_touch_without_time_is_none(turns: OpenTurns) -> None:
+    touch(turns, "q", None)
+
+    assert turns.last_touch(DocumentKey("q"), before_milliseconds=9_999) is None
+
+
+def test_only_so_many_rows_touches_are_kept_the_newest() -> None:
+    turns = OpenTurns(settle_seconds=SETTLE, park_seconds=PARK, touches=3)
+    for number in range(5):
+        touch(turns, f"q{number}", 1_000)
+    touch(turns, "q2", 1_100)
+    touch(turns, "q9", 1_000)
+
+    assert [key for key, _ in turns.recent_touches(10)] == ["q4", "q2", "q9"]
+    assert [key for key, _ in turns.recent_touches(1)] == ["q9"]
+
+
+def test_touches_survive_a_restart_and_may_be_read_twice() -> None:
+    """They are stored with the checkpoint; the events behind it are read again."""
+    before = OpenTurns(settle_seconds=SETTLE, park_seconds=PARK)
+    for written in (1_000, 2_000, 3_000, 4_000):
+        touch(before, "q", written)
+    after = OpenTurns(settle_seconds=SETTLE, park_seconds=PARK)
+    after.restore_touches(before.recent_touches(500))
+    for _ in range(3):
+        touch(after, "q", 4_000)
+
+    assert after.recent_touches(500) == before.recent_touches(500)
+    assert after.last_touch(DocumentKey("q"), before_milliseconds=1_500) == 1_000
+
+
+Event = Callable[[OpenTurns], None]
+
+
+def _opening(key: str, written: int, *, finishing: bool) -> ChangeHint:
+    changed = {"unfinished"} if finishing else {"content"}
+    return change(key, Operation.UPDATE, written=written, changed=changed, cluster_seconds=written)
+
+
+HINTS = st.lists(
+    st.builds(_opening, st.sampled_from("abc"), st.integers(1, 50), finishing=st.booleans())
+    | st.builds(lambda key, at: change(key, Operation.UPDATE, written=at, changed={"updatedAt"}), st.sampled_from("abc"), st.integers(1, 50)),
+    max_size=12,
+)  # fmt: skip
+
+
+def told_by(hints: Sequence[ChangeHint]) -> object:
+    turns = OpenTurns(settle_seconds=SETTLE, park_seconds=PARK)
+    for number, hint in enumerate(hints):
+        if hint.changed == {"updatedAt"}:
+            turns.touch(hint)
+        else:
+            turns.open(Interest.RESPONSE, hint, float(number), age_seconds=0)
+    entries = turns.take_due(1_000, 100)
+    return (
+        sorted((entry.key, entry.finished_milliseconds, entry.cluster_seconds) for entry in entries),
+        sorted(turns.recent_touches(100)),
+    )
+
+
+@given(HINTS, st.data())
+def test_order_and_repetition_of_hints_do_not_matter(hints: list[ChangeHint], data: st.DataObject) -> None:
+    """Which rows are open, when each was finished and when touched: the hints tell it, not their order."""
+    repeated = hints + (data.draw(st.lists(st.sampled_from(hints), max_size=10)) if hints else [])
+
+    assert told_by(data.draw(st.permutations(repeated))) == told_by(hints)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["open", "ask", "answer", "take", "close", "release", "reopen"]),
+        st.sampled_from("abc"),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_no_entry_is_lost_and_none_is_handed_out_twice(steps: list[tuple[str, str]]) -> None:
+    """Whatever happens to it, an open entry is taken again until it is closed with nothing new."""
+    turns = OpenTurns(settle_seconds=SETTLE, park_seconds=PARK)
+    waiting: set[EntryKey] = set()
+    taken: dict[EntryKey, bool] = {}
+    now = 0.0
+    for step, name in steps:
+        now += 1
+        key = EntryKey(
+            Interest.QUESTION if step in ("ask", "answer") else Interest.RESPONSE, DocumentKey(name)
+        )
+        if step in ("open", "ask"):
+            turns.open(key.interest, change(name, message_id=name), now, age_seconds=0)
+            if key in taken:
+                taken[key] = True
+            else:
+                waiting.add(key)
+        elif step == "answer":
+            answered = turns.answer(name)
+            assert answered in (None, key)
+            if answered is not None:
+                waiting.discard(key)
+                taken.pop(key, None)
+        elif step == "reopen":
+            turns.reopen(key, name, now)
+            if key not in taken:
+                waiting.add(key)
+        elif step == "take":
+            for entry in turns.take_due(now, 2):
+                assert entry.key in waiting
+                waiting.remove(entry.key)
+                taken[entry.key] = False
+        elif key in taken and step == "release":
+            turns.release(key, now + 1)
+            waiting.add(key)
+            del taken[key]
+        elif key in taken:
+            changed = taken.pop(key)
+            assert turns.close(key) is not changed
+            if changed:
+                waiting.add(key)
+    assert len(turns) == len(waiting) + len(taken)
+    rest = turns.take_due(now + PARK + SETTLE, 100)
+    assert {entry.key for entry in rest} == waiting
+    assert len(rest) == len(waiting)

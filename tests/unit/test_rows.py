@@ -1,0 +1,240 @@
+"""Which rows a turn needs, and the record made of them."""
+
+import itertools
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailer.core.documents import Message
+from tailer.core.identity import NO_PARENT, DocumentKey
+from tailer.core.rows import (
+    Row,
+    RowSelection,
+    add_agent,
+    group_selections,
+    make_record,
+    saved_agent_id,
+    select_rows,
+)
+from tests.recordings import NAMES, truth
+from tests.unit.documents import (
+    agent,
+    agent_row,
+    conversation,
+    conversation_row,
+    message,
+    prompt_row,
+    replay,
+    response_row,
+    row,
+    transactions,
+    turn_record,
+    user_row,
+)
+
+BLANK = row(user_row())
+
+
+def made(message_id: str, parent: str | None = None, *, by_user: bool | None = None, size: int = 10) -> Row:
+    """A row by its ids: questions are called q…, responses r…."""
+    return replace(
+        BLANK,
+        key=DocumentKey(f"key-{message_id}"),
+        message_id=message_id,
+        parent_message_id=parent,
+        created_by_user=message_id.startswith("q") if by_user is None else by_user,
+        stored_bytes=size,
+    )
+
+
+def family(*rows: Row) -> dict[str, Row]:
+    return {item.message_id: item for item in rows}
+
+
+CHAT = family(
+    made("q1", NO_PARENT),
+    made("r1", "q1"),
+    made("q2", "r1"),
+    made("r2", "q2"),
+    made("r2b", "q2"),
+    made("q2b", "r1"),
+    made("r3", "q2b"),
+)
+
+
+def ids(rows: tuple[Row, ...]) -> list[str]:
+    return [item.message_id for item in rows]
+
+
+def test_a_response_needs_its_question_and_the_questions_ancestors() -> None:
+    found = select_rows(CHAT["r2"], CHAT, byte_limit=1_000)
+
+    assert found.question == CHAT["q2"]
+    assert ids(found.ancestors) == ["r1", "q1"]
+    assert list(found.keys) == ["key-r2", "key-q2", "key-r1", "key-q1"]
+    assert found.stored_bytes == 40
+
+
+def test_alternatives_are_known_and_not_read() -> None:
+    found = select_rows(CHAT["r2"], CHAT, byte_limit=1_000)
+
+    assert ids(found.responses) == ["r2", "r2b"]
+    assert ids(found.questions) == ["q2", "q2b"]
+
+
+def test_a_question_is_its_own_question() -> None:
+    """For a turn that nobody answered."""
+    found = select_rows(CHAT["q2"], CHAT, byte_limit=1_000)
+
+    assert found.question == found.row == CHAT["q2"]
+    assert ids(found.ancestors) == ["r1", "q1"]
+    assert ids(found.responses) == ["r2", "r2b"]
+
+
+def test_a_response_without_question_has_no_alternatives_and_no_history() -> None:
+    """Its parent is gone, is nothing, or is another response."""
+    for orphan in (
+        made("r9", "gone"),
+        made("r9", None),
+        made("r9", NO_PARENT),
+        made("r9", "r1"),
+        made("r9", "r9"),
+    ):
+        rows = {**CHAT, **family(orphan, made("r10", orphan.parent_message_id))}
+        found = select_rows(orphan, rows, byte_limit=1_000)
+        assert (found.question, found.ancestors, found.responses) == (None, (), ())
+
+
+def test_what_is_beyond_the_limit_is_counted() -> None:
+    found = select_rows(CHAT["r2"], CHAT, byte_limit=5)
+
+    assert (ids(found.ancestors), found.ancestors_left_out) == (["r1"], 1)
+
+
+ANY_ROWS = st.lists(
+    st.builds(
+        lambda name, parent, by_user: made(name, parent, by_user=by_user),
+        st.sampled_from("abcde"),
+        st.sampled_from([*"abcdef", NO_PARENT, None]),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(ANY_ROWS)
+def test_no_row_is_read_twice_for_one_turn(rows: list[Row]) -> None:
+    """Whatever cycles the parents make; a question is not part of its own history."""
+    chat = family(*rows)
+    for item in chat.values():
+        found = select_rows(item, chat, byte_limit=1_000)
+        keys = list(found.keys)
+        # A question is read once as the row itself and once as its own question.
+        own = 2 if item.created_by_user else 1
+        assert keys.count(item.key) == own
+        assert len(set(keys)) == len(keys) + 1 - own
+
+
+@given(st.lists(st.integers(0, 60), max_size=12), st.integers(1, 100))
+def test_groups_hold_every_turn_once_in_order_and_within_the_limit(sizes: list[int], limit: int) -> None:
+    """A turn that is too large by itself is alone."""
+    selections = [
+        select_rows(made(f"r{number}", size=size), {}, byte_limit=10) for number, size in enumerate(sizes)
+    ]
+    groups = list(group_selections(selections, byte_limit=limit))
+
+    assert [item for group in groups for item in group] == selections
+    assert all(groups)
+    for group in groups:
+        assert len(group) == 1 or sum(item.stored_bytes for item in group) <= limit
+    for before, after in itertools.pairwise(groups):
+        assert sum(item.stored_bytes for item in (*before, after[0])) > limit
+
+
+def record_of(selection: RowSelection, *found: Message) -> object:
+    by_key = {item.key: item for item in found}
+    return make_record(selection, by_key, None, (), ledger_kept=False)
+
+
+def test_a_record_is_made_of_the_rows_that_were_found() -> None:
+    """An ancestor that vanished between the two reads is left out."""
+    question, response = user_row(), response_row()
+    oldest = user_row(messageId="q0", text="oldest")
+    gone = response_row(messageId="r0", parentMessageId="q0")
+    question["parentMessageId"] = "r0"
+    chat = family(*map(row, (question, response, oldest, gone)))
+    entries = transactions(prompt_row(5))
+    found = make_record(
+        select_rows(row(response), chat, byte_limit=100_000),
+        {item.key: item for item in map(message, (question, response, oldest))},
+        conversation(conversation_row()),
+        entries,
+        ledger_kept=True,
+    )
+
+    assert found is not None
+    assert found.response == message(response)
+    assert found.question == message(question)
+    assert [item.text for item in found.history] == ["oldest"]
+    assert [sibling.message_id for sibling in found.siblings] == [response["messageId"]]
+    assert found.transactions == entries
+    assert found.ledger_kept
+
+
+def test_a_row_that_vanished_gives_no_record() -> None:
+    response = response_row()
+    selection = select_rows(row(response), family(row(response)), byte_limit=100)
+
+    assert record_of(selection) is None
+
+
+def test_a_question_alone_gives_a_record_without_response() -> None:
+    question = user_row()
+    found = record_of(select_rows(row(question), family(row(question)), byte_limit=100), message(question))
+
+    assert found == turn_record(None, question, question_siblings=found.question_siblings)  # type: ignore[attr-defined]
+
+
+def test_a_saved_agent_is_known_by_the_responses_model() -> None:
+    """A conversation names an encoded model as its agent in a plain chat."""
+    plain = turn_record(response_row(model="gpt-4o"), conversation=conversation(conversation_row()))
+    saved = turn_record(response_row(model=agent_row()["id"]))
+    now_saved = turn_record(
+        response_row(model="gpt-4o"), conversation=conversation(conversation_row(agent_id=agent_row()["id"]))
+    )
+    unanswered = turn_record(
+        None, user_row(), conversation=conversation(conversation_row(agent_id=agent_row()["id"]))
+    )
+
+    assert saved_agent_id(plain) is None
+    assert saved_agent_id(saved) == agent_row()["id"]
+    assert saved_agent_id(now_saved) is None
+    assert saved_agent_id(unanswered) == agent_row()["id"]
+    assert saved_agent_id(None) is None
+
+
+def test_the_agent_is_added_where_it_may_be_read() -> None:
+    saved = turn_record(response_row(model=agent_row()["id"]))
+    known = agent(agent_row())
+
+    completed = add_agent(saved, {known.agent_id: known})
+    assert completed is not None
+    assert completed.agent == known
+    assert add_agent(saved, {}) == saved
+    assert add_agent(None, {}) is None
+
+
+def test_every_recorded_turn_finds_its_question_and_its_parents() -> None:
+    """As the driver of the recordings asked them."""
+    for name in NAMES:
+        for turn in truth(name).turns:
+            if turn.response_message_id is None:
+                continue
+            record = replay(name).record(turn.response_message_id)
+            assert record.question is not None
+            assert record.question.message_id == turn.user_message_id
+            assert record.question.parent_message_id == turn.user_parent_message_id
+            first = record.history[0].parent_message_id if record.history else NO_PARENT
+            assert first == NO_PARENT or name == "13-deletes"

@@ -1,0 +1,369 @@
+"""What happened inside a turn: model calls with their parts, tools in order, hand-offs, steering, summaries."""
+
+from typing import Any
+
+import pytest
+
+from tailer.core.bounds import Bounds
+from tailer.core.content import read_parts
+from tailer.core.observations import Level, Observation, ObservationType, Trace
+from tailer.core.steps import split_segments
+from tests.recordings import truth
+from tests.unit.documents import (
+    MISSING,
+    Document,
+    agent,
+    agent_row,
+    completion_row,
+    conversation,
+    conversation_row,
+    message,
+    observations,
+    old_response_row,
+    prompt_row,
+    replay,
+    response_row,
+    stamp,
+    tool_part,
+    trace_of,
+    turn_record,
+    usage_metadata,
+    user_row,
+)
+
+
+def text(content: str) -> Document:
+    return {"type": "text", "text": content}
+
+
+def call_rows(*outputs: int, **fields: Any) -> list[Document]:
+    """The transactions of so many model calls."""
+    return [
+        row for output in outputs for row in (prompt_row(100, **fields), completion_row(output, **fields))
+    ]
+
+
+def trace(*content: Document | None, entries: list[Document] | None = None, **fields: Any) -> Trace:
+    """The trace of a turn of 0.8.6, whose ledger is believed."""
+    row = old_response_row(content=list(content), tokenCount=MISSING, **fields)
+    return trace_of(turn_record(row, user_row(), *(entries or [])))
+
+
+def generations(of: Trace) -> list[Observation]:
+    return observations(of, ObservationType.GENERATION)
+
+
+def tools(of: Trace) -> list[Observation]:
+    return observations(of, ObservationType.TOOL)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        ("", [""]),
+        ("a", ["a"]),
+        ("ata", ["at", "a"]),
+        ("atta", ["att", "a"]),
+        ("tata", ["t", "at", "a"]),
+        ("rata", ["rat", "a"]),
+        ("atra", ["at", "ra"]),
+        ("ate", ["ate"]),
+        ("aths", ["ath", "s"]),
+        ("tt", ["tt"]),
+    ],
+)
+def test_after_its_tools_a_model_is_called_again(kinds: str, expected: list[str]) -> None:
+    """a answer, r reasoning, t tool, e error, h hand-off, s steering."""
+    shapes: dict[str, Document] = {
+        "a": text("x"),
+        "r": {"type": "think", "think": "x"},
+        "t": tool_part(),
+        "e": {"type": "error", "error": "x"},
+        "h": {"type": "agent_update", "agent_update": {"agentId": "agent_b"}},
+        "s": {"type": "steer", "steer": "x"},
+    }
+    segments = split_segments(read_parts([shapes[kind] for kind in kinds]))
+
+    assert [len(segment) for segment in segments] == [len(segment) for segment in expected]
+    assert [part for segment in segments for part in segment] == list(
+        read_parts([shapes[kind] for kind in kinds])
+    )
+
+
+def test_each_model_call_has_its_own_part_of_the_answer_and_its_own_numbers() -> None:
+    found = trace(text("Let me look."), tool_part(), text("18 degrees."), entries=call_rows(10, 20))
+    first, second = generations(found)
+
+    assert first.output == {
+        "role": "assistant",
+        "content": "Let me look.",
+        "tool_calls": [
+            {"id": "call_1", "type": "function",
+             "function": {"name": "get_weather_mcp_srv", "arguments": '{"city":"Paris"}'}}
+        ],
+    }  # fmt: skip
+    assert second.output == {"role": "assistant", "content": "18 degrees."}
+    assert (first.usage, second.usage) == ({"input": 100, "output": 10}, {"input": 100, "output": 20})
+
+
+def test_calls_and_tools_stand_in_the_order_in_which_they_happened() -> None:
+    found = trace(
+        text("a"), tool_part("one"), text("b"), tool_part("two"), tool_part("three"), text("c"), entries=call_rows(1, 2, 3)
+    )  # fmt: skip
+    order = [
+        item.name if item.type is ObservationType.TOOL else item.type.value for item in found.observations[1:]
+    ]
+
+    assert order == ["generation", "one", "generation", "two", "three", "generation"]
+    starts = [item.start_milliseconds for item in found.observations[1:]]
+    assert starts == sorted(set(starts))
+
+
+def test_more_calls_than_segments_leave_calls_without_output() -> None:
+    """A model that wrote nothing was still paid."""
+    found = trace(text("a"), entries=call_rows(1, 2))
+    first, second = generations(found)
+
+    assert first.output == {"role": "assistant", "content": "a"}
+    assert second.usage == {"input": 100, "output": 2}
+
+
+def test_fewer_calls_than_segments_leave_no_part_out() -> None:
+    """Some LibreChat releases record only one pair for a whole loop."""
+    found = trace(
+        text("a"), tool_part("one"), text("b"), tool_part("two"), text("c"), entries=call_rows(1, 2)
+    )
+
+    assert [tool.name for tool in tools(found)] == ["one", "two"]
+    assert [str(item.output) for item in generations(found)][1].count("'content': 'b c'") == 1
+
+
+def test_a_single_call_has_everything_and_the_turns_duration() -> None:
+    found = trace(text("a"), tool_part(), text("b"), entries=call_rows(5))
+    (only,) = generations(found)
+
+    assert (only.start_milliseconds, only.end_milliseconds) == (stamp(0), stamp(2))
+    assert "timing" not in only.metadata
+
+
+def test_several_calls_have_an_order_and_no_invented_durations() -> None:
+    for item in generations(trace(text("a"), tool_part(), text("b"), entries=call_rows(5, 6))):
+        assert item.start_milliseconds == item.end_milliseconds
+        assert item.metadata["timing"] == "order only"
+
+
+def test_calls_beside_the_answer_are_generations_of_their_own_without_text() -> None:
+    found = trace(
+        text("a"), entries=[*call_rows(5), *call_rows(7, context="summarization", model="gpt-4o-mini")]
+    )
+    answer, summary = generations(found)
+
+    assert answer.output == {"role": "assistant", "content": "a"}
+    assert (summary.name, summary.model, summary.output, summary.input) == (
+        "summarization",
+        "gpt-4o-mini",
+        None,
+        None,
+    )
+    assert summary.usage == {"input": 100, "output": 7}
+
+
+def test_an_answer_is_shown_although_only_calls_beside_it_were_billed() -> None:
+    """A stopped run bills its labels and not itself."""
+    found = trace(
+        text("a"), tool_part(), entries=call_rows(7, context="activity-label"), unfinished=True, text="a"
+    )
+
+    assert [tool.name for tool in tools(found)] == ["get_weather_mcp_srv"]
+    assert [(item.name, item.usage) for item in generations(found)] == [
+        ("gpt-4o", None),
+        ("activity-label", {"input": 100, "output": 7}),
+    ]
+
+
+def test_a_tool_has_arguments_output_duration_and_ids() -> None:
+    (tool,) = tools(trace(text("a"), tool_part(runStepDurationMs=1_500, agentId="agent_b")))
+
+    assert tool.input == {"city": "Paris"}
+    assert tool.output == "18 degrees"
+    assert tool.end_milliseconds - tool.start_milliseconds == 1_500
+    assert tool.metadata == {"timing": "duration stored", "tool_call_id": "call_1", "agent_id": "agent_b"}
+    assert (tool.level, tool.status_message) == (Level.DEFAULT, None)
+
+
+def test_a_tool_without_stored_duration_says_so() -> None:
+    (tool,) = tools(trace(tool_part()))
+
+    assert tool.start_milliseconds == tool.end_milliseconds
+    assert tool.metadata["timing"] == "order only"
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [
+        ('{"a":1}', {"a": 1}),
+        ({"a": 1}, {"a": 1}),
+        ('{"a":', '{"a":'),
+        ("", ""),
+        (None, None),
+        ([1, None], [1, None]),
+        (7, "7"),
+    ],
+)
+def test_arguments_are_shown_as_they_were_stored(stored: object, shown: object) -> None:
+    """JSON text or a document; what a stop cut off stays text."""
+    (tool,) = tools(trace(tool_part(args=stored)))
+
+    assert tool.input == shown
+
+
+def test_a_failed_tool_is_an_error_and_the_turn_is_not() -> None:
+    found = trace(tool_part(output="Error: no such city\n Please fix your mistakes."), text("Sorry."))
+    (tool,) = tools(found)
+
+    assert (tool.level, tool.status_message) == (Level.ERROR, "the tool failed")
+    assert found.root.level is Level.DEFAULT
+
+
+def test_a_tool_that_a_stop_interrupted_is_marked_and_a_finished_turns_is_not() -> None:
+    """Some tools of finished turns have no output to store."""
+    (stopped,) = tools(trace(tool_part(output=MISSING), unfinished=True, text="a"))
+    (quiet,) = tools(trace(tool_part(output=MISSING), text("a")))
+
+    assert (stopped.level, stopped.status_message) == (Level.WARNING, "no output was stored")
+    assert (quiet.level, quiet.status_message) == (Level.DEFAULT, None)
+
+
+def test_hand_offs_steering_and_summaries_are_events_at_their_place() -> None:
+    found = trace(
+        {"type": "summary", "text": "They spoke of France."},
+        text("a"),
+        tool_part("lc_transfer_to_agent_b"),
+        {"type": "agent_update", "agent_update": {"agentId": "agent_b"}},
+        {"type": "steer", "steer": "Shorter!"},
+        text("b"),
+    )
+    ids = [item.id for item in found.observations]
+
+    assert [(item.name, item.input) for item in observations(found, ObservationType.EVENT)] == [
+        ("summary", "They spoke of France."),
+        ("hand-off", {"agent_id": "agent_b"}),
+        ("steer", "Shorter!"),
+    ]
+    assert [tool.name for tool in tools(found)] == ["lc_transfer_to_agent_b"]
+    assert len(set(ids)) == len(ids)
+
+
+def test_an_answer_of_an_old_release_is_the_output_of_its_call() -> None:
+    """It stands in `text`, and there are no parts."""
+    record = turn_record(
+        old_response_row(content=MISSING, text="Paris."), user_row(), prompt_row(1), completion_row(2)
+    )
+    (only,) = generations(trace_of(record))
+
+    assert only.output == {"role": "assistant", "content": "Paris."}
+
+
+def test_reasoning_is_metadata_of_the_last_call_and_not_part_of_the_answer() -> None:
+    found = trace(
+        {"type": "think", "think": "Hm."}, text("a"), tool_part(), text("b"), entries=call_rows(1, 2)
+    )
+    first, last = generations(found)
+
+    assert last.metadata["reasoning"] == "Hm."
+    assert "reasoning" not in first.metadata
+    assert "Hm." not in str((found.root.output, first.output, last.output))
+
+
+def test_only_the_last_call_carries_the_error_of_the_turn() -> None:
+    error = {"type": "error", "error": "An error occurred while processing the request: 500"}
+    found = trace(text("a"), tool_part(), text("b"), error, entries=call_rows(1, 2))
+    first, last = generations(found)
+
+    assert (first.level, first.status_message) == (Level.DEFAULT, None)
+    assert (last.level, last.status_message) == (Level.ERROR, "500")
+
+
+def test_only_the_first_call_carries_the_history() -> None:
+    """What the later ones were sent besides is the tools' output."""
+    record = turn_record(
+        old_response_row(content=[text("a"), tool_part(), text("b")]),
+        user_row(text="And now?"),
+        *call_rows(1, 2),
+        history=(message(user_row(text="Hello")), message(response_row())),
+    )
+    first, last = generations(trace_of(record))
+
+    assert first.input == [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "Paris."},
+        {"role": "user", "content": "And now?"},
+    ]
+    assert last.input is None
+
+
+def test_history_that_was_left_out_is_counted() -> None:
+    record = turn_record(
+        response_row(), user_row(), history=(message(user_row(text="x" * 100)),), history_left_out=3
+    )
+    (only,) = generations(trace_of(record, bounds=Bounds(history_bytes=50)))
+
+    assert only.metadata["history_messages_left_out"] == "4"
+
+
+def test_parameters_are_those_of_the_conversation_or_of_the_saved_agent() -> None:
+    chat = conversation(conversation_row())
+    rows = [prompt_row(5), completion_row(6)]
+    (plain,) = generations(trace_of(turn_record(response_row(), user_row(), *rows, conversation=chat)))
+    (saved,) = generations(
+        trace_of(turn_record(response_row(), user_row(), *rows, conversation=chat, agent=agent(agent_row())))
+    )
+
+    assert plain.model_parameters == {"temperature": 0.5}
+    assert saved.model_parameters == {"temperature": 0.1}
+
+
+def test_a_model_without_numbers_is_named_in_metadata_only() -> None:
+    """Else Langfuse counts the text by itself and shows its guess as usage."""
+    record = turn_record(old_response_row(tokenCount=MISSING), user_row())
+    (only,) = generations(trace_of(record))
+
+    assert (only.model, only.usage, only.cost) == (None, None, None)
+    assert only.metadata["model"] == "gpt-4o"
+    assert (only.metadata["usage_source"], only.metadata["cost_source"]) == ("unknown", "unknown")
+
+
+def test_cache_tokens_are_buckets_of_their_own() -> None:
+    """Langfuse adds the buckets up; `input` is without cache."""
+    record = turn_record(
+        response_row(metadata=usage_metadata(900, 210, write=3, read=512, cost=0.25)), user_row()
+    )
+    (only,) = generations(trace_of(record))
+
+    assert only.usage == {"input": 900, "input_cached_tokens": 512, "input_cache_creation": 3, "output": 210}
+    assert only.cost == {"total": 0.25}
+    assert (only.model, only.metadata["usage_source"]) == ("gpt-4o", "reported")
+
+
+def test_the_recorded_tools_are_all_there_with_what_they_gave() -> None:
+    """Two model calls and a tool in each turn of 09-agent-tools."""
+    for turn in truth("09-agent-tools").turns:
+        assert turn.response_message_id is not None
+        record = replay("09-agent-tools").record(turn.response_message_id)
+        found = trace_of(record)
+        asked = [request.tool_name for request in turn.requests if request.tool_name is not None]
+
+        assert [tool.name for tool in tools(found)] == asked
+        assert all(tool.output for tool in tools(found))
+        assert len(generations(found)) == len(turn.requests)
+
+
+def test_a_recorded_rejection_of_a_tool_is_shown() -> None:
+    """In 23 the first tool was approved and the second blocked."""
+    found = [
+        tools(trace_of(replay("23-hitl-tool-approval").record(turn.response_message_id)))[0].output
+        for turn in truth("23-hitl-tool-approval").turns
+        if turn.response_message_id is not None
+    ]
+
+    assert [str(output).split()[0] for output in found] == ["E2E", "Blocked:"]

@@ -1,0 +1,336 @@
+"""Tokens and cost: the provider's numbers where it told them, a mark on every guess, and nothing counted twice."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailer.core.policies import Policies, TemporaryPolicy
+from tailer.core.turns import Outcome, Turn, build_turn, judge_response
+from tailer.core.usage import (
+    CostSource,
+    ModelCall,
+    Tokens,
+    Usage,
+    UsageSource,
+    resolve_title_usage,
+    resolve_turn_usage,
+)
+from tests.recordings import NAMES, TrueTurn, truth
+from tests.unit.documents import (
+    MISSING,
+    Document,
+    completion_row,
+    message,
+    old_response_row,
+    prompt_row,
+    replay,
+    response_row,
+    structured_prompt_row,
+    transactions,
+    usage_metadata,
+)
+
+ANSWERED = [
+    pytest.param(name, turn, id=f"{name}-{number}")
+    for name in NAMES
+    for number, turn in enumerate(truth(name).turns, start=1)
+    if turn.response_message_id is not None
+]
+
+
+def recorded(name: str, turn: TrueTurn) -> Turn:
+    assert turn.response_message_id is not None
+    record = replay(name).record(turn.response_message_id)
+    assert record.response is not None
+    policies = Policies(temporary=TemporaryPolicy.FULL)
+    outcome = judge_response(record.response, deadline_passed=False, policies=policies)
+    assert isinstance(outcome, Outcome)
+    return build_turn(record, outcome)
+
+
+def usage_of(turn: Turn) -> Usage:
+    assert turn.usage is not None
+    return turn.usage
+
+
+def total(usage: Usage) -> Tokens | None:
+    told = [call.tokens for call in usage.calls if call.tokens is not None]
+    if not told:
+        return None
+    return Tokens(
+        input=sum(tokens.input or 0 for tokens in told),
+        output=sum(tokens.output or 0 for tokens in told),
+        cache_read=sum(tokens.cache_read for tokens in told),
+        cache_write=sum(tokens.cache_write for tokens in told),
+    )
+
+
+def resolve(response: Document, *entries: Document, failed: bool = False, ledger_kept: bool = True) -> Usage:
+    return resolve_turn_usage(
+        message(response), transactions(*entries), failed=failed, ledger_kept=ledger_kept
+    )
+
+
+@pytest.mark.parametrize(("name", "turn"), ANSWERED)
+def test_a_recorded_turn_has_the_providers_numbers_or_says_that_it_guesses(name: str, turn: TrueTurn) -> None:
+    """The truth's input holds the cache reads of OpenAI's style of counting, and not of Anthropic's."""
+    usage = usage_of(recorded(name, turn))
+
+    if turn.usage_is_known:
+        inclusive = turn.usage.cache_read_tokens if turn.endpoint != "anthropic" else 0
+        assert total(usage) == Tokens(
+            input=turn.usage.input_tokens - inclusive,
+            output=turn.usage.output_tokens,
+            cache_read=turn.usage.cache_read_tokens,
+            cache_write=turn.usage.cache_write_tokens,
+        )
+        assert usage.usage_source is UsageSource.REPORTED
+    else:
+        assert usage.usage_source in (UsageSource.ESTIMATED, UsageSource.UNKNOWN)
+
+
+@pytest.mark.parametrize(("name", "turn"), ANSWERED)
+def test_a_recorded_title_has_the_providers_numbers(name: str, turn: TrueTurn) -> None:
+    """Apart from the turn's, which the truth counts apart too."""
+    title = recorded(name, turn).title_usage
+
+    if title is not None:
+        assert turn.title_usage is not None
+        assert total(title) == Tokens(turn.title_usage.input_tokens, turn.title_usage.output_tokens)
+        assert title.usage_source is UsageSource.BILLED
+
+
+@pytest.mark.parametrize(("name", "turn"), ANSWERED)
+def test_a_recorded_turn_costs_what_its_ledger_says(name: str, turn: TrueTurn) -> None:
+    """The sum over the calls is the sum over the transactions, those of the title left out."""
+    built = recorded(name, turn)
+    costs = [call.cost for call in usage_of(built).calls if call.cost is not None]
+    entries = [entry for entry in built.record.transactions if entry.context != "title"]
+
+    assert sum(costs) == pytest.approx(sum(entry.cost or 0 for entry in entries))
+
+
+def test_the_count_of_the_title_is_never_shown_as_the_answers() -> None:
+    """In 16-reasoning the first answer came without usage, and LibreChat stored the title's 5 tokens with it."""
+    turn = truth("16-reasoning").turns[0]
+    built = recorded("16-reasoning", turn)
+
+    assert built.record.response is not None
+    assert built.title_usage is not None
+    title = total(built.title_usage)
+    assert title is not None
+    assert built.record.response.token_count == title.output
+    assert total(usage_of(built)) is None
+    assert usage_of(built).usage_source is UsageSource.UNKNOWN
+
+
+def test_reasoning_and_tools_do_not_change_the_sums() -> None:
+    """A turn with a tool has two calls, each with its own numbers."""
+    turn = truth("09-agent-tools").turns[0]
+    calls = usage_of(recorded("09-agent-tools", turn)).calls
+
+    assert len(calls) == 2
+    assert [call.context for call in calls] == ["message", "message"]
+
+
+REPORT = usage_metadata(900, 210, write=3, read=512)
+
+
+def test_a_report_that_the_ledger_confirms_is_shown_call_by_call() -> None:
+    usage = resolve(
+        response_row(metadata=REPORT),
+        structured_prompt_row(500, write=3, read=512),
+        completion_row(10),
+        prompt_row(400),
+        completion_row(200),
+    )
+
+    assert [call.tokens for call in usage.calls] == [Tokens(500, 10, 512, 3), Tokens(400, 200)]
+    assert usage.usage_source is UsageSource.REPORTED
+
+
+def test_a_report_that_the_ledger_contradicts_is_shown_as_one_call_and_not_added() -> None:
+    """They describe the same tokens."""
+    usage = resolve(response_row(metadata=REPORT), prompt_row(1), completion_row(2))
+
+    assert usage.calls == (ModelCall("gpt-4o", "message", Tokens(900, 210, 512, 3), usage.calls[0].cost),)
+    assert usage.usage_source is UsageSource.REPORTED
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 999), st.integers(0, 999), st.sampled_from(["message", "subagent", "summarization"])), max_size=5),
+    st.tuples(st.integers(0, 999), st.integers(0, 999)),
+)  # fmt: skip
+def test_whatever_the_ledger_holds_a_report_is_the_sum_that_is_shown(
+    pairs: list[tuple[int, int, str]], reported: tuple[int, int]
+) -> None:
+    """Report and transactions are never added."""
+    rows = [
+        row
+        for prompt, completion, context in pairs
+        for row in (prompt_row(prompt, context=context), completion_row(completion, context=context))
+    ]
+    usage = resolve(response_row(metadata=usage_metadata(*reported)), *rows, prompt_row(7, context="title"))
+
+    assert total(usage) == Tokens(*reported)
+
+
+def test_the_reported_cost_comes_before_the_billed_one() -> None:
+    priced = usage_metadata(900, 210, cost=0.5)
+    usage = resolve(response_row(metadata=priced), prompt_row(1), completion_row(2))
+
+    assert (usage.calls[0].cost, usage.cost_source) == (0.5, CostSource.REPORTED)
+
+
+def test_without_a_report_the_ledger_of_older_releases_tells() -> None:
+    usage = resolve(old_response_row(), prompt_row(108), completion_row(13))
+
+    assert usage.calls == (ModelCall("gpt-4o", "message", Tokens(108, 13), pytest.approx(0.0004)),)  # type: ignore[arg-type]
+    assert (usage.usage_source, usage.cost_source) == (UsageSource.BILLED, CostSource.BILLED)
+
+
+@pytest.mark.parametrize(
+    ("response", "failed"),
+    [
+        (response_row(), False),
+        (old_response_row(metadata={"contextUsage": {"runId": "r"}}), False),
+        (old_response_row(), True),
+        (old_response_row(finish_reason="incomplete"), True),
+    ],
+)
+def test_a_ledger_without_a_report_is_a_guess_where_the_release_would_report(
+    response: Document, *, failed: bool
+) -> None:
+    """Newer releases report whatever the provider told; what they charge without it they have counted themselves."""
+    usage = resolve(response, prompt_row(24), completion_row(4), failed=failed)
+
+    assert usage.usage_source is UsageSource.ESTIMATED
+    assert total(usage) == Tokens(24, 4)
+
+
+def test_a_price_of_a_model_without_price_is_a_guess() -> None:
+    """LibreChat charges six dollars both ways."""
+    usage = resolve(old_response_row(), prompt_row(108, rate=6), completion_row(13, rate=6))
+
+    assert usage.cost_source is CostSource.ESTIMATED
+
+
+def test_the_cost_is_money_and_not_binary_fractions() -> None:
+    usage = resolve(old_response_row(), prompt_row(1, tokenValue=-0.1), completion_row(1, tokenValue=-0.2))
+
+    assert usage.calls[0].cost == 0.0000003
+
+
+def test_only_the_count_of_the_answer_is_left_without_report_and_ledger() -> None:
+    usage = resolve(old_response_row(tokenCount=210), ledger_kept=False)
+
+    assert usage.calls == (ModelCall(None, "message", Tokens(None, 210), None),)
+    assert (usage.usage_source, usage.cost_source) == (UsageSource.OUTPUT_ONLY, CostSource.UNKNOWN)
+
+
+@pytest.mark.parametrize("fields", [{"tokenCount": MISSING}, {"tokenCount": None}, {"tokenCount": -5}])
+def test_where_nothing_tells_nothing_is_shown(fields: Document) -> None:
+    usage = resolve(old_response_row(**fields), ledger_kept=False)
+
+    assert usage.calls == (ModelCall(None, "message", None, None),)
+    assert (usage.usage_source, usage.cost_source) == (UsageSource.UNKNOWN, CostSource.UNKNOWN)
+
+
+def test_the_count_of_a_failed_turn_is_not_believed() -> None:
+    """It is left from an earlier state or from the title."""
+    assert total(resolve(old_response_row(tokenCount=210), failed=True)) is None
+
+
+def test_a_count_that_is_the_titles_is_not_believed() -> None:
+    title = (prompt_row(142, context="title"), completion_row(5, context="title"))
+
+    assert total(resolve(response_row(tokenCount=5), *title)) is None
+    assert total(resolve(response_row(tokenCount=6), *title)) == Tokens(0, 6)
+
+
+def test_a_ledger_that_is_kept_and_has_no_entry_says_that_nothing_was_billed() -> None:
+    kept = resolve(old_response_row(tokenCount=MISSING))
+
+    assert (kept.calls[0].cost, kept.cost_source) == (0.0, CostSource.BILLED)
+
+
+def test_the_title_is_apart() -> None:
+    rows = (
+        prompt_row(108),
+        prompt_row(142, context="title"),
+        completion_row(5, context="title"),
+        completion_row(13),
+    )
+    title = resolve_title_usage(transactions(*rows))
+
+    assert total(resolve(old_response_row(), *rows)) == Tokens(108, 13)
+    assert title is not None
+    assert total(title) == Tokens(142, 5)
+    assert resolve_title_usage(transactions(prompt_row(1), completion_row(2))) is None
+
+
+def test_a_structured_completion_of_zero_is_never_written_and_leaves_no_gap() -> None:
+    usage = resolve(
+        old_response_row(), structured_prompt_row(10, write=0, read=5), structured_prompt_row(20, write=0, read=6), completion_row(7)
+    )  # fmt: skip
+
+    assert [call.tokens for call in usage.calls] == [Tokens(10, 0, 5, 0), Tokens(20, 7, 6, 0)]
+
+
+def test_calls_of_different_models_and_contexts_are_never_paired() -> None:
+    usage = resolve(
+        old_response_row(),
+        prompt_row(1, model="a"),
+        completion_row(2, model="b"),
+        prompt_row(3, context="subagent"),
+        completion_row(4),
+    )
+
+    assert [(call.model, call.context, call.tokens) for call in usage.calls] == [
+        ("b", "message", Tokens(0, 2)),
+        ("a", "message", Tokens(1, 0)),
+        ("gpt-4o", "message", Tokens(0, 4)),
+        ("gpt-4o", "subagent", Tokens(3, 0)),
+    ]
+
+
+ENTRIES = st.lists(
+    st.builds(
+        lambda make, tokens, model, context: make(tokens, model=model, context=context),
+        st.sampled_from([prompt_row, completion_row]),
+        st.integers(0, 10_000),
+        st.sampled_from(["a", "b"]),
+        st.sampled_from(["message", "subagent", "title"]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(ENTRIES)
+def test_no_billed_token_and_no_cent_is_lost_or_counted_twice(rows: list[Document]) -> None:
+    """Turn and title together are the ledger, in any order of its rows."""
+    entries = transactions(*rows)
+    title = resolve_title_usage(entries)
+    found = [resolve(old_response_row(tokenCount=MISSING), *rows), *([title] if title is not None else [])]
+    calls = [call for usage in found for call in usage.calls if call.tokens is not None]
+
+    for kind, counted in (
+        ("prompt", sum(call.tokens.input or 0 for call in calls if call.tokens)),
+        ("completion", sum(call.tokens.output or 0 for call in calls if call.tokens)),
+    ):
+        assert counted == sum(entry.tokens for entry in entries if entry.token_type == kind)
+    assert sum(call.cost or 0 for call in calls) == pytest.approx(
+        sum(entry.cost or 0 for entry in entries), abs=1e-9
+    )
+
+
+def test_a_report_is_believed_for_a_stopped_turn_too() -> None:
+    """A stop of 0.8.7 and later reports and bills nothing."""
+    usage = resolve(response_row(metadata=REPORT), failed=True)
+
+    assert total(usage) == Tokens(900, 210, 512, 3)
+    assert usage.usage_source is UsageSource.REPORTED
+    assert replace(usage.calls[0], tokens=None) == ModelCall(None, "message", None, None)
