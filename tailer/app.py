@@ -27,7 +27,16 @@ from tailer.core.hints import Stream
 from tailer.core.observations import Trace
 from tailer.destination import name_destination, open_destination
 from tailer.errors import SoftwareError, SourceAway, TailerError
-from tailer.events import Emit, Event, SourceUnanswered, Started, Stopped, StreamGapFound, TaskFailed
+from tailer.events import (
+    Emit,
+    Event,
+    SettingDoubted,
+    SourceUnanswered,
+    Started,
+    Stopped,
+    StreamGapFound,
+    TaskFailed,
+)
 from tailer.logs import LogLevel, LogWriter, route_library_logs
 from tailer.metrics import Metrics
 from tailer.mongo.change_stream import MongoChangeStream
@@ -131,6 +140,8 @@ class Daemon:
 
     async def _start(self, stack: AsyncExitStack, port: int) -> Pipeline:
         settings, emit = self._settings, self._emit
+        for warning in settings.warnings:
+            emit(SettingDoubted(warning))
         streams_client = connect(
             settings.mongo_uri.get_secret_value(),
             application="librechat-tailer-streams",

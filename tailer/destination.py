@@ -9,9 +9,10 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_expone
 from tailer.core.otlp import SpanContext
 from tailer.errors import DestinationError
 from tailer.events import DestinationAway, DestinationProven, Emit, SendingDisabled
-from tailer.flow.ports import Annotations, Sink
+from tailer.flow.ports import Annotations, MediaLibrary, Sink
 from tailer.langfuse.annotations import LangfuseAnnotations
 from tailer.langfuse.connection import Credentials, LangfuseConnection, Proven, Unreachable
+from tailer.langfuse.media import LangfuseMedia, MediaOptions
 from tailer.langfuse.spans import LangfuseSpans
 from tailer.mongo.state import MongoState
 from tailer.settings import Settings, SinkChoice
@@ -24,6 +25,7 @@ class Destination:
 
     sink: Sink
     annotations: Annotations
+    media: MediaLibrary | None
 
 
 def name_destination(settings: Settings) -> str:
@@ -40,7 +42,7 @@ async def open_destination(settings: Settings, state: MongoState, emit: Emit) ->
         file = TraceFile(settings.file_path)
         if settings.langfuse_enabled:
             await file.prepare()
-        yield Destination(file, file)
+        yield Destination(file, file, None)
         return
     secret = settings.langfuse_secret_key
     credentials = Credentials(
@@ -57,7 +59,14 @@ async def open_destination(settings: Settings, state: MongoState, emit: Emit) ->
         yield Destination(
             LangfuseSpans(connection, context),
             LangfuseAnnotations(connection, environment=settings.langfuse_environment),
+            _open_media(settings, connection, emit),
         )
+
+
+def _open_media(settings: Settings, connection: LangfuseConnection, emit: Emit) -> MediaLibrary | None:
+    if settings.media_root is None:
+        return None
+    return LangfuseMedia(connection, MediaOptions(settings.media_root, settings.media_bytes), emit)
 
 
 async def _prove(connection: LangfuseConnection, state: MongoState, emit: Emit) -> None:

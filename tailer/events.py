@@ -165,6 +165,14 @@ class AnnotationFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MediaLeftOut(Event):
+    """A file of a turn was not uploaded: `reason` is type, missing, too_large or refused."""
+
+    level: ClassVar[str | None] = None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryUnknown(Event):
     """Nobody saw the answer; the destination is asked whether it has the batch."""
 
@@ -292,6 +300,15 @@ class SourceUnanswered(Event):
     name: ClassVar[str] = "source_unanswered"
     subject: str
     wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SettingDoubted(Event):
+    """A setting that is valid and may not be what was meant."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "setting_doubted"
+    warning: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from prometheus_client import (
 )
 
 from tailer.events import (
+    AnnotationFailed,
     BatchSettled,
     BatchSplit,
     CheckpointSaved,
@@ -23,6 +24,7 @@ from tailer.events import (
     DeliveryRetried,
     Event,
     HintsRead,
+    MediaLeftOut,
     ReadFailed,
     ReadingPaused,
     RequestDone,
@@ -137,6 +139,12 @@ class Metrics:
             "Batches whose answer nobody saw, by how it was settled",
             "verdict",
         )
+        self.media_left_out = self._counter(
+            "tailer_media_left_out_total", "Files of turns that were not uploaded", "reason"
+        )
+        self.annotations_failed = self._counter(
+            "tailer_annotations_failed_total", "Scores and deletions refused for good", "operation"
+        )
         self.splits = self._counter("tailer_export_splits_total", "Batches halved")
         self.queue_length = self._gauge("tailer_queue_length", "Batches that wait to be sent")
         self.queue_capacity = self._gauge("tailer_queue_capacity", "Batches that may wait")
@@ -244,6 +252,14 @@ class Metrics:
     @record.register
     def _(self, event: DeliveryResumed) -> None:
         self.paused.set(0)
+
+    @record.register
+    def _(self, event: MediaLeftOut) -> None:
+        self.media_left_out.labels(event.reason).inc()
+
+    @record.register
+    def _(self, event: AnnotationFailed) -> None:
+        self.annotations_failed.labels(event.operation).inc()
 
     @record.register
     def _(self, event: BatchSettled) -> None:

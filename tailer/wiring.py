@@ -107,6 +107,7 @@ async def make_pipeline(
         destination.sink,
         options,
         aftercare,
+        destination.media,
         in_flight,
         emit,
         hand_over=delivery.hand_over,

@@ -6,6 +6,7 @@ from typing import assert_never
 
 from tailer.core.bounds import Bounds
 from tailer.core.content_policy import ContentPolicy, drop_content, show_content
+from tailer.core.files import files_of
 from tailer.core.followup import SentTurn, mark_text
 from tailer.core.identity import TraceId, native_copy_trace_id, turn_trace_id, unanswered_trace_id
 from tailer.core.observations import Trace
@@ -90,6 +91,19 @@ def export_turn(
         sent=_remember(turn, finished[0], facts, options),
         has_feedback=response is not None and response.feedback is not None and verdict is not Outcome.COPIED,
     )
+
+
+def shows_media(record: TurnRecord, options: ExportOptions) -> bool:
+    """Whether the bytes of a turn's files may leave the house: only where all of its content does."""
+    anchor = record.response or record.question
+    if anchor is None or not any(files_of(record)):
+        return False
+    verdict = _judge(record, options.policies, deadline_passed=True)
+    if not isinstance(verdict, Outcome):
+        return False
+    facts = _facts(build_turn(record, verdict))
+    choice = options.policies.content_for(facts, temporary=anchor.temporary)
+    return options.policies.denied_by(facts) is None and choice is ContentChoice.FULL
 
 
 def export_title(record: TurnRecord, options: ExportOptions) -> Trace | None:

@@ -55,6 +55,7 @@ def build_turn_trace(turn: Turn, trace_id: TraceId, *, bounds: Bounds) -> Trace:
         status_message=status,
         input=question,
         output=answer,
+        metadata={"media": "\n".join(record.media)} if record.media else {},
     )
     steps: list[Observation] = []
     if turn.usage is not None:

@@ -74,7 +74,7 @@ class TurnRecord:
     """What was read back for one turn. `history` holds the ancestors of the question, oldest first, without those
     that were too much to read; `siblings` are all responses to the question, `question_siblings` all questions in its place. `ledger_kept` says that LibreChat writes
     transactions. Times from the stream: `finished_milliseconds` when a later event made a partial row final,
-    `question_touches` when the question was saved again, oldest first."""
+    `question_touches` when the question was saved again, oldest first. `media` refers to uploaded files."""
 
     response: Message | None
     question: Message | None
@@ -89,6 +89,7 @@ class TurnRecord:
     user: User | None = None
     finished_milliseconds: int | None = None
     question_touches: tuple[int, ...] = ()
+    media: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

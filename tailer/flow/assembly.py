@@ -14,10 +14,12 @@ from tailer.core.export import (
     export_title,
     export_turn,
     is_chosen,
+    shows_media,
     trace_id_of,
 )
+from tailer.core.files import files_of
 from tailer.core.hints import Interest
-from tailer.core.identity import DocumentKey, TraceId, title_trace_id
+from tailer.core.identity import DocumentKey, TraceId, observation_id, title_trace_id
 from tailer.core.observations import Trace
 from tailer.core.open_turns import Entry
 from tailer.core.rows import Row
@@ -27,7 +29,7 @@ from tailer.flow.aftercare import Aftercare
 from tailer.flow.backlog import Backlog
 from tailer.flow.parcels import Parcel
 from tailer.flow.parking import Parking
-from tailer.flow.ports import DeadLetter, DocumentReader, Sink, StateStore
+from tailer.flow.ports import DeadLetter, DocumentReader, MediaLibrary, Sink, StateStore
 
 _TURN_INTERESTS = (Interest.RESPONSE, Interest.QUESTION)
 
@@ -61,6 +63,7 @@ class Assembly:
         sink: Sink,
         options: ExportOptions,
         aftercare: Aftercare,
+        media: MediaLibrary | None,
         in_flight: set[str],
         emit: Emit,
         hand_over: Callable[[Sequence[Parcel]], Awaitable[None]],
@@ -72,6 +75,7 @@ class Assembly:
         self._sink = sink
         self._options = options
         self._aftercare = aftercare
+        self._media = media
         self._in_flight = in_flight
         self._emit = emit
         self._hand_over = hand_over
@@ -202,7 +206,8 @@ class Assembly:
                 self._close(entry, "deleted")
                 continue
             try:
-                made = make(entry, row, self._complete(record, entry))
+                complete = await self._with_media(row, self._complete(record, entry))
+                made = make(entry, row, complete)
             except Exception as error:  # noqa: BLE001 - the per-item boundary: counted, kept and reported
                 await self._bury(entry, row, type(error).__name__)
                 continue
@@ -251,6 +256,14 @@ class Assembly:
 
     def _encode(self, entry: Entry, outcome: str, traces: Sequence[Trace]) -> Parcel:
         return Parcel(entry.key, outcome, tuple(traces), tuple(self._sink.encode(trace) for trace in traces))
+
+    async def _with_media(self, row: Row, record: TurnRecord) -> TurnRecord:
+        """The record with references to its files, uploaded now, where that is switched on and nothing is withheld."""
+        if self._media is None or not shows_media(record, self._options):
+            return record
+        root_id = observation_id(row.message_id, "root")
+        references = await self._media.publish(trace_id_of(row), root_id, list(files_of(record)))
+        return replace(record, media=references)
 
     def _complete(self, record: TurnRecord, entry: Entry) -> TurnRecord:
         """Add what only the stream told: when a partial row was finished, when a question was saved again."""

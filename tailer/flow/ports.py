@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from tailer.core.documents import Message
+from tailer.core.documents import AttachedFile, Message
 from tailer.core.followup import Edit, Score, SentTurn
 from tailer.core.hints import ChangeHint, Stream
 from tailer.core.identity import DocumentKey, ObservationId, TraceId
@@ -315,6 +315,16 @@ class Sink(Protocol):
 
     async def find(self, probes: Sequence[Probe]) -> LookupAnswer:
         """Which of the observations the destination holds."""
+        ...
+
+
+class MediaLibrary(Protocol):
+    """Where the bytes of images and files go, where that is wished for."""
+
+    async def publish(
+        self, trace_id: TraceId, observation_id: ObservationId, files: Sequence[AttachedFile]
+    ) -> tuple[str, ...]:
+        """The references of the files that the destination now has; what it has not is left out."""
         ...
 
 

@@ -22,6 +22,7 @@ class Route(StrEnum):
     SCORE_READS = "score_reads"
     SCORE_DELETE = "score_delete"
     TRACE_DELETE = "trace_delete"
+    MEDIA = "media"
     PROJECTS = "projects"
     HEALTH = "health"
     UNKNOWN = "unknown"

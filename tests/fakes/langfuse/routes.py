@@ -14,6 +14,7 @@ from typing import assert_never
 from aiohttp import web
 
 from tests.fakes.langfuse.faults import Effect, Fault, Route
+from tests.fakes.langfuse.media import add_storage
 from tests.fakes.langfuse.request_body import RefusedRequestError
 from tests.fakes.langfuse.state import LangfuseState
 
@@ -75,6 +76,9 @@ class PublicApi:
         router.add_get("/api/public/v3/scores", wrap(Route.SCORE_READS, self._get_scores))
         router.add_delete("/api/public/scores/{id}", wrap(Route.SCORE_DELETE, self._delete_score))
         router.add_delete("/api/public/traces", wrap(Route.TRACE_DELETE, self._delete_traces))
+        router.add_post("/api/public/media", wrap(Route.MEDIA, self._announce_media))
+        router.add_patch("/api/public/media/{id}", wrap(Route.MEDIA, self._finish_media))
+        add_storage(router, self._state.media)
         router.add_route("*", "/{path:.*}", wrap(Route.UNKNOWN, self._not_found))
 
     async def _post_spans(self, request: web.Request) -> web.Response:
@@ -88,6 +92,15 @@ class PublicApi:
 
     async def _get_observations(self, request: web.Request) -> web.Response:
         return web.json_response(self._state.read_observations(_query(request)))
+
+    async def _announce_media(self, request: web.Request) -> web.Response:
+        storage_url = f"{request.scheme}://{request.host}"
+        return web.json_response(self._state.media.announce(await request.json(), storage_url), status=201)
+
+    async def _finish_media(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self._state.media.done[request.match_info["id"]] = body["uploadHttpStatus"]
+        return web.json_response({})
 
     async def _get_projects(self, _request: web.Request) -> web.Response:
         organization = {"id": "organization-test", "name": "Test organization"}

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from tests.fakes.langfuse.control import ControlApi
 from tests.fakes.langfuse.faults import FaultPlan, Route
+from tests.fakes.langfuse.media import MediaStore
 from tests.fakes.langfuse.routes import MAX_BODY_BYTES, HeldConnections, PublicApi
 from tests.fakes.langfuse.rules import Rules, Violation
 from tests.fakes.langfuse.scores import Score, ScoreStore
@@ -125,6 +126,11 @@ class FakeLangfuse:
     def scores(self) -> ScoreStore:
         """Scores as they stand, as they were posted and as they were deleted."""
         return self.state.scores
+
+    @property
+    def media(self) -> MediaStore:
+        """Files that were announced and uploaded."""
+        return self.state.media
 
     def trace(self, trace_id: str) -> list[StoredSpan]:
         """All accepted spans of a trace in order of arrival."""

@@ -14,6 +14,7 @@ from typing import Any
 from tests.fakes.langfuse import attributes as names
 from tests.fakes.langfuse.faults import FaultPlan, Route
 from tests.fakes.langfuse.journal import Journal, Record
+from tests.fakes.langfuse.media import MediaStore
 from tests.fakes.langfuse.observations import read_observations
 from tests.fakes.langfuse.otlp import decode_spans, span_keys
 from tests.fakes.langfuse.request_body import RefusedRequestError, decompress
@@ -47,6 +48,7 @@ class LangfuseState:
         self.clock = clock
         self.spans = SpanStore(light=light)
         self.scores = ScoreStore()
+        self.media = MediaStore()
         self.violations: list[Violation] = []
         self.requests: Counter[tuple[Route, str]] = Counter()
         self.unknown_requests: list[str] = []
@@ -152,6 +154,7 @@ class LangfuseState:
         """Forget data, faults, counts and the journal."""
         self.spans = SpanStore(light=self.light)
         self.scores = ScoreStore()
+        self.media = MediaStore()
         self.violations.clear()
         self.requests.clear()
         self.unknown_requests.clear()
