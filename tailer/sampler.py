@@ -90,4 +90,7 @@ class Sampler:
         times = [position.cluster_seconds for position in held if position is not None]
         if times:
             self._metrics.oldest_open.set(min(times))
-        self._metrics.export_lag.set(max(0, self._backlog.source_seconds - min(times)) if times else 0)
+        behind = max(0, self._backlog.source_seconds - min(times)) if times else 0
+        # Cluster time stands still in a quiet database; the entry's own age does not.
+        waiting = turns.oldest_seconds(except_for=Interest.QUESTION)
+        self._metrics.export_lag.set(max(behind, now - waiting) if waiting is not None else 0)

@@ -67,9 +67,12 @@ class OpenTurns:
         """How many entries of one kind are open."""
         return sum(1 for key in self._entries if key.interest is interest)
 
-    def oldest_seconds(self) -> float | None:
-        """When the oldest entry was opened, None when nothing is open."""
-        return min((entry.opened_seconds for entry in self._entries.values()), default=None)
+    def oldest_seconds(self, *, except_for: Interest | None = None) -> float | None:
+        """When the oldest entry was opened, None when nothing is open; entries of one kind may be left out."""
+        opened = (
+            entry.opened_seconds for entry in self._entries.values() if entry.key.interest is not except_for
+        )
+        return min(opened, default=None)
 
     def open(self, interest: Interest, hint: ChangeHint, now: float, *, age_seconds: float) -> EntryKey:
         """Open an entry for a hint, or note that the row changed again; returns its key.

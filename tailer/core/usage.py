@@ -114,10 +114,12 @@ def resolve_spending(transactions: Sequence[Transaction]) -> Usage | None:
 def _from_report(report: ReportedUsage, calls: tuple[ModelCall, ...], own: Sequence[Transaction]) -> Usage:
     whole = Tokens(report.input, report.output, report.cache_read, report.cache_write)
     billed = _sum_cost(calls)
-    costs_agree = report.cost is None or billed is None or math.isclose(report.cost, billed, rel_tol=1e-6)
+    costs_agree = report.cost is None or (
+        billed is not None and math.isclose(report.cost, billed, rel_tol=1e-6)
+    )
     if calls and _total(calls) == whole and costs_agree:
-        reported = report.cost is not None and billed is not None
-        return Usage(calls, UsageSource.REPORTED, CostSource.REPORTED if reported else _cost_source(own))
+        cost_source = _cost_source(own) if report.cost is None else CostSource.REPORTED
+        return Usage(calls, UsageSource.REPORTED, cost_source)
     cost, cost_source = report.cost, CostSource.REPORTED
     if cost is None:
         cost, cost_source = billed, _cost_source(own)

@@ -5,6 +5,7 @@ awaits while it changes something.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from tailer.core.hints import CLASSIFIERS, STREAM_OF_INTEREST, ChangeHint, Interest, Stream
@@ -33,6 +34,7 @@ class Backlog:
         self._opened = asyncio.Event()
         self._closed = asyncio.Event()
         self._paused: set[Stream] = set()
+        self._moves: Counter[Stream] = Counter()
         self._answered: dict[Stream, float] = {}
         self.source_seconds = 0
 
@@ -52,6 +54,10 @@ class Backlog:
     def read_position(self, stream: Stream) -> StreamPosition:
         """How far the stream was read."""
         return self._watermarks[stream].read
+
+    def moves(self, stream: Stream) -> int:
+        """A number that changes whenever something of the stream was read or done."""
+        return self._moves[stream]
 
     def oldest_position(self, stream: Stream) -> StreamPosition | None:
         """The position that the oldest open entry of the stream holds, None when nothing is open."""
@@ -80,6 +86,7 @@ class Backlog:
             watermark = self._watermarks[stream] = Watermark(batch.position)
         now = self._monotonic()
         classify = CLASSIFIERS[stream]
+        self._moves[stream] += len(batch.hints)
         for hint, position in batch.hints:
             self._take_hint(hint, classify(hint), watermark, now, batch.source_seconds)
             watermark.advance(position)
@@ -123,6 +130,7 @@ class Backlog:
         stream = STREAM_OF_INTEREST.get(key.interest, Stream.MESSAGES)
         if stream in self._watermarks:
             self._watermarks[stream].close(key)
+            self._moves[stream] += 1
         self._closed.set()
 
     def look_again(self, key: EntryKey, changed: str) -> None:

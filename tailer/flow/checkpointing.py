@@ -2,12 +2,26 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from tailer.core.hints import Stream
 from tailer.events import CheckpointSaved, Emit
 from tailer.flow.backlog import Backlog
 from tailer.flow.ports import Checkpoint, StateStore
+
+_FIRST_IDLE_SECONDS = 0.5
+_LAST_IDLE_SECONDS = 10.0
+"""How old the stored position of an idle stream may become: little is read again after a quiet night."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """What was known when a stream was saved last, and how long it may idle before it is saved again."""
+
+    moves: int
+    saved_seconds: float
+    patience_seconds: float
 
 
 class Checkpointing:
@@ -21,6 +35,7 @@ class Checkpointing:
         self._emit = emit
         self._monotonic = monotonic
         self._saved: dict[Stream, Checkpoint] = {}
+        self._marks: dict[Stream, _Mark] = {}
         self._first = {stream: asyncio.Event() for stream in Stream}
 
     def saved(self, stream: Stream) -> Checkpoint | None:
@@ -41,15 +56,29 @@ class Checkpointing:
     async def save(self, streams: Sequence[Stream]) -> None:
         """Save every stream whose position has moved."""
         for stream in streams:
-            if not self._backlog.is_started(stream):
+            if not self._backlog.is_started(stream) or not self._is_due(stream):
                 continue
+            moves = self._backlog.moves(stream)
             checkpoint = self._backlog.checkpoint(stream)
-            if checkpoint == self._saved.get(stream):
-                continue
             began = self._monotonic()
             await self._state.save_checkpoint(stream, checkpoint)
             self._saved[stream] = checkpoint
+            self._marks[stream] = _Mark(moves, began, self._next_patience(stream, moves))
             self._first[stream].set()
             self._emit(
                 CheckpointSaved(stream, checkpoint.position.cluster_seconds, self._monotonic() - began)
             )
+
+    def _is_due(self, stream: Stream) -> bool:
+        """Whether something was read or done since the last save, or an idle stream's position grows old."""
+        mark = self._marks.get(stream)
+        if mark is None or self._backlog.moves(stream) != mark.moves:
+            return True
+        return self._monotonic() - mark.saved_seconds >= mark.patience_seconds
+
+    def _next_patience(self, stream: Stream, moves: int) -> float:
+        """An idle stream moves all the time, and our own write moves it again: its saves come ever more seldom."""
+        mark = self._marks.get(stream)
+        if mark is None or mark.moves != moves:
+            return _FIRST_IDLE_SECONDS
+        return min(mark.patience_seconds * 2, _LAST_IDLE_SECONDS)
