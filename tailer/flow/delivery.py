@@ -47,8 +47,8 @@ class Delivery:
         self._new_id = new_id
         self._wall_clock = wall_clock
         self._observe_traces = observe_traces
-        # As many wait as are being sent: assembly is one step ahead, and no more is held in memory.
-        self._queue: asyncio.Queue[Shipment] = asyncio.Queue(maxsize=concurrent_requests)
+        # One waits, however many are being sent: assembly is one step ahead, and no more is held in memory.
+        self._queue: asyncio.Queue[Shipment] = asyncio.Queue(maxsize=1)
 
     @property
     def queue_length(self) -> int:
