@@ -19,7 +19,8 @@ from tenacity import (
     RetryCallState,
     retry_if_exception_type,
     stop_after_delay,
-    wait_exponential_jitter,
+    wait_exponential,
+    wait_random,
 )
 
 from tailer import __version__
@@ -216,7 +217,7 @@ async def _wait_for_source(inspect: Callable[[], Awaitable[SourceFacts]], emit: 
     attempts = AsyncRetrying(
         retry=retry_if_exception_type(SourceAway),
         stop=stop_after_delay(_SOURCE_PATIENCE.total_seconds()),
-        wait=wait_exponential_jitter(initial=0.5, max=5),
+        wait=wait_exponential(multiplier=0.5, max=5) + wait_random(0, 1),
         before_sleep=report,
         reraise=True,
     )

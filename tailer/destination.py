@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_exponential, wait_random
 
 from tailer.core.otlp import SpanContext
 from tailer.errors import DestinationError
@@ -21,11 +22,14 @@ from tailer.sinks.file import TraceFile
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where traces go, and where what is said of them later goes."""
+    """Where traces go, and where what is said of them later goes.
+
+    `lookup` is how long what was taken may be missing in an answer of the sink."""
 
     sink: Sink
     annotations: Annotations
     media: MediaLibrary | None
+    lookup: timedelta
 
 
 def name_destination(settings: Settings) -> str:
@@ -42,7 +46,8 @@ async def open_destination(settings: Settings, state: MongoState, emit: Emit) ->
         file = TraceFile(settings.file_path)
         if settings.langfuse_enabled:
             await file.prepare()
-        yield Destination(file, file, None)
+        # What a file does not hold was not written.
+        yield Destination(file, file, None, timedelta())
         return
     secret = settings.langfuse_secret_key
     credentials = Credentials(
@@ -60,6 +65,7 @@ async def open_destination(settings: Settings, state: MongoState, emit: Emit) ->
             LangfuseSpans(connection, context),
             LangfuseAnnotations(connection, environment=settings.langfuse_environment),
             _open_media(settings, connection, emit),
+            settings.lookup_time,
         )
 
 
@@ -81,7 +87,7 @@ async def _prove(connection: LangfuseConnection, state: MongoState, emit: Emit) 
 
     attempts = AsyncRetrying(
         retry=retry_if_result(lambda answer: known and isinstance(answer, Unreachable)),
-        wait=wait_exponential_jitter(initial=0.5, max=30),
+        wait=wait_exponential(multiplier=0.5, max=30) + wait_random(0, 1),
         before_sleep=report,
     )
     answer: Proven | Unreachable = await attempts(connection.prove)

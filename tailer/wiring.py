@@ -71,7 +71,7 @@ async def make_pipeline(
         if checkpoint is not None:
             backlog.start(stream, checkpoint)
     in_flight: set[str] = set()
-    transmission = Transmission(destination.sink, emit, lookup=settings.lookup_time, monotonic=time.monotonic)
+    transmission = Transmission(destination.sink, emit, lookup=destination.lookup, monotonic=time.monotonic)
     delivery = Delivery(
         backlog,
         parking,
@@ -81,7 +81,6 @@ async def make_pipeline(
         BatchLimits(settings.batch_traces, settings.batch_bytes),
         in_flight,
         emit,
-        concurrent_requests=settings.concurrent_requests,
         new_id=lambda: uuid4().hex,
         wall_clock=time.time,
         observe_traces=observers.traces,

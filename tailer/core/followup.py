@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 
+from tailer.core.bounds import Allowance, Bounds
 from tailer.core.content_policy import ContentPolicy
 from tailer.core.documents import Feedback, Message
 from tailer.core.identity import DocumentKey, TraceId, observation_id
@@ -183,9 +184,10 @@ def make_correction_score(sent: SentTurn, edit: Edit, mask: ContentPolicy) -> Sc
 
 
 def _shown_text(text: str | None, sent: SentTurn, mask: ContentPolicy) -> str | None:
-    """A text under the choice that the turn was sent with."""
+    """A text under the choice that the turn was sent with, and no longer than one of the turn's own."""
     if not text or sent.content is ContentChoice.NONE:
         return None
+    text = Allowance(Bounds()).take(text)
     if sent.content is ContentChoice.FULL:
         return text
     probe = Observation(

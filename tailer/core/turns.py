@@ -24,7 +24,8 @@ _ERROR_PREFIXES = (
     "An error occurred while processing the request: ",
     "An error occurred while resuming the request: ",
 )
-_AGENT_PREFIX = "agent_"
+_MODELLESS_PREFIXES = ("agent_", "asst_")
+"""A row's `model` is then the id of a saved agent, or of an assistant, and no model."""
 _DEFAULT_TITLE = "New Chat"
 
 
@@ -211,7 +212,7 @@ def build_turn(record: TurnRecord, outcome: Outcome) -> Turn:
             failed=outcome is not Outcome.COMPLETE,
             ledger_kept=record.ledger_kept,
         )
-    title_usage = resolve_title_usage(record.transactions)
+    title_usage = None if outcome is Outcome.COPIED else resolve_title_usage(record.transactions)
     title = record.conversation.title if record.conversation is not None else None
     return Turn(
         record=record,
@@ -292,11 +293,11 @@ def _previous_answer(record: TurnRecord) -> int | None:
 def _restart(touches: Sequence[int], *, after: int, before: int) -> int | None:
     """The save of the question with which an answer began anew: the first after the previous answer's own saves.
 
-    LibreChat saves the question also right after an answer, and right before a stopped or paused one.
+    LibreChat saves the question also right after an answer, and right before a stopped or paused one. An answer that
+    was edited and sent on leaves no such save, so that its start is unknown.
     """
-    between = [at for at in touches if after < at <= before]
-    later = [at for at in between if at > after + _OWN_SAVES_MILLISECONDS]
-    return later[0] if later else between[-1] if between else None
+    own_saves_end = after + _OWN_SAVES_MILLISECONDS
+    return next((at for at in touches if own_saves_end < at <= before), None)
 
 
 def _resolve_model(record: TurnRecord, usage: Usage | None) -> str | None:
@@ -307,8 +308,9 @@ def _resolve_model(record: TurnRecord, usage: Usage | None) -> str | None:
             if call.model is not None:
                 return call.model
     response, conversation = record.response, record.conversation
-    if response is not None and response.model is not None and not response.model.startswith(_AGENT_PREFIX):
-        return response.model
+    named = response.model if response is not None else None
+    if named is not None and not named.startswith(_MODELLESS_PREFIXES):
+        return named
     if record.agent is not None and record.agent.model is not None:
         return record.agent.model
     return conversation.model if conversation is not None else None

@@ -7,7 +7,7 @@ and remembered only then. Edits go the way of traces, written down before they a
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_exponential, wait_random
 
 from tailer.core.content_policy import ContentPolicy
 from tailer.core.documents import Message
@@ -23,7 +23,7 @@ from tailer.core.followup import (
     make_feedback_score,
 )
 from tailer.core.hints import Interest
-from tailer.core.identity import DocumentKey
+from tailer.core.identity import DocumentKey, title_trace_id
 from tailer.core.open_turns import Entry
 from tailer.core.policies import DeletionPolicy
 from tailer.core.rows import Row
@@ -153,9 +153,10 @@ class Aftercare:
                 self._close(entry, "deletion_kept")
             return
         ready = []
+        on_their_way = await self._find_on_their_way([entry.key.document_key for entry in entries])
         for entry in entries:
-            if self._backlog.is_open(Interest.RESPONSE, entry.key.document_key):
-                # Its trace is on its way: it must be recorded before it can be taken away.
+            if entry.key.document_key in on_their_way:
+                # What is on its way must be recorded before it can be taken away.
                 self._backlog.postpone(entry.key, seconds=_BUSY_SECONDS)
             else:
                 ready.append(entry)
@@ -177,6 +178,19 @@ class Aftercare:
             if key in expired and expired[key] <= entry.cluster_seconds * 1000:
                 outcome = "expiry_followed"
             self._close(entry, outcome)
+
+    async def _find_on_their_way(self, keys: Sequence[DocumentKey]) -> frozenset[DocumentKey]:
+        """The rows whose trace, title or edit is being worked on, by this run or in a batch of an earlier one."""
+        opened = {key for key in keys if self._backlog.is_open(Interest.RESPONSE, key)}
+        busy = {record_id.partition(":")[0] for record_id in self._in_flight}
+        pending = await self._state.find_pending(keys)
+        sent = await self._state.load_sent_by_document(keys)
+        moving = {
+            turn.document_key
+            for turn in sent
+            if not busy.isdisjoint({turn.trace_id, title_trace_id(turn.message_id)})
+        }
+        return pending | opened | moving
 
     async def _follow_feedback(self, turn: SentTurn, message: Message) -> None:
         digest = feedback_digest(message.feedback)
@@ -219,7 +233,7 @@ class Aftercare:
 
         attempts = AsyncRetrying(
             retry=retry_if_result(lambda outcome: isinstance(outcome, Retry | Refused | Unknown)),
-            wait=wait_exponential_jitter(initial=0.2, max=60),
+            wait=wait_exponential(multiplier=0.2, max=60) + wait_random(0, 1),
             before_sleep=report,
         )
         outcome: DeliveryOutcome = await attempts(run)

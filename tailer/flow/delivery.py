@@ -31,7 +31,6 @@ class Delivery:
         in_flight: set[str],
         emit: Emit,
         *,
-        concurrent_requests: int,
         new_id: Callable[[], str],
         wall_clock: Callable[[], float],
         observe_traces: Callable[[Sequence[Trace]], None] | None = None,
@@ -64,7 +63,7 @@ class Delivery:
         """Take parcels; waits while the queue is full."""
         for parcel in parcels:
             if not parcel.traces:
-                self._finish_parcel(parcel)
+                self._finish_parcel(parcel, arrived=True)
         full = [parcel for parcel in parcels if parcel.traces]
         for shipment in make_shipments(full, self._limits, self._sink, self._new_id):
             await self._queue.put(shipment)
@@ -76,7 +75,7 @@ class Delivery:
             await self._state.begin_batch(shipment.batch)
             acknowledged = await self._see_through(shipment.batch, maybe_sent=False)
             for parcel in shipment.parcels:
-                self._finish_parcel(parcel)
+                self._finish_parcel(parcel, arrived=parcel.traces[0].record_id in acknowledged)
             self._report(shipment.parcels, acknowledged)
 
     async def claim_unfinished(self) -> Sequence[Batch]:
@@ -90,9 +89,11 @@ class Delivery:
         for batch in batches:
             known = await self._state.find_exported([item.record_id for item in batch.items])
             if known:
-                # The records were written and the batch was not yet forgotten: all of it was acknowledged.
+                # The records were written and the batch was not yet forgotten: all of it was acknowledged, but for
+                # what became a dead letter when the batch that this one is a half of was settled before.
+                settled = known | await self._state.find_refused([item.record_id for item in batch.items])
                 await self._state.finish_batch(
-                    batch, [item for item in batch.items if item.record_id not in known]
+                    batch, [item for item in batch.items if item.record_id not in settled]
                 )
                 self._land(batch.items)
             else:
@@ -135,10 +136,10 @@ class Delivery:
     def _land(self, items: Sequence[BatchItem]) -> None:
         self._in_flight.difference_update(item.record_id for item in items)
 
-    def _finish_parcel(self, parcel: Parcel) -> None:
+    def _finish_parcel(self, parcel: Parcel, *, arrived: bool) -> None:
         self._emit(TurnDone(parcel.outcome))
         self._parking.leave(parcel.key.document_key)
-        if parcel.has_feedback:
+        if parcel.has_feedback and arrived:
             # Rated before it was sent: the score goes to the trace that now exists.
             self._backlog.look_again(parcel.key, "feedback")
         else:

@@ -179,6 +179,10 @@ class StateStore(Protocol):
         """What is remembered of the turns of rows."""
         ...
 
+    async def find_pending(self, keys: Sequence[DocumentKey]) -> frozenset[DocumentKey]:
+        """The rows of which a batch that was begun and not finished holds something."""
+        ...
+
     async def find_traces_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[TraceId]:
         """The traces that were sent for rows, those of titles among them."""
         ...
@@ -217,6 +221,10 @@ class StateStore(Protocol):
 
     async def add_gap(self, gap: Gap) -> None:
         """Keep a gap until it is filled."""
+        ...
+
+    async def find_refused(self, record_ids: Sequence[str]) -> frozenset[str]:
+        """Those whose chunk the destination refused: dead letters that were built."""
         ...
 
     async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:

@@ -5,7 +5,9 @@ for the server that went away. Here every command selects the primary anew, and 
 the last token. The stream is never opened with `resumeAfter`, which does not take the token of an invalidate.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from bson import Int64, Timestamp
@@ -26,6 +28,8 @@ _BATCH_SIZE = 1000
 _NARROW_PIPELINE: list[dict[str, object]] = [
     {"$project": {"operationType": 1, "documentKey._id": 1, "clusterTime": 1}}
 ]
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
 _ANY_CHANGE = frozenset({"content"})
 """What an event counts as whose changed fields could not be read: reason enough to read the row."""
 
@@ -48,16 +52,23 @@ class MongoChangeStream:
         """Yield batches after `start`, or from now on; heals what heals, raises HistoryLost and SourceError."""
         position = start
         reaction = Reaction.REOPEN
+        fruitless = 0
         while True:
             try:
                 if reaction is Reaction.STEP_OVER and position is not None:
                     batch = await self._step_over(position)
                     position = batch.position
                     yield batch
-                opening = self._read_from(position, by_time=reaction is Reaction.RESUME_BY_TIME)
-                async for batch in opening:
-                    position = batch.position
-                    yield batch
+                answers = 0
+                async with aclosing(
+                    self._read_from(position, by_time=reaction is Reaction.RESUME_BY_TIME)
+                ) as opening:
+                    async for batch in opening:
+                        position = batch.position
+                        yield batch
+                        answers += 1
+                        if answers > 1:
+                            fruitless = 0
                 # The server ended the cursor without an error: an invalidate. The token after it opens the successor.
                 reaction = Reaction.REOPEN
             except PyMongoError as error:
@@ -68,6 +79,9 @@ class MongoChangeStream:
                     raise explain_source_failure(error, self._subject) from error
                 if position is not None and reaction is Reaction.HISTORY_LOST:
                     raise HistoryLost(self._stream, position, failure_name(error)) from error
+                # Opening succeeds and reading on does not: without a pause that would go round as fast as it can.
+                await asyncio.sleep(_pause_seconds(fruitless))
+                fruitless += 1
 
     @property
     def _subject(self) -> str:
@@ -75,7 +89,7 @@ class MongoChangeStream:
 
     async def _read_from(
         self, position: StreamPosition | None, *, by_time: bool
-    ) -> AsyncIterator[StreamBatch]:
+    ) -> AsyncGenerator[StreamBatch, None]:
         async with await self._database.client.start_session(causal_consistency=False) as session:
             reply = await self._open(position, session, HINT_PIPELINE, _BATCH_SIZE, by_time=by_time)
             self._emit(StreamOpened(self._stream, position.cluster_seconds if position is not None else None))
@@ -177,6 +191,12 @@ class MongoChangeStream:
                 hint = ChangeHint(Operation.UPDATE, key, at, None, _ANY_CHANGE, None, None, None)
                 hints.append((hint, after))
             return StreamBatch(hints, after, cluster_seconds(reply.get("operationTime")))
+
+
+def _pause_seconds(fruitless: int) -> float:
+    """None after a first failure: elections are short."""
+    growth = 2 ** min(fruitless - 1, 6) if fruitless else 0
+    return min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * growth)
 
 
 def _drop_seen(events: Sequence[Mapping[str, Any]], skip_until: str | None) -> Sequence[Mapping[str, Any]]:

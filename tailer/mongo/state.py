@@ -30,6 +30,13 @@ _Write = TypeVar("_Write", bound=InsertOne[dict[str, Any]] | UpdateOne | DeleteO
 _Result = TypeVar("_Result")
 _DUPLICATE_KEY = 11000
 _UNAUTHORIZED = 13
+_AUTHENTICATION_FAILED = 18
+_REMEDIES = {
+    _UNAUTHORIZED: "the MongoDB user may not write it; grant the built-in role readWrite on this database, or set "
+    "TAILER_STATE_URI to a server where the user may",
+    _AUTHENTICATION_FAILED: "MongoDB refuses user or password; correct TAILER_STATE_URI (authSource included), or "
+    "TAILER_MONGO_URI where the state has no address of its own",
+}
 _WRITER = "writer"
 
 
@@ -44,7 +51,7 @@ class MongoState:
         self._epoch = 0
 
     async def prepare(self, *, export_record: timedelta) -> None:
-        """Claim the next epoch and see to the one index, on records of traces that were sent."""
+        """Claim the next epoch and see to the two indexes, on records of traces that were sent."""
         await self._try("prepare", lambda: self._prepare(export_record))
 
     async def _prepare(self, export_record: timedelta) -> None:
@@ -56,10 +63,11 @@ class MongoState:
         indexes = await self._database["exports"].index_information()
         if "sent_at_1" not in indexes:
             await self._database["exports"].create_index("sent_at", expireAfterSeconds=seconds)
-            await self._database["exports"].create_index("document_key")
         elif indexes["sent_at_1"].get("expireAfterSeconds") != seconds:
             changed = {"keyPattern": {"sent_at": 1}, "expireAfterSeconds": seconds}
             await self._database.command({"collMod": "exports", "index": changed})
+        # By itself: a start may have ended between the two.
+        await self._database["exports"].create_index("document_key")
 
     async def mask_key(self) -> bytes:
         """The secret behind masked placeholders, made once: equal values stay equal over restarts."""
@@ -143,6 +151,15 @@ class MongoState:
         found = await self._try("load_sent", lambda: self._database["exports"].find(chosen).to_list(None))
         return [read_sent(document) for document in found]
 
+    async def find_pending(self, keys: Sequence[DocumentKey]) -> frozenset[DocumentKey]:
+        """The rows of which a batch that was begun and not finished holds something."""
+        wanted = frozenset(keys)
+        query, fields = {"items.document_key": {"$in": list(wanted)}}, {"items.document_key": 1}
+        found = await self._try(
+            "find_pending", lambda: self._database["batches"].find(query, fields).to_list(None)
+        )
+        return wanted & {DocumentKey(item["document_key"]) for batch in found for item in batch["items"]}
+
     async def find_traces_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[TraceId]:
         """The traces that were sent for rows, those of titles among them."""
         query = {"document_key": {"$in": list(keys)}, "deleted_at": None, "piece_of": None}
@@ -179,16 +196,17 @@ class MongoState:
     async def finish_batch(self, batch: Batch, delivered: Sequence[BatchItem]) -> None:
         """Record what was acknowledged, then forget the batch: a crash in between finds the records first."""
         sent_at = datetime.now(UTC)
-        edited = [item for item in delivered if item.edit is not None]
         # First, and harmless when repeated: a record of an edit means that its turn's record knows of it.
-        await self._write(
-            "exports",
-            [
-                UpdateOne({"_id": item.probe.trace_id}, amend_export(item.edit))
-                for item in edited
-                if item.edit
-            ],
-        )
+        amendments = [
+            # A later edit may have landed before this batch of an earlier run was settled: it is not taken back.
+            UpdateOne(
+                {"_id": item.probe.trace_id, "sent.edits": {"$lte": item.edit.number}},
+                amend_export(item.edit),
+            )
+            for item in delivered
+            if item.edit is not None
+        ]
+        await self._write("exports", amendments)
         await self._write("exports", [InsertOne(write_export(item, sent_at)) for item in delivered])
         await self._try("finish_batch", lambda: self._database["batches"].delete_one({"_id": batch.batch_id}))
 
@@ -264,6 +282,14 @@ class MongoState:
             "add_gap", lambda: self._database["gaps"].replace_one({"_id": gap_id}, fields, upsert=True)
         )
 
+    async def find_refused(self, record_ids: Sequence[str]) -> frozenset[str]:
+        """Those whose chunk the destination refused: dead letters that were built."""
+        query = {"_id": {"$in": list(record_ids)}, "chunk": {"$ne": None}}
+        found = await self._try(
+            "find_refused", lambda: self._database["dead_letters"].find(query, {"_id": 1}).to_list(None)
+        )
+        return frozenset(str(document["_id"]) for document in found)
+
     async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Keep turns that cannot be sent; a repeated one counts its tries."""
         now = datetime.now(UTC)
@@ -309,11 +335,11 @@ class MongoState:
         try:
             return await keep_trying(call, lambda failure: self._emit(StateFailed(operation, failure)))
         except OperationFailure as error:
-            if error.code != _UNAUTHORIZED:
+            hint = _REMEDIES.get(error.code or 0)
+            if hint is None:
                 raise
             raise StateError(
                 operation=operation.replace("_", " "),
                 subject=f"state database {self._database.name}",
-                hint="the MongoDB user may not write it; grant the built-in role readWrite on this database, or set "
-                "TAILER_STATE_URI to a server where the user may",
+                hint=hint,
             ) from error

@@ -11,15 +11,15 @@ from datetime import timedelta
 import httpx
 
 from tailer.core.hints import ChangeHint, Interest, Operation, Stream
-from tailer.core.identity import DocumentKey, TraceId
+from tailer.core.identity import DocumentKey
 from tailer.core.open_turns import EntryKey, OpenTurns
 from tailer.core.otlp import SpanContext
 from tailer.core.positions import StreamPosition
-from tailer.flow.assembly import Parcel
 from tailer.flow.backlog import Backlog
 from tailer.flow.batching import BatchLimits
 from tailer.flow.checkpointing import Checkpointing
 from tailer.flow.delivery import Delivery
+from tailer.flow.parcels import Parcel
 from tailer.flow.parking import Parking, Patience
 from tailer.flow.ports import StreamBatch
 from tailer.flow.transmission import Transmission
@@ -72,7 +72,7 @@ class Shipping:
         self.events = Events()
         self.state = state
         self.sink = sink
-        self.in_flight: set[TraceId] = set()
+        self.in_flight: set[str] = set()
         self.parking = Parking(state, PATIENCE)
         turns = OpenTurns(settle_seconds=0, park_seconds=3600)
         self.backlog = Backlog(turns, self.parking, limit=10_000, monotonic=time.monotonic)
@@ -89,7 +89,6 @@ class Shipping:
             BatchLimits(traces=traces_a_batch, size_bytes=10_000_000),
             self.in_flight,
             self.events,
-            concurrent_requests=1,
             new_id=lambda: f"batch-{id(self)}-{next(numbers)}",
             wall_clock=time.time,
         )
