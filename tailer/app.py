@@ -176,7 +176,9 @@ class Daemon:
                 source, emit, history_bytes=settings.history_bytes, with_users=needs_users(settings)
             ),
             [
-                MongoChangeStream(tolerant_database(streams_client, settings.mongo_database), stream, emit)
+                MongoChangeStream(
+                    tolerant_database(streams_client, settings.mongo_database), stream, emit, facts.now
+                )
                 for stream in _streams(settings)
             ],
             Observers(emit, self._observe_traces, self._metrics, self._health),

@@ -35,12 +35,19 @@ _ANY_CHANGE = frozenset({"content"})
 
 
 class MongoChangeStream:
-    """A `ChangeSource` over one collection; `database` belongs to a client that is used for streams only."""
+    """A `ChangeSource` over one collection; `database` belongs to a client that is used for streams only.
 
-    def __init__(self, database: Database, stream: Stream, emit: Emit) -> None:
+    `since` is where a first start begins, as `inspect_source` found it: what is written while the daemon still starts
+    belongs to it. Without it, or once it is used, a stream without a position begins at its opening.
+    """
+
+    def __init__(
+        self, database: Database, stream: Stream, emit: Emit, since: Timestamp | None = None
+    ) -> None:
         self._database = database
         self._stream = stream
         self._emit = emit
+        self._since = since
         self._proven = False
 
     @property
@@ -132,6 +139,8 @@ class MongoChangeStream:
             stage["startAtOperationTime"] = Timestamp(int(token[2:10], 16), int(token[10:18], 16))
         elif position is not None:
             stage["startAfter"] = {"_data": position.token}
+        elif self._since is not None:
+            stage["startAtOperationTime"] = self._since
         command = {
             "aggregate": self._stream.value,
             "pipeline": [{"$changeStream": stage}, *pipeline],
@@ -151,7 +160,7 @@ class MongoChangeStream:
             return reply
 
         opened: dict[str, Any] = await attempts(run)
-        self._proven = True
+        self._proven, self._since = True, None
         return opened
 
     def _heals(self, error: BaseException) -> bool:

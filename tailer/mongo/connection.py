@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from bson import Timestamp
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo.errors import PyMongoError
 
@@ -24,10 +25,11 @@ QUERY_SOCKET_MILLISECONDS = 30_000
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """What `hello` tells of the server."""
+    """What `hello` tells of the server; `now` is the first moment of cluster time after its answer."""
 
     replica_set: str
     version: str
+    now: Timestamp | None
 
 
 def connect(uri: str, *, application: str, socket_milliseconds: int) -> Client:
@@ -64,7 +66,12 @@ async def inspect_source(database: Database) -> SourceFacts:
     return SourceFacts(
         replica_set=str(replica_set or "sharded cluster"),
         version=str(build.get("version", "unknown")),
+        now=_following(hello.get("operationTime")),
     )
+
+
+def _following(moment: object) -> Timestamp | None:
+    return Timestamp(moment.time, moment.inc + 1) if isinstance(moment, Timestamp) else None
 
 
 def describe_address(client: Client) -> str:
