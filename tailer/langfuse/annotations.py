@@ -1,6 +1,6 @@
 """Scores and deletions, through the langfuse package. All of them may be repeated without harm."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from tailer.core.identity import TraceId
 from tailer.flow.ports import Delivered, DeliveryOutcome, Refused, Rejected, Retry
 from tailer.langfuse.connection import LangfuseConnection
 
+_SUCCESS = range(200, 300)
 _SCORES_PATH = "/api/public/scores"
 _NO_RETRIES: dict[str, Any] = {"max_retries": 0}
 
@@ -77,7 +78,7 @@ class LangfuseAnnotations:
             response = await self._connection.http.post(_SCORES_PATH, json=body)
         except httpx.RequestError as error:
             return Retry(type(error).__name__)
-        return Delivered() if response.is_success else _classify(response.status_code)
+        return _classify(response.status_code, response.headers)
 
 
 async def _attempt(call: Callable[[], Awaitable[object]], *, gone_is_done: bool = False) -> DeliveryOutcome:
@@ -86,7 +87,7 @@ async def _attempt(call: Callable[[], Awaitable[object]], *, gone_is_done: bool 
     except ApiError as error:
         if gone_is_done and error.status_code == httpx.codes.NOT_FOUND:
             return Delivered()
-        return _classify(error.status_code or 0)
+        return _classify(error.status_code or 0, error.headers or {})
     except ValidationError:
         # The server took the request and answered in a shape that this release does not know.
         return Delivered()
@@ -95,7 +96,11 @@ async def _attempt(call: Callable[[], Awaitable[object]], *, gone_is_done: bool 
     return Delivered()
 
 
-def _classify(status: int) -> DeliveryOutcome:
+def _classify(status: int, headers: Mapping[str, str]) -> DeliveryOutcome:
+    if status in _SUCCESS:
+        # Taken, and answered with something that is no JSON, such as nothing; a page comes from something else.
+        is_page = headers.get("content-type", "").startswith("text/html")
+        return Retry("answered with a page") if is_page else Delivered()
     if status in (401, 403):
         return Refused(f"http_{status}")
     if status in (408, 409, 429) or status >= 500:  # noqa: PLR2004 - HTTP: the server's own trouble

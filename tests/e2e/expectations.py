@@ -8,7 +8,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Final
 
 from tailer.demo.recording import Document, Recording
@@ -48,6 +49,8 @@ class Observation:
     usage: Tokens
     cost: float
     metadata: Mapping[str, object]
+    start: datetime
+    end: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ class Sent:
     name: str
     session: str
     user: str
+    tags: tuple[str, ...]
+    metadata: Mapping[str, object]
     observations: tuple[Observation, ...]
 
     @property
@@ -86,12 +91,14 @@ class ExpectedTurn:
     """What one turn's trace must show. `tokens` is None where the provider did not tell LibreChat."""
 
     response_id: str
+    parent_id: str
     session: str
     user: str
     question: str
     answer: str | None
     failure: str | None
     stopped: bool
+    outcome: str
     models: frozenset[str]
     tokens: Tokens | None
     tools: tuple[Tool, ...]
@@ -99,7 +106,7 @@ class ExpectedTurn:
     @property
     def trace_id(self) -> str:
         """The id that LibreChat's own tracing gives to the turn."""
-        return hashlib.sha256(self.response_id.encode()).hexdigest()[:32]
+        return trace_id_of(self.response_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +143,53 @@ class Traffic:
                 found.append(_expect(turn, response, messages[response["parentMessageId"]]))
         return found
 
+    def finished_turns(self) -> list[ExpectedTurn]:
+        """The turns that have a response, as they were when it was finished: before any edit and any deletion."""
+        finished = self._responses_as_finished()
+        rows = {row["messageId"]: row for pair in finished.values() for row in pair}
+        found = []
+        for turn in self.truth.turns:
+            pair = finished.get(_response_id(turn, rows) or "")
+            if pair is not None:
+                found.append(_expect(turn, *pair))
+        return found
+
+    def unanswered(self) -> dict[str, TrueTurn]:
+        """The turns that never got a response, by the trace id of their question."""
+        answered = {turn.parent_id for turn in self.finished_turns()}
+        questions = [row for row in self.last_documents("messages").values() if row["isCreatedByUser"]]
+        return {
+            trace_id_of(f"unanswered-{row['messageId']}"): turn
+            for turn in self.truth.turns
+            for row in questions
+            if row["text"] == turn.text and row["messageId"] not in answered
+        }
+
+    def copies(self) -> dict[str, Document]:
+        """The responses that no provider was asked for, by trace id."""
+        genuine = {turn.response_id for turn in self.finished_turns()}
+        return {
+            trace_id_of(row["messageId"]): row
+            for row in self.last_documents("messages").values()
+            if not row["isCreatedByUser"] and row["messageId"] not in genuine
+        }
+
+    def _responses_as_finished(self) -> dict[str, tuple[Document, Document]]:
+        """Each response with its question, both as they stood when the response was last written as a whole."""
+        by_id: dict[str, Document] = {}
+        finished: dict[str, tuple[Document, Document]] = {}
+        for event in self.recording.events:
+            row = event.full_document
+            if event.collection != "messages" or row is None:
+                continue
+            by_id[row["messageId"]] = row
+            whole = event.update is None or "unfinished" in event.update.updated_fields
+            if whole and not row["isCreatedByUser"]:
+                question = by_id.get(row["parentMessageId"])
+                if question is not None:
+                    finished[row["messageId"]] = (row, question)
+        return finished
+
     def dollars(self) -> dict[str, float]:
         """What LibreChat charged for each turn and each title, by trace id; a million credits are a dollar."""
         charged: dict[str, float] = {}
@@ -143,7 +197,7 @@ class Traffic:
             # Credits that a person was given concern no message.
             if document.get("messageId"):
                 seed = ("title-" if document["context"] == "title" else "") + document["messageId"]
-                trace_id = hashlib.sha256(seed.encode()).hexdigest()[:32]
+                trace_id = trace_id_of(seed)
                 charged[trace_id] = charged.get(trace_id, 0.0) - document["tokenValue"] / 1_000_000
         return charged
 
@@ -159,10 +213,14 @@ class Traffic:
         for turn in self.truth.turns:
             response_id = _response_id(turn, messages)
             if turn.title_requests and response_id in billed:
-                trace_id = hashlib.sha256(f"title-{response_id}".encode()).hexdigest()[:32]
-                titles[trace_id] = _told(turn.title_requests)
+                titles[trace_id_of(f"title-{response_id}")] = _told(turn.title_requests)
         assert len(titles) == len(billed), "a title was billed that the truth does not know"
         return titles
+
+
+def trace_id_of(seed: str) -> str:
+    """The trace id that Langfuse's own SDK makes of a seed."""
+    return hashlib.sha256(seed.encode()).hexdigest()[:32]
 
 
 def place(name: str, at: datetime, *, salt: str | None = None) -> Traffic:
@@ -182,6 +240,8 @@ def sent_spans(spans: Sequence[StoredSpan]) -> Sent:
         name=str(first.attributes["langfuse.trace.name"]),
         session=first.session_id,
         user=first.user_id,
+        tags=_texts(first.attributes.get("langfuse.trace.tags", ())),
+        metadata=first.trace_metadata,
         observations=tuple(
             Observation(
                 parent=span.parent_span_id,
@@ -195,6 +255,8 @@ def sent_spans(spans: Sequence[StoredSpan]) -> Sent:
                 usage=span.usage_details,
                 cost=span.cost_details.get("total", 0.0),
                 metadata=span.metadata,
+                start=_nanoseconds(span.span.start_nanoseconds),
+                end=_nanoseconds(span.span.end_nanoseconds),
             )
             for span in spans
         ),
@@ -209,6 +271,8 @@ def sent_line(line: str) -> Sent:
         name=trace["name"],
         session=trace["session_id"],
         user=trace["user_id"],
+        tags=tuple(trace["tags"]),
+        metadata=trace["metadata"],
         observations=tuple(
             Observation(
                 parent=item.get("parent_id"),
@@ -222,6 +286,8 @@ def sent_line(line: str) -> Sent:
                 usage=item.get("usage", {}),
                 cost=item.get("cost", {}).get("total", 0.0),
                 metadata=item["metadata"],
+                start=datetime.fromtimestamp(item["start_milliseconds"] / 1000, UTC),
+                end=datetime.fromtimestamp(item["end_milliseconds"] / 1000, UTC),
             )
             for item in trace["observations"]
         ),
@@ -256,12 +322,14 @@ def _expect(turn: TrueTurn, response: Document, question: Document) -> ExpectedT
         assert str(status) in failures[-1], "the recorded failure is the provider's"
     return ExpectedTurn(
         response_id=response["messageId"],
+        parent_id=response["parentMessageId"],
         session=turn.conversation_id,
         user=turn.user_id,
         question=question["text"],
         answer=answer or None,
         failure=failures[-1] if failures else None,
         stopped=response["unfinished"],
+        outcome=_outcome(turn),
         models=frozenset(request.model for request in turn.requests),
         tokens=_told(turn.requests) if turn.usage_is_known else None,
         tools=tuple(
@@ -269,6 +337,14 @@ def _expect(turn: TrueTurn, response: Document, question: Document) -> ExpectedT
             for call in (part["tool_call"] for part in parts if part["type"] == "tool_call")
         ),
     )
+
+
+def _outcome(turn: TrueTurn) -> str:
+    """How the last request to the provider ended decides; a tab that is closed does not hang up on it."""
+    status = turn.provider_statuses[-1]
+    if status == "client_closed":
+        return "aborted"
+    return "complete" if status == HTTPStatus.OK else "error"
 
 
 def _told(requests: Iterable[ProviderRequest]) -> Tokens:
@@ -294,6 +370,14 @@ def _told(requests: Iterable[ProviderRequest]) -> Tokens:
             }
         usages.append(buckets)
     return add_tokens(usages)
+
+
+def _nanoseconds(since: int) -> datetime:
+    return datetime.fromtimestamp(since // 1_000_000 / 1000, UTC)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, tuple) else ()
 
 
 def _text(value: object) -> str | None:

@@ -7,11 +7,11 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from tailer.core.hints import ChangeHint
-from tailer.core.identity import ObservationId, TraceId, turn_trace_id
+from tailer.core.identity import DocumentKey, ObservationId, TraceId, turn_trace_id
 from tailer.core.observations import Observation, ObservationType, Trace
 from tailer.core.positions import StreamPosition
 from tailer.events import Event
-from tailer.flow.ports import ChangeSource
+from tailer.flow.ports import BatchItem, ChangeSource, Probe
 
 _Kind = TypeVar("_Kind", bound=Event)
 
@@ -143,3 +143,24 @@ def make_trace(message_id: str, *, text: str = "What is the time?") -> Trace:
 def trace_ids(*message_ids: str) -> list[TraceId]:
     """The trace ids of turns."""
     return [turn_trace_id(message_id) for message_id in message_ids]
+
+
+def observation_ids(*message_ids: str) -> list[ObservationId]:
+    """The ids of the only observations of traces by `make_trace`."""
+    return [make_trace(message_id).root.id for message_id in message_ids]
+
+
+def probes(*message_ids: str) -> list[Probe]:
+    """What to look for of traces by `make_trace`."""
+    return [Probe(trace.id, trace.root.id) for trace in map(make_trace, message_ids)]
+
+
+def make_item(trace: Trace, chunk: bytes) -> BatchItem:
+    """A trace as one item of a batch."""
+    return BatchItem(
+        record_id=trace.record_id,
+        probe=Probe(trace.id, trace.root.id),
+        message_id=trace.message_id,
+        document_key=DocumentKey(trace.document_key),
+        chunk_bytes=len(chunk),
+    )

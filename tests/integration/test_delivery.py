@@ -145,7 +145,7 @@ async def test_a_batch_is_written_down_before_it_is_sent(
         assert await state.find_exported(trace_ids(*ids(3))) == frozenset()
         await shipping.until_empty()
 
-    assert [item.trace_id for item in pending.items] == trace_ids(*ids(3))
+    assert [item.probe.trace_id for item in pending.items] == trace_ids(*ids(3))
     assert wire.posts == [pending.payload] * 3
 
 

@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,7 @@ from tailer.mongo.connection import Database, connect, tolerant_database
 from tailer.mongo.documents import MongoDocuments
 from tailer.mongo.keys import to_key
 from tests.integration.evidence import Events
-
-ALICE, BOB = str(ObjectId()), str(ObjectId())
-NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+from tests.integration.rows import ALICE, BOB, NOW, answer, question
 
 
 @pytest.fixture
@@ -44,19 +41,7 @@ def events() -> Events:
 
 @pytest.fixture
 def reader(database: Database, events: Events) -> MongoDocuments:
-    return MongoDocuments(database, events, history_bytes=64_000)
-
-
-def message(message_id: str, parent: str | None, user: str = ALICE, **fields: Any) -> dict[str, Any]:
-    """A row; a question unless told otherwise."""
-    return {
-        "_id": ObjectId(), "messageId": message_id, "conversationId": "c1", "parentMessageId": parent, "user": user,
-        "isCreatedByUser": True, "text": f"text of {message_id} by {user}", "createdAt": NOW, "updatedAt": NOW, **fields,
-    }  # fmt: skip
-
-
-def answer(message_id: str, parent: str, user: str = ALICE, **fields: Any) -> dict[str, Any]:
-    return message(message_id, parent, user, **{"isCreatedByUser": False, "model": "gpt-5", **fields})
+    return MongoDocuments(database, events, history_bytes=64_000, with_users=False)
 
 
 async def store(database: Database, collection: str, *rows: Mapping[str, Any]) -> list[DocumentKey]:
@@ -75,7 +60,7 @@ async def test_a_response_is_read_with_everything_that_belongs_to_it(
 ) -> None:
     """Question, history in order, siblings, conversation, transactions of its own, and the agent that answered."""
     rows = [
-        message("q1", None), answer("a1", "q1"), message("q2", "a1"),
+        question("q1", None), answer("a1", "q1"), question("q2", "a1"),
         answer("a2", "q2", model="agent_x"), answer("a2b", "q2"),
     ]  # fmt: skip
     keys = await store(database, "messages", *rows)
@@ -121,8 +106,8 @@ async def test_two_users_with_the_same_conversation_id_are_never_mixed(
     keys = await store(
         database,
         "messages",
-        message("qa", None, ALICE), answer("aa", "qa", ALICE), message("qa2", "aa", ALICE), answer("aa2", "qa2", ALICE),
-        message("qa", None, BOB), answer("ab", "qa", BOB), message("qb2", "aa", BOB), answer("ab2", "qb2", BOB),
+        question("qa", None, ALICE), answer("aa", "qa", ALICE), question("qa2", "aa", ALICE), answer("aa2", "qa2", ALICE),
+        question("qa", None, BOB), answer("ab", "qa", BOB), question("qb2", "aa", BOB), answer("ab2", "qb2", BOB),
     )  # fmt: skip
     await store(
         database,
@@ -163,7 +148,7 @@ async def test_titles_of_the_same_conversation_id_go_to_their_owners(
     """One title each, in the same round."""
     await store(
         database, "messages",
-        message("qa", None, ALICE), answer("aa", "qa", ALICE), message("qb", None, BOB), answer("ab", "qb", BOB),
+        question("qa", None, ALICE), answer("aa", "qa", ALICE), question("qb", None, BOB), answer("ab", "qb", BOB),
     )  # fmt: skip
     keys = await store(
         database,
@@ -186,6 +171,29 @@ async def test_titles_of_the_same_conversation_id_go_to_their_owners(
     assert [(key, row.message_id) for key, row in bobs] == [(keys[1], "ab")]
 
 
+async def test_answers_are_found_with_the_questions_of_their_own_user(
+    database: Database, reader: MongoDocuments
+) -> None:
+    """Equal ids under two users, in a conversation of the same id and in another; questions are no answers."""
+    keys = await store(
+        database, "messages",
+        question("q1", None, ALICE), answer("a1", "q1", ALICE), answer("a1b", "q1", ALICE),
+        question("q1", None, BOB), answer("b1", "q1", BOB),
+        question("follow-up", "q1", ALICE), answer("a2", "follow-up", ALICE),
+        answer("elsewhere", "q1", ALICE, conversationId="c2"),
+    )  # fmt: skip
+    alices, bobs = await reader.locate([keys[0]]), await reader.locate([keys[3]])
+
+    async def find(questions: list[Row]) -> set[tuple[str, DocumentKey]]:
+        pairs = await reader.locate_answers(questions)
+        return {(found.message_id, asked.key) for found, asked in pairs}
+
+    assert await find([*alices]) == {("a1", keys[0]), ("a1b", keys[0])}
+    assert await find([*bobs]) == {("b1", keys[3])}
+    assert await find([*alices, *bobs]) == {("a1", keys[0]), ("a1b", keys[0]), ("b1", keys[3])}
+    assert await find([]) == set()
+
+
 async def test_rows_are_read_in_groups_of_bounded_size(
     database: Database, reader: MongoDocuments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +203,7 @@ async def test_rows_are_read_in_groups_of_bounded_size(
     for number in range(12):
         size = 250_000 if number == 5 else 30_000
         rows += [
-            message(f"q{number}", None, conversationId=f"c{number}"),
+            question(f"q{number}", None, conversationId=f"c{number}"),
             answer(f"a{number}", f"q{number}", conversationId=f"c{number}", text="x" * size),
         ]
     keys = await store(database, "messages", *rows)
@@ -216,7 +224,7 @@ async def test_rows_that_are_missing_are_left_out(database: Database, reader: Mo
     keys = await store(
         database,
         "messages",
-        message("q1", None),
+        question("q1", None),
         answer("a1", "q1"),
         answer("a2", "q1"),
         answer("a3", "gone"),
@@ -320,7 +328,7 @@ def guarded_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             client.admin.command("createRole", "two", privileges=privileges, roles=[])
             client.admin.command("createUser", "reader", pwd="reader", roles=["two"])
             rows = [
-                message("q1", None),
+                question("q1", None),
                 answer("a1", "q1", model="agent_x"),
                 answer("a2", "q1", model="agent_x"),
             ]
@@ -335,10 +343,10 @@ def guarded_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 async def test_collections_that_may_not_be_read_are_reported_once_and_left_out(
     guarded_uri: str, events: Events
 ) -> None:
-    """Turns are sent without what transactions and agents would have told."""
+    """Turns are sent without what transactions, agents and users would have told."""
     client = connect(guarded_uri, application="test", socket_milliseconds=30_000)
     database = tolerant_database(client, "LibreChat")
-    reader = MongoDocuments(database, events, history_bytes=64_000)
+    reader = MongoDocuments(database, events, history_bytes=64_000, with_users=True)
     rows: list[Row] = []
     for found in await database["messages"].find({"isCreatedByUser": False}).to_list(None):
         rows += await reader.locate([to_key(found["_id"])])
@@ -353,5 +361,7 @@ async def test_collections_that_may_not_be_read_are_reported_once_and_left_out(
         assert record is not None
         assert record.response is not None
         assert record.conversation is not None
-        assert (record.transactions, record.agent, record.ledger_kept) == ((), None, False)
-    assert sorted(event.collection for event in events.of(CollectionDenied)) == ["agents", "transactions"]
+        assert (record.transactions, record.agent, record.user) == ((), None, None)
+        assert not record.ledger_kept
+    denied = sorted(event.collection for event in events.of(CollectionDenied))
+    assert denied == ["agents", "transactions", "users"]

@@ -28,7 +28,7 @@ from tailer.langfuse.connection import Credentials, LangfuseConnection, Proven, 
 from tailer.langfuse.spans import LangfuseSpans, read_answer
 from tests.fakes.langfuse import FakeLangfuse, Route, answer, cut, garbage, hang, html_page
 from tests.fakes.langfuse.server import DEFAULT_KEYS
-from tests.integration.evidence import make_trace, trace_ids
+from tests.integration.evidence import make_trace, observation_ids, probes
 from tests.integration.shipping import Wire, spans_to
 
 
@@ -132,7 +132,7 @@ async def test_a_host_without_a_server_takes_nothing() -> None:
     async with connect_to("http://127.0.0.1:9") as connection:
         sink = LangfuseSpans(connection, _context())
         assert await sink.deliver(b"x") == Retry("connection")
-        assert await sink.find(trace_ids("m1")) == Unanswered("ConnectError")
+        assert await sink.find(probes("m1")) == Unanswered("ConnectError")
 
 
 async def test_an_answer_that_cannot_be_decoded_is_an_unknown_outcome() -> None:
@@ -149,7 +149,7 @@ async def test_an_answer_that_cannot_be_decoded_is_an_unknown_outcome() -> None:
     async with connect_to(f"http://127.0.0.1:{runner.addresses[0][1]}") as connection:
         sink = LangfuseSpans(connection, _context())
         assert await sink.deliver(b"x") == Unknown("DecodingError")
-        assert await sink.find(trace_ids("m1")) == Unanswered("DecodingError")
+        assert await sink.find(probes("m1")) == Unanswered("DecodingError")
         assert await connection.prove() == Unreachable("DecodingError")
     await runner.cleanup()
 
@@ -158,10 +158,10 @@ async def test_what_was_delivered_is_found_and_nothing_else(sink: LangfuseSpans,
     """Once Langfuse shows it."""
     fake.state.visible_after_seconds = 1000
     await sink.deliver(sink.frame([sink.encode(make_trace("m1")), sink.encode(make_trace("m2"))]))
-    assert await sink.find(trace_ids("m1", "m3")) == Found(frozenset())
+    assert await sink.find(probes("m1", "m3")) == Found(frozenset())
 
     fake.state.visible_after_seconds = 0
-    assert await sink.find(trace_ids("m1", "m3", "m2")) == Found(frozenset(trace_ids("m1", "m2")))
+    assert await sink.find(probes("m1", "m3", "m2")) == Found(frozenset(observation_ids("m1", "m2")))
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ async def test_a_lookup_that_gives_no_answer_says_whether_one_may_come(
     assert isinstance(fault, type(answer(200)))
     fake.faults.add(replace(fault, route=Route.OBSERVATIONS))
 
-    assert await sink.find(trace_ids("m1")) == found
+    assert await sink.find(probes("m1")) == found
 
 
 async def test_good_keys_are_proven_by_their_project(fake: FakeLangfuse) -> None:

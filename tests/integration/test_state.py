@@ -16,10 +16,10 @@ from tailer.core.turns import Wait
 from tailer.demo.replica_set import ReplicaSet
 from tailer.errors import StateError
 from tailer.events import StateFailed
-from tailer.flow.ports import Batch, BatchItem, Checkpoint, DeadLetter, Gap, ParkedTurn
+from tailer.flow.ports import Batch, Checkpoint, DeadLetter, Gap, ParkedTurn
 from tailer.mongo.connection import Client, connect
 from tailer.mongo.state import MongoState
-from tests.integration.evidence import Events, trace_ids
+from tests.integration.evidence import Events, make_item, make_trace, trace_ids
 
 LIFETIME = timedelta(days=90)
 HERE, THERE = "https://langfuse.example", "https://elsewhere.example"
@@ -69,10 +69,7 @@ def checkpoint(second: int) -> Checkpoint:
 
 
 def make_batch(batch_id: str, *message_ids: str) -> Batch:
-    items = [
-        BatchItem(trace_id, message_id, KEYS[1], 10)
-        for trace_id, message_id in zip(trace_ids(*message_ids), message_ids, strict=True)
-    ]
+    items = [make_item(make_trace(message_id), bytes(10)) for message_id in message_ids]
     return Batch(batch_id, tuple(items), bytes(range(256)))
 
 
@@ -242,7 +239,7 @@ async def test_every_write_waits_for_a_majority(client: Client, name: str, state
     await state.park([ParkedTurn(KEYS[0], "m1", Wait.RESPONSE, 100, 900)])
     await state.unpark(KEYS)
     await state.add_gap(Gap(Stream.MESSAGES, 100, 200, "code_286"))
-    await state.add_dead_letters([DeadLetter(batch.items[0].trace_id, "m1", KEYS[0], "x", None)])
+    await state.add_dead_letters([DeadLetter(batch.items[0].record_id, "m1", KEYS[0], "x", None)])
     await profiled.command({"profile": 0})
     seen = await profiled["system.profile"].find({"appName": APPLICATION}).to_list(None)
     writes = [entry for entry in seen if entry["op"] in ("insert", "update", "remove") or _modifies(entry)]

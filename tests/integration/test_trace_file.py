@@ -13,13 +13,12 @@ from typing import Any
 
 import pytest
 
-from tailer.core.identity import DocumentKey
 from tailer.errors import DestinationError
 from tailer.events import BatchSettled
-from tailer.flow.ports import Batch, BatchItem, Delivered, Found, Retry, Unanswered
+from tailer.flow.ports import Batch, Delivered, Found, Retry, Unanswered
 from tailer.flow.transmission import Transmission
 from tailer.sinks.file import TraceFile
-from tests.integration.evidence import Events, make_trace, trace_ids
+from tests.integration.evidence import Events, make_item, make_trace, observation_ids, probes, trace_ids
 
 
 @pytest.fixture
@@ -197,7 +196,7 @@ async def test_a_mount_that_is_lost_is_waited_for(file: TraceFile, path: Path) -
     away = path.parent.with_name("away")
     path.parent.rename(away)
     assert await file.deliver(payload_of(file, "m1")) == Retry("file: No such file or directory")
-    assert await file.find(trace_ids("m1")) == Unanswered("file: No such file or directory")
+    assert await file.find(probes("m1")) == Unanswered("file: No such file or directory")
 
     away.rename(path.parent)
     assert await file.deliver(payload_of(file, "m1")) == Delivered()
@@ -208,9 +207,9 @@ async def test_what_is_in_the_file_is_found_and_nothing_else(file: TraceFile, pa
     with path.open("ab") as lines:
         lines.write(b"hello\n[1]\n7\n{}\n\xff\xfe\n" + payload_of(file, "m1", "m2"))
 
-    assert await file.find(trace_ids("m1", "m2")) == Found(frozenset(trace_ids("m1", "m2")))
-    assert await file.find(trace_ids("m2")) == Found(frozenset(trace_ids("m2")))
-    assert await file.find(trace_ids("m3")) == Found(frozenset())
+    assert await file.find(probes("m1", "m2")) == Found(frozenset(observation_ids("m1", "m2")))
+    assert await file.find(probes("m2")) == Found(frozenset(observation_ids("m2")))
+    assert await file.find(probes("m3")) == Found(frozenset())
 
 
 @pytest.mark.parametrize("whole_lines", range(6))
@@ -225,10 +224,7 @@ async def test_a_batch_that_a_crash_cut_short_is_completed_and_not_repeated(
     chunks = [file.encode(trace) for trace in traces]
     torn = b"" if whole_lines == 5 else chunks[whole_lines][:20]
     fill(path, b"".join(chunks[:whole_lines]) + torn)
-    items = [
-        BatchItem(trace.id, trace.message_id, DocumentKey(trace.document_key), len(chunk))
-        for trace, chunk in zip(traces, chunks, strict=True)
-    ]
+    items = [make_item(trace, chunk) for trace, chunk in zip(traces, chunks, strict=True)]
     batch = Batch(uuid.uuid4().hex, tuple(items), file.frame(chunks))
 
     again, events = TraceFile(path), Events()

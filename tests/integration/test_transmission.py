@@ -9,7 +9,6 @@ from datetime import timedelta
 
 import pytest
 
-from tailer.core.identity import DocumentKey
 from tailer.events import (
     BatchSettled,
     DeliveryPaused,
@@ -18,11 +17,11 @@ from tailer.events import (
     DeliveryUnknown,
     RequestDone,
 )
-from tailer.flow.ports import Batch, BatchItem, Delivered, Rejected, TooLarge
+from tailer.flow.ports import Batch, Delivered, Rejected, TooLarge
 from tailer.flow.transmission import Transmission
 from tailer.langfuse.spans import LangfuseSpans
 from tests.fakes.langfuse import FakeLangfuse, Fault, Route, answer, cut, hang, html_page, reset
-from tests.integration.evidence import Events, make_trace, trace_ids
+from tests.integration.evidence import Events, make_item, make_trace, trace_ids
 from tests.integration.shipping import LOOKUP_SECONDS, Wire, spans_to
 
 MESSAGES = ("m1", "m2", "m3")
@@ -61,10 +60,7 @@ def transmission(sink: LangfuseSpans, events: Events) -> Transmission:
 def batch(sink: LangfuseSpans) -> Batch:
     traces = [make_trace(message_id) for message_id in MESSAGES]
     chunks = [sink.encode(trace) for trace in traces]
-    items = [
-        BatchItem(trace.id, trace.message_id, DocumentKey(trace.document_key), len(chunk))
-        for trace, chunk in zip(traces, chunks, strict=True)
-    ]
+    items = [make_item(trace, chunk) for trace, chunk in zip(traces, chunks, strict=True)]
     return Batch(uuid.uuid4().hex, tuple(items), sink.frame(chunks))
 
 

@@ -47,10 +47,14 @@ def test_bookkeeping_asks_for_nothing(changed: set[str]) -> None:
 
 
 @given(FIELDS, st.booleans() | st.none())
-def test_a_deletion_opens_nothing(changed: frozenset[str], created_by_user: bool | None) -> None:  # noqa: FBT001
+def test_a_deleted_message_is_asked_for_and_a_deleted_conversation_is_not(
+    changed: frozenset[str],
+    created_by_user: bool | None,  # noqa: FBT001
+) -> None:
+    """The rows of a deleted conversation are deleted one by one."""
     hint = change("a", Operation.DELETE, changed=changed, created_by_user=created_by_user)
 
-    assert classify_message(hint) is Interest.NOTHING
+    assert classify_message(hint) is Interest.DELETION
     assert classify_conversation(hint) is Interest.NOTHING
 
 

@@ -214,20 +214,18 @@ def touch(turns: OpenTurns, key: str, written: int | None) -> None:
     turns.touch(change(key, Operation.UPDATE, written=written, changed={"updatedAt"}))
 
 
-def test_the_last_touch_before_a_response_is_found(turns: OpenTurns) -> None:
-    for written in (1_000, 2_000, 3_000):
+def test_touches_of_a_row_are_told_oldest_first_and_once(turns: OpenTurns) -> None:
+    for written in (3_000, 1_000, 2_000, 1_000):
         touch(turns, "q", written)
 
-    assert turns.last_touch(DocumentKey("q"), before_milliseconds=2_500) == 2_000
-    assert turns.last_touch(DocumentKey("q"), before_milliseconds=2_000) == 2_000
-    assert turns.last_touch(DocumentKey("q"), before_milliseconds=999) is None
-    assert turns.last_touch(DocumentKey("other"), before_milliseconds=9_999) is None
+    assert turns.touches_of(DocumentKey("q")) == (1_000, 2_000, 3_000)
+    assert turns.touches_of(DocumentKey("other")) == ()
 
 
 def test_a_touch_without_time_is_none(turns: OpenTurns) -> None:
     touch(turns, "q", None)
 
-    assert turns.last_touch(DocumentKey("q"), before_milliseconds=9_999) is None
+    assert turns.touches_of(DocumentKey("q")) == ()
 
 
 def test_only_so_many_rows_touches_are_kept_the_newest() -> None:
@@ -252,7 +250,7 @@ def test_touches_survive_a_restart_and_may_be_read_twice() -> None:
         touch(after, "q", 4_000)
 
     assert after.recent_touches(500) == before.recent_touches(500)
-    assert after.last_touch(DocumentKey("q"), before_milliseconds=1_500) == 1_000
+    assert after.touches_of(DocumentKey("q")) == (1_000, 2_000, 3_000, 4_000)
 
 
 Event = Callable[[OpenTurns], None]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -92,6 +93,10 @@ def attributes(span: Any) -> dict[str, object]:
     return found
 
 
+LABEL_CHARACTERS = 200
+METADATA_CHARACTERS = 4_000
+
+
 def wire(text: str) -> str:
     """A lone surrogate has no UTF-8 form."""
     return text.encode("utf-8", "replace").decode()
@@ -105,17 +110,20 @@ def printable(text: str) -> str:
 def expected_attributes(trace: Trace, item: Observation, context: SpanContext) -> dict[str, object]:
     found: dict[str, object] = {
         "langfuse.trace.name": trace.name,
-        "session.id": printable(trace.session_id),
+        "session.id": printable(trace.session_id[:LABEL_CHARACTERS]),
         "langfuse.environment": context.environment,
         "langfuse.observation.type": item.type.value,
     }
     optional = {
-        "user.id": trace.user_id,
+        "user.id": trace.user_id[:LABEL_CHARACTERS] if trace.user_id is not None else None,
         "langfuse.release": context.release,
         "langfuse.observation.level": None if item.level is Level.DEFAULT else item.level.value,
         "langfuse.observation.status_message": item.status_message,
-        "langfuse.observation.model.name": item.model,
-        **{f"langfuse.trace.metadata.{name}": value for name, value in trace.metadata.items()},
+        "langfuse.observation.model.name": item.model[:LABEL_CHARACTERS] if item.model is not None else None,
+        **{
+            f"langfuse.trace.metadata.{name}": value[:METADATA_CHARACTERS]
+            for name, value in trace.metadata.items()
+        },
         **{f"langfuse.observation.metadata.{name}": value for name, value in item.metadata.items()},
     }
     found.update({name: printable(value) for name, value in optional.items() if value is not None})
@@ -144,7 +152,7 @@ def test_every_field_comes_back_as_it_went_in(trace: Trace, release: str | None)
         assert span.trace_id.hex() == trace.id
         assert span.span_id.hex() == item.id
         assert span.parent_span_id.hex() == (item.parent_id or "")
-        assert span.name == printable(item.name)
+        assert span.name == printable(item.name[:LABEL_CHARACTERS])
         assert span.kind == 1
         assert span.start_time_unix_nano == item.start_milliseconds * 1_000_000
         assert span.end_time_unix_nano == max(item.start_milliseconds, item.end_milliseconds) * 1_000_000
@@ -205,6 +213,28 @@ def test_texts_of_every_length_keep_their_length(size: int, sign: str) -> None:
     (span,) = spans_of(one(status_message=text))
 
     assert attributes(span)["langfuse.observation.status_message"] == text
+
+
+@given(ANY_TEXT, st.integers(0, 5_000))
+def test_what_anybody_may_have_stored_is_cut_where_every_span_repeats_it(text: str, repeats: int) -> None:
+    """Langfuse refuses longer session and user ids, and a model's name of a megabyte would be sent with each span."""
+    long = text + "x" * repeats
+    (item,) = one(model=long).observations
+    trace = replace(
+        one(),
+        user_id=long,
+        session_id=long,
+        metadata={"sender": long},
+        observations=(replace(item, name=long),),
+    )
+    (span,) = spans_of(trace)
+    found = attributes(span)
+
+    label = printable(long[:LABEL_CHARACTERS])
+    assert span.name == label
+    for name in ("user.id", "session.id", "langfuse.observation.model.name"):
+        assert found[name] == label
+    assert found["langfuse.trace.metadata.sender"] == printable(long[:METADATA_CHARACTERS])
 
 
 @given(st.lists(TRACES, max_size=5), st.integers(0, 5))

@@ -5,9 +5,7 @@ from typing import Any
 import pytest
 
 from tailer.core.bounds import Bounds
-from tailer.core.content import read_parts
 from tailer.core.observations import Level, Observation, ObservationType, Trace
-from tailer.core.steps import split_segments
 from tests.recordings import truth
 from tests.unit.documents import (
     MISSING,
@@ -55,39 +53,6 @@ def generations(of: Trace) -> list[Observation]:
 
 def tools(of: Trace) -> list[Observation]:
     return observations(of, ObservationType.TOOL)
-
-
-@pytest.mark.parametrize(
-    ("kinds", "expected"),
-    [
-        ("", [""]),
-        ("a", ["a"]),
-        ("ata", ["at", "a"]),
-        ("atta", ["att", "a"]),
-        ("tata", ["t", "at", "a"]),
-        ("rata", ["rat", "a"]),
-        ("atra", ["at", "ra"]),
-        ("ate", ["ate"]),
-        ("aths", ["ath", "s"]),
-        ("tt", ["tt"]),
-    ],
-)
-def test_after_its_tools_a_model_is_called_again(kinds: str, expected: list[str]) -> None:
-    """a answer, r reasoning, t tool, e error, h hand-off, s steering."""
-    shapes: dict[str, Document] = {
-        "a": text("x"),
-        "r": {"type": "think", "think": "x"},
-        "t": tool_part(),
-        "e": {"type": "error", "error": "x"},
-        "h": {"type": "agent_update", "agent_update": {"agentId": "agent_b"}},
-        "s": {"type": "steer", "steer": "x"},
-    }
-    segments = split_segments(read_parts([shapes[kind] for kind in kinds]))
-
-    assert [len(segment) for segment in segments] == [len(segment) for segment in expected]
-    assert [part for segment in segments for part in segment] == list(
-        read_parts([shapes[kind] for kind in kinds])
-    )
 
 
 def test_each_model_call_has_its_own_part_of_the_answer_and_its_own_numbers() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from tailer.core.policies import CopyPolicy, NativePolicy, Policies, TemporaryPolicy
 from tailer.core.turns import (
@@ -336,6 +337,7 @@ def times(record: TurnRecord, outcome: Outcome = Outcome.COMPLETE) -> tuple[int,
 
 PLAIN = turn_record(response_row(12.5), user_row(3.25))
 EARLIER = Sibling("an earlier answer", stamp(8))
+ANEW = (EARLIER, Sibling(RESPONSE, stamp(12.5)))
 
 
 def test_a_turn_lasts_from_its_question_to_its_response() -> None:
@@ -344,9 +346,52 @@ def test_a_turn_lasts_from_its_question_to_its_response() -> None:
 
 def test_an_answer_generated_anew_starts_at_the_touch_of_its_question() -> None:
     """The question itself is older than its first answer."""
-    anew = replace(
-        PLAIN, siblings=(EARLIER, Sibling(RESPONSE, stamp(12.5))), restarted_milliseconds=stamp(10)
-    )
+    anew = replace(PLAIN, siblings=ANEW, question_touches=(stamp(10),))
+
+    assert times(anew) == (stamp(10), stamp(12.5))
+
+
+@pytest.mark.parametrize(
+    ("touches", "start"),
+    [
+        ((8.2, 10), 10),
+        ((8.2, 8.4, 10, 12.4), 10),
+        ((3.3, 8.2, 10, 12.5), 10),
+        ((10, 11, 12.45), 10),
+        ((8.501,), 8.501),
+        ((8.5,), None),
+        ((8.2, 8.4), None),
+        ((3.3, 8), None),
+        ((13, 14), None),
+    ],
+)
+def test_saves_around_an_answer_are_not_the_start_of_the_next(
+    touches: tuple[float, ...], start: float | None
+) -> None:
+    """LibreChat saves the question right after an answer, and right before it stores a stopped or paused one; the
+    first save half a second or more after the earlier answer is the click."""
+    anew = replace(PLAIN, siblings=ANEW, question_touches=tuple(map(stamp, touches)))
+
+    assert times(anew) == (stamp(12.5 if start is None else start), stamp(12.5))
+
+
+@given(st.lists(st.integers(0, 20_000), max_size=4), st.integers(4_000, 12_000))
+def test_no_touch_makes_a_turn_start_before_an_earlier_answer_or_after_its_own(
+    touched: list[int], earlier: int
+) -> None:
+    base = stamp(0)
+    siblings = (Sibling("earlier", base + earlier), Sibling(RESPONSE, stamp(12.5)))
+    touches = tuple(sorted(base + at for at in touched))
+    start, end = times(replace(PLAIN, siblings=siblings, question_touches=touches))
+
+    assert base + earlier < start <= end == stamp(12.5)
+    assert start == end or start in touches
+
+
+def test_the_latest_earlier_answer_counts() -> None:
+    """A third answer is not asked for before the second."""
+    siblings = (Sibling("first", stamp(4)), *ANEW)
+    anew = replace(PLAIN, siblings=siblings, question_touches=(stamp(6), stamp(10)))
 
     assert times(anew) == (stamp(10), stamp(12.5))
 
@@ -359,7 +404,7 @@ def test_an_answer_generated_anew_without_a_known_touch_has_no_duration() -> Non
 def test_a_first_answer_starts_at_its_question_whatever_was_touched_or_came_later() -> None:
     """LibreChat touches the question after every answer too."""
     later = Sibling("a later answer", stamp(20))
-    first = replace(PLAIN, siblings=(Sibling(RESPONSE, stamp(12.5)), later), restarted_milliseconds=stamp(12))
+    first = replace(PLAIN, siblings=(Sibling(RESPONSE, stamp(12.5)), later), question_touches=(stamp(12),))
 
     assert times(first) == (stamp(3.25), stamp(12.5))
 

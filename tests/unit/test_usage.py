@@ -184,6 +184,27 @@ def test_the_reported_cost_comes_before_the_billed_one() -> None:
     assert (usage.calls[0].cost, usage.cost_source) == (0.5, CostSource.REPORTED)
 
 
+def test_a_reported_cost_that_the_ledger_confirms_is_a_reported_one_call_by_call() -> None:
+    """108 x 2.5 + 13 x 10 millionths of a dollar, said by both."""
+    rows = [prompt_row(108), completion_row(13)]
+    agreed = resolve(response_row(metadata=usage_metadata(108, 13, cost=0.0004)), *rows)
+    unsaid = resolve(response_row(metadata=usage_metadata(108, 13)), *rows)
+    disputed = resolve(response_row(metadata=usage_metadata(108, 13, cost=0.5)), *rows)
+
+    assert (agreed.calls[0].cost, agreed.cost_source) == (0.0004, CostSource.REPORTED)
+    assert (unsaid.calls[0].cost, unsaid.cost_source) == (0.0004, CostSource.BILLED)
+    assert (disputed.calls[0].cost, disputed.cost_source) == (0.5, CostSource.REPORTED)
+
+
+def test_a_reported_cost_stands_where_no_price_was_billed() -> None:
+    """A ledger without prices cannot confirm it."""
+    rows = [prompt_row(108, tokenValue=MISSING), completion_row(13, tokenValue=MISSING)]
+    usage = resolve(response_row(metadata=usage_metadata(108, 13, cost=0.25)), *rows)
+
+    assert sum(call.cost or 0 for call in usage.calls) == 0.25
+    assert usage.cost_source is CostSource.REPORTED
+
+
 def test_without_a_report_the_ledger_of_older_releases_tells() -> None:
     usage = resolve(old_response_row(), prompt_row(108), completion_row(13))
 

@@ -55,9 +55,13 @@ def test_what_is_no_id_is_none(value: object) -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [(0, 0), (12, 12), (12.9, 12), (-1, None), (-0.0, 0), (True, None), ("12", None), (float("nan"), None),
-     (float("inf"), None), (None, None)],
+     (float("inf"), None), (None, None), (10**12, 10**12), (10**12 + 1, None), (1e12, 10**12), (1e300, None),
+     (10**400, None)],
 )  # fmt: skip
-def test_a_count_is_a_whole_number_that_is_not_negative(value: object, expected: int | None) -> None:
+def test_a_count_is_a_whole_number_that_is_not_negative_and_can_be_true(
+    value: object, expected: int | None
+) -> None:
+    """No model reads a million million tokens in a turn; such a number is a broken one."""
     assert values.count(value) == expected
 
 

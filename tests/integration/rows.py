@@ -1,0 +1,31 @@
+"""Rows as LibreChat stores them, as far as the tests need them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from bson import ObjectId
+
+ALICE, BOB = str(ObjectId()), str(ObjectId())
+NOW = datetime.now(UTC).replace(microsecond=0)
+"""Stored rows are no copies: their times are those of their ids, give or take."""
+
+
+def question(message_id: str, parent: str | None, user: str = ALICE, **fields: Any) -> dict[str, Any]:
+    """What somebody asked."""
+    return {
+        "_id": ObjectId(), "messageId": message_id, "conversationId": "c1", "parentMessageId": parent, "user": user,
+        "isCreatedByUser": True, "text": f"text of {message_id} by {user}", "createdAt": NOW, "updatedAt": NOW, **fields,
+    }  # fmt: skip
+
+
+def answer(message_id: str, parent: str, user: str = ALICE, **fields: Any) -> dict[str, Any]:
+    """A finished response."""
+    return question(message_id, parent, user, **{"isCreatedByUser": False, "model": "gpt-5", **fields})
+
+
+def transaction(user: str = ALICE, **fields: Any) -> dict[str, Any]:
+    """A completion of three tokens."""
+    return {
+        "_id": ObjectId(), "conversationId": "c1", "user": ObjectId(user), "tokenType": "completion", "rawAmount": -3,
+        "context": "message", "model": "gpt-5", "createdAt": NOW, **fields,
+    }  # fmt: skip

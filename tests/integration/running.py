@@ -1,0 +1,152 @@
+"""A run of the daemon's flow with all its real parts, from the change stream to Langfuse, which can end at any moment."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from pydantic import SecretStr
+
+from tailer.core.hints import Interest, Stream
+from tailer.destination import open_destination
+from tailer.events import TurnDone
+from tailer.metrics import Metrics
+from tailer.mongo.change_stream import MongoChangeStream
+from tailer.mongo.connection import connect, tolerant_database
+from tailer.mongo.documents import MongoDocuments
+from tailer.mongo.state import MongoState
+from tailer.pipeline import Pipeline
+from tailer.settings import Settings, SinkChoice, load_settings
+from tailer.supervision import Work
+from tailer.web.health import Health
+from tailer.wiring import Observers, make_pipeline, needs_users
+from tests.e2e.databases import Databases, token_time
+from tests.fakes.langfuse import FakeLangfuse
+from tests.integration.evidence import Events
+
+_POLL_SECONDS = 0.02
+_NO_PACE = {
+    "settle_time": timedelta(),
+    "langfuse_flush_interval": timedelta(),
+    "checkpoint_interval": timedelta(seconds=0.05),
+    "lookup_time": timedelta(seconds=1),
+    "request_timeout": timedelta(seconds=1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a test sees of a run while it lasts."""
+
+    databases: Databases
+    state: MongoState
+    pipeline: Pipeline
+    events: Events
+    tasks: tuple[asyncio.Task[None], ...]
+
+    async def until_done(self, *, seconds: float = 20) -> None:
+        """Return once everything that was written so far was read, and nothing is open but waiting questions."""
+        written = await self.databases.last_write()
+        backlog = self.pipeline.backlog
+        async with asyncio.timeout(seconds):
+            while True:
+                self.check()
+                started = backlog.is_started(Stream.MESSAGES)
+                if started and token_time(backlog.read_position(Stream.MESSAGES).token) >= written:
+                    break
+                await asyncio.sleep(_POLL_SECONDS)
+            while len(backlog) > backlog.turns.count(Interest.QUESTION):
+                self.check()
+                await asyncio.sleep(_POLL_SECONDS)
+
+    def check(self) -> None:
+        """Raise what ended a task."""
+        for task in self.tasks:
+            if task.done():
+                task.result()
+
+    def outcomes(self) -> list[str]:
+        """How entries were closed, oldest first."""
+        return [event.outcome for event in self.events.of(TurnDone)]
+
+
+def settings_for(databases: Databases, fake: FakeLangfuse | None, **changed: Any) -> Settings:
+    """The settings of a run without any waiting; traces go to the fake, or to the file of `changed`."""
+    to_langfuse = {
+        "langfuse_public_key": fake.public_key if fake is not None else None,
+        "langfuse_secret_key": SecretStr(fake.secret_key) if fake is not None else None,
+        "sink": SinkChoice.LANGFUSE if fake is not None else SinkChoice.FILE,
+    }
+    if fake is not None:
+        to_langfuse["langfuse_url"] = fake.url
+    return load_settings(
+        **{
+            "mongo_uri": SecretStr(databases.uri),
+            "state_uri": SecretStr(databases.uri),
+            "state_database": databases.state.name,
+            **_NO_PACE,
+            **to_langfuse,
+            **changed,
+        }
+    )
+
+
+@asynccontextmanager
+async def running(databases: Databases, fake: FakeLangfuse | None, **changed: Any) -> AsyncIterator[Run]:
+    """A run for as long as the block lasts; its end is a crash, nothing is drained and nothing stored."""
+    settings, events = settings_for(databases, fake, **changed), Events()
+    async with AsyncExitStack() as stack:
+        client = connect(databases.uri, application="running", socket_milliseconds=30_000)
+        stack.callback(client.close)
+        source = tolerant_database(client, settings.mongo_database)
+        state = MongoState(client, settings.state_database, events, destination="fake")
+        destination = await stack.enter_async_context(open_destination(settings, state, events))
+        await state.prepare(export_record=settings.export_record_lifetime)
+        reader = MongoDocuments(
+            source, events, history_bytes=settings.history_bytes, with_users=needs_users(settings)
+        )
+        stream = MongoChangeStream(source, Stream.MESSAGES, events)
+        observers = Observers(events, None, Metrics("test"), Health(time.monotonic(), time.monotonic()))
+        pipeline = await make_pipeline(settings, state, destination, reader, [stream], observers)
+        run = Run(databases, state, pipeline, events, _start(pipeline))
+        stack.push_async_callback(_end, run.tasks)
+        async with asyncio.timeout(20):
+            await pipeline.checkpointing.wait_for_first([Stream.MESSAGES])
+        yield run
+        run.check()
+
+
+def _start(pipeline: Pipeline) -> tuple[asyncio.Task[None], ...]:
+    works = {**pipeline.readers(), **pipeline.workers()}
+    return tuple(asyncio.create_task(_run(work), name=name) for name, work in works.items())
+
+
+async def _run(work: Work) -> None:
+    await work
+
+
+async def _end(tasks: tuple[asyncio.Task[None], ...]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Rewind:
+    """The stored position as it was when this was made: going back there has everything since told again."""
+
+    def __init__(self, databases: Databases) -> None:
+        self._checkpoints = databases.state["checkpoints"]
+        self._stored: list[dict[str, Any]] = []
+
+    async def mark(self) -> None:
+        """Remember the position that is stored now."""
+        self._stored = await self._checkpoints.find().to_list(None)
+
+    async def go_back(self) -> None:
+        """Store it again; no run may be under way."""
+        assert self._stored
+        for document in self._stored:
+            await self._checkpoints.replace_one({"_id": document["_id"]}, document)

@@ -1,0 +1,204 @@
+"""Scores and deletions over real HTTP, through the langfuse package: created, overwritten, deleted, and what fails."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tailer.core.followup import Score, ScoreType
+from tailer.core.identity import turn_trace_id
+from tailer.core.otlp import SpanContext
+from tailer.flow.ports import Delivered, DeliveryOutcome, Refused, Rejected, Retry
+from tailer.langfuse.annotations import LangfuseAnnotations
+from tailer.langfuse.connection import Credentials, LangfuseConnection
+from tailer.langfuse.spans import LangfuseSpans
+from tests.fakes.langfuse import FakeLangfuse, Fault, Route, answer, cut, garbage, hang, html_page
+from tests.integration.evidence import make_trace, trace_ids
+from tests.integration.shipping import Wire
+
+SCORE = Score(
+    id="feedback-1",
+    trace_id=turn_trace_id("m1"),
+    name="user-feedback",
+    type=ScoreType.BOOLEAN,
+    value=1,
+    comment="accurate — just so",
+    metadata={"message_id": "m1", "rating": "thumbsUp"},
+    timestamp_milliseconds=1_760_000_000_123,
+)
+CORRECTION = replace(
+    SCORE, id="correction-1", name="output", type=ScoreType.CORRECTION, value="Noon", comment=None
+)
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeLangfuse]:
+    async with FakeLangfuse() as server:
+        yield server
+        server.release()
+        assert server.violations == []
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+@pytest.fixture
+async def connection(fake: FakeLangfuse, wire: Wire) -> AsyncIterator[LangfuseConnection]:
+    credentials = Credentials(fake.url, fake.public_key, fake.secret_key)
+    opened = LangfuseConnection(credentials, request_timeout=timedelta(seconds=0.5), connections=2)
+    opened.http.event_hooks = {"request": [wire.note], "response": []}
+    async with opened:
+        yield opened
+
+
+@pytest.fixture
+def annotations(connection: LangfuseConnection) -> LangfuseAnnotations:
+    return LangfuseAnnotations(connection, environment="test")
+
+
+async def test_a_score_is_what_was_meant(annotations: LangfuseAnnotations, fake: FakeLangfuse) -> None:
+    """Every field of it, as Langfuse keeps it."""
+    assert await annotations.put_score(SCORE) == Delivered()
+
+    score = fake.score("feedback-1")
+    assert score is not None
+    assert score["subject"] == {"kind": "trace", "id": turn_trace_id("m1")}
+    assert (score["name"], score["dataType"], score["value"]) == ("user-feedback", "BOOLEAN", True)
+    assert (score["comment"], score["metadata"]) == ("accurate — just so", SCORE.metadata)
+    assert score["environment"] == "test"
+    moment = datetime.fromtimestamp(SCORE.timestamp_milliseconds / 1000, UTC)
+    assert datetime.fromisoformat(score["timestamp"]) == moment
+
+
+async def test_a_correction_keeps_its_text(annotations: LangfuseAnnotations, fake: FakeLangfuse) -> None:
+    """A text as value, and no comment."""
+    assert await annotations.put_score(CORRECTION) == Delivered()
+
+    score = fake.score("correction-1")
+    assert score is not None
+    assert (score["name"], score["dataType"], score["value"], score["comment"]) == (
+        "output",
+        "CORRECTION",
+        "Noon",
+        None,
+    )
+
+
+async def test_a_score_overwrites_the_one_before(
+    annotations: LangfuseAnnotations, fake: FakeLangfuse
+) -> None:
+    """Same id, name and day: one score, with the last value."""
+    for value in (1, 0, 1, 0):
+        assert await annotations.put_score(replace(SCORE, value=value)) == Delivered()
+
+    assert [score["value"] for score in fake.scores.current.values()] == [False]
+    assert len(fake.scores.posted) == 4
+
+
+async def test_a_score_is_deleted_also_when_it_is_not_there(
+    annotations: LangfuseAnnotations, fake: FakeLangfuse
+) -> None:
+    """Twice, and by a server that answers 404 for what is gone."""
+    await annotations.put_score(SCORE)
+    await annotations.put_score(CORRECTION)
+    for _ in range(2):
+        assert await annotations.delete_score("feedback-1") == Delivered()
+    fake.faults.add(answer(404, route=Route.SCORE_DELETE))
+    assert await annotations.delete_score("feedback-1") == Delivered()
+
+    assert fake.score("feedback-1") is None
+    assert fake.score("correction-1") is not None
+
+
+async def test_traces_are_deleted_together(
+    annotations: LangfuseAnnotations, connection: LangfuseConnection, fake: FakeLangfuse
+) -> None:
+    """In one request; those that are not there are no error, nor is a server that says so."""
+    sink = LangfuseSpans(connection, SpanContext("test"))
+    await sink.deliver(sink.frame([sink.encode(make_trace(f"m{number}")) for number in range(4)]))
+
+    assert await annotations.delete_traces(trace_ids("m0", "m2", "gone")) == Delivered()
+    assert fake.trace_ids() == trace_ids("m1", "m3")
+    assert fake.requests[Route.TRACE_DELETE, "200"] == 1
+    fake.faults.add(answer(404, route=Route.TRACE_DELETE))
+    assert await annotations.delete_traces(trace_ids("gone")) == Delivered()
+
+
+async def test_a_server_that_takes_no_lists_gets_the_score_alone(
+    annotations: LangfuseAnnotations, fake: FakeLangfuse, wire: Wire
+) -> None:
+    """400 for the list, as older servers answer it; then the same score as a single object."""
+    fake.faults.add(answer(400, route=Route.SCORES))
+
+    assert await annotations.put_score(SCORE) == Delivered()
+
+    first, second = (body for _, path, body in wire.requests if path.endswith("/scores"))
+    assert first.startswith(b"[")
+    assert second.startswith(b"{")
+    score = fake.score("feedback-1")
+    assert score is not None
+    assert (score["value"], score["comment"], score["environment"]) == (True, SCORE.comment, "test")
+    assert score["metadata"] == SCORE.metadata
+
+
+async def test_a_score_that_is_refused_in_both_shapes_is_refused_for_good(
+    annotations: LangfuseAnnotations, fake: FakeLangfuse
+) -> None:
+    """It was not the list."""
+    fake.faults.add(answer(400, route=Route.SCORES, times=2))
+
+    assert await annotations.put_score(SCORE) == Rejected("http_400")
+    assert fake.scores.posted == []
+
+
+async def test_a_single_score_meets_the_same_troubles(
+    annotations: LangfuseAnnotations, fake: FakeLangfuse
+) -> None:
+    """An older server can be away too."""
+    for fault, outcome in (
+        (answer(503, route=Route.SCORES, after=1), Retry("http_503")),
+        (cut(stored=False, route=Route.SCORES, after=1), Retry("RemoteProtocolError")),
+        (html_page(200, route=Route.SCORES, after=1), Retry("answered with a page")),
+    ):
+        fake.faults.clear()
+        fake.faults.add(fault, answer(400, route=Route.SCORES))
+        assert await annotations.put_score(SCORE) == outcome
+
+
+@pytest.mark.parametrize("route", [Route.SCORES, Route.SCORE_DELETE, Route.TRACE_DELETE])
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        (answer(500), Retry("http_500")),
+        (answer(502), Retry("http_502")),
+        (answer(503), Retry("http_503")),
+        (answer(429), Retry("http_429")),
+        (answer(408), Retry("http_408")),
+        (answer(409), Retry("http_409")),
+        (answer(401), Refused("http_401")),
+        (answer(403), Refused("http_403")),
+        (cut(stored=False), Retry("RemoteProtocolError")),
+        (hang(stored=False), Retry("ReadTimeout")),
+        (answer(200, body='{"unheard": "of"}'), Delivered()),
+        (answer(204), Delivered()),
+        (garbage(), Delivered()),
+        (html_page(200), Retry("answered with a page")),
+    ],
+    ids=lambda value: str(getattr(value, "status", "") or value)[:24],
+)
+async def test_every_failure_says_whether_it_passes(
+    annotations: LangfuseAnnotations, fake: FakeLangfuse, route: Route, fault: Fault, outcome: DeliveryOutcome
+) -> None:
+    """One request each: repeating is somebody else's work, and none of it can do harm twice."""
+    fake.faults.add(replace(fault, route=route))
+    calls = {
+        Route.SCORES: lambda: annotations.put_score(SCORE),
+        Route.SCORE_DELETE: lambda: annotations.delete_score("feedback-1"),
+        Route.TRACE_DELETE: lambda: annotations.delete_traces(trace_ids("m1")),
+    }
+
+    assert await calls[route]() == outcome
+    assert sum(count for (seen, _), count in fake.requests.items() if seen is route) == 1

@@ -1,0 +1,192 @@
+"""Rows that are deleted after, or while, their turn was sent: their traces stay or go, as the operator decided."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from bson import ObjectId
+
+from tailer.core.identity import title_trace_id, turn_trace_id
+from tailer.core.policies import DeletionPolicy, TemporaryPolicy
+from tailer.events import AnnotationFailed, DeliveryRetried
+from tests.e2e.databases import Databases
+from tests.fakes.langfuse import FakeLangfuse, Route, hang
+from tests.fakes.langfuse import answer as answer_with
+from tests.integration.rows import ALICE, NOW, answer, question, transaction
+from tests.integration.running import running
+
+TRACE, TITLE = turn_trace_id("a1"), title_trace_id("a1")
+FOLLOWED: dict[str, Any] = {"deletions": DeletionPolicy.DELETE}
+
+
+@pytest.fixture
+async def fake() -> AsyncIterator[FakeLangfuse]:
+    async with FakeLangfuse() as server:
+        yield server
+        server.release()
+        assert server.violations == []
+
+
+async def start_chat(databases: Databases) -> None:
+    """A chat with a title, so that it has two traces."""
+    conversation = {"_id": ObjectId(), "conversationId": "c1", "user": ALICE, "title": "Clocks"}
+    await databases.source["conversations"].insert_one(conversation)
+    await databases.source["transactions"].insert_one(transaction(messageId="a1", context="title"))
+    await databases.source["messages"].insert_many([question("q1", None), answer("a1", "q1")])
+
+
+async def delete(databases: Databases, *message_ids: str) -> None:
+    await databases.source["messages"].delete_many({"messageId": {"$in": list(message_ids)}})
+
+
+async def test_traces_stay_where_deletions_are_not_followed(databases: Databases, fake: FakeLangfuse) -> None:
+    """The default: what was evaluated stays comparable."""
+    async with running(databases, fake) as run:
+        await start_chat(databases)
+        await run.until_done()
+        await delete(databases, "q1", "a1")
+        await run.until_done()
+        outcomes = run.outcomes()
+
+    assert set(fake.trace_ids()) == {TRACE, TITLE}
+    assert outcomes[-2:] == ["deletion_kept", "deletion_kept"]
+    assert fake.requests[Route.TRACE_DELETE, "200"] == 0
+
+
+async def test_a_deleted_answer_takes_its_traces_with_it(databases: Databases, fake: FakeLangfuse) -> None:
+    """The turn's and the title's, not those of others; they are never sent again."""
+    async with running(databases, fake, **FOLLOWED) as run:
+        await start_chat(databases)
+        await databases.source["messages"].insert_many([question("q2", "a1"), answer("a2", "q2")])
+        await run.until_done()
+        row = await databases.source["messages"].find_one({"messageId": "a1"})
+        assert row is not None
+        await delete(databases, "a1")
+        await run.until_done()
+        await databases.source["messages"].insert_one(row)
+        await run.until_done()
+        await databases.source["messages"].update_one({"messageId": "a1"}, {"$set": {"text": "edited"}})
+        await run.until_done()
+        outcomes = run.outcomes()
+
+    assert fake.trace_ids() == [turn_trace_id("a2")]
+    assert sorted(fake.state.spans.deleted_trace_ids) == sorted([TRACE, TITLE])
+    assert outcomes[-3:] == ["deletion_followed", "sent_before", "sent_before"]
+
+
+async def test_a_row_that_was_never_sent_deletes_nothing(databases: Databases, fake: FakeLangfuse) -> None:
+    """A question, and a row from before the first start."""
+    old = answer("old", "q0")
+    await databases.source["messages"].insert_one(old)
+    async with running(databases, fake, **FOLLOWED) as run:
+        await start_chat(databases)
+        await run.until_done()
+        await delete(databases, "old", "q1")
+        await run.until_done()
+        outcomes = run.outcomes()
+
+    assert set(fake.trace_ids()) == {TRACE, TITLE}
+    assert outcomes[-2:] == ["deletion_unknown", "deletion_unknown"]
+    assert fake.state.spans.deleted_trace_ids == []
+
+
+async def test_a_turn_that_is_deleted_on_its_way_is_taken_away_once_it_is_there(
+    databases: Databases, fake: FakeLangfuse
+) -> None:
+    """A deletion before the trace would leave the trace."""
+    fake.faults.add(answer_with(500, times=3))
+    async with running(databases, fake, **FOLLOWED) as run:
+        await start_chat(databases)
+        await run.events.until(lambda: bool(run.events.of(DeliveryRetried)))
+        await delete(databases, "a1")
+        await run.until_done()
+        outcomes = run.outcomes()
+
+    assert fake.trace_ids() == []
+    assert sorted(fake.state.spans.deleted_trace_ids) == sorted([TRACE, TITLE])
+    assert outcomes == ["complete", "deletion_followed"]
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_a_turn_in_a_batch_of_an_earlier_run_is_taken_away_once_that_is_settled(
+    databases: Databases, fake: FakeLangfuse, *, taken: bool
+) -> None:
+    """Killed while the answer was out, and the row is deleted before the next start."""
+    fake.faults.add(hang(stored=taken))
+    async with running(databases, fake, **FOLLOWED) as run:
+        await start_chat(databases)
+        while not await run.state.pending_batches():
+            run.check()
+        if taken:
+            await fake.wait_until(lambda: bool(fake.trace(TRACE)))
+    await delete(databases, "a1")
+    fake.release()
+    fake.faults.clear()
+    fake.state.visible_after_seconds = 1
+    async with running(databases, fake, lookup_time=timedelta(seconds=2), **FOLLOWED) as run:
+        await run.until_done()
+        assert await run.state.pending_batches() == []
+
+    assert fake.trace_ids() == []
+    assert sorted(fake.state.spans.deleted_trace_ids) == sorted([TRACE, TITLE])
+
+
+async def test_a_trace_whose_edit_is_on_its_way_is_taken_away_after_it(
+    databases: Databases, fake: FakeLangfuse
+) -> None:
+    """The edit of the question would otherwise be all that is left of the trace."""
+    async with running(databases, fake, **FOLLOWED) as run:
+        await start_chat(databases)
+        await run.until_done()
+        fake.faults.add(answer_with(500, times=3))
+        await databases.source["messages"].update_one({"messageId": "q1"}, {"$set": {"text": "edited"}})
+        await run.events.until(lambda: bool(run.events.of(DeliveryRetried)))
+        await delete(databases, "a1")
+        await run.until_done()
+
+    assert fake.trace_ids() == []
+
+
+async def test_the_end_of_a_temporary_chat_is_told_apart(databases: Databases, fake: FakeLangfuse) -> None:
+    """By the expiry that the row had: one that had passed, and one that had not."""
+    expiries = {"a1": NOW - timedelta(minutes=1), "a2": NOW + timedelta(days=30)}
+    async with running(databases, fake, temporary=TemporaryPolicy.FULL, **FOLLOWED) as run:
+        await databases.source["messages"].insert_many(
+            [
+                question("q1", None, isTemporary=True),
+                *(
+                    answer(message_id, "q1", isTemporary=True, expiredAt=at)
+                    for message_id, at in expiries.items()
+                ),
+            ]
+        )
+        await run.until_done()
+        await delete(databases, "a1")
+        await run.until_done()
+        await delete(databases, "a2")
+        await run.until_done()
+        outcomes = run.outcomes()
+
+    assert fake.trace_ids() == []
+    assert outcomes[-2:] == ["expiry_followed", "deletion_followed"]
+
+
+async def test_a_deletion_is_repeated_until_it_is_taken_and_given_up_where_it_is_refused(
+    databases: Databases, fake: FakeLangfuse
+) -> None:
+    """The server's own trouble passes; 400 is said and does not stop the others."""
+    async with running(databases, fake, **FOLLOWED) as run:
+        await start_chat(databases)
+        await databases.source["messages"].insert_many([question("q2", "a1"), answer("a2", "q2")])
+        await run.until_done()
+        fake.faults.add(answer_with(503, route=Route.TRACE_DELETE, times=2))
+        await delete(databases, "a1")
+        await run.until_done()
+        assert fake.trace_ids() == [turn_trace_id("a2")]
+        fake.faults.add(answer_with(400, route=Route.TRACE_DELETE))
+        await delete(databases, "a2")
+        await run.until_done()
+        failed = [event.operation for event in run.events.of(AnnotationFailed)]
+
+    assert failed == ["delete_traces"]

@@ -1,0 +1,114 @@
+"""Reading users: only where a setting asks for it, and never more of them than may be known."""
+
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from bson import ObjectId
+
+from tailer.core.users import USER_FIELDS, User
+from tailer.demo.replica_set import ReplicaSet
+from tailer.mongo.connection import Database, connect, tolerant_database
+from tailer.mongo.documents import MongoDocuments
+from tailer.mongo.keys import to_key
+from tests.integration.evidence import Events
+from tests.integration.rows import ALICE, BOB, answer
+
+APPLICATION = "reading"
+PERSON = {
+    "email": "alice@example.org", "username": "alice", "name": "Alice", "role": "ADMIN", "provider": "local",
+    "password": "$2a$10$hash", "totpSecret": "JBSWY3DPEHPK3PXP", "backupCodes": [{"codeHash": "x"}],
+    "refreshToken": [{"refreshToken": "y"}], "googleId": "7",
+}  # fmt: skip
+
+
+@pytest.fixture
+async def database(replica_set: ReplicaSet) -> AsyncIterator[Database]:
+    client = connect(replica_set.uri, application=APPLICATION, socket_milliseconds=30_000)
+    name = f"librechat_{uuid.uuid4().hex}"
+    yield tolerant_database(client, name)
+    await client.drop_database(name)
+    client.close()
+
+
+def make_reader(database: Database, *, with_users: bool) -> MongoDocuments:
+    return MongoDocuments(database, Events(), history_bytes=64_000, with_users=with_users)
+
+
+async def read(database: Database, reader: MongoDocuments) -> dict[str, User | None]:
+    """The users of all stored rows, by message id."""
+    documents = await database["messages"].find({}, {"_id": 1}).to_list(None)
+    rows = await reader.locate([to_key(document["_id"]) for document in documents])
+    return {
+        row.message_id: record.user
+        async for group in reader.read_turns(rows)
+        for row, record in group
+        if record is not None
+    }
+
+
+async def observe(database: Database, reader: MongoDocuments) -> list[dict[str, Any]]:
+    """The queries on users that reading all rows makes, as the server saw them."""
+    await database["system.profile"].drop()
+    await database.command({"profile": 2})
+    await read(database, reader)
+    await database.command({"profile": 0})
+    query = {"ns": f"{database.name}.users", "appName": APPLICATION}
+    return await database["system.profile"].find(query).to_list(None)
+
+
+async def test_a_turn_has_the_user_it_belongs_to(database: Database) -> None:
+    """By the id that a message holds as text; nobody where the account is gone, or the row names none."""
+    await database["users"].insert_one({"_id": ObjectId(ALICE), **PERSON})
+    await database["users"].insert_one({"_id": "imported", "username": "guest"})
+    await database["messages"].insert_many(
+        [
+            answer("a1", "q"),
+            answer("a2", "q", BOB),
+            answer("a3", "q", "imported"),
+            {**answer("a4", "q"), "user": None},
+        ]
+    )
+
+    users = await read(database, make_reader(database, with_users=True))
+
+    assert users == {
+        "a1": User(ALICE, "alice@example.org", "alice", "ADMIN"),
+        "a2": None,
+        "a3": User("imported", None, "guest", None),
+        "a4": None,
+    }
+
+
+async def test_no_secret_of_a_user_is_asked_for(database: Database) -> None:
+    """The projection, as it reached the server, names what may be read and nothing else."""
+    await database["users"].insert_one({"_id": ObjectId(ALICE), **PERSON})
+    await database["messages"].insert_one(answer("a1", "q"))
+
+    (query,) = await observe(database, make_reader(database, with_users=True))
+
+    assert query["command"]["projection"] == dict.fromkeys(USER_FIELDS, 1)
+    assert query["planSummary"].startswith(("IXSCAN { _id: 1 }", "IDHACK"))
+
+
+async def test_users_are_not_read_where_no_setting_asks_for_them(database: Database) -> None:
+    """The id in the message is enough for most."""
+    await database["users"].insert_one({"_id": ObjectId(ALICE), **PERSON})
+    await database["messages"].insert_one(answer("a1", "q"))
+    reader = make_reader(database, with_users=False)
+
+    assert await read(database, reader) == {"a1": None}
+    assert await observe(database, reader) == []
+
+
+async def test_a_user_who_was_read_is_remembered(database: Database) -> None:
+    """One query for the first turns, none for those that follow."""
+    await database["users"].insert_one({"_id": ObjectId(ALICE), **PERSON})
+    await database["messages"].insert_many([answer("a1", "q"), answer("a2", "q")])
+    reader = make_reader(database, with_users=True)
+
+    assert len(await observe(database, reader)) == 1
+    assert await observe(database, reader) == []
+    known = await read(database, reader)
+    assert {user.username for user in known.values() if user is not None} == {"alice"}

@@ -1,0 +1,337 @@
+"""From a record to its traces under the operator's decisions: who is left out and why, and what is shown of the rest."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailer.core.export import Exported, export_title, is_chosen, shows_media, trace_id_of
+from tailer.core.identity import native_copy_trace_id, title_trace_id, turn_trace_id, unanswered_trace_id
+from tailer.core.observations import Level
+from tailer.core.policies import (
+    ContentChoice,
+    CopyPolicy,
+    Fact,
+    NativePolicy,
+    Policies,
+    TemporaryPolicy,
+    parse_content_rule,
+    parse_rules,
+)
+from tailer.core.sampling import is_sampled
+from tailer.core.turns import Exclusion, Outcome, TurnRecord, Wait
+from tailer.core.users import User
+from tests.unit.documents import (
+    CONVERSATION,
+    MISSING,
+    RESPONSE,
+    USER,
+    Document,
+    agent,
+    agent_row,
+    completion_row,
+    conversation,
+    conversation_row,
+    export,
+    message,
+    moment,
+    object_id,
+    old_response_row,
+    options,
+    prompt_row,
+    response_row,
+    row,
+    stamp,
+    trace_of,
+    traces_of,
+    turn_record,
+    usage_metadata,
+    user_row,
+)
+
+TITLE = [prompt_row(142, context="title"), completion_row(5, context="title")]
+BILLED = [prompt_row(108), completion_row(13)]
+NATIVE = response_row(langfuseDestinationIds=["d1"])
+FORKED = response_row(metadata=usage_metadata(108, 13), messageId="copy", feedback={"rating": "thumbsUp"})
+IMPORTED = response_row(updatedAt=MISSING)
+OLD_COPY = response_row(_id=object_id(600), createdAt=moment(2))
+
+
+def record_of(response: Document | None, **fields: Any) -> TurnRecord:
+    return turn_record(response, user_row(), *BILLED, **fields)
+
+
+@pytest.mark.parametrize(
+    ("record", "word"),
+    [
+        (record_of(FORKED), "copied"),
+        (record_of(IMPORTED), "copied"),
+        (record_of(OLD_COPY), "copied"),
+        (record_of(response_row(isTemporary=True)), "temporary"),
+        (record_of(NATIVE), "traced_natively"),
+        (turn_record(None, user_row(isTemporary=True)), "temporary"),
+        (turn_record(None, user_row(updatedAt=MISSING)), "copied"),
+        (turn_record(None, user_row(), siblings=(message(response_row()),)), "answered"),
+        (turn_record(response_row(isCreatedByUser=True)), "not_a_response"),
+    ],
+    ids=str,
+)
+def test_what_is_left_out_has_its_word(record: TurnRecord, word: str) -> None:
+    assert export(record, deadline_passed=True) == word
+
+
+@pytest.mark.parametrize(
+    ("fact", "pattern"),
+    [
+        (Fact.ENDPOINT, "openAI"),
+        (Fact.MODEL, "gpt-4o"),
+        (Fact.AGENT, "agent_*"),
+        (Fact.USER, USER),
+        (Fact.TENANT, "acme"),
+        (Fact.ROLE, "ADMIN"),
+    ],
+)
+def test_a_denied_turn_is_counted_by_the_fact_it_was_denied_for(fact: Fact, pattern: str) -> None:
+    record = record_of(
+        response_row(tenantId="acme"), agent=agent(agent_row()), user=User(USER, None, None, "ADMIN")
+    )
+
+    assert (
+        export(record, policies=Policies(deny=parse_rules([f"{fact.value}={pattern}"]))) == f"denied_{fact}"
+    )
+    assert export(record, policies=Policies(allow=parse_rules([f"{fact.value}=x"]))) == f"denied_{fact}"
+    assert isinstance(
+        export(record, policies=Policies(allow=parse_rules([f"{fact.value}={pattern}"]))), Exported
+    )
+
+
+WORDS = {*Exclusion, *(f"denied_{fact.value}" for fact in Fact)}
+POLICIES = st.builds(
+    Policies,
+    temporary=st.sampled_from(TemporaryPolicy),
+    copies=st.sampled_from(CopyPolicy),
+    native=st.sampled_from(NativePolicy),
+    content=st.sampled_from(ContentChoice),
+    allow=st.sampled_from([(), parse_rules(["endpoint=openAI"]), parse_rules(["role=USER"])]),
+    deny=st.sampled_from([(), parse_rules(["model=gpt*"])]),
+)
+RECORDS = [
+    record_of(document)
+    for document in (
+        response_row(),
+        NATIVE,
+        FORKED,
+        IMPORTED,
+        response_row(isTemporary=True),
+        response_row(unfinished=True, text=MISSING),
+        old_response_row(finish_reason="incomplete"),
+    )
+] + [turn_record(None, user_row())]
+
+
+@given(st.sampled_from(RECORDS), POLICIES, st.booleans())
+def test_every_turn_has_traces_or_a_reason_from_a_closed_list(
+    record: TurnRecord,
+    policies: Policies,
+    passed: bool,  # noqa: FBT001
+) -> None:
+    """Reasons are labels of a counter."""
+    made = export(record, policies=policies, deadline_passed=passed)
+
+    if isinstance(made, Wait):
+        assert not passed
+    elif isinstance(made, Exported):
+        assert made.traces
+        assert len({trace.id for trace in made.traces}) == len(made.traces)
+        assert made.sent.trace_id == made.traces[0].id
+    else:
+        assert made in WORDS
+
+
+def test_the_sample_is_the_conversations() -> None:
+    """Asked before a turn is read."""
+    for rate in (0.0, 0.3, 1.0):
+        found = is_chosen(CONVERSATION, options(sample_rate=rate))
+        assert found is is_sampled(CONVERSATION, rate)
+
+
+def test_a_copy_on_request_has_no_numbers_no_title_and_a_tag() -> None:
+    """What was spent was spent in the original, whatever rows name the copy."""
+    for document in (FORKED, IMPORTED, OLD_COPY):
+        record = turn_record(document, user_row(), *BILLED, *TITLE)
+        made = export(record, policies=Policies(copies=CopyPolicy.EXPORT))
+        assert isinstance(made, Exported)
+        (trace,) = made.traces
+
+        assert made.outcome is Outcome.COPIED
+        assert "copied" in trace.tags
+        assert trace.root.output == "Paris."
+        assert not any(item.usage or item.cost or item.model for item in trace.observations)
+
+
+def test_a_turn_that_librechat_traced_is_a_second_trace_under_another_id_on_request() -> None:
+    """Under the same id, both would be added up."""
+    policies = Policies(native=NativePolicy.DUPLICATE)
+    found = trace_of(record_of(NATIVE), policies=policies)
+
+    assert found.id == native_copy_trace_id(RESPONSE) != turn_trace_id(RESPONSE)
+    assert trace_of(record_of(response_row()), policies=policies).id == turn_trace_id(RESPONSE)
+
+
+def test_a_row_names_its_trace_before_it_is_read() -> None:
+    assert trace_id_of(row(response_row())) == turn_trace_id(RESPONSE)
+    assert trace_id_of(row(NATIVE)) == native_copy_trace_id(RESPONSE)
+    question = user_row()
+    assert trace_id_of(row(question)) == unanswered_trace_id(question["messageId"])
+
+
+def test_a_temporary_chat_on_request_is_tagged_and_as_metadata_has_no_text() -> None:
+    record = turn_record(response_row(isTemporary=True), user_row(isTemporary=True), *BILLED)
+    full = trace_of(record, policies=Policies(temporary=TemporaryPolicy.FULL))
+    bare = trace_of(record, policies=Policies(temporary=TemporaryPolicy.METADATA))
+
+    assert full.root.output == "Paris."
+    assert "temporary" in full.tags
+    assert "temporary" in bare.tags
+    assert "Paris" not in str(bare)
+    assert [item.usage for item in bare.observations] == [item.usage for item in full.observations]
+
+
+def test_facts_become_tags_where_they_are_known() -> None:
+    record = record_of(response_row(tenantId="acme"), user=User(USER, None, None, "ADMIN"))
+    found = trace_of(record, tags=("team-a", "team-a"), tag_facts=tuple(Fact))
+
+    assert found.tags == (
+        "team-a",
+        "endpoint:openAI",
+        "model:gpt-4o",
+        f"user:{USER}",
+        "tenant:acme",
+        "role:ADMIN",
+    )
+    assert found.metadata["user_role"] == "ADMIN"
+    assert found.metadata["tenant_id"] == "acme"
+
+
+def test_a_tag_is_never_longer_than_langfuse_takes() -> None:
+    record = record_of(response_row(endpoint="e" * 500))
+
+    assert [len(tag) for tag in trace_of(record, tag_facts=(Fact.ENDPOINT,)).tags] == [200]
+
+
+def test_a_turn_without_user_row_has_no_role() -> None:
+    assert "user_role" not in trace_of(record_of(response_row())).metadata
+
+
+@pytest.mark.parametrize("context", ["abort", "incomplete"])
+def test_a_complete_row_that_was_billed_as_stopped_was_stopped(context: str) -> None:
+    """0.8.2 to 0.8.4 can overwrite a stopped row; until 0.8.1 the ledger says it."""
+    record = turn_record(old_response_row(), user_row(), prompt_row(108), completion_row(13, context=context))
+    made = export(record)
+    assert isinstance(made, Exported)
+
+    assert made.outcome is Outcome.ABORTED
+    assert made.traces[0].metadata["outcome"] == "aborted"
+    assert made.traces[0].root.level is Level.WARNING
+    assert {
+        item.metadata["usage_source"] for item in made.traces[0].observations[1:]
+    } == {"estimated"}  # fmt: skip
+
+
+def test_a_row_that_failed_stays_failed_whatever_was_billed() -> None:
+    record = turn_record(
+        old_response_row(content=[{"type": "error", "error": "429"}]),
+        user_row(),
+        completion_row(1, context="abort"),
+    )
+
+    assert trace_of(record).metadata["outcome"] == "error"
+
+
+def test_what_is_remembered_is_what_later_changes_are_compared_with() -> None:
+    document = response_row(expiredAt=moment(3_600), isTemporary=False)
+    made = export(record_of(document), policies=Policies(content=ContentChoice.MASKED))
+    assert isinstance(made, Exported)
+    sent = made.sent
+
+    assert (sent.message_id, sent.session_id, sent.user_id) == (RESPONSE, CONVERSATION, USER)
+    assert sent.document_key == str(document["_id"])
+    assert sent.answer.characters == len("Paris.")
+    assert sent.question is not None
+    assert (sent.content, sent.edits, sent.feedback) == (ContentChoice.MASKED, 0, None)
+    assert (sent.start_milliseconds, sent.expires_milliseconds) == (stamp(0), stamp(3_600))
+    assert "Paris" not in str(sent)
+
+
+def test_a_title_that_comes_late_is_the_same_trace_as_one_that_comes_along() -> None:
+    record = turn_record(
+        response_row(), user_row(), *BILLED, *TITLE, conversation=conversation(conversation_row())
+    )
+    _, along = traces_of(record, tags=("team-a",))
+    late = export_title(record, options(tags=("team-a",)))
+
+    assert late == along
+    assert along.id == title_trace_id(RESPONSE)
+
+
+def test_a_title_is_left_out_with_its_turn() -> None:
+    record = turn_record(response_row(isTemporary=True), user_row(), *TITLE)
+
+    assert export_title(record, options()) is None
+    assert export_title(replace(record, response=message(NATIVE)), options()) is None
+    assert export_title(record_of(response_row()), options()) is None
+    denied = Policies(deny=parse_rules(["endpoint=openAI"]))
+    told = turn_record(response_row(), user_row(), *TITLE)
+    assert export_title(told, options(policies=denied)) is None
+    assert export_title(told, options()) is not None
+
+
+def test_a_title_is_under_the_content_policy_of_its_turn() -> None:
+    record = turn_record(response_row(), user_row(), *TITLE, conversation=conversation(conversation_row()))
+    found = export_title(record, options(policies=Policies(content=ContentChoice.NONE)))
+
+    assert found is not None
+    assert "Capital" not in str(found)
+    assert found.root.usage == {"input": 142, "output": 5}
+
+
+UPLOAD = {"file_id": "f-1", "filename": "cat.png", "type": "image/png", "bytes": 70}
+
+
+@pytest.mark.parametrize(
+    ("policies", "shown"),
+    [
+        (Policies(), True),
+        (Policies(content=ContentChoice.MASKED), False),
+        (Policies(content=ContentChoice.NONE), False),
+        (Policies(content_rules=(parse_content_rule("endpoint=openAI:masked"),)), False),
+        (Policies(deny=parse_rules(["endpoint=openAI"])), False),
+    ],
+)
+def test_bytes_of_files_leave_only_where_all_content_does(policies: Policies, *, shown: bool) -> None:
+    """No mask reads a picture."""
+    record = turn_record(response_row(), user_row(files=[UPLOAD]))
+
+    assert shows_media(record, options(policies=policies)) is shown
+    assert not shows_media(turn_record(response_row(), user_row()), options(policies=policies))
+
+
+def test_bytes_of_a_turn_that_is_left_out_stay() -> None:
+    files = [UPLOAD]
+
+    assert not shows_media(turn_record(response_row(isTemporary=True), user_row(files=files)), options())
+    assert not shows_media(turn_record(FORKED, user_row(files=files)), options())
+    assert not shows_media(turn_record(None, None), options())
+
+
+@pytest.mark.parametrize("other", [{"user": "5" * 24}, {"tenantId": "other"}])
+def test_two_people_with_the_same_text_are_never_mixed(other: Document) -> None:
+    """Own ids, own owner; nothing but the text is equal."""
+    mine = trace_of(record_of(response_row(tenantId="acme")))
+    theirs = trace_of(record_of(response_row(messageId="another", **{"tenantId": "acme", **other})))
+
+    assert mine.id != theirs.id
+    assert not {item.id for item in mine.observations} & {item.id for item in theirs.observations}
+    assert (mine.user_id, mine.metadata["tenant_id"]) != (theirs.user_id, theirs.metadata["tenant_id"])

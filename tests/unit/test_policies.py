@@ -1,0 +1,161 @@
+"""What the operator decides: rules by fact and pattern, who is exported, and how much of a turn is shown."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailer.core.policies import (
+    ContentChoice,
+    ContentRule,
+    Fact,
+    Facts,
+    Policies,
+    Rule,
+    TemporaryPolicy,
+    parse_content_rule,
+    parse_rule,
+    parse_rules,
+)
+
+FACTS: Facts = {
+    Fact.ENDPOINT: "openAI",
+    Fact.MODEL: "gpt-4o-mini",
+    Fact.AGENT: "agent_1",
+    Fact.USER: "6b041b93f1e16ab6e33e9f26",
+    Fact.TENANT: "acme",
+    Fact.ROLE: "ADMIN",
+}
+UNKNOWN: Facts = dict.fromkeys(Fact)
+
+
+def denied(facts: Facts = FACTS, *, allow: tuple[str, ...] = (), deny: tuple[str, ...] = ()) -> Fact | None:
+    return Policies(allow=parse_rules(allow), deny=parse_rules(deny)).denied_by(facts)
+
+
+@pytest.mark.parametrize("fact", Fact)
+def test_every_fact_can_be_named_and_is_compared_with_case(fact: Fact) -> None:
+    value = FACTS[fact]
+    assert value is not None
+
+    assert Rule(fact, value).matches(FACTS)
+    assert Rule(fact, value[:3] + "*").matches(FACTS)
+    assert not Rule(fact, value.swapcase()).matches(FACTS)
+    assert not Rule(fact, "*").matches(UNKNOWN)
+    assert not Rule(fact, "*").matches({})
+
+
+def test_without_lists_nothing_is_denied() -> None:
+    assert denied() is None
+    assert denied(UNKNOWN) is None
+
+
+@pytest.mark.parametrize("fact", Fact)
+def test_any_rule_of_the_deny_list_denies_by_its_fact(fact: Fact) -> None:
+    assert denied(deny=("model=claude*", f"{fact.value}={FACTS[fact]}")) is fact
+    assert denied(deny=(f"{fact.value}=other",)) is None
+
+
+@pytest.mark.parametrize("fact", Fact)
+def test_a_fact_that_the_allow_list_names_must_fit_one_of_its_patterns(fact: Fact) -> None:
+    assert denied(allow=(f"{fact.value}=other", f"{fact.value}={FACTS[fact]}")) is None
+    assert denied(allow=(f"{fact.value}=other",)) is fact
+    assert denied(UNKNOWN, allow=(f"{fact.value}=*",)) is fact
+
+
+def test_every_named_fact_of_the_allow_list_counts_and_the_deny_list_comes_first() -> None:
+    assert denied(allow=("endpoint=openAI", "tenant=acme")) is None
+    assert denied(allow=("endpoint=openAI", "tenant=other")) is Fact.TENANT
+    assert denied(allow=("endpoint=openAI",), deny=("role=ADMIN",)) is Fact.ROLE
+
+
+RULE = st.builds(Rule, st.sampled_from(Fact), st.sampled_from(["*", "openAI", "gpt-4o*", "acme", "nobody"]))
+RULES = st.lists(RULE, max_size=5).map(tuple)
+
+
+@given(RULES, RULES, RULES)
+def test_more_denials_never_let_a_turn_through(
+    allow: tuple[Rule, ...], deny: tuple[Rule, ...], more: tuple[Rule, ...]
+) -> None:
+    if Policies(allow=allow, deny=deny).denied_by(FACTS) is not None:
+        assert Policies(allow=allow, deny=deny + more).denied_by(FACTS) is not None
+
+
+@given(RULES, RULES, st.randoms(use_true_random=False))
+def test_the_order_of_rules_never_decides_whether_a_turn_is_exported(
+    allow: tuple[Rule, ...], deny: tuple[Rule, ...], order: random.Random
+) -> None:
+    shuffled = [tuple(sorted(rules, key=lambda _: order.random())) for rules in (allow, deny)]
+    first = Policies(allow=allow, deny=deny).denied_by(FACTS)
+
+    assert (Policies(allow=shuffled[0], deny=shuffled[1]).denied_by(FACTS) is None) == (first is None)
+
+
+def test_the_first_content_rule_that_matches_decides() -> None:
+    policies = Policies(
+        content=ContentChoice.MASKED,
+        content_rules=(
+            parse_content_rule("endpoint=anthropic:full"),
+            parse_content_rule("model=gpt-4o*:none"),
+            parse_content_rule("role=ADMIN:full"),
+        ),
+    )
+
+    assert policies.content_for(FACTS, temporary=False) is ContentChoice.NONE
+    assert policies.content_for({Fact.ROLE: "ADMIN"}, temporary=False) is ContentChoice.FULL
+    assert policies.content_for(UNKNOWN, temporary=False) is ContentChoice.MASKED
+
+
+@given(st.lists(st.builds(ContentRule, RULE, st.sampled_from(ContentChoice)), max_size=4))
+def test_a_temporary_chat_as_metadata_shows_no_text_whatever_a_rule_says(rules: list[ContentRule]) -> None:
+    policies = Policies(temporary=TemporaryPolicy.METADATA, content_rules=tuple(rules))
+
+    assert policies.content_for(FACTS, temporary=True) is ContentChoice.NONE
+    shown = Policies(temporary=TemporaryPolicy.FULL, content_rules=tuple(rules))
+    assert shown.content_for(FACTS, temporary=True) is policies.content_for(FACTS, temporary=False)
+
+
+def test_users_are_read_for_roles_only_where_a_rule_names_one() -> None:
+    assert not Policies(deny=parse_rules(["user=a"])).needs_users
+    assert Policies(deny=parse_rules(["role=a"])).needs_users
+    assert Policies(allow=parse_rules(["role=a"])).needs_users
+    assert Policies(content_rules=(parse_content_rule("role=a:none"),)).needs_users
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("model=gpt-4*", Rule(Fact.MODEL, "gpt-4*")),
+        (" endpoint = My Company ", Rule(Fact.ENDPOINT, "My Company")),
+        ("model=a=b", Rule(Fact.MODEL, "a=b")),
+    ],
+)
+def test_a_rule_is_fact_and_pattern(text: str, rule: Rule) -> None:
+    assert parse_rule(text) == rule
+
+
+@pytest.mark.parametrize("text", ["", "model", "model=", "model= ", "=x", "colour=red", "MODEL=x"])
+def test_a_rule_that_cannot_be_read_says_which_facts_there_are(text: str) -> None:
+    with pytest.raises(ValueError, match="endpoint, model, agent, user, tenant, role"):
+        parse_rule(text)
+
+
+def test_a_content_rule_ends_in_its_choice_and_its_pattern_may_hold_colons() -> None:
+    assert parse_content_rule("model=llama3:8b:none") == ContentRule(
+        Rule(Fact.MODEL, "llama3:8b"), ContentChoice.NONE
+    )
+
+
+@pytest.mark.parametrize("text", ["model=x", "model=x:", "model=x:some", ":none", "x:none", "model=:none"])
+def test_a_content_rule_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"full, masked, none|endpoint, model"):
+        parse_content_rule(text)
+
+
+@given(st.sampled_from(Fact), st.text(min_size=1).filter(str.strip), st.sampled_from(ContentChoice))
+def test_what_is_written_is_what_is_read(fact: Fact, pattern: str, choice: ContentChoice) -> None:
+    expected = Rule(fact, pattern.strip())
+
+    assert parse_rule(f"{fact.value}={pattern}") == expected
+    assert parse_content_rule(f"{fact.value}={pattern}:{choice.value}") == ContentRule(expected, choice)

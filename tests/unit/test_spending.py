@@ -1,0 +1,104 @@
+"""Calls of LibreChat's remote API: transactions without messages become small traces that hold tokens and cost."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailer.core.export import export_spending
+from tailer.core.identity import DocumentKey, spending_trace_id
+from tailer.core.observations import ObservationType
+from tailer.core.otlp import SpanContext, encode_trace
+from tailer.core.policies import Policies, parse_rules
+from tailer.core.spending import Spending, build_spending_trace
+from tailer.core.users import UserIdChoice, UserNaming
+from tests.unit.documents import (
+    MISSING,
+    USER,
+    Document,
+    broken,
+    completion_row,
+    moment,
+    options,
+    prompt_row,
+    stamp,
+    transactions,
+)
+
+REFERENCE = "chatcmpl-1"
+
+
+def spending(*rows: Document) -> Spending:
+    return Spending(DocumentKey("k"), REFERENCE, "nanoid", USER, transactions(*rows))
+
+
+CALLS = (
+    prompt_row(100, createdAt=moment(5)),
+    completion_row(10, createdAt=moment(5)),
+    prompt_row(200, model="claude-sonnet-4", createdAt=moment(4)),
+    completion_row(20, model="claude-sonnet-4", createdAt=moment(4)),
+)
+
+
+def test_a_call_of_the_api_is_a_trace_with_a_generation_for_each_model_call() -> None:
+    trace = build_spending_trace(spending(*CALLS), user_name="anna", tags=("team-a",))
+    assert trace is not None
+    first, second = trace.observations
+
+    assert (trace.id, trace.name, trace.record_id) == (
+        spending_trace_id(REFERENCE),
+        "librechat-api-usage",
+        trace.id,
+    )
+    assert (trace.user_id, trace.session_id, trace.tags) == ("anna", "nanoid", ("team-a", "api"))
+    assert (first.parent_id, second.parent_id) == (None, first.id)
+    assert (first.model, second.model) == ("gpt-4o", "claude-sonnet-4")
+    assert (first.usage, second.usage) == ({"input": 100, "output": 10}, {"input": 200, "output": 20})
+    assert first.cost == {"total": 0.00035}
+    assert {item.type for item in trace.observations} == {ObservationType.GENERATION}
+    assert {item.start_milliseconds for item in trace.observations} == {stamp(4)}
+    assert first.metadata == {
+        "usage_source": "billed",
+        "cost_source": "billed",
+        "timing": "not stored",
+        "context": "message",
+    }
+
+
+def test_what_states_no_tokens_or_no_time_is_no_trace() -> None:
+    assert build_spending_trace(spending(), user_name=None, tags=()) is None
+    refill = prompt_row(1, tokenType="credits", context="autoRefill")
+    assert build_spending_trace(spending(refill), user_name=None, tags=()) is None
+    timeless = prompt_row(1, createdAt=MISSING)
+    assert build_spending_trace(spending(timeless), user_name=None, tags=()) is None
+
+
+def exported(**fields: Any) -> Any:
+    return export_spending(spending(*CALLS), options(**fields))
+
+
+def test_spending_is_under_the_same_decisions_as_turns() -> None:
+    """Who it is, which conversations are in the sample, and whom the operator has denied."""
+    hashed = UserNaming(UserIdChoice.HASH, b"secret")
+
+    assert exported(tags=("team-a",)).user_id == USER
+    assert exported(naming=hashed).user_id == hashed.name(USER, None)
+    assert exported(sample_rate=0.0) is None
+    assert exported(policies=Policies(deny=parse_rules([f"user={USER}"]))) is None
+    assert exported(policies=Policies(deny=parse_rules(["user=nobody"]))) is not None
+
+
+@given(st.lists(broken(CALLS[0]) | broken(CALLS[1]) | st.sampled_from(CALLS), max_size=5))
+def test_no_broken_transaction_stops_spending(rows: list[Document]) -> None:
+    """And what was billed is all there, once."""
+    read = transactions(*rows)
+    trace = build_spending_trace(spending(*rows), user_name=None, tags=())
+
+    if trace is None:
+        assert not any(entry.created_milliseconds is not None for entry in read)
+        return
+    total = sum(tokens for item in trace.observations for tokens in (item.usage or {}).values())
+    plain = [entry for entry in read if entry.input_tokens is None]
+    assert total >= sum(entry.tokens for entry in plain)
+    assert len({item.id for item in trace.observations}) == len(trace.observations)
+    assert encode_trace(trace, SpanContext("test"))
