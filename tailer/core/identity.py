@@ -34,6 +34,13 @@ def title_trace_id(response_message_id: str) -> TraceId:
     return TraceId(_digest(f"title-{response_message_id}")[:32])
 
 
+def title_trace_id_beside(turn_trace: TraceId, response_message_id: str) -> TraceId:
+    """The trace of the title beside a turn's trace: LibreChat's own has the plain id where the turn is a second one."""
+    if turn_trace == native_copy_trace_id(response_message_id):
+        return native_copy_trace_id(f"title-{response_message_id}")
+    return title_trace_id(response_message_id)
+
+
 def unanswered_trace_id(question_message_id: str) -> TraceId:
     """The trace of a question that never got a response row."""
     return TraceId(_digest(f"unanswered-{question_message_id}")[:32])

@@ -10,7 +10,7 @@ from tailer.core.branches import find_branch
 from tailer.core.files import describe_files
 from tailer.core.generations import Frame, build_generation
 from tailer.core.history import build_prompt
-from tailer.core.identity import TraceId, observation_id, title_trace_id
+from tailer.core.identity import TraceId, native_copy_trace_id, observation_id, title_trace_id
 from tailer.core.observations import Level, Observation, ObservationType, Trace
 from tailer.core.steps import StepBuilder
 from tailer.core.turns import Outcome, Turn
@@ -94,7 +94,9 @@ def build_title_trace(turn: Turn, *, bounds: Bounds) -> Trace | None:
             build_generation(frame, call, usage, model=None, output=output, metadata={"timing": "not stored"})
         )
     metadata = {"message_id": response.message_id}
-    trace_id = title_trace_id(response.message_id)
+    # The plain id is that of LibreChat's own title trace: under one id both would be added up.
+    is_second = bool(response.native_destinations)
+    trace_id = native_copy_trace_id(seed) if is_second else title_trace_id(response.message_id)
     return _make_trace(turn, trace_id, TITLE_TRACE_NAME, ("title",), metadata, tuple(observations))
 
 

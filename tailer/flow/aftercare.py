@@ -23,7 +23,7 @@ from tailer.core.followup import (
     make_feedback_score,
 )
 from tailer.core.hints import Interest
-from tailer.core.identity import DocumentKey, title_trace_id
+from tailer.core.identity import DocumentKey, title_trace_id_beside
 from tailer.core.open_turns import Entry
 from tailer.core.policies import DeletionPolicy
 from tailer.core.rows import Row
@@ -188,7 +188,7 @@ class Aftercare:
         moving = {
             turn.document_key
             for turn in sent
-            if not busy.isdisjoint({turn.trace_id, title_trace_id(turn.message_id)})
+            if not busy.isdisjoint({turn.trace_id, title_trace_id_beside(turn.trace_id, turn.message_id)})
         }
         return pending | opened | moving
 

@@ -19,7 +19,7 @@ from tailer.core.export import (
 )
 from tailer.core.files import files_of
 from tailer.core.hints import Interest
-from tailer.core.identity import DocumentKey, TraceId, observation_id, title_trace_id
+from tailer.core.identity import DocumentKey, TraceId, observation_id, title_trace_id_beside
 from tailer.core.observations import Trace
 from tailer.core.open_turns import Entry
 from tailer.core.rows import Row
@@ -107,14 +107,14 @@ class Assembly:
         located = await self._reader.locate_titled(list(entries))
         # Who is on the way is looked up first: a batch that lands while the records are read is in neither otherwise.
         busy = frozenset(self._in_flight)
-        sent = await self._state.find_exported([title_trace_id(row.message_id) for _, row in located])
+        sent = await self._state.find_exported([_title_trace_id_of(row) for _, row in located])
         pending: dict[DocumentKey, Entry] = {}
         rows = []
         for key, row in located:
             entry = entries.pop(key, None)
             if entry is None:
                 continue
-            trace_id = title_trace_id(row.message_id)
+            trace_id = _title_trace_id_of(row)
             if trace_id in busy or trace_id_of(row) in busy:
                 self._backlog.postpone(entry.key, seconds=_BUSY_SECONDS)
             elif trace_id in sent:
@@ -298,6 +298,10 @@ class Assembly:
         await self._state.add_dead_letters([letter])
         self._emit(TurnFailed(row.message_id, reason))
         self._close(entry, "dead_letter")
+
+
+def _title_trace_id_of(row: Row) -> TraceId:
+    return title_trace_id_beside(trace_id_of(row), row.message_id)
 
 
 def _is_patient_question(entry: Entry) -> bool:

@@ -8,7 +8,14 @@ from tests.e2e.expectations import Traffic
 
 Change = Callable[[Document], Document]
 
-_NEWER_FIELDS = {"metadata", "contextMeta", "langfuseSampled", "langfuseDestinationIds", "isTemporary", "expiredAt"}
+_NEWER_FIELDS = {
+    "metadata",
+    "contextMeta",
+    "langfuseSampled",
+    "langfuseDestinationIds",
+    "isTemporary",
+    "expiredAt",
+}
 
 
 def reshape(traffic: Traffic, collection: str, change: Change) -> Traffic:
@@ -21,9 +28,7 @@ def reshape(traffic: Traffic, collection: str, change: Change) -> Traffic:
         return replace(
             event,
             full_document=None if event.full_document is None else change(event.full_document),
-            update=None
-            if update is None
-            else replace(update, updated_fields=change(update.updated_fields)),
+            update=None if update is None else replace(update, updated_fields=change(update.updated_fields)),
         )
 
     events = tuple(map(rewrite, traffic.recording.events))

@@ -29,7 +29,9 @@ class Afterwards:
     fake: FakeLangfuse
     daemon: Daemon
 
-    async def write(self, fields: Mapping[str, Any], *, by_user: bool = False, text: str | None = None) -> None:
+    async def write(
+        self, fields: Mapping[str, Any], *, by_user: bool = False, text: str | None = None
+    ) -> None:
         """Change rows as LibreChat does, and wait until that was seen through."""
         chosen: dict[str, Any] = {"isCreatedByUser": by_user}
         if text is not None:
@@ -42,6 +44,10 @@ class Afterwards:
     async def done(self) -> None:
         """Return once everything written so far was seen through."""
         await self.databases.wait_until_done(self.daemon.must_run)
+
+    def score(self, score_id: str) -> object:
+        """The value of a score, None where there is none."""
+        return (self.fake.score(score_id) or {}).get("value")
 
     def edits(self) -> list[tuple[str, str, Any]]:
         """Trace, kind and text of each edit that is shown."""
@@ -68,7 +74,8 @@ async def sent(
             yield Afterwards(databases, traffic, fake, daemon)
             assert fake.violations == []
             assert fake.duplicates() == []
-            daemon.terminate()
+            if daemon.process.returncode is None:
+                daemon.terminate()
             assert await daemon.exit_code() == 0
 
 
@@ -77,43 +84,36 @@ def part(text: str) -> dict[str, Any]:
     return {"content": [{"type": "text", "text": text}]}
 
 
-@pytest.mark.parametrize(
-    ("content", "comment"), [("full", f"inaccurate — Ask {EMAIL}"), ("masked", None), ("none", "inaccurate")]
-)
-async def test_feedback_shows_no_more_text_than_its_turn(
-    content: str, comment: str | None, databases: Databases, tmp_path: Path
-) -> None:
-    """The tag is LibreChat's own word; what the person wrote obeys the content policy."""
-    async with sent(databases, tmp_path, TAILER_CONTENT=content) as after:
-        await after.write({"feedback": THUMBS_DOWN})
-        (score,) = after.fake.scores.posted
-
-        assert score["value"] is False
-        assert score["comment"] == comment or (
-            comment is None and score["comment"].startswith("inaccurate — Ask ") and EMAIL not in str(score)
-        )
-
-
 @pytest.mark.parametrize("content", ["full", "masked", "none"])
-async def test_an_edit_shows_no_more_text_than_its_turn(
+async def test_feedback_and_edits_show_no_more_text_than_their_turn(
     content: str, databases: Databases, tmp_path: Path
 ) -> None:
-    """Lengths always; text and correction as far as the policy lets them."""
+    """The tag is LibreChat's own word and lengths are numbers; text and correction obey the content policy."""
+    text = f"Now it is {EMAIL}"
     async with sent(databases, tmp_path, TAILER_CONTENT=content) as after:
-        text = f"Now it is {EMAIL}"
-        await after.write(part(text))
+        await after.write({"feedback": THUMBS_DOWN, **part(text)})
         ((trace_id, which, shown),) = after.edits()
-        corrections = [score["value"] for score in after.fake.scores.posted]
+        scores = {score["id"].partition("-")[0]: score for score in after.fake.scores.posted}
+        (event,) = sent_spans(after.fake.trace(trace_id)).of("event")
 
-        assert (trace_id, which) == (after.traffic.turns()[0].trace_id, "answer")
-        if content == "full":
-            assert (shown, corrections) == (text, [text])
-        elif content == "masked":
+    (turn,) = after.traffic.turns()
+    assert (trace_id, which) == (turn.trace_id, "answer")
+    assert event.metadata["old_characters"] == str(len(turn.answer or ""))
+    assert event.metadata["new_characters"] == str(len(text))
+    assert (scores["feedback"]["value"], scores["feedback"]["traceId"]) == (False, trace_id)
+    comment = scores["feedback"]["comment"]
+    match content:
+        case "full":
+            assert (comment, shown) == (f"inaccurate — Ask {EMAIL}", text)
+            assert scores["correction"]["value"] == text
+        case "masked":
+            assert comment.startswith("inaccurate — Ask ")
             assert shown.startswith("Now it is ")
-            assert EMAIL not in shown
-            assert corrections == [shown]
-        else:
-            assert (shown, corrections) == (None, [])
+            assert scores["correction"]["value"] == shown
+            assert EMAIL not in f"{comment} {shown}"
+        case _:
+            assert (comment, shown) == ("inaccurate", None)
+            assert "correction" not in scores
 
 
 async def test_each_edit_is_shown_once_and_one_that_changes_nothing_never(
@@ -129,7 +129,7 @@ async def test_each_edit_is_shown_once_and_one_that_changes_nothing_never(
             ("answer", "third version"),
         ]
         (trace_id,) = {trace_id for trace_id, _, _ in after.edits()}
-        assert after.fake.score(f"correction-{trace_id}")["value"] == "third version"
+        assert after.score(f"correction-{trace_id}") == "third version"
 
 
 async def test_an_edited_question_shows_in_the_traces_of_all_its_answers(
@@ -193,7 +193,7 @@ async def test_what_happens_while_the_daemon_is_away_is_followed_after_its_start
             daemon.terminate()
             assert await daemon.exit_code() == 0
 
-        assert after.fake.score(f"feedback-{first.trace_id}")["value"] is False
+        assert after.score(f"feedback-{first.trace_id}") is False
         assert after.edits() == [(second.trace_id, "answer", "edited while away")]
         assert after.fake.state.spans.deleted_trace_ids == [third.trace_id]
         assert {first.trace_id, second.trace_id} <= set(after.fake.trace_ids())
@@ -206,7 +206,12 @@ async def test_a_row_that_is_deleted_before_it_was_read_is_counted_and_not_sent(
     """Within the settle time: there is nothing left to send, and nothing to delete."""
     traffic = place("01-single-turn", datetime.now(UTC))
     async with FakeLangfuse() as fake:
-        settings = {**databases.settings, **QUICK, **langfuse_settings(fake.url), "TAILER_DELETIONS": "delete"}
+        settings = {
+            **databases.settings,
+            **QUICK,
+            **langfuse_settings(fake.url),
+            "TAILER_DELETIONS": "delete",
+        }
         async with start({**settings, "TAILER_SETTLE_SECONDS": "2"}, directory=tmp_path) as daemon:
             await daemon.wait_until_ready()
             await play(traffic.recording, databases.source, speed=None)

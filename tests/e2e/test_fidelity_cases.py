@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from tailer.demo.recording import Document
 from tests.e2e.expectations import TURN, trace_id_of
 from tests.e2e.playing import MARKED_AS_GUESS, UNANSWERED, Played
 
@@ -47,7 +48,7 @@ def test_edits_in_place_are_events_beside_the_first_version(played: Played) -> N
     rows = {row["isCreatedByUser"]: row for row in edited_rows(played, name)}
     texts = {"question": rows[True]["text"], "answer": rows[False]["content"][0]["text"]}
     before = {"question": first.question, "answer": first.answer or ""}
-    events = {event.metadata["edited"]: event for event in sent.of("event")}
+    events = {str(event.metadata["edited"]): event for event in sent.of("event")}
 
     assert events.keys() == {"question", "answer"}
     for which, event in events.items():
@@ -225,7 +226,7 @@ def test_reasoning_stands_apart_from_the_answer(played: Played) -> None:
         assert str(call.metadata["reasoning"]) not in str(call.output)
 
 
-def edited_rows(played: Played, name: str) -> list[dict[str, object]]:
+def edited_rows(played: Played, name: str) -> list[Document]:
     """The rows after an update of their text."""
     return [
         event.full_document

@@ -159,9 +159,7 @@ def test_lists_deny_turns_with_their_titles_and_count_them(runs: dict[str, Playe
         models = [trace.of("generation")[0].model for trace in turns_of(played, name)]
         assert models == kept
     plain = [turn for turn in played.traffic["09-agent-tools"].truth.turns if turn.agent_id is None]
-    assert {trace.root.input for trace in turns_of(played, "09-agent-tools")} == {
-        turn.text for turn in plain
-    }
+    assert {trace.root.input for trace in turns_of(played, "09-agent-tools")} == {turn.text for turn in plain}
 
 
 def test_allowing_some_denies_the_rest(runs: dict[str, Played]) -> None:
@@ -209,7 +207,9 @@ def test_a_rule_for_a_role_hides_what_people_of_that_role_wrote(runs: dict[str, 
     assert "Fake Generated Title" not in said(played)
 
 
-def test_the_operators_own_pattern_and_field_are_masked_with_equal_placeholders(runs: dict[str, Played]) -> None:
+def test_the_operators_own_pattern_and_field_are_masked_with_equal_placeholders(
+    runs: dict[str, Played],
+) -> None:
     """In questions, answers and history one value has one placeholder; a masked field loses its whole value."""
     played = runs["masks"]
 
@@ -291,9 +291,7 @@ def test_copies_are_shown_without_cost_on_request(runs: dict[str, Played]) -> No
 def test_what_is_deleted_goes_from_langfuse_too_on_request(runs: dict[str, Played]) -> None:
     """Of a message, a conversation, all conversations, an account, and by TTL: turns and titles alike."""
     played = runs["deletions"]
-    expected = {
-        turn.trace_id for name in played.traffic for turn in played.traffic[name].finished_turns()
-    }
+    expected = {turn.trace_id for name in played.traffic for turn in played.traffic[name].finished_turns()}
 
     assert played.fake.trace_ids() == []
     assert expected <= set(played.fake.state.spans.deleted_trace_ids)

@@ -16,7 +16,7 @@ from tailer.demo.recording import Document
 from tailer.demo.replica_set import ReplicaSet
 from tests.e2e.daemon import langfuse_settings, start
 from tests.e2e.databases import Databases
-from tests.e2e.expectations import TITLE, TURN, Sent, Traffic, place, sent_spans, trace_id_of
+from tests.e2e.expectations import TITLE, TURN, Traffic, place, sent_spans, trace_id_of
 from tests.e2e.playing import QUICK, place_all, play_live, turns_done
 from tests.e2e.shaping import (
     Change,
@@ -58,7 +58,9 @@ async def test_a_duplicate_of_native_tracing_never_shares_a_trace_with_it(
     assert {trace.root.input for trace in arrived.values() if trace.name == TURN} == {
         turn.question for turn in turns
     }
-    assert [trace.tokens for trace in arrived.values() if trace.name == TURN] == [turn.tokens for turn in turns]
+    assert [trace.tokens for trace in arrived.values() if trace.name == TURN] == [
+        turn.tokens for turn in turns
+    ]
     assert native.isdisjoint(arrived)
 
 
@@ -79,13 +81,18 @@ async def test_rows_of_an_older_release_give_the_same_turns(
     for turn in turns:
         trace = arrived[turn.trace_id]
         assert (trace.root.input, trace.root.output) == (turn.question, turn.answer)
-        assert (trace.metadata["outcome"], trace.metadata["parent_message_id"]) == ("complete", turn.parent_id)
+        assert (trace.metadata["outcome"], trace.metadata["parent_message_id"]) == (
+            "complete",
+            turn.parent_id,
+        )
         assert trace.tokens == turn.tokens
         assert {call.metadata["usage_source"] for call in trace.of("generation")} == {"billed"}
         assert trace.of("generation")[0].output == {"role": "assistant", "content": turn.answer}
     charged = played_traffic.dollars()
     assert sum(trace.dollars for trace in arrived.values()) == pytest.approx(sum(charged.values()))
-    assert {trace.trace_id for trace in arrived.values() if trace.name == TITLE} == set(played_traffic.titles())
+    assert {trace.trace_id for trace in arrived.values() if trace.name == TITLE} == set(
+        played_traffic.titles()
+    )
 
 
 async def test_an_answer_that_an_older_release_stopped_is_aborted(
@@ -94,7 +101,9 @@ async def test_an_answer_that_an_older_release_stopped_is_aborted(
     """`finish_reason: incomplete` and no `unfinished`; no part and no flag of later releases."""
 
     def stop(row: Document) -> Document:
-        return {**write_text(row), "finish_reason": "incomplete"} if row.get("isCreatedByUser") is False else row
+        return (
+            {**write_text(row), "finish_reason": "incomplete"} if row.get("isCreatedByUser") is False else row
+        )
 
     traffic = {PLAIN: reshape(place_all([PLAIN])[PLAIN], "messages", stop)}
     played = await play_live(replica_set, tmp_path, traffic, {})
@@ -264,4 +273,3 @@ async def test_calls_of_the_remote_api_become_usage_traces_on_request(
     assert turns_done(metrics, "api_usage") == 2
     assert (fake.duplicates(), fake.violations) == ([], [])
     assert len(traces) == 4
-    assert isinstance(traces[0], Sent)

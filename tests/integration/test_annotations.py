@@ -185,7 +185,6 @@ async def test_a_single_score_meets_the_same_troubles(
         (answer(200, body='{"unheard": "of"}'), Delivered()),
         (answer(204), Delivered()),
         (garbage(), Delivered()),
-        (html_page(200), Retry("answered with a page")),
     ],
     ids=lambda value: str(getattr(value, "status", "") or value)[:24],
 )
@@ -202,3 +201,11 @@ async def test_every_failure_says_whether_it_passes(
 
     assert await calls[route]() == outcome
     assert sum(count for (seen, _), count in fake.requests.items() if seen is route) == 1
+
+
+async def test_a_page_is_no_acknowledgement(annotations: LangfuseAnnotations, fake: FakeLangfuse) -> None:
+    """200 with a web page comes from a login or a proxy: the score and the traces are still as they were."""
+    fake.faults.add(html_page(200, route=Route.SCORES), html_page(200, route=Route.TRACE_DELETE))
+
+    assert await annotations.put_score(SCORE) == Retry("answered with a page")
+    assert await annotations.delete_traces(trace_ids("m1")) == Retry("answered with a page")

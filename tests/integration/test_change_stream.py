@@ -1,7 +1,10 @@
 """The change stream of a real replica set: what becomes a hint, and where reading goes on."""
 
+import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from types import AsyncGeneratorType
+from typing import Any
 
 import bson
 import pytest
@@ -260,3 +263,30 @@ async def test_a_replica_set_is_described_by_name_and_version(
 
     assert facts.replica_set == replica_set.name
     assert facts.version.split(".")[0].isdigit()
+
+
+def unfinished(generators: Iterable[AsyncGenerator[Any, Any]]) -> list[AsyncGenerator[Any, Any]]:
+    return [
+        generator
+        for generator in generators
+        if isinstance(generator, AsyncGeneratorType) and generator.ag_frame is not None
+    ]
+
+
+async def test_a_reader_that_stops_ends_the_session_at_once(messages: ChangeSource) -> None:
+    """Everything that was opened for it is closed with it, not when the garbage is collected."""
+    opened: list[AsyncGenerator[Any, Any]] = []
+    loops = sys.get_asyncgen_hooks()
+    followed = messages.follow(None)
+    assert isinstance(followed, AsyncGenerator)
+    # Kept in a list, none of them can be collected.
+    sys.set_asyncgen_hooks(firstiter=opened.append)
+    try:
+        await anext(followed)
+    finally:
+        sys.set_asyncgen_hooks(loops.firstiter, loops.finalizer)
+    assert len(unfinished(opened)) >= 2
+
+    await followed.aclose()
+
+    assert unfinished(opened) == []

@@ -1,5 +1,6 @@
 """What a change stream does when the server refuses, forgets or loses something: it heals, or says what is lost."""
 
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -10,7 +11,7 @@ from tailer.core.hints import Operation, Stream
 from tailer.core.positions import StreamPosition, token_seconds
 from tailer.demo.replica_set import ReplicaSet
 from tailer.errors import SourceError
-from tailer.events import StreamFailed
+from tailer.events import StreamFailed, StreamOpened
 from tailer.flow.ports import ChangeSource, HistoryLost
 from tailer.mongo.change_stream import MongoChangeStream
 from tailer.mongo.connection import STREAM_SOCKET_MILLISECONDS, Database, connect, tolerant_database
@@ -95,6 +96,33 @@ async def test_a_failed_getmore_reopens_the_stream_after_the_last_position(
 
     assert reading.ids() == ["m1", "m2", "m3", "m4"]
     assert failures(events) == [(failure, "reopen")]
+
+
+async def test_a_stream_that_opens_and_then_fails_is_not_reopened_as_fast_as_it_can(
+    database: Database, messages: ChangeSource, events: Events
+) -> None:
+    """Each opening succeeds and each read after it fails: the pauses grow, and end with the first answer."""
+    fault = {"failCommands": ["getMore"], "appName": STREAMING, "errorCode": 237}
+    await database.client.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=fault)
+    began = time.monotonic()
+    async with Reading(messages) as reading:
+        await events.until(lambda: len(events.of(StreamOpened)) >= 6)
+        took = time.monotonic() - began
+        await database.client.admin.command("configureFailPoint", "failCommand", mode="off")
+        await write(database, "m1")
+        await reading.until_read(1)
+        await reading.beyond()
+        again, known = time.monotonic(), len(failures(events))
+        await fail_next(database, "getMore", errorCode=237)
+        await events.until(lambda: len(failures(events)) > known)
+        await write(database, "m2")
+        await reading.until_read(2)
+        healed = time.monotonic() - again
+
+    # Five failures: one without a pause, then 0.1, 0.2, 0.4 and 0.8 seconds.
+    assert 1.5 <= took < 10
+    assert healed < 1.5
+    assert reading.ids() == ["m1", "m2"]
 
 
 async def test_a_refused_opening_is_repeated_until_it_succeeds(

@@ -310,3 +310,17 @@ async def test_a_database_that_may_not_be_written_is_an_error_with_the_remedy(
 
     with pytest.raises(StateError, match="readWrite"):
         await state.save_checkpoint(Stream.MESSAGES, checkpoint(1))
+
+
+async def test_a_password_that_is_refused_is_an_error_that_names_the_setting(
+    faulty_set: ReplicaSet, name: str, events: Events
+) -> None:
+    """Code 18, with the first command; the password is not shown."""
+    uri = faulty_set.uri.replace("mongodb://", "mongodb://tailer:wr0ng-secret@")
+    client = connect(f"{uri}&authSource=admin", application="refused", socket_milliseconds=30_000)
+    with pytest.raises(StateError, match="TAILER_STATE_URI") as refused:
+        await start(client, name, events)
+    client.close()
+
+    assert "user or password" in str(refused.value)
+    assert "wr0ng-secret" not in f"{refused.value} {refused.value!r}"

@@ -13,12 +13,17 @@ from typing import Any
 
 import pytest
 
+from tailer.core.followup import Score, ScoreType
+from tailer.core.identity import turn_trace_id
 from tailer.errors import DestinationError
 from tailer.events import BatchSettled
 from tailer.flow.ports import Batch, Delivered, Found, Retry, Unanswered
 from tailer.flow.transmission import Transmission
+from tailer.mongo.state import MongoState
 from tailer.sinks.file import TraceFile
+from tests.e2e.databases import Databases
 from tests.integration.evidence import Events, make_item, make_trace, observation_ids, probes, trace_ids
+from tests.integration.running import running
 
 
 @pytest.fixture
@@ -236,6 +241,46 @@ async def test_a_batch_that_a_crash_cut_short_is_completed_and_not_repeated(
     assert sorted(stored_ids(path)) == sorted(trace_ids(*message_ids, "other"))
     verdict = "found" if whole_lines == 5 else "sent_again"
     assert [event.verdict for event in events.of(BatchSettled)] == [verdict]
+
+
+async def test_a_batch_that_is_not_in_the_file_is_written_without_waiting(
+    databases: Databases, path: Path
+) -> None:
+    """A file's answer is definite: the time in which Langfuse may still show something is not for it."""
+    file = TraceFile(path)
+    chunk = file.encode(make_trace("m1"))
+    batch = Batch(uuid.uuid4().hex, (make_item(make_trace("m1"), chunk),), file.frame([chunk]))
+    await MongoState(databases.state.client, databases.state.name, Events(), destination="file").begin_batch(
+        batch
+    )
+
+    began = time.monotonic()
+    async with running(databases, None, file_path=path, lookup_time=timedelta(minutes=1)) as run:
+        await run.events.until(lambda: bool(run.events.of(BatchSettled)))
+        took = time.monotonic() - began
+        await run.until_done()
+
+    assert took < 30
+    assert [event.verdict for event in run.events.of(BatchSettled)] == ["sent_again"]
+    assert stored_ids(path) == trace_ids("m1")
+
+
+async def test_scores_and_deletions_are_lines_of_their_own(file: TraceFile, path: Path) -> None:
+    """Behind the traces, which stay as they were written and are found as before."""
+    score = Score("s1", turn_trace_id("m1"), "user-feedback", ScoreType.BOOLEAN, 1, None, {"tag": "x"}, 7)
+    await file.deliver(payload_of(file, "m1"))
+    assert await file.put_score(score) == Delivered()
+    assert await file.delete_score("s1") == Delivered()
+    assert await file.delete_traces(trace_ids("m1")) == Delivered()
+
+    lines = [json.loads(line) for line in content(path).splitlines()]
+    assert lines[0]["id"] == turn_trace_id("m1")
+    assert lines[1]["score"] == {
+        "id": "s1", "trace_id": turn_trace_id("m1"), "name": "user-feedback", "type": "BOOLEAN", "value": 1,
+        "comment": None, "metadata": {"tag": "x"}, "timestamp_milliseconds": 7,
+    }  # fmt: skip
+    assert lines[2:] == [{"score_deleted": "s1"}, {"traces_deleted": trace_ids("m1")}]
+    assert await file.find(probes("m1")) == Found(frozenset(observation_ids("m1")))
 
 
 @pytest.mark.parametrize("kind", ["directory", "below a file"])

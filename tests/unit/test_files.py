@@ -12,6 +12,7 @@ from tests.recordings import truth
 from tests.unit.documents import (
     VALUES,
     Document,
+    message,
     replay,
     response_row,
     trace_of,
@@ -96,6 +97,14 @@ def test_no_broken_file_stops_a_turn_and_sizes_are_numbers(files: list[Any]) -> 
         assert file.keys() <= {"name", "type", "bytes", "file_id"}
         assert isinstance(file.get("bytes", 0), int)
         assert file.get("bytes", 0) >= 0
+
+
+def test_an_inlined_image_has_no_path() -> None:
+    """Whoever reads files from paths finds bytes of nobody's choosing there."""
+    (inlined,) = message(user_row(files=[{**IMAGE, "filepath": DATA_URI}])).files
+    (stored,) = message(user_row(files=[IMAGE])).files
+
+    assert (inlined.path, stored.path) == (None, "/images/u/cat.png")
 
 
 def test_recorded_uploads_are_named() -> None:

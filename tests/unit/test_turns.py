@@ -388,6 +388,13 @@ def test_no_touch_makes_a_turn_start_before_an_earlier_answer_or_after_its_own(
     assert start == end or start in touches
 
 
+def test_a_save_after_the_answer_was_stored_is_not_its_start() -> None:
+    """Of a paused answer, whose end comes much later: it belongs to the answer after it."""
+    paused = replace(PLAIN, siblings=ANEW, question_touches=(stamp(14),), finished_milliseconds=stamp(30))
+
+    assert times(paused) == (stamp(30), stamp(30))
+
+
 def test_the_latest_earlier_answer_counts() -> None:
     """A third answer is not asked for before the second."""
     siblings = (Sibling("first", stamp(4)), *ANEW)
