@@ -5,6 +5,7 @@ awaits while it changes something.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 
 from tailer.core.hints import ChangeHint, Interest, Stream, classify_conversation, classify_message
@@ -34,6 +35,7 @@ class Backlog:
         self._closed = asyncio.Event()
         self._paused: set[Stream] = set()
         self._answered: dict[Stream, float] = {}
+        self._taken_seconds = -math.inf
         self.source_seconds = 0
 
     def __len__(self) -> int:
@@ -150,15 +152,18 @@ class Backlog:
             await self._closed.wait()
 
     async def take_due(self, *, limit: int, gather_seconds: float) -> Sequence[Entry]:
-        """Wait for entries to become due, gather for a moment, and take up to `limit` of them."""
+        """Wait for entries to become due and take up to `limit` of them, in rounds at least `gather_seconds` apart."""
         while True:
             due = self._open_turns.next_due()
             now = self._monotonic()
             if due is not None and due <= now:
                 taken = self._open_turns.take_due(now, limit)
-                if len(taken) < limit and gather_seconds > 0:
-                    await asyncio.sleep(gather_seconds)
+                # Since the last round, not from now on: what became due while that one was worked on has waited already.
+                pause = self._taken_seconds + gather_seconds - now
+                if len(taken) < limit and pause > 0:
+                    await asyncio.sleep(pause)
                     taken += self._open_turns.take_due(self._monotonic(), limit - len(taken))
+                self._taken_seconds = self._monotonic()
                 return taken
             self._opened.clear()
             try:

@@ -1,7 +1,7 @@
 """Puts parcels together into batches within the limits of one request, and halves a batch that is refused."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tailer.core.identity import DocumentKey
 from tailer.core.observations import Trace
@@ -19,7 +19,7 @@ class BatchLimits:
 
 @dataclass(frozen=True, slots=True)
 class Shipment:
-    """A batch with the parcels it came from; none for a batch of an earlier run."""
+    """A batch with the parcels it came from, without their chunks; none for a batch of an earlier run."""
 
     batch: Batch
     parcels: tuple[Parcel, ...]
@@ -59,7 +59,9 @@ def _ship(parcels: Sequence[Parcel], sink: Sink, batch_id: str) -> Shipment:
         for trace, chunk in zip(parcel.traces, parcel.chunks, strict=True)
     ]
     payload = sink.frame([chunk for parcel in parcels for chunk in parcel.chunks])
-    return Shipment(Batch(batch_id, tuple(items), payload), tuple(parcels))
+    # The payload holds the chunks now; kept beside it they would be most of what a waiting batch takes.
+    emptied = tuple(replace(parcel, chunks=()) for parcel in parcels)
+    return Shipment(Batch(batch_id, tuple(items), payload), emptied)
 
 
 def _describe(trace: Trace, size: int) -> BatchItem:

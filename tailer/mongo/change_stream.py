@@ -5,6 +5,7 @@ for the server that went away. Here every command selects the primary anew, and 
 the last token. The stream is never opened with `resumeAfter`, which does not take the token of an invalidate.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,10 @@ from tailer.mongo.hint_pipeline import HINT_PIPELINE, cluster_seconds, decode_hi
 from tailer.mongo.keys import TOLERANT
 
 _BATCH_SIZE = 1000
+_BUSY_EVENTS = 500
+_BREATH_SECONDS = 0.05
+"""A `getMore` answers as soon as there is one event, so under load each brings a handful and costs as much as a full one.
+After a reply that is not nearly full the next is asked for a little later; little beside the settle time."""
 _NARROW_PIPELINE: list[dict[str, object]] = [
     {"$project": {"operationType": 1, "documentKey._id": 1, "clusterTime": 1}}
 ]
@@ -89,6 +94,8 @@ class MongoChangeStream:
                 yield _make_batch(reply, events)
                 if not cursor["id"]:
                     return
+                if events and len(events) < _BUSY_EVENTS:
+                    await asyncio.sleep(_BREATH_SECONDS)
                 name = "nextBatch"
                 reply = await self._database.command(
                     {
