@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pymongo import MongoClient
 
@@ -55,7 +56,9 @@ def run(options: argparse.Namespace, directory: Path) -> None:
             writer.close()
         print(f"\n{describe_machine(_server_version(uri))}")
     if backlog:
-        print(f"\nBacklog: {options.turns} turns were in the oplog before the start\n{tabulate_backlog(backlog)}")
+        print(
+            f"\nBacklog: {options.turns} turns were in the oplog before the start\n{tabulate_backlog(backlog)}"
+        )
     if live:
         print(f"\nLive: {options.rate} turns a second for {options.seconds} s\n{tabulate_live(live)}")
     print("", *judge(backlog, live), sep="\n")
@@ -93,6 +96,7 @@ def _describe_sizes(turns: Sequence[InventedTurn]) -> str:
 
 
 def _server_version(uri: str) -> str:
+    client: MongoClient[dict[str, Any]]
     with MongoClient(uri) as client:
         return str(client.server_info()["version"])
 

@@ -84,14 +84,14 @@ class Process(AbstractContextManager["Process"]):
         self._child.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + _END_SECONDS
         while True:
-            found, _, usage = os.wait4(self._child.pid, os.WNOHANG)
+            found, status, usage = os.wait4(self._child.pid, os.WNOHANG)
             if found:
                 break
             if time.monotonic() > deadline:
                 self._child.kill()
             peak = max(peak, self._peak_bytes())
             time.sleep(0.02)
-        self._child.returncode = 0
+        self._child.returncode = os.waitstatus_to_exitcode(status)
         return Cost(usage.ru_utime + usage.ru_stime, peak)
 
     def _peak_bytes(self) -> int:
@@ -154,7 +154,7 @@ def _is_ready(port: int) -> bool:
     if not port:
         return False
     try:
-        with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:  # noqa: S310 - our own address
+        with urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

@@ -6,10 +6,9 @@ part of what is measured.
 
 import re
 from dataclasses import dataclass
+from pydoc_data.topics import topics
 from random import Random
 from typing import Final
-
-from pydoc_data.topics import topics
 
 _SHORTEST_PARAGRAPH: Final = 120
 _SPACE: Final = re.compile(r"\s+")

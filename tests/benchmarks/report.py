@@ -79,7 +79,9 @@ def judge(backlog: Mapping[str, Measures], live: Mapping[str, Measures]) -> list
         ours = backlog["tailer"]
         if "script" in backlog:
             ratio = _turns_a_cpu_second(ours) / _turns_a_cpu_second(backlog["script"])
-            found.append(_verdict(f"turns per CPU second: {ratio:.1f} times the script's", ratio, _GOAL_RATIO))
+            found.append(
+                _verdict(f"turns per CPU second: {ratio:.1f} times the script's", ratio, _GOAL_RATIO)
+            )
         peak = ours.peak_bytes / 1e6
         found.append(_verdict(f"peak memory: {peak:.0f} MB of 120", -ours.peak_bytes, -_GOAL_BYTES))
         once = ours.arrived == ours.turns and not ours.duplicates
@@ -128,7 +130,9 @@ def _turns_a_cpu_second(measures: Measures) -> float:
 def _tabulate(lines: Sequence[Line]) -> str:
     rows = [["", *SUBJECTS, "tailer / script"]]
     for line in lines:
-        cells = [f"{line.values[name]:,.{line.decimals}f}" if name in line.values else "-" for name in SUBJECTS]
+        cells = [
+            f"{line.values[name]:,.{line.decimals}f}" if name in line.values else "-" for name in SUBJECTS
+        ]
         both = line.compared and len(line.values) == len(SUBJECTS) and line.values["script"]
         ratio = f"{line.values['tailer'] / line.values['script']:.2f}" if both else ""
         rows.append([line.name, *cells, ratio])
