@@ -6,6 +6,8 @@ that it is one.
 
 from dataclasses import dataclass
 
+from tailer.core.json_text import encode_json
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -15,6 +17,11 @@ class Bounds:
     trace_bytes: int = 6_000_000
     history_bytes: int = 64_000
     observations: int = 500
+
+
+_QUOTES = 2
+_SHORT_CHARACTERS = 10_000
+"""Of a shorter text it does not matter how much longer JSON makes it."""
 
 
 class Allowance:
@@ -30,15 +37,18 @@ class Allowance:
     def take(self, text: str) -> str:
         """The text, or as much of its beginning as may be sent, with a mark that says how much is missing."""
         limit = min(self._field_bytes, self._left)
-        # A character of ASCII is a byte: most texts pass without being encoded here.
-        if text.isascii() and len(text) <= limit:
+        # A character of ASCII is a byte, and six when it must be escaped: most texts pass without being encoded here.
+        if len(text) <= min(_SHORT_CHARACTERS, limit) and text.isascii():
             self._left -= len(text)
             return text
         encoded = text.encode("utf-8", "replace")
-        if len(encoded) <= limit:
-            self._left -= len(encoded)
+        escapes = len(encode_json(text)) - len(text) - _QUOTES
+        sent = len(encoded) + escapes
+        if sent <= limit:
+            self._left -= sent
             return text
-        missing = len(encoded) - limit
+        kept = limit * len(encoded) // sent
+        missing = len(encoded) - kept
         self._left -= limit
         self.cut_bytes += missing
-        return f"{encoded[:limit].decode('utf-8', 'ignore')}… [cut: {missing} bytes left out]"
+        return f"{encoded[:kept].decode('utf-8', 'ignore')}… [cut: {missing} bytes left out]"

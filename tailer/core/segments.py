@@ -18,12 +18,15 @@ def assign_parts(parts: Sequence[Part], calls: Sequence[ModelCall]) -> list[list
     if len(calls) < 2:  # noqa: PLR2004 - one call wrote everything
         return [list(parts) for _ in calls]
     segments = split_segments(parts)
-    assigned: list[list[Part]] = []
-    for call in calls:
-        fitting = next((segment for segment in segments if _is_by(segment, call)), None)
-        segment = fitting if fitting is not None else segments[0] if segments else []
-        segments = [left for left in segments if left is not segment]
-        assigned.append(segment)
+    named: dict[int, list[Part]] = {}
+    for index, call in enumerate(calls):
+        place = next((at for at, segment in enumerate(segments) if _is_by(segment, call)), None)
+        if place is not None:
+            named[index] = segments.pop(place)
+    # Who is named has its segment by now; the others take theirs in order.
+    assigned = [
+        named[index] if index in named else segments.pop(0) if segments else [] for index in range(len(calls))
+    ]
     for segment in segments:
         assigned[-1].extend(segment)
     return assigned

@@ -9,7 +9,7 @@ from bson import ObjectId
 
 from tailer.core.identity import title_trace_id, turn_trace_id
 from tailer.core.policies import DeletionPolicy, TemporaryPolicy
-from tailer.events import AnnotationFailed, DeliveryRetried
+from tailer.events import AnnotationFailed, DeliveryRetried, HintsRead
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, Route, hang
 from tests.fakes.langfuse import answer as answer_with
@@ -106,6 +106,28 @@ async def test_a_turn_that_is_deleted_on_its_way_is_taken_away_once_it_is_there(
     assert fake.trace_ids() == []
     assert sorted(fake.state.spans.deleted_trace_ids) == sorted([TRACE, TITLE])
     assert outcomes == ["complete", "deletion_followed"]
+
+
+async def test_a_turn_that_is_deleted_while_it_waits_to_be_sent_is_taken_away_too(
+    databases: Databases, fake: FakeLangfuse
+) -> None:
+    """Read already, and not yet written down as on its way: it waits behind a batch that is refused for a while."""
+    fake.faults.add(answer_with(500, times=None))
+    async with running(databases, fake, concurrent_requests=1, **FOLLOWED) as run:
+        events = run.events
+        await databases.source["messages"].insert_many([question("q1", None), answer("a1", "q1")])
+        await events.until(lambda: bool(events.of(DeliveryRetried)))
+        await databases.source["messages"].insert_one(answer("a2", "q1"))
+        await events.until(lambda: run.pipeline.delivery.queue_length == 1)
+        await delete(databases, "a2")
+        await events.until(lambda: any(event.deletes for event in events.of(HintsRead)))
+        known = len(events.of(DeliveryRetried))
+        await events.until(lambda: len(events.of(DeliveryRetried)) > known)
+        fake.faults.clear()
+        await run.until_done()
+
+    assert fake.trace_ids() == [TRACE]
+    assert fake.state.spans.deleted_trace_ids == [turn_trace_id("a2")]
 
 
 @pytest.mark.parametrize("taken", [True, False])
