@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core.bounds import Allowance, Bounds
+from tailer.core.json_text import encode_json
 from tests.unit.documents import ANY_TEXT
 
 MARK = re.compile(r"… \[cut: (\d+) bytes left out\]\Z")
@@ -50,7 +51,7 @@ def test_a_cut_keeps_the_beginning_and_says_how_much_is_missing(bounds: Bounds, 
 
 @given(st.lists(LONGER_TEXT, max_size=8))
 def test_a_trace_below_its_limits_is_not_touched(texts: list[str]) -> None:
-    total = sum(map(size, texts))
+    total = sum(len(encode_json(text).encode("utf-8", "replace")) for text in texts)
     allowance = Allowance(Bounds(field_bytes=total, trace_bytes=total))
 
     assert [allowance.take(text) for text in texts] == texts
@@ -72,3 +73,13 @@ def test_the_first_texts_are_kept_and_the_later_ones_cut() -> None:
     assert allowance.take("abcd").startswith("ab… ")
     assert allowance.take("x") == "… [cut: 1 bytes left out]"
     assert allowance.cut_bytes == 3
+
+
+def test_what_json_makes_of_a_text_counts() -> None:
+    """A megabyte of control characters would be six in the observation: it is cut to what fits."""
+    allowance = Allowance(Bounds(field_bytes=1_000_000, trace_bytes=6_000_000))
+
+    taken = allowance.take("\x01" * 1_000_000)
+
+    assert len(encode_json(taken)) <= 1_000_100
+    assert "[cut: " in taken
