@@ -53,6 +53,7 @@ from tailer.mongo.connection import (
 from tailer.mongo.documents import MongoDocuments
 from tailer.mongo.state import MongoState
 from tailer.pipeline import Pipeline
+from tailer.runtime import fit_interpreter
 from tailer.settings import Settings
 from tailer.supervision import Shutdown, supervise, within
 from tailer.web.health import Health
@@ -67,6 +68,7 @@ _LAST_WRITE_LIMIT: Final = timedelta(seconds=5)
 def run_daemon(settings: Settings) -> int:
     """Run until a signal ends it; the exit code. Raises TailerError for what an operator must mend."""
     log = LogWriter(sys.stdout, settings.log_format, settings.log_level)
+    fit_interpreter()
     with route_library_logs(log):
         return asyncio.run(Daemon(settings, log).run(Shutdown()))
 

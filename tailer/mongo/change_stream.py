@@ -21,7 +21,7 @@ from tailer.events import Emit, StreamFailed, StreamOpened
 from tailer.flow.ports import HistoryLost, StreamBatch
 from tailer.mongo.connection import POLL_MILLISECONDS, Database
 from tailer.mongo.failures import Reaction, classify_failure, explain_source_failure, failure_name
-from tailer.mongo.hint_pipeline import HINT_PIPELINE, cluster_seconds, decode_hint, event_key
+from tailer.mongo.hint_pipeline import HINT_PIPELINES, cluster_seconds, decode_hint, event_key
 from tailer.mongo.keys import TOLERANT
 
 _BATCH_SIZE = 1000
@@ -102,7 +102,9 @@ class MongoChangeStream:
         self, position: StreamPosition | None, *, by_time: bool
     ) -> AsyncGenerator[StreamBatch, None]:
         async with await self._database.client.start_session(causal_consistency=False) as session:
-            reply = await self._open(position, session, HINT_PIPELINE, _BATCH_SIZE, by_time=by_time)
+            reply = await self._open(
+                position, session, HINT_PIPELINES[self._stream], _BATCH_SIZE, by_time=by_time
+            )
             self._emit(StreamOpened(self._stream, position.cluster_seconds if position is not None else None))
             skip_until = position.token if by_time and position is not None else None
             name = "firstBatch"

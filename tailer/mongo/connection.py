@@ -16,9 +16,10 @@ Database: TypeAlias = "AsyncIOMotorDatabase[dict[str, Any]]"
 
 POLL_MILLISECONDS = 1000
 """How long the server holds a `getMore` with nothing to say: often enough to prove that the stream is alive."""
-STREAM_SOCKET_MILLISECONDS = 4000
-"""A reply that is three poll times late comes from a half-open connection; the driver then drops it, and with it the
-thread that waits on it."""
+STREAM_SOCKET_MILLISECONDS = 20_000
+"""The server answers after a poll, but not while it scans an oplog full of other writes: with less patience a stream
+that catches up would ask for the same stretch again and again. A half-open connection is noticed sooner, by the
+driver's own monitor."""
 QUERY_SOCKET_MILLISECONDS = 30_000
 """A query of large rows on a busy server may take its time."""
 

@@ -1,7 +1,7 @@
 """The server-side projection that turns a change event into a hint, and the decoding of what arrives.
 
 Documents stay on the server: some 300 bytes travel for a row of any size, and the projection comes before the server's
-own size check. There is no `$match`: it could hide an `invalidate`, and a token may not be found under another filter.
+own size check. No `$match` hides anything but updates: an `invalidate` must arrive.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from hashlib import sha256
 
 import bson
 
-from tailer.core.hints import ChangeHint, Operation
+from tailer.core.hints import ChangeHint, Operation, Stream
 from tailer.core.identity import DocumentKey
 from tailer.core.values import milliseconds, string, strings
 from tailer.mongo.keys import to_key
@@ -49,23 +49,40 @@ _SHORTENED_NAMES = {
 }
 """An update by a pipeline that makes an array shorter names it here and nowhere else."""
 
-HINT_PIPELINE: list[dict[str, object]] = [
-    {
-        "$project": {
-            "operationType": 1,
-            "clusterTime": 1,
-            "wallTime": 1,
-            "documentKey._id": 1,
-            "changed": {"$setUnion": [_UPDATED_NAMES, _REMOVED_NAMES, _SHORTENED_NAMES]},
-            "updated": _date("$updateDescription.updatedFields.updatedAt"),
-            "message": _short_text("$fullDocument.messageId"),
-            "parent": _short_text("$fullDocument.parentMessageId"),
-            "byUser": {"$eq": ["$fullDocument.isCreatedByUser", True]},
-        }
+_PROJECTION: dict[str, object] = {
+    "$project": {
+        "operationType": 1,
+        "clusterTime": 1,
+        "wallTime": 1,
+        "documentKey._id": 1,
+        "changed": {"$setUnion": [_UPDATED_NAMES, _REMOVED_NAMES, _SHORTENED_NAMES]},
+        "updated": _date("$updateDescription.updatedFields.updatedAt"),
+        "message": _short_text("$fullDocument.messageId"),
+        "parent": _short_text("$fullDocument.parentMessageId"),
+        "byUser": {"$eq": ["$fullDocument.isCreatedByUser", True]},
     }
-]
+}
+_TITLED: dict[str, object] = {
+    "$match": {
+        "$or": [
+            {"operationType": {"$ne": "update"}},
+            {"updateDescription.updatedFields.title": {"$exists": True}},
+        ]
+    }
+}
+"""A turn writes its conversation several times, and only a title is ever read of that. All that is no update passes, an
+`invalidate` among it."""
 
-PIPELINE_FINGERPRINT = sha256(bson.encode({"pipeline": HINT_PIPELINE})).hexdigest()[:16]
+HINT_PIPELINES: Mapping[Stream, list[dict[str, object]]] = {
+    Stream.MESSAGES: [_PROJECTION],
+    Stream.CONVERSATIONS: [_TITLED, _PROJECTION],
+    Stream.TRANSACTIONS: [_PROJECTION],
+}
+
+PIPELINE_FINGERPRINTS = {
+    stream: sha256(bson.encode({"pipeline": pipeline})).hexdigest()[:16]
+    for stream, pipeline in HINT_PIPELINES.items()
+}
 """Stored with every token: a token read under another pipeline may not be found again (code 280)."""
 
 _OPERATIONS = {operation.value: operation for operation in Operation}

@@ -22,7 +22,7 @@ from tailer.errors import StateError
 from tailer.events import Emit, StateFailed
 from tailer.flow.ports import Batch, BatchItem, Checkpoint, DeadLetter, Gap, ParkedTurn
 from tailer.mongo.connection import Client
-from tailer.mongo.hint_pipeline import PIPELINE_FINGERPRINT
+from tailer.mongo.hint_pipeline import PIPELINE_FINGERPRINTS
 from tailer.mongo.persistence import keep_trying
 from tailer.mongo.records import amend_export, read_item, read_sent, write_export, write_item
 
@@ -103,7 +103,7 @@ class MongoState:
             "token": checkpoint.position.token,
             "cluster_seconds": checkpoint.position.cluster_seconds,
             "touches": [[key, list(times)] for key, times in checkpoint.touches],
-            "pipeline": PIPELINE_FINGERPRINT,
+            "pipeline": PIPELINE_FINGERPRINTS[stream],
             "destination": self._destination,
             "epoch": self._epoch,
             "saved_at": datetime.now(UTC),

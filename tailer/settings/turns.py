@@ -55,8 +55,8 @@ class TurnSettings(BaseModel):
     )
     open_turns: Annotated[int, Setting(Group.TURNS, whole_number(100, 1_000_000), ("TAILER_OPEN_TURNS",))] = (
         Field(
-            default=20_000,
-            description="Reading pauses while more turns than this are open. 20000: the oplog is the buffer, "
+            default=5_000,
+            description="Reading pauses while more turns than this are open. 5000: the oplog is the buffer, "
             "and memory stays small.",
         )
     )

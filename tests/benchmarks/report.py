@@ -59,6 +59,10 @@ def tabulate_live(measured: Mapping[str, Measures]) -> str:
     return _tabulate(
         [
             *_shared_lines(measured),
+            # Below the rate asked for, this machine was too busy for its latencies to mean anything.
+            Line(
+                "turns written a second", {name: m.turns / m.elapsed_seconds for name, m in measured.items()}
+            ),
             Line("CPU, % of one core", shares),
             *(
                 Line(

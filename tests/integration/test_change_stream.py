@@ -26,7 +26,7 @@ from tailer.mongo.connection import (
     inspect_source,
     tolerant_database,
 )
-from tailer.mongo.hint_pipeline import HINT_PIPELINE
+from tailer.mongo.hint_pipeline import HINT_PIPELINES
 from tests.integration.evidence import Events, Reading
 
 SECRET = "a secret of the user "
@@ -129,7 +129,11 @@ async def test_a_row_of_fifteen_megabytes_is_a_small_hint(database: Database, me
     """The projection leaves the document on the server: some hundred bytes travel, and no size check fails."""
     text = "x" * 15_000_000
     collection = database["messages"]
-    opening = {"aggregate": "messages", "pipeline": [{"$changeStream": {}}, *HINT_PIPELINE], "cursor": {}}
+    opening = {
+        "aggregate": "messages",
+        "pipeline": [{"$changeStream": {}}, *HINT_PIPELINES[Stream.MESSAGES]],
+        "cursor": {},
+    }
     async with await database.client.start_session() as session, Reading(messages) as reading:
         opened = await database.command(opening, session=session)
         key = (await collection.insert_one({"messageId": "large", "text": text})).inserted_id
