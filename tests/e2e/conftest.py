@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from tailer.demo.replica_set import ReplicaSet
-from tests.e2e.playing import UNANSWERED, Played, place_all, play_live
+from tests.e2e.playing import FOLLOWED, UNANSWERED, Played, place_all, play_live
 from tests.recordings import NAMES
 
 
@@ -17,4 +17,6 @@ def played(replica_set: ReplicaSet, tmp_path_factory: pytest.TempPathFactory) ->
     """
     settings = {"TAILER_UNANSWERED_SECONDS": "10"}
     directory, unanswered = tmp_path_factory.mktemp("live"), sum(UNANSWERED.values())
-    return asyncio.run(play_live(replica_set, directory, place_all(NAMES), settings, unanswered=unanswered))
+    return asyncio.run(
+        play_live(replica_set, directory, place_all(NAMES), settings, unanswered=unanswered, in_step=FOLLOWED)
+    )

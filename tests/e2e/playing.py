@@ -1,7 +1,7 @@
 """Recordings played at their own pace, side by side, into the database of a running daemon; and what came of it."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +12,7 @@ from tailer.demo.replica_set import ReplicaSet
 from tests.e2e.daemon import Metrics, langfuse_settings, start
 from tests.e2e.databases import open_databases
 from tests.e2e.expectations import ExpectedTurn, Sent, Traffic, place, sent_spans
+from tests.e2e.pacing import play_in_step
 from tests.fakes.langfuse import FakeLangfuse
 
 QUICK: Final = {
@@ -23,6 +24,8 @@ QUICK: Final = {
 """Settings for people who type within a second what others type within a minute."""
 UNANSWERED: Final = {"07-errors": 1, "20-kill-midstream": 1}
 """How many questions of a recording never got a response."""
+FOLLOWED: Final = ("05-edit-in-place", "11-feedback", "13-deletes")
+"""Recordings in which people come back to turns that have ended."""
 MARKED_AS_GUESS: Final = {"estimated", "output_only", "unknown"}
 LONGEST_SILENCE: Final = timedelta(seconds=4)
 
@@ -79,15 +82,21 @@ async def play_live(
     settings: Mapping[str, str],
     *,
     unanswered: int = 0,
+    in_step: Collection[str] = (),
 ) -> Played:
-    """Play recordings side by side while a daemon runs; so many questions must time out before it is ended."""
+    """Play recordings side by side while a daemon runs; so many questions must time out before it is ended.
+
+    What follows a turn in the recordings named by `in_step` waits until the daemon has sent the turn.
+    """
     async with open_databases(replica_set) as databases, FakeLangfuse() as fake:
         all_settings = {**databases.settings, **QUICK, **langfuse_settings(fake.url), **settings}
         async with start(all_settings, directory=directory) as daemon:
             await daemon.wait_until_ready()
             plays = (
-                play(each.recording, databases.source, speed=1.0, max_gap=LONGEST_SILENCE)
-                for each in traffic.values()
+                play_in_step(each, databases.source, fake, max_gap=LONGEST_SILENCE)
+                if name in in_step
+                else play(each.recording, databases.source, speed=1.0, max_gap=LONGEST_SILENCE)
+                for name, each in traffic.items()
             )
             await asyncio.gather(*plays)
             await databases.wait_until_done(daemon.must_run)

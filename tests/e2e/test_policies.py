@@ -80,7 +80,10 @@ def runs(replica_set: ReplicaSet, tmp_path_factory: pytest.TempPathFactory) -> d
                 if recording in traffic
             }
             filled = {key: value.format_map(facts) for key, value in settings.items()}
-            return await play_live(replica_set, tmp_path_factory.mktemp(name), traffic, filled)
+            directory = tmp_path_factory.mktemp(name)
+            return await play_live(
+                replica_set, directory, traffic, filled, in_step=("12-temporary", "13-deletes")
+            )
 
     async def run_all() -> dict[str, Played]:
         return dict(zip(RUNS, await asyncio.gather(*map(run, RUNS)), strict=True))
