@@ -37,6 +37,7 @@ _PATIENCE: Final = timedelta(seconds=30)
 """How long after the last recorded write the last trace may take: the settle time and a few retries."""
 _LEAD: Final = timedelta(seconds=1)
 """Recordings move by whole seconds: the first may begin up to a second before the moment that was asked for."""
+_WATCHED: Final = frozenset({Stream.MESSAGES, Stream.CONVERSATIONS})
 _TROUBLE: Final = frozenset({"warning", "error"})
 
 
@@ -210,7 +211,7 @@ class Show:
             self._daemon.metrics.registry.get_sample_value(
                 "tailer_stream_lag_seconds", {"stream": stream.value}
             )
-            for stream in Stream
+            for stream in _WATCHED
         ]
         self.summary.lag_seconds = max(self.summary.lag_seconds, *(value or 0.0 for value in gauges))
 
@@ -221,7 +222,7 @@ class Show:
         match event:
             case StreamOpened(stream):
                 self._opened.add(stream)
-                if self._opened == set(Stream):
+                if self._opened >= _WATCHED:
                     self._reading.set()
             case TraceRejected(trace_id=trace_id):
                 self.summary.lost += 1
