@@ -119,15 +119,22 @@ def export_title(record: TurnRecord, options: ExportOptions) -> Trace | None:
     return _finish(title, turn, facts, options)
 
 
-def export_spending(spending: Spending, options: ExportOptions) -> Trace | None:
-    """The trace of a call of the remote API, None where it is denied, not sampled, or states no tokens."""
+def export_spending(spending: Spending, options: ExportOptions) -> Trace | str:
+    """The trace of a call of the remote API; or, as a word from a closed list, why it gives none."""
     if not is_chosen(spending.conversation_id, options):
-        return None
-    facts: Facts = {**dict.fromkeys(Fact), Fact.USER: spending.user_id}
-    if options.policies.denied_by(facts) is not None:
-        return None
+        return Exclusion.NOT_SAMPLED.value
+    models = [entry.model for entry in spending.transactions if entry.model is not None]
+    facts: Facts = {
+        **dict.fromkeys(Fact),
+        Fact.MODEL: models[0] if models else None,
+        Fact.USER: spending.user_id,
+    }
+    denied = options.policies.denied_by(facts)
+    if denied is not None:
+        return f"denied_{denied.value}"
     name = options.naming.name(spending.user_id, None)
-    return build_spending_trace(spending, user_name=name, tags=options.tags)
+    tags = (*options.tags, *_fact_tags(facts, options))
+    return build_spending_trace(spending, user_name=name, tags=tags) or "no_tokens"
 
 
 def _judge(record: TurnRecord, policies: Policies, *, deadline_passed: bool) -> Outcome | Wait | Exclusion:
@@ -184,7 +191,7 @@ def _finish(trace: Trace, turn: Turn, facts: Facts, options: ExportOptions) -> T
         tags.append("temporary")
     if turn.outcome is Outcome.COPIED:
         tags.append("copied")
-    tags += [f"{fact.value}:{facts[fact]}"[:200] for fact in options.tag_facts if facts[fact] is not None]
+    tags += _fact_tags(facts, options)
     named = replace(
         trace,
         user_id=options.naming.name(anchor.user_id, turn.record.user),
@@ -201,6 +208,10 @@ def _finish(trace: Trace, turn: Turn, facts: Facts, options: ExportOptions) -> T
             return drop_content(named)
         case _:
             assert_never(choice)
+
+
+def _fact_tags(facts: Facts, options: ExportOptions) -> list[str]:
+    return [f"{fact.value}:{facts[fact]}"[:200] for fact in options.tag_facts if facts[fact] is not None]
 
 
 def _with_role(metadata: Mapping[str, str], facts: Facts) -> Mapping[str, str]:

@@ -137,9 +137,9 @@ class Assembly:
         traces: dict[TraceId, Trace] = {}
         for key, entry in entries.items():
             spending = found.get(key)
-            trace = export_spending(spending, self._options) if spending is not None else None
-            if trace is None:
-                self._close(entry, "spent_in_chat")
+            trace = export_spending(spending, self._options) if spending is not None else "spent_in_chat"
+            if isinstance(trace, str):
+                self._close(entry, trace)
             else:
                 by_trace.setdefault(trace.id, []).append(entry)
                 traces.setdefault(trace.id, trace)

@@ -9,7 +9,7 @@ from tailer.core.export import export_spending
 from tailer.core.identity import DocumentKey, spending_trace_id
 from tailer.core.observations import ObservationType
 from tailer.core.otlp import SpanContext, encode_trace
-from tailer.core.policies import Policies, parse_rules
+from tailer.core.policies import Fact, Policies, parse_rules
 from tailer.core.spending import Spending, build_spending_trace
 from tailer.core.users import UserIdChoice, UserNaming
 from tests.unit.documents import (
@@ -83,9 +83,18 @@ def test_spending_is_under_the_same_decisions_as_turns() -> None:
 
     assert exported(tags=("team-a",)).user_id == USER
     assert exported(naming=hashed).user_id == hashed.name(USER, None)
-    assert exported(sample_rate=0.0) is None
-    assert exported(policies=Policies(deny=parse_rules([f"user={USER}"]))) is None
-    assert exported(policies=Policies(deny=parse_rules(["user=nobody"]))) is not None
+    assert exported(sample_rate=0.0) == "not_sampled"
+    assert exported(policies=Policies(deny=parse_rules([f"user={USER}"]))) == "denied_user"
+    assert exported(policies=Policies(deny=parse_rules(["user=nobody"]))).user_id == USER
+
+
+def test_rules_know_the_model_of_spending() -> None:
+    """A call of the remote API has no endpoint and no agent, but its transactions name the model."""
+    model = CALLS[0]["model"]
+
+    assert exported(policies=Policies(deny=parse_rules([f"model={model}"]))) == "denied_model"
+    assert exported(policies=Policies(allow=parse_rules(["model=another"]))) == "denied_model"
+    assert f"model:{model}" in exported(tag_facts=(Fact.MODEL,)).tags
 
 
 @given(st.lists(broken(CALLS[0]) | broken(CALLS[1]) | st.sampled_from(CALLS), max_size=5))
