@@ -7,14 +7,15 @@ from bson import ObjectId
 
 ALICE, BOB = str(ObjectId()), str(ObjectId())
 NOW = datetime.now(UTC).replace(microsecond=0)
-"""Stored rows are no copies: their times are those of their ids, give or take."""
+"""A moment for times that are compared with each other only."""
 
 
 def question(message_id: str, parent: str | None, user: str = ALICE, **fields: Any) -> dict[str, Any]:
-    """What somebody asked."""
+    """What somebody asked, just now: a row that is older than its `_id` is a copy."""
+    now = datetime.now(UTC)
     return {
         "_id": ObjectId(), "messageId": message_id, "conversationId": "c1", "parentMessageId": parent, "user": user,
-        "isCreatedByUser": True, "text": f"text of {message_id} by {user}", "createdAt": NOW, "updatedAt": NOW, **fields,
+        "isCreatedByUser": True, "text": f"text of {message_id} by {user}", "createdAt": now, "updatedAt": now, **fields,
     }  # fmt: skip
 
 
