@@ -62,6 +62,14 @@ class Run:
                 self.check()
                 await asyncio.sleep(_POLL_SECONDS)
 
+    async def until_held(self, fake: FakeLangfuse, *, seconds: float = 20) -> None:
+        """Return once a batch is written down and the fake holds its request without an answer, as told to."""
+        async with asyncio.timeout(seconds):
+            while not await self.state.pending_batches() or not any(
+                fault["fired"] for fault in fake.faults.as_json()
+            ):
+                self.check()
+
     def check(self) -> None:
         """Raise what ended a task."""
         for task in self.tasks:

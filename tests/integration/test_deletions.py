@@ -138,10 +138,8 @@ async def test_a_turn_in_a_batch_of_an_earlier_run_is_taken_away_once_that_is_se
     fake.faults.add(hang(stored=taken))
     async with running(databases, fake, **FOLLOWED) as run:
         await start_chat(databases)
-        while not await run.state.pending_batches():
-            run.check()
-        if taken:
-            await fake.wait_until(lambda: bool(fake.trace(TRACE)))
+        await run.until_held(fake)
+        assert bool(fake.trace(TRACE)) is taken
     await delete(databases, "a1")
     fake.release()
     fake.faults.clear()

@@ -169,11 +169,10 @@ async def test_an_edit_in_a_batch_of_an_earlier_run_is_sent_once(
     async with running(databases, fake) as run:
         await start_chat(databases)
         await run.until_done()
-        posted = sum(fake.requests.values())
         fake.faults.add(hang(stored=taken))
         await edit(databases, "Noon")
-        await fake.wait_until(lambda: bool(edits(fake)) if taken else sum(fake.requests.values()) > posted)
-        assert await run.state.pending_batches()
+        await run.until_held(fake)
+        assert bool(edits(fake)) is taken
     await edit(databases, "One")
     fake.release()
     fake.faults.clear()
