@@ -30,18 +30,9 @@ from tailer.core.rows import Row
 from tailer.core.turns import answer_text
 from tailer.events import AnnotationFailed, DeliveryRetried, Emit, TurnDone
 from tailer.flow.backlog import Backlog
+from tailer.flow.outcomes import Delivered, DeliveryOutcome, Refused, Retry, Unknown
 from tailer.flow.parcels import Parcel
-from tailer.flow.ports import (
-    Annotations,
-    Delivered,
-    DeliveryOutcome,
-    DocumentReader,
-    Refused,
-    Retry,
-    Sink,
-    StateStore,
-    Unknown,
-)
+from tailer.flow.ports import Annotations, DocumentReader, Sink, StateStore
 
 _TEXT_FIELDS = frozenset({"text", "content"})
 _BUSY_SECONDS = 1.0

@@ -8,9 +8,10 @@ from tailer.core.observations import Trace
 from tailer.events import BatchSplit, Emit, TraceRejected, TracesDelivered, TurnDone
 from tailer.flow.backlog import Backlog
 from tailer.flow.batching import BatchLimits, Shipment, halve, make_shipments
+from tailer.flow.outcomes import Delivered, Rejected, TooLarge
 from tailer.flow.parcels import Parcel
 from tailer.flow.parking import Parking
-from tailer.flow.ports import Batch, BatchItem, DeadLetter, Delivered, Rejected, Sink, StateStore, TooLarge
+from tailer.flow.ports import Batch, BatchItem, DeadLetter, Sink, StateStore
 from tailer.flow.transmission import Transmission
 
 

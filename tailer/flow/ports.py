@@ -5,7 +5,7 @@ The packages `tailer.mongo`, `tailer.langfuse` and `tailer.sinks` answer; nothin
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from tailer.core.documents import AttachedFile, Message
 from tailer.core.followup import Edit, Score, SentTurn
@@ -16,6 +16,7 @@ from tailer.core.positions import StreamPosition
 from tailer.core.rows import Row
 from tailer.core.spending import Spending
 from tailer.core.turns import TurnRecord, Wait
+from tailer.flow.outcomes import DeliveryOutcome, LookupAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,71 +231,6 @@ class StateStore(Protocol):
     async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Keep turns that cannot be sent; a repeated one counts its tries."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """The destination has the whole batch and said so."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """Nothing was taken; try again, after the given time where one was named."""
-
-    reason: str
-    after_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TooLarge:
-    """The batch is too large for the destination."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """Something in the batch is not valid; nothing was taken."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The keys are not accepted."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """Nobody saw the answer: the batch may have been taken."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Those of the observations asked for that the destination holds."""
-
-    observation_ids: frozenset[ObservationId]
-
-
-@dataclass(frozen=True, slots=True)
-class Unanswered:
-    """The destination could not answer just now."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """The destination does not let itself be read with these keys, or in this version."""
-
-    reason: str
-
-
-LookupAnswer: TypeAlias = Found | Unanswered | Unreadable
-
-DeliveryOutcome: TypeAlias = Delivered | Retry | TooLarge | Rejected | Refused | Unknown
 
 
 class Sink(Protocol):

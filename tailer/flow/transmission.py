@@ -27,21 +27,19 @@ from tailer.events import (
     Emit,
     RequestDone,
 )
-from tailer.flow.ports import (
-    Batch,
+from tailer.flow.outcomes import (
     Delivered,
     DeliveryOutcome,
     Found,
     LookupAnswer,
-    Probe,
     Refused,
     Rejected,
     Retry,
-    Sink,
     TooLarge,
     Unanswered,
     Unknown,
 )
+from tailer.flow.ports import Batch, Probe, Sink
 
 FinalOutcome: TypeAlias = Delivered | TooLarge | Rejected
 

@@ -13,12 +13,11 @@ from pydantic import ValidationError
 from tailer import __version__
 from tailer.core.observations import Trace
 from tailer.core.otlp import SpanContext, encode_trace, frame_request
-from tailer.flow.ports import (
+from tailer.flow.outcomes import (
     Delivered,
     DeliveryOutcome,
     Found,
     LookupAnswer,
-    Probe,
     Refused,
     Rejected,
     Retry,
@@ -27,6 +26,7 @@ from tailer.flow.ports import (
     Unknown,
     Unreadable,
 )
+from tailer.flow.ports import Probe
 from tailer.langfuse.connection import LangfuseConnection
 
 _TRACES_PATH = "/api/public/otel/v1/traces"

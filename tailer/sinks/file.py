@@ -15,7 +15,8 @@ from tailer.core.identity import ObservationId, TraceId
 from tailer.core.json_text import encode_json
 from tailer.core.observations import Observation, Trace
 from tailer.errors import DestinationError
-from tailer.flow.ports import Delivered, DeliveryOutcome, Found, LookupAnswer, Probe, Retry, Unanswered
+from tailer.flow.outcomes import Delivered, DeliveryOutcome, Found, LookupAnswer, Retry, Unanswered
+from tailer.flow.ports import Probe
 
 _TAIL_BYTES = 65_536
 

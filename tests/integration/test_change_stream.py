@@ -104,6 +104,20 @@ async def test_a_hint_carries_librechats_own_time_of_the_write_where_an_update_h
     assert hint.written_milliseconds == 1_700_000_000_123
 
 
+async def test_a_first_start_reads_what_was_written_since_it_asked(
+    database: Database, events: Events
+) -> None:
+    """What LibreChat writes while the daemon still starts belongs to it, and what came before does not."""
+    await number_rows(database, 1, 2)
+    facts = await inspect_source(database)
+    await number_rows(database, 3, 4)
+
+    async with Reading(MongoChangeStream(database, Stream.MESSAGES, events, facts.now)) as reading:
+        found = await reading.until_read(2)
+
+    assert [hint.message_id for hint in found] == ["m3", "m4"]
+
+
 async def test_an_update_is_named_by_its_top_level_fields(database: Database, messages: ChangeSource) -> None:
     """Dotted paths, pipelines, arrays that grow and arrays that shrink: `content` is what changed."""
     rows = database["messages"]

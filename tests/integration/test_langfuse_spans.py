@@ -12,7 +12,7 @@ from aiohttp import web
 
 from tailer.core.otlp import SpanContext
 from tailer.errors import DestinationError
-from tailer.flow.ports import (
+from tailer.flow.outcomes import (
     Delivered,
     DeliveryOutcome,
     Found,

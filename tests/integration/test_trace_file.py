@@ -17,7 +17,8 @@ from tailer.core.followup import Score, ScoreType
 from tailer.core.identity import turn_trace_id
 from tailer.errors import DestinationError
 from tailer.events import BatchSettled
-from tailer.flow.ports import Batch, Delivered, Found, Retry, Unanswered
+from tailer.flow.outcomes import Delivered, Found, Retry, Unanswered
+from tailer.flow.ports import Batch
 from tailer.flow.transmission import Transmission
 from tailer.mongo.state import MongoState
 from tailer.sinks.file import TraceFile

@@ -17,7 +17,8 @@ from tailer.events import (
     DeliveryUnknown,
     RequestDone,
 )
-from tailer.flow.ports import Batch, Delivered, Rejected, TooLarge
+from tailer.flow.outcomes import Delivered, Rejected, TooLarge
+from tailer.flow.ports import Batch
 from tailer.flow.transmission import Transmission
 from tailer.langfuse.spans import LangfuseSpans
 from tests.fakes.langfuse import FakeLangfuse, Fault, Route, answer, cut, hang, html_page, reset
