@@ -128,7 +128,7 @@ def test_a_full_disk_leaves_no_half_batch_and_the_retry_writes_all_of_it(path: P
         """
         import asyncio, resource, signal, sys
         from pathlib import Path
-        from tailer.flow.ports import Delivered, Retry
+        from tailer.flow.outcomes import Delivered, Retry
         from tailer.sinks.file import TraceFile
         from tests.integration.evidence import make_trace
 
