@@ -14,7 +14,8 @@ from types import ModuleType
 import pytest
 
 import tailer
-from tailer.cli import describe_error, execute
+from tailer.cli import execute
+from tailer.commands.terminal import describe_error
 from tailer.errors import (
     DestinationError,
     SettingsError,

@@ -1,0 +1,21 @@
+"""What every command is to the command line: a name, its options, and what it does with them."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+AddOptions: TypeAlias = Callable[[argparse.ArgumentParser], None]
+Execute: TypeAlias = Callable[[argparse.Namespace], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: `execute` gets the parsed options and gives the exit code; it raises TailerError.
+
+    Modules that a command needs are imported inside `execute`, so that a small command starts quickly."""
+
+    name: str
+    summary: str
+    execute: Execute
+    add_options: AddOptions = lambda _: None

@@ -1,0 +1,18 @@
+"""How commands show things to people: colour on a terminal only, errors with their remedy."""
+
+import sys
+
+from tailer.errors import TailerError
+from tailer.logs import is_coloured
+
+
+def paint(colour: str, text: str) -> str:
+    """The text in an ANSI colour ("1" is bold, "33" yellow) where standard output is a terminal that wants colour."""
+    return f"\x1b[{colour}m{text}\x1b[0m" if is_coloured(sys.stdout) else text
+
+
+def describe_error(error: TailerError) -> str:
+    """What failed and the remedy, for a person: no traceback, further lines of the remedy below the first."""
+    first, *others = error.hint.splitlines() or [""]
+    lines = [f"tailer: {error.operation} failed: {error.subject}", f"  remedy: {first}"]
+    return "\n".join([*lines, *(f"          {line}" for line in others)])

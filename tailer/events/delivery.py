@@ -1,0 +1,132 @@
+"""What happens on the way to the destination."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tailer.events.base import Event
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDone(Event):
+    """One request to the destination was answered, or not; `result` from a closed list."""
+
+    level: ClassVar[str | None] = None
+    result: str
+    seconds: float
+    sent_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRetried(Event):
+    """A batch was not taken and is sent again later."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "delivery_retried"
+    reason: str
+    attempt: int
+    wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryUnknown(Event):
+    """Nobody saw the answer; the destination is asked whether it has the batch."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "delivery_unknown"
+    reason: str
+    traces: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSettled(Event):
+    """A batch of unknown outcome is settled: `verdict` is found, sent_again or sent_again_unread."""
+
+    name: ClassVar[str] = "batch_settled"
+    verdict: str
+    traces: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPaused(Event):
+    """The destination refuses the keys: nothing is sent until it accepts them."""
+
+    level: ClassVar[str | None] = "error"
+    name: ClassVar[str] = "delivery_paused"
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryResumed(Event):
+    """The destination accepts the keys again."""
+
+    name: ClassVar[str] = "delivery_resumed"
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSplit(Event):
+    """A batch was halved because it is too large or holds a span that the destination rejects."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "batch_split"
+    reason: str
+    traces: int
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRejected(Event):
+    """A single trace is refused for good; it is kept as a dead letter."""
+
+    level: ClassVar[str | None] = "error"
+    name: ClassVar[str] = "trace_rejected"
+    trace_id: str
+    message_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TracesDelivered(Event):
+    """A batch is acknowledged and recorded; `latencies_seconds` from each turn's end to now."""
+
+    level: ClassVar[str | None] = "debug"
+    name: ClassVar[str] = "traces_delivered"
+    traces: int
+    observations: int
+    latencies_seconds: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationFailed(Event):
+    """A score or a deletion is refused for good; the trace itself is not concerned."""
+
+    level: ClassVar[str | None] = "error"
+    name: ClassVar[str] = "annotation_failed"
+    operation: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLeftOut(Event):
+    """A file of a turn was not uploaded: `reason` is type, missing, too_large or refused."""
+
+    level: ClassVar[str | None] = None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationProven(Event):
+    """Langfuse accepts the keys."""
+
+    name: ClassVar[str] = "Langfuse initialized successfully"
+    host: str
+    project: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationAway(Event):
+    """Langfuse does not answer at the start; it did before, so the start waits for it."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "destination_away"
+    host: str
+    reason: str
+    wait_seconds: float

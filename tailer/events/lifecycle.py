@@ -1,0 +1,72 @@
+"""What happens to the daemon as a whole."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tailer.events.base import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Started(Event):
+    """What this run watches, where it writes, and from where it goes on."""
+
+    name: ClassVar[str] = "started"
+    version: str
+    watches: str
+    writes_to: str
+    state_database: str
+    resumes_from: str
+    http_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettingDoubted(Event):
+    """A setting that is valid and may not be what was meant."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "setting_doubted"
+    warning: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendingDisabled(Event):
+    """LANGFUSE_ENABLED is false: turns are read, counted and not sent."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "sending_disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping(Event):
+    """A signal asked for the end: reading has stopped, what is open is sent."""
+
+    name: ClassVar[str] = "stopping"
+    open_turns: int
+    limit_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Drained(Event):
+    """Stopping: everything open was sent, or the limit was reached first; what is open comes again after a start."""
+
+    name: ClassVar[str] = "drained"
+    complete: bool
+    left_open: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped(Event):
+    """The run is over."""
+
+    name: ClassVar[str] = "stopped"
+    forced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed(Event):
+    """A task of the daemon ended by an error that nothing expected; the daemon stops. `where` names code only."""
+
+    level: ClassVar[str | None] = "error"
+    name: ClassVar[str] = "task_failed"
+    error: str
+    where: str

@@ -1,0 +1,55 @@
+"""What happens to rows and turns."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tailer.events.base import Event
+
+
+@dataclass(frozen=True, slots=True)
+class TurnDone(Event):
+    """An entry was closed: `outcome` from the closed lists of outcomes and exclusions."""
+
+    level: ClassVar[str | None] = None
+    outcome: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFailed(Event):
+    """A turn could not be read or built; it is kept as a dead letter."""
+
+    level: ClassVar[str | None] = "error"
+    name: ClassVar[str] = "turn_failed"
+    message_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowUnreadable(Event):
+    """A row lacks what makes it a message; the field is named, its content is not."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "row_unreadable"
+    collection: str
+    document_key: str
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionDenied(Event):
+    """A collection may not be read; what it would tell is left out from now on."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "collection_denied"
+    collection: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFailed(Event):
+    """A query for rows failed and is tried again."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "read_failed"
+    collection: str
+    failure: str
