@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DEPLOY_TOOLS := $(VENV)/.deploy-tools
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test format benchmark lock clean
+.PHONY: help venv demo test format derive benchmark lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -22,7 +23,11 @@ $(INSTALLED): pyproject.toml requirements.lock
 demo: venv  ## play recorded LibreChat traffic through a real MongoDB and the real daemon
 	@$(BIN)/tailer demo
 
-test: venv  ## the whole check: lint, types, import rules, unit, integration, end to end
+$(DEPLOY_TOOLS): tests/deploy/tools.lock $(INSTALLED)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r tests/deploy/tools.lock
+	@touch $(DEPLOY_TOOLS)
+
+test: venv $(DEPLOY_TOOLS)  ## the whole check: lint, types, import rules, unit, integration, end to end
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -36,6 +41,9 @@ format: venv  ## put the code into the project's form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+derive: venv  ## bring the copies in the Helm chart and the Kustomize components up to date
+	$(BIN)/python deploy/derive.py
+
 benchmark: venv  ## the daemon against the script that a user would write instead
 	$(BIN)/python -m tests.benchmarks
 
@@ -43,6 +51,9 @@ lock: venv  ## renew requirements.lock from pyproject.toml
 	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-emit-index-url \
 		--no-emit-find-links --no-emit-trusted-host --no-annotate --all-extras --all-build-deps --upgrade \
 		--output-file requirements.lock pyproject.toml
+	cd tests/deploy && ../../$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate --upgrade \
+		--output-file tools.lock tools.in
 
 clean:  ## remove what the commands above made
 	rm -rf $(VENV) .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

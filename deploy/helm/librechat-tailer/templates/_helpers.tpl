@@ -1,0 +1,159 @@
+{{- define "librechat-tailer.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "librechat-tailer.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- $name := default .Chart.Name .Values.nameOverride }}
+{{- if contains $name .Release.Name }}
+{{- .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "librechat-tailer.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "librechat-tailer.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "librechat-tailer.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "librechat-tailer.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/component: tailer
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "librechat-tailer.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "librechat-tailer.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "librechat-tailer.image" -}}
+{{- if .Values.image.digest }}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else }}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
+{{- end }}
+{{- end }}
+
+{{- define "librechat-tailer.port" -}}
+{{- int (default 9464 .Values.settings.TAILER_HTTP_PORT) }}
+{{- end }}
+
+{{/* Above what the tailer takes at most: TAILER_SHUTDOWN_SECONDS, its last write, the closing of connections. */}}
+{{- define "librechat-tailer.gracePeriod" -}}
+{{- if kindIs "invalid" .Values.terminationGracePeriodSeconds }}
+{{- $shutdown := 25 }}
+{{- if hasKey .Values.settings "TAILER_SHUTDOWN_SECONDS" }}
+{{- $shutdown = ceil (float64 .Values.settings.TAILER_SHUTDOWN_SECONDS) }}
+{{- end }}
+{{- add (int64 $shutdown) 35 }}
+{{- else }}
+{{- int64 .Values.terminationGracePeriodSeconds }}
+{{- end }}
+{{- end }}
+
+{{/* A setting as the text of a variable; large numbers come as floats and must not become 1.5e+06. */}}
+{{- define "librechat-tailer.settingText" -}}
+{{- if kindIs "float64" . }}
+{{- if eq (floor .) . }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
+{{- else }}
+{{- . }}
+{{- end }}
+{{- end }}
+
+{{/* The one place that MONGO_URI comes from, as the rest of a variable. */}}
+{{- define "librechat-tailer.mongoUri" -}}
+{{- $mongodb := .Values.mongodb }}
+{{- $given := compact (list $mongodb.uri $mongodb.existingSecret.name $mongodb.existingConfigMap.name) }}
+{{- if gt (len $given) 1 }}
+{{- fail (printf "mongodb: uri, existingSecret.name and existingConfigMap.name exclude each other; given are %s" (join " and " $given)) }}
+{{- end }}
+{{- if $mongodb.uri -}}
+value: {{ $mongodb.uri | quote }}
+{{- else if $mongodb.existingSecret.name -}}
+valueFrom:
+  secretKeyRef:
+    name: {{ $mongodb.existingSecret.name }}
+    key: {{ $mongodb.existingSecret.key }}
+{{- else if $mongodb.existingConfigMap.name -}}
+valueFrom:
+  configMapKeyRef:
+    name: {{ $mongodb.existingConfigMap.name }}
+    key: {{ $mongodb.existingConfigMap.key }}
+{{- else if $mongodb.librechatRelease -}}
+valueFrom:
+  configMapKeyRef:
+    name: {{ printf "%s-librechat" $mongodb.librechatRelease | trunc 63 | trimSuffix "-" }}-configenv
+    key: {{ $mongodb.existingConfigMap.key }}
+{{- else }}
+{{- fail "mongodb: give librechatRelease, existingConfigMap.name, existingSecret.name or uri" }}
+{{- end }}
+{{- end }}
+
+{{- define "librechat-tailer.env" -}}
+{{- $settings := .Values.settings }}
+{{- $secret := .Values.langfuse.existingSecret }}
+- name: TAILER_MONGO_URI
+  {{- include "librechat-tailer.mongoUri" . | nindent 2 }}
+{{- if and .Values.state.uri .Values.state.existingSecret.name }}
+{{- fail "state: uri and existingSecret.name exclude each other" }}
+{{- end }}
+{{- if .Values.state.uri }}
+- name: TAILER_STATE_URI
+  value: {{ .Values.state.uri | quote }}
+{{- else if .Values.state.existingSecret.name }}
+- name: TAILER_STATE_URI
+  valueFrom:
+    secretKeyRef:
+      name: {{ .Values.state.existingSecret.name }}
+      key: {{ .Values.state.existingSecret.key }}
+{{- end }}
+{{- if $secret.name }}
+- name: LANGFUSE_PUBLIC_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ $secret.name }}
+      key: {{ $secret.publicKeyKey }}
+- name: LANGFUSE_SECRET_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ $secret.name }}
+      key: {{ $secret.secretKeyKey }}
+{{- else if eq (toString $settings.TAILER_SINK) "file" }}
+{{- if not $settings.TAILER_FILE_PATH }}
+{{- fail "settings.TAILER_SINK is file: give settings.TAILER_FILE_PATH too, in a volume (extraVolumes), because the root file system is read-only" }}
+{{- end }}
+{{- else if not (or (eq (toString $settings.LANGFUSE_ENABLED) "false") .Values.extraEnv .Values.extraEnvFrom) }}
+{{- fail "langfuse.existingSecret.name is empty: give the Secret with the keys of the Langfuse project, or settings.TAILER_SINK=file" }}
+{{- end }}
+{{- if .Values.userIdHash.existingSecret.name }}
+- name: TAILER_USER_ID_SECRET
+  valueFrom:
+    secretKeyRef:
+      name: {{ .Values.userIdHash.existingSecret.name }}
+      key: {{ .Values.userIdHash.existingSecret.key }}
+{{- else if and (eq (toString $settings.TAILER_USER_ID) "hash") (not .Values.extraEnv) (not .Values.extraEnvFrom) }}
+{{- fail "settings.TAILER_USER_ID is hash: give userIdHash.existingSecret.name, the Secret with the key of the hash" }}
+{{- end }}
+{{- range $name, $value := $settings }}
+{{- if not (kindIs "invalid" $value) }}
+- name: {{ $name }}
+  value: {{ include "librechat-tailer.settingText" $value | quote }}
+{{- end }}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}

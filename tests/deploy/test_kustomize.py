@@ -1,0 +1,126 @@
+"""The kustomizations: valid for Kubernetes, and the same pod as the Helm chart's."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tailer import __version__
+from tests.deploy.manifests import (
+    DEPLOY,
+    KUSTOMIZE,
+    Manifest,
+    build_kustomization,
+    check_strictly,
+    container_of,
+    environment_of,
+    only,
+    pod_of,
+    render_chart,
+    yaml,
+)
+
+BUILDABLE = [KUSTOMIZE / "base", *sorted((KUSTOMIZE / "overlays").iterdir())]
+
+
+@pytest.fixture(scope="module")
+def built() -> Mapping[str, list[Manifest]]:
+    """The base and every overlay, by name."""
+    return {path.name: build_kustomization(path) for path in BUILDABLE}
+
+
+@pytest.mark.parametrize("name", [path.name for path in BUILDABLE])
+def test_what_is_built_passes_the_strict_schemas_of_kubernetes(
+    built: Mapping[str, list[Manifest]], name: str
+) -> None:
+    check_strictly(built[name])
+
+
+def test_the_base_runs_the_same_pod_as_the_chart(built: Mapping[str, list[Manifest]]) -> None:
+    chart, base = render_chart({"fullnameOverride": "librechat-tailer"}), built["base"]
+
+    def without(specification: dict[str, Any], *names: str) -> dict[str, Any]:
+        return {name: value for name, value in specification.items() if name not in names}
+
+    assert without(pod_of(base), "containers") == without(pod_of(chart), "containers")
+    assert without(container_of(base), "env", "envFrom") == without(container_of(chart), "env")
+    assert only(base, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+    assert container_of(base)["image"] == f"librechat-tailer:{__version__}"
+
+
+def test_every_selector_finds_the_pod(built: Mapping[str, list[Manifest]]) -> None:
+    for manifests in built.values():
+        labels = only(manifests, "Deployment")["spec"]["template"]["metadata"]["labels"]
+        for manifest in manifests:
+            selector = manifest.get("spec", {}).get("selector") or manifest.get("spec", {}).get("podSelector")
+            if selector is not None:
+                assert selector["matchLabels"].items() <= labels.items()
+
+
+@pytest.mark.parametrize("name", ["librechat-configmap", "monitoring", "high-availability"])
+def test_beside_librechats_chart_the_uri_is_the_one_of_librechat(
+    built: Mapping[str, list[Manifest]], name: str
+) -> None:
+    expected = environment_of(render_chart())
+
+    assert environment_of(built[name]) == expected
+
+
+def test_with_mongodb_elsewhere_both_uris_come_from_a_secret(built: Mapping[str, list[Manifest]]) -> None:
+    given = environment_of(built["external-mongodb"])
+
+    for name, key in (("TAILER_MONGO_URI", "MONGO_URI"), ("TAILER_STATE_URI", "TAILER_STATE_URI")):
+        assert given[name] == {"secretKeyRef": {"name": "librechat-tailer-mongodb", "key": key}}
+
+
+def test_high_availability_is_what_the_chart_makes_of_two_replicas(
+    built: Mapping[str, list[Manifest]],
+) -> None:
+    chart = only(render_chart({"replicas": 2}), "Deployment")["spec"]
+    overlay = only(built["high-availability"], "Deployment")["spec"]
+
+    assert (overlay["replicas"], overlay["strategy"]) == (chart["replicas"], chart["strategy"])
+    (spread,) = overlay["template"]["spec"]["topologySpreadConstraints"]
+    assert spread["labelSelector"] == overlay["selector"]
+
+
+def test_the_network_policy_is_the_one_of_the_chart(built: Mapping[str, list[Manifest]]) -> None:
+    chart = only(render_chart({"networkPolicy": {"enabled": True}}), "NetworkPolicy")["spec"]
+    component = only(built["high-availability"], "NetworkPolicy")["spec"]
+
+    assert (component["ingress"], component["egress"]) == (chart["ingress"], chart["egress"])
+
+
+def test_the_pod_monitor_is_the_one_of_the_chart(built: Mapping[str, list[Manifest]]) -> None:
+    chart = only(render_chart({"metrics": {"podMonitor": {"enabled": True}}}), "PodMonitor")["spec"]
+    component = only(built["monitoring"], "PodMonitor")["spec"]
+
+    assert component["podMetricsEndpoints"] == chart["podMetricsEndpoints"]
+    assert component["jobLabel"] == chart["jobLabel"]
+
+
+def test_rules_and_dashboards_are_those_of_prometheus_and_grafana(
+    built: Mapping[str, list[Manifest]],
+) -> None:
+    rules = [manifest["spec"] for manifest in built["monitoring"] if manifest["kind"] == "PrometheusRule"]
+    sources = sorted((DEPLOY / "prometheus" / "rules").glob("*.yaml"))
+
+    assert rules == [yaml.safe_load(path.read_text()) for path in sources]
+    assert _dashboards(built["monitoring"]) == {
+        path.name: path.read_text() for path in (DEPLOY / "grafana").rglob("*.json")
+    }
+
+
+def _dashboards(manifests: list[Manifest]) -> Mapping[str, str]:
+    found: dict[str, str] = {}
+    for manifest in manifests:
+        if manifest["metadata"].get("labels", {}).get("grafana_dashboard") == "1":
+            found.update(manifest["data"])
+    return found
+
+
+def test_every_overlay_is_named_in_the_readme() -> None:
+    readme = Path(KUSTOMIZE / "README.md").read_text()
+
+    assert [path.name for path in BUILDABLE if f"`{path.name}`" not in readme and path.name != "base"] == []
