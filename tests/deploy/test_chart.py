@@ -4,13 +4,14 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tailer import __version__
-from tailer.settings import Settings
+from tailer.settings import Settings, load_settings
 from tailer.settings.source import collect_settings
 from tests.deploy.manifests import (
     CHART,
@@ -107,6 +108,32 @@ def test_a_setting_reaches_the_daemon_as_it_was_written(value: object, expected:
     given = environment_of(render_chart({"settings": {"TAILER_FIELD_BYTES": value}}))
 
     assert given["TAILER_FIELD_BYTES"] == expected
+
+
+def test_the_daemon_takes_the_environment_that_the_chart_gives_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Rendered by Helm, read by the tailer's own settings."""
+    in_secrets = {
+        "uri": "mongodb://mongodb:27017/LibreChat",
+        "state-uri": "mongodb://state:27017",
+        "public": "pk-lf-1",
+        "secret": "sk-lf-1",
+        "pepper": "a-key-of-the-hash-that-is-long-enough",
+    }
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment_of(render_chart(EVERYTHING)).items():
+        monkeypatch.setenv(
+            name, value if isinstance(value, str) else in_secrets[value["secretKeyRef"]["key"]]
+        )
+
+    settings = load_settings()
+
+    assert settings.langfuse_url == "http://langfuse-web.langfuse:3000"
+    assert settings.shutdown_time == timedelta(seconds=40.5)
+    assert settings.field_bytes == 2_500_000
+    assert settings.http_port == 9000
+    assert not settings.warnings
 
 
 @pytest.mark.parametrize(

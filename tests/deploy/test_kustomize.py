@@ -1,5 +1,7 @@
 """The kustomizations: valid for Kubernetes, and the same pod as the Helm chart's."""
 
+import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,20 @@ def _dashboards(manifests: list[Manifest]) -> Mapping[str, str]:
         if manifest["metadata"].get("labels", {}).get("grafana_dashboard") == "1":
             found.update(manifest["data"])
     return found
+
+
+def test_the_overlay_in_the_readme_builds_with_its_image_and_its_langfuse(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", (KUSTOMIZE / "README.md").read_text(), re.DOTALL)
+    shutil.copytree(KUSTOMIZE, tmp_path / "deploy" / "kustomize")
+    overlay = tmp_path / "clusters" / "chat"
+    overlay.mkdir(parents=True)
+    (overlay / "kustomization.yaml").write_text(example)
+
+    manifests = build_kustomization(overlay)
+
+    check_strictly(manifests)
+    assert container_of(manifests)["image"] == f"registry.example.com/librechat-tailer:{__version__}"
+    assert only(manifests, "ConfigMap")["data"] == {"LANGFUSE_HOST": "https://us.cloud.langfuse.com"}
 
 
 def test_every_overlay_is_named_in_the_readme() -> None:
