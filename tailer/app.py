@@ -1,68 +1,43 @@
 """The composition root: makes every part of the daemon from the settings, starts it and ends it.
 
-The one module that knows all the others. The order of a start is the order of what can be wrong: settings, MongoDB,
-Langfuse, the state database; then the streams.
+A start proves what can be wrong in its order: settings, MongoDB, Langfuse, the state database (`connections`). Then the
+daemon stands by until it has the lease, and is the active instance for a term (`term`), again and again.
 """
 
 import asyncio
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception_type,
-    stop_after_delay,
-    wait_exponential,
-    wait_random,
-)
-
 from tailer import __version__
-from tailer.core.hints import Stream
+from tailer.connections import open_connections
 from tailer.core.observations import Trace
-from tailer.destination import name_destination, open_destination
-from tailer.errors import SoftwareError, SourceAway, TailerError
+from tailer.errors import LeaseLost, SoftwareError, TailerError
 from tailer.events import (
-    Emit,
     Event,
+    LeadershipLost,
+    Listening,
     SettingDoubted,
-    SourceUnanswered,
-    Started,
     Stopped,
     StreamGapFound,
     TaskFailed,
 )
 from tailer.logs import LogLevel, LogWriter, route_library_logs
 from tailer.metrics import Metrics
-from tailer.mongo.change_stream import MongoChangeStream
-from tailer.mongo.connection import (
-    QUERY_SOCKET_MILLISECONDS,
-    STREAM_SOCKET_MILLISECONDS,
-    SourceFacts,
-    connect,
-    describe_address,
-    inspect_source,
-    tolerant_database,
-)
-from tailer.mongo.documents import MongoDocuments
-from tailer.mongo.state import MongoState
-from tailer.pipeline import Pipeline
 from tailer.runtime import fit_interpreter
+from tailer.sampler import show_state
 from tailer.settings import Settings
-from tailer.supervision import Shutdown, supervise, within
-from tailer.web.health import Health
+from tailer.supervision import Shutdown, unless_asked
+from tailer.term import Term
+from tailer.web.health import Health, State
 from tailer.web.server import WebServer
-from tailer.wiring import Observers, make_pipeline, needs_users
+from tailer.wiring import Observers
 
 EXIT_FORCED: Final = 130
-_SOURCE_PATIENCE: Final = timedelta(seconds=30)
-_LAST_WRITE_LIMIT: Final = timedelta(seconds=5)
 
 
 def run_daemon(settings: Settings) -> int:
@@ -125,80 +100,32 @@ class Daemon:
             monotonic=time.monotonic,
         )
         await stack.enter_async_context(web)
-        starting = asyncio.create_task(self._start(stack, web.port), name="start")
-        asked = asyncio.create_task(shutdown.asked.wait(), name="signal")
-        await asyncio.wait({starting, asked}, return_when=asyncio.FIRST_COMPLETED)
-        asked.cancel()
-        if not starting.done():
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
-            return
-        pipeline = starting.result()
-        limit = settings.shutdown_time if settings.langfuse_flush_at_shutdown else timedelta()
-        await supervise(
-            pipeline.readers(), pipeline.workers(), shutdown, lambda: pipeline.drain(shutdown, limit)
-        )
-        if not shutdown.forced.is_set():
-            await within(_LAST_WRITE_LIMIT, shutdown, pipeline.checkpointing.save(pipeline.streams))
-
-    async def _start(self, stack: AsyncExitStack, port: int) -> Pipeline:
-        settings, emit = self._settings, self._emit
+        self._emit(Listening(web.port))
         for warning in settings.warnings:
-            emit(SettingDoubted(warning))
-        streams_client = connect(
-            settings.mongo_uri.get_secret_value(),
-            application="librechat-tailer-streams",
-            socket_milliseconds=STREAM_SOCKET_MILLISECONDS,
+            self._emit(SettingDoubted(warning))
+        connections = await unless_asked(
+            shutdown, "start", open_connections(settings, stack, self._emit, self._stand_by)
         )
-        stack.callback(streams_client.close)
-        source_client = connect(
-            settings.mongo_uri.get_secret_value(),
-            application="librechat-tailer",
-            socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
-        )
-        stack.callback(source_client.close)
-        state_client = connect(
-            settings.state_uri.get_secret_value(),
-            application="librechat-tailer-state",
-            socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
-        )
-        stack.callback(state_client.close)
-        source = tolerant_database(source_client, settings.mongo_database)
-        facts = await _wait_for_source(lambda: inspect_source(source), emit)
-        state = MongoState(
-            state_client, settings.state_database, emit, destination=name_destination(settings)
-        )
-        destination = await stack.enter_async_context(open_destination(settings, state, emit))
-        await state.prepare(export_record=settings.export_record_lifetime)
-        pipeline = await make_pipeline(
-            settings,
-            state,
-            destination,
-            MongoDocuments(
-                source, emit, history_bytes=settings.history_bytes, with_users=needs_users(settings)
-            ),
-            [
-                MongoChangeStream(
-                    tolerant_database(streams_client, settings.mongo_database), stream, emit, facts.now
-                )
-                for stream in _streams(settings)
-            ],
-            Observers(emit, self._observe_traces, self._metrics, self._health),
-        )
-        emit(
-            Started(
-                version=__version__,
-                watches=f"{settings.mongo_database} on {describe_address(source_client)} "
-                f"(replica set {facts.replica_set}, MongoDB {facts.version})",
-                writes_to=destination.sink.name
-                if settings.langfuse_enabled
-                else "nothing (LANGFUSE_ENABLED=false)",
-                state_database=settings.state_database,
-                resumes_from=_describe_resume(pipeline),
-                http_port=port,
-            )
-        )
-        return pipeline
+        if connections is None:
+            return
+        observers = Observers(self._emit, self._observe_traces, self._metrics, self._health)
+        while not shutdown.asked.is_set():
+            leadership = await unless_asked(shutdown, "stand by", connections.candidacy.win())
+            if leadership is None:
+                return
+            self._health.state = State.STARTING
+            term = Term(settings, connections, leadership, observers, http_port=web.port)
+            try:
+                await term.run(shutdown)
+            except LeaseLost as lost:
+                self._emit(LeadershipLost(lost.epoch))
+                self._health.forget_term()
+
+    def _stand_by(self) -> None:
+        """The beat of a standby: it lives, and it has just seen who holds the lease."""
+        self._health.loop_seconds = time.monotonic()
+        self._health.state = State.STANDBY
+        show_state(self._metrics, self._health)
 
     def _emit(self, event: Event) -> None:
         self._metrics.record(event)
@@ -208,41 +135,6 @@ class Daemon:
             self._log.write(LogLevel(event.level), event.name, **asdict(event))
         if self._observe is not None:
             self._observe(event)
-
-
-async def _wait_for_source(inspect: Callable[[], Awaitable[SourceFacts]], emit: Emit) -> SourceFacts:
-    """What the server tells of itself; at the start an absent server is waited for only a while."""
-
-    def report(state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome is not None else None
-        if isinstance(error, SourceAway):
-            emit(SourceUnanswered(error.subject, state.upcoming_sleep))
-
-    attempts = AsyncRetrying(
-        retry=retry_if_exception_type(SourceAway),
-        stop=stop_after_delay(_SOURCE_PATIENCE.total_seconds()),
-        wait=wait_exponential(multiplier=0.5, max=5) + wait_random(0, 1),
-        before_sleep=report,
-        reraise=True,
-    )
-
-    async def run() -> SourceFacts:
-        return await inspect()
-
-    return await attempts(run)
-
-
-def _streams(settings: Settings) -> Sequence[Stream]:
-    streams = [Stream.MESSAGES, Stream.CONVERSATIONS]
-    return [*streams, Stream.TRANSACTIONS] if settings.stream_transactions else streams
-
-
-def _describe_resume(pipeline: Pipeline) -> str:
-    started = [stream for stream in pipeline.streams if pipeline.backlog.is_started(stream)]
-    if not started:
-        return "now (first start)"
-    oldest = min(pipeline.backlog.read_position(stream).cluster_seconds for stream in started)
-    return f"the checkpoint of {datetime.fromtimestamp(oldest, UTC).isoformat()}"
 
 
 def _locate(error: BaseException) -> tuple[str, str]:

@@ -31,7 +31,7 @@ exit codes:
     2  a setting or the command line is wrong
     3  MongoDB cannot be tailed as it is configured
     4  Langfuse, or the trace file, refuses
-    5  the state database cannot be used, or another instance took over
+    5  the state database cannot be used
    70  a part of the daemon ended that must not end
   130  interrupted by Ctrl-C or a second signal
   141  what reads the output has gone

@@ -1,6 +1,6 @@
 """Opens the destination that the settings name, and proves it good before anything is read."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,12 +10,11 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_expone
 from tailer.core.otlp import SpanContext
 from tailer.errors import DestinationError
 from tailer.events import DestinationAway, DestinationProven, Emit, SendingDisabled
-from tailer.flow.ports import Annotations, MediaLibrary, Sink
+from tailer.flow.ports import Annotations, MediaLibrary, Permit, Sink
 from tailer.langfuse.annotations import LangfuseAnnotations
 from tailer.langfuse.connection import Credentials, LangfuseConnection, Proven, Unreachable
 from tailer.langfuse.media import LangfuseMedia, MediaOptions
 from tailer.langfuse.spans import LangfuseSpans
-from tailer.mongo.state import MongoState
 from tailer.settings import Settings, SinkChoice
 from tailer.sinks.file import TraceFile
 
@@ -24,12 +23,14 @@ from tailer.sinks.file import TraceFile
 class Destination:
     """Where traces go, and where what is said of them later goes.
 
-    `lookup` is how long what was taken may be missing in an answer of the sink."""
+    `lookup` is how long what was taken may be missing in an answer of the sink; `prepare` comes before the first
+    sending of a term."""
 
     sink: Sink
     annotations: Annotations
     media: MediaLibrary | None
     lookup: timedelta
+    prepare: Callable[[], Awaitable[None]]
 
 
 def name_destination(settings: Settings) -> str:
@@ -38,16 +39,21 @@ def name_destination(settings: Settings) -> str:
 
 
 @asynccontextmanager
-async def open_destination(settings: Settings, state: MongoState, emit: Emit) -> AsyncIterator[Destination]:
-    """The destination, proven good unless nothing is to be sent; raises DestinationError."""
+async def open_destination(
+    settings: Settings, emit: Emit, *, known: bool, permit: Permit
+) -> AsyncIterator[Destination]:
+    """The destination, proven good unless nothing is to be sent; raises DestinationError.
+
+    `known` says that it was written to before: then it is waited for. It is written to only while `permit` holds.
+    """
     if not settings.langfuse_enabled:
         emit(SendingDisabled())
     if settings.sink is SinkChoice.FILE:
-        file = TraceFile(settings.file_path)
+        file = TraceFile(settings.file_path, permit)
         if settings.langfuse_enabled:
-            await file.prepare()
+            await file.check()
         # What a file does not hold was not written.
-        yield Destination(file, file, None, timedelta())
+        yield Destination(file, file, None, timedelta(), file.prepare)
         return
     secret = settings.langfuse_secret_key
     credentials = Credentials(
@@ -57,16 +63,24 @@ async def open_destination(settings: Settings, state: MongoState, emit: Emit) ->
     )
     context = SpanContext(settings.langfuse_environment, settings.langfuse_release)
     async with LangfuseConnection(
-        credentials, request_timeout=settings.request_timeout, connections=settings.concurrent_requests
+        credentials,
+        request_timeout=settings.request_timeout,
+        connections=settings.concurrent_requests,
+        permit=permit,
     ) as connection:
         if settings.langfuse_enabled:
-            await _prove(connection, state, emit)
+            await _prove(connection, emit, known=known)
         yield Destination(
             LangfuseSpans(connection, context),
             LangfuseAnnotations(connection, environment=settings.langfuse_environment),
             _open_media(settings, connection, emit),
             settings.lookup_time,
+            _nothing,
         )
+
+
+async def _nothing() -> None:
+    """A server needs no preparation."""
 
 
 def _open_media(settings: Settings, connection: LangfuseConnection, emit: Emit) -> MediaLibrary | None:
@@ -75,10 +89,9 @@ def _open_media(settings: Settings, connection: LangfuseConnection, emit: Emit) 
     return LangfuseMedia(connection, MediaOptions(settings.media_root, settings.media_bytes), emit)
 
 
-async def _prove(connection: LangfuseConnection, state: MongoState, emit: Emit) -> None:
+async def _prove(connection: LangfuseConnection, emit: Emit, *, known: bool) -> None:
     """See that the keys are good. A Langfuse that never answered is a wrong address; one that did is waited for."""
     host = connection.credentials.host
-    known = await state.was_delivered_before()
 
     def report(call: RetryCallState) -> None:
         answer = call.outcome.result() if call.outcome is not None else None

@@ -5,7 +5,8 @@ TailerError
 ├── SourceError        MongoDB cannot be tailed as it is configured (exit 3)
 │   └── SourceAway     no server answers; it may come back
 ├── DestinationError   Langfuse, or the trace file, refuses us (exit 4)
-├── StateError         the state database cannot be used, or another instance took over (exit 5)
+├── StateError         the state database cannot be used (exit 5)
+│   └── LeaseLost      another instance is the active one now; this one stands by
 └── SoftwareError      a task ended that must not end (exit 70)
 """
 
@@ -47,9 +48,22 @@ class DestinationError(TailerError):
 
 
 class StateError(TailerError):
-    """The state database cannot be used, or another instance has taken over."""
+    """The state database cannot be used."""
 
     exit_code: ClassVar[int] = 5
+
+
+class LeaseLost(StateError):
+    """Another instance holds the lease: nothing that this one still does may count."""
+
+    def __init__(self, *, subject: str, epoch: int) -> None:
+        super().__init__(
+            operation="writing the state",
+            subject=f"state database {subject}, epoch {epoch}",
+            hint="another instance on the same state database is the active one now; this one goes on when that one "
+            "ends. Two LibreChats need a TAILER_STATE_DATABASE each",
+        )
+        self.epoch = epoch
 
 
 class SoftwareError(TailerError):

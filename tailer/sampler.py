@@ -21,6 +21,12 @@ _POLL_SECONDS = 2.0
 """A stream answers every second, also when it has nothing to say; later than this it counts as silent."""
 
 
+def show_state(metrics: Metrics, health: Health) -> None:
+    """Set the gauge of the daemon's state."""
+    for state in State:
+        metrics.state.labels(state.value).set(1 if state is health.state else 0)
+
+
 class Sampler:
     """Looks at the parts of the daemon and tells metrics and health what it sees."""
 
@@ -53,8 +59,7 @@ class Sampler:
         now = time.monotonic()
         self._health.loop_seconds = now
         self._health.refused = self._transmission.is_refused
-        for state in State:
-            self._metrics.state.labels(state.value).set(1 if state is self._health.state else 0)
+        show_state(self._metrics, self._health)
         for stream in Stream:
             self._sample_stream(stream, now)
         self._sample_turns(now)

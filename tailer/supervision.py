@@ -9,10 +9,12 @@ import signal
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
-from tailer.errors import SoftwareError, TailerError
+from tailer.errors import LeaseLost, SoftwareError, TailerError
 
 Work = Coroutine[object, object, None]
+Result = TypeVar("Result")
 
 
 class Shutdown:
@@ -96,6 +98,21 @@ async def within(limit: timedelta, shutdown: Shutdown, wish: Awaitable[None]) ->
         await asyncio.gather(wished, forced, return_exceptions=True)
 
 
+async def unless_asked(
+    shutdown: Shutdown, name: str, work: Coroutine[object, object, Result]
+) -> Result | None:
+    """The result of work, as a task of this name; None when a shutdown was asked for first, which cancels it."""
+    working = asyncio.create_task(work, name=name)
+    asked = asyncio.create_task(shutdown.asked.wait(), name="signal")
+    await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if working.done():
+        return working.result()
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    return None
+
+
 async def _endless(name: str, work: Work) -> None:
     await work
     raise SoftwareError(
@@ -106,8 +123,14 @@ async def _endless(name: str, work: Work) -> None:
 
 
 def _first(errors: BaseExceptionGroup[TailerError]) -> TailerError:
-    found: BaseException = errors
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    assert isinstance(found, TailerError)  # noqa: S101 - the group holds nothing else
-    return found
+    """The first that is more than a lost lease: that one heals by standing by."""
+    found = list(_flatten(errors))
+    return next((error for error in found if not isinstance(error, LeaseLost)), found[0])
+
+
+def _flatten(errors: BaseExceptionGroup[TailerError]) -> Iterator[TailerError]:
+    for error in errors.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _flatten(error)
+        else:
+            yield error

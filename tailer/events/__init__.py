@@ -23,8 +23,16 @@ from tailer.events.delivery import (
     TraceRejected,
     TracesDelivered,
 )
+from tailer.events.leadership import (
+    LeadershipLost,
+    LeaseDoubted,
+    LeaseReleased,
+    LeaseTaken,
+    StandingBy,
+)
 from tailer.events.lifecycle import (
     Drained,
+    Listening,
     SendingDisabled,
     SettingDoubted,
     Started,
@@ -68,6 +76,11 @@ __all__ = [
     "Emit",
     "Event",
     "HintsRead",
+    "LeadershipLost",
+    "LeaseDoubted",
+    "LeaseReleased",
+    "LeaseTaken",
+    "Listening",
     "MediaLeftOut",
     "ReadFailed",
     "ReadingPaused",
@@ -76,6 +89,7 @@ __all__ = [
     "SendingDisabled",
     "SettingDoubted",
     "SourceUnanswered",
+    "StandingBy",
     "Started",
     "StateFailed",
     "Stopped",

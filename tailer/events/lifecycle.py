@@ -20,6 +20,14 @@ class Started(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Listening(Event):
+    """The HTTP server answers probes."""
+
+    name: ClassVar[str] = "listening"
+    http_port: int
+
+
+@dataclass(frozen=True, slots=True)
 class SettingDoubted(Event):
     """A setting that is valid and may not be what was meant."""
 

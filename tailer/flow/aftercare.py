@@ -32,7 +32,8 @@ from tailer.events import AnnotationFailed, DeliveryRetried, Emit, TurnDone
 from tailer.flow.backlog import Backlog
 from tailer.flow.outcomes import Delivered, DeliveryOutcome, Refused, Retry, Unknown
 from tailer.flow.parcels import Parcel
-from tailer.flow.ports import Annotations, DocumentReader, Sink, StateStore
+from tailer.flow.ports import Annotations, DocumentReader, Sink
+from tailer.flow.stores import StateStore
 
 _TEXT_FIELDS = frozenset({"text", "content"})
 _BUSY_SECONDS = 1.0

@@ -29,7 +29,8 @@ from tailer.flow.aftercare import Aftercare
 from tailer.flow.backlog import Backlog
 from tailer.flow.parcels import Parcel
 from tailer.flow.parking import Parking
-from tailer.flow.ports import DeadLetter, DocumentReader, MediaLibrary, Sink, StateStore
+from tailer.flow.ports import DeadLetter, DocumentReader, MediaLibrary, Sink
+from tailer.flow.stores import StateStore
 
 _TURN_INTERESTS = (Interest.RESPONSE, Interest.QUESTION)
 

@@ -8,7 +8,8 @@ from datetime import timedelta
 from tailer.core.hints import Stream
 from tailer.events import CheckpointSaved, Emit
 from tailer.flow.backlog import Backlog
-from tailer.flow.ports import Checkpoint, StateStore
+from tailer.flow.ports import Checkpoint
+from tailer.flow.stores import CheckpointStore
 
 _FIRST_IDLE_SECONDS = 0.5
 _LAST_IDLE_SECONDS = 10.0
@@ -28,7 +29,7 @@ class Checkpointing:
     """Saves a stream's position when it has moved; an idle stream's moves with the server's clock."""
 
     def __init__(
-        self, backlog: Backlog, state: StateStore, emit: Emit, *, monotonic: Callable[[], float]
+        self, backlog: Backlog, state: CheckpointStore, emit: Emit, *, monotonic: Callable[[], float]
     ) -> None:
         self._backlog = backlog
         self._state = state

@@ -11,7 +11,8 @@ from tailer.flow.batching import BatchLimits, Shipment, halve, make_shipments
 from tailer.flow.outcomes import Delivered, Rejected, TooLarge
 from tailer.flow.parcels import Parcel
 from tailer.flow.parking import Parking
-from tailer.flow.ports import Batch, BatchItem, DeadLetter, Sink, StateStore
+from tailer.flow.ports import Batch, BatchItem, DeadLetter, Sink
+from tailer.flow.stores import StateStore
 from tailer.flow.transmission import Transmission
 
 

@@ -4,13 +4,14 @@ from tailer.core.hints import Operation, Stream
 from tailer.core.positions import StreamPosition
 from tailer.events import Emit, HintsRead, ReadingPaused, StreamGapFound
 from tailer.flow.backlog import Backlog
-from tailer.flow.ports import ChangeSource, Gap, HistoryLost, StateStore, StreamBatch
+from tailer.flow.ports import ChangeSource, Gap, HistoryLost, StreamBatch
+from tailer.flow.stores import GapStore
 
 
 class Intake:
     """One reader for each source. A reader never ends by itself."""
 
-    def __init__(self, backlog: Backlog, state: StateStore, emit: Emit, *, open_limit: int) -> None:
+    def __init__(self, backlog: Backlog, state: GapStore, emit: Emit, *, open_limit: int) -> None:
         self._backlog = backlog
         self._state = state
         self._emit = emit

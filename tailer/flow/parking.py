@@ -11,7 +11,8 @@ from datetime import timedelta
 
 from tailer.core.identity import DocumentKey
 from tailer.core.turns import Wait
-from tailer.flow.ports import ParkedTurn, StateStore
+from tailer.flow.ports import ParkedTurn
+from tailer.flow.stores import ParkedStore
 
 _IN_MEMORY = 20_000
 """Parked turns known at once; others are found in the state database when these have gone."""
@@ -34,7 +35,7 @@ class Patience:
 class Parking:
     """The parked turns, in memory and in the state database."""
 
-    def __init__(self, state: StateStore, patience: Patience) -> None:
+    def __init__(self, state: ParkedStore, patience: Patience) -> None:
         self._state = state
         self._patience = patience
         self._parked: dict[DocumentKey, ParkedTurn] = {}

@@ -1,4 +1,4 @@
-"""What the flow asks of the outside: a source of hints, a reader of documents, a state store, a sink.
+"""What the flow asks of the outside: a source of hints, a reader of documents, a sink. `stores` has the state's part.
 
 The packages `tailer.mongo`, `tailer.langfuse` and `tailer.sinks` answer; nothing here names them.
 """
@@ -157,80 +157,28 @@ class DeadLetter:
     chunk: bytes | None
 
 
-class StateStore(Protocol):
-    """The tailer's own database; every write is acknowledged by a majority."""
+class Permit(Protocol):
+    """The right to send, which ends with the lease."""
 
-    async def load_checkpoint(self, stream: Stream) -> Checkpoint | None:
-        """The stored position of a stream, None before the first start."""
+    async def wait(self) -> None:
+        """Return once this instance may send; raises LeaseLost when it never will again under its epoch."""
         ...
 
-    async def save_checkpoint(self, stream: Stream, checkpoint: Checkpoint) -> None:
-        """Store a position; raises StateError when a later instance has taken over."""
+    def holds(self) -> bool:
+        """Whether it may send at this very moment."""
         ...
 
-    async def find_exported(self, record_ids: Sequence[str]) -> frozenset[str]:
-        """Those that were sent and acknowledged before."""
-        ...
 
-    async def load_sent(self, trace_ids: Sequence[TraceId]) -> Mapping[TraceId, SentTurn]:
-        """What is remembered of turns that were sent; those whose traces were deleted are left out."""
-        ...
+class _Unconditional:
+    async def wait(self) -> None:
+        return
 
-    async def load_sent_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[SentTurn]:
-        """What is remembered of the turns of rows."""
-        ...
+    def holds(self) -> bool:
+        return True
 
-    async def find_pending(self, keys: Sequence[DocumentKey]) -> frozenset[DocumentKey]:
-        """The rows of which a batch that was begun and not finished holds something."""
-        ...
 
-    async def find_traces_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[TraceId]:
-        """The traces that were sent for rows, those of titles among them."""
-        ...
-
-    async def record_feedback(self, trace_id: TraceId, digest: str | None) -> None:
-        """Remember which feedback was sent last."""
-        ...
-
-    async def record_deleted(self, trace_ids: Sequence[TraceId]) -> None:
-        """Remember that traces were deleted: they are never sent again."""
-        ...
-
-    async def begin_batch(self, batch: Batch) -> None:
-        """Record that a batch is about to be sent."""
-        ...
-
-    async def finish_batch(self, batch: Batch, delivered: Sequence[BatchItem]) -> None:
-        """Record what of a batch was acknowledged, and forget the batch."""
-        ...
-
-    async def pending_batches(self) -> Sequence[Batch]:
-        """Batches that an earlier run began and did not finish."""
-        ...
-
-    async def park(self, turns: Sequence[ParkedTurn]) -> None:
-        """Keep turns that wait; one that is kept already is left as it is."""
-        ...
-
-    async def unpark(self, keys: Sequence[DocumentKey]) -> None:
-        """Forget parked turns."""
-        ...
-
-    async def load_parked(self, limit: int) -> Sequence[ParkedTurn]:
-        """Parked turns, earliest deadline first."""
-        ...
-
-    async def add_gap(self, gap: Gap) -> None:
-        """Keep a gap until it is filled."""
-        ...
-
-    async def find_refused(self, record_ids: Sequence[str]) -> frozenset[str]:
-        """Those whose chunk the destination refused: dead letters that were built."""
-        ...
-
-    async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep turns that cannot be sent; a repeated one counts its tries."""
-        ...
+UNCONDITIONAL: Permit = _Unconditional()
+"""For what sends nothing, or has taken the lease for as long as it lasts."""
 
 
 class Sink(Protocol):

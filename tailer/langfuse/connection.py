@@ -11,10 +11,16 @@ from langfuse.api.core.api_error import ApiError
 from pydantic import ValidationError
 
 from tailer.errors import DestinationError
+from tailer.flow.ports import UNCONDITIONAL, Permit
 
 _KEEP_ALIVE_SECONDS = 3.0
 """Less than the five seconds after which a Node server closes an idle connection: a request sent into that moment
 would have an unknown outcome."""
+
+
+_HARMLESS_METHODS = frozenset({"GET", "HEAD"})
+_FIRST_BYTES = ("send_request_headers.started", "send_request_body.started")
+"""httpcore's names for the moments right before it writes: the whole of a request that it writes no body of is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +50,34 @@ class Unreachable:
     reason: str
 
 
-class LangfuseConnection:
-    """One HTTP client and the langfuse package's API over it."""
+class SendingDoubted(httpx.RequestError):
+    """The right to send came into doubt while the connection was opened: the request was not sent as a whole."""
 
-    def __init__(self, credentials: Credentials, *, request_timeout: timedelta, connections: int) -> None:
+
+class LangfuseConnection:
+    """One HTTP client and the langfuse package's API over it.
+
+    Whatever changes something in Langfuse is sent only while `permit` holds: it is waited for before the request, and
+    looked at again once the connection is there, because opening one can take long.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        request_timeout: timedelta,
+        connections: int,
+        permit: Permit = UNCONDITIONAL,
+    ) -> None:
         self.credentials = credentials
+        self._permit = permit
         self._http = httpx.AsyncClient(
             base_url=credentials.host,
             auth=(credentials.public_key, credentials.secret_key),
             timeout=request_timeout.total_seconds(),
             limits=httpx.Limits(max_connections=connections + 4, keepalive_expiry=_KEEP_ALIVE_SECONDS),
             follow_redirects=False,
+            event_hooks={"request": [self._ask_permit]},
         )
         self._api = AsyncLangfuseAPI(
             base_url=credentials.host,
@@ -82,6 +105,17 @@ class LangfuseConnection:
     def api(self) -> AsyncLangfuseAPI:
         """The langfuse package's client, without retries of its own."""
         return self._api
+
+    async def _ask_permit(self, request: httpx.Request) -> None:
+        if request.method in _HARMLESS_METHODS:
+            return
+        await self._permit.wait()
+
+        async def look_again(step: str, _: object) -> None:
+            if step.endswith(_FIRST_BYTES) and not self._permit.holds():
+                raise SendingDoubted("the lease is in doubt", request=request)
+
+        request.extensions = {**request.extensions, "trace": look_again}
 
     async def prove(self) -> Proven | Unreachable:
         """Ask which project the keys belong to; raises DestinationError for bad keys and for a host that is none."""

@@ -86,6 +86,7 @@ class LangfuseMedia:
             request_options={"max_retries": 1},
         )
         if answer.upload_url is not None:
+            # Harmless whoever does it, and however late: the storage knows the bytes by their hash.
             status = await self._put(answer.upload_url, kind, content, checksum)
             await media.patch(
                 answer.media_id,

@@ -27,7 +27,7 @@ from tailer.flow.outcomes import (
     Unreadable,
 )
 from tailer.flow.ports import Probe
-from tailer.langfuse.connection import LangfuseConnection
+from tailer.langfuse.connection import LangfuseConnection, SendingDoubted
 
 _TRACES_PATH = "/api/public/otel/v1/traces"
 _HEADERS = {
@@ -78,6 +78,8 @@ class LangfuseSpans:
         """Post once. Unknown is every case in which the server may have taken the request and we did not hear it."""
         try:
             response = await self._connection.http.post(_TRACES_PATH, content=payload, headers=_HEADERS)
+        except SendingDoubted:
+            return Retry("lease in doubt")
         except (
             httpx.ConnectError,
             httpx.ConnectTimeout,

@@ -21,6 +21,8 @@ _PASSING_CODES = frozenset(
     {6, 7, 64, 89, 91, 189, 262, 317, 358, 384, 9001, 10107, 11600, 11602, 13435, 13436}
 )
 """Host unreachable, write concern timed out, shutdown, primary stepped down and their like."""
+_PASSING_LABELS = ("RetryableWriteError", "TransientTransactionError")
+"""The second one means that nothing of the transaction happened: it is done again from its beginning."""
 
 
 def passes(error: BaseException) -> bool:
@@ -29,13 +31,18 @@ def passes(error: BaseException) -> bool:
         return True
     if not isinstance(error, OperationFailure):
         return False
-    return error.code in _PASSING_CODES or error.has_error_label("RetryableWriteError")
+    return error.code in _PASSING_CODES or any(error.has_error_label(label) for label in _PASSING_LABELS)
 
 
-async def keep_trying(call: Callable[[], Awaitable[Result]], report: Callable[[str], None]) -> Result:
+async def keep_trying(
+    call: Callable[[], Awaitable[Result]],
+    report: Callable[[str], None],
+    *,
+    passing: Callable[[BaseException], bool] = passes,
+) -> Result:
     """The result of `call`, repeated with growing random pauses until it comes; `report` gets each failure's name.
 
-    Raises what does not pass.
+    Raises what is not `passing`.
     """
 
     def before_sleep(state: RetryCallState) -> None:
@@ -43,7 +50,7 @@ async def keep_trying(call: Callable[[], Awaitable[Result]], report: Callable[[s
         report(failure_name(error) if isinstance(error, PyMongoError) else type(error).__name__)
 
     attempts = AsyncRetrying(
-        retry=retry_if_exception(passes),
+        retry=retry_if_exception(passing),
         wait=wait_random_exponential(multiplier=0.1, max=5),
         before_sleep=before_sleep,
         reraise=True,

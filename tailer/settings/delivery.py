@@ -113,6 +113,14 @@ class DeliverySettings(BaseModel):
         "reaches back, so nothing that can be read again is sent again.",
     )
 
+    lease_time: Annotated[
+        timedelta, Setting(Group.OPERATION, duration(1, 120), ("TAILER_LEASE_SECONDS",))
+    ] = Field(
+        default=timedelta(seconds=8),
+        description="How long the active instance may be silent before a standby takes over; also what a single "
+        "instance waits after a crash. 8: with the look of a standby and its start a killed instance is replaced "
+        "within 15 seconds, and three renewals may fail before.",
+    )
     http_host: Annotated[
         str,
         Setting(Group.OPERATION, text("a host name or an IP address", _check_host), ("TAILER_HTTP_HOST",)),

@@ -6,7 +6,7 @@ A batch counts as delivered once it is on disk. A line that a crash cut short is
 import asyncio
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from tailer.core.json_text import encode_json
 from tailer.core.observations import Observation, Trace
 from tailer.errors import DestinationError
 from tailer.flow.outcomes import Delivered, DeliveryOutcome, Found, LookupAnswer, Retry, Unanswered
-from tailer.flow.ports import Probe
+from tailer.flow.ports import UNCONDITIONAL, Permit, Probe
 
 _TAIL_BYTES = 65_536
 
@@ -24,8 +24,9 @@ _TAIL_BYTES = 65_536
 class TraceFile:
     """A `Sink` that appends to one file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, permit: Permit = UNCONDITIONAL) -> None:
         self._path = path
+        self._permit = permit
         self._write = asyncio.Lock()
         self._begun: frozenset[ObservationId] = frozenset()
 
@@ -34,10 +35,17 @@ class TraceFile:
         """The path of the file."""
         return str(self._path)
 
+    async def check(self) -> None:
+        """See that the file can be written, and leave it as it is; raises DestinationError."""
+        await self._open(self._touch)
+
     async def prepare(self) -> None:
-        """See that the file can be written, and remove a line that was cut short; raises DestinationError."""
+        """Remove a line that was cut short; nobody else may be writing. Raises DestinationError."""
+        await self._open(self._mend)
+
+    async def _open(self, work: Callable[[], None]) -> None:
         try:
-            await asyncio.to_thread(self._mend)
+            await asyncio.to_thread(work)
         except OSError as error:
             raise DestinationError(
                 operation="opening the trace file",
@@ -73,6 +81,7 @@ class TraceFile:
     async def deliver(self, payload: bytes) -> DeliveryOutcome:
         """Append and sync; a full disk or a lost mount is a reason to try again."""
         async with self._write:
+            await self._permit.wait()
             try:
                 await asyncio.to_thread(self._append, payload)
             except OSError as error:
@@ -131,6 +140,10 @@ class TraceFile:
         with self._path.open("rb") as written:
             present = frozenset(lines).intersection(written)
         return b"".join(line for line in lines if line not in present)
+
+    def _touch(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
 
     def _mend(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,9 +10,14 @@ class State(StrEnum):
     """The states of a daemon (`tailer_state`)."""
 
     STARTING = "starting"
+    STANDBY = "standby"
     STREAMING = "streaming"
     HALTED = "halted"
     STOPPING = "stopping"
+
+
+_READY = frozenset({State.STREAMING, State.STANDBY})
+"""A standby does all that it should: its orchestrator must neither restart it nor wait for it."""
 
 
 @dataclass(slots=True)
@@ -30,10 +35,16 @@ class Health:
     refused: bool = False
     gaps: int = 0
 
+    def forget_term(self) -> None:
+        """This instance is no longer the active one: what its streams and its destination said is over."""
+        self.state = State.STARTING
+        self.answered_seconds.clear()
+        self.refused = False
+
     def problems(self, now: float, *, patience_seconds: float) -> list[str]:
         """Why the daemon is not ready, in words for an operator; empty when it is ready."""
         found = []
-        if self.state is not State.STREAMING:
+        if self.state not in _READY:
             found.append(f"the daemon is {self.state.value}")
         for stream, answered in self.answered_seconds.items():
             silent = now - answered

@@ -21,6 +21,8 @@ _OURS: Final = ("TAILER_", "LANGFUSE_", "MONGO_URI")
 _POLL_SECONDS: Final = 0.03
 _PATIENCE_SECONDS: Final = 30.0
 
+_READY: Final = 200
+
 LogLine = dict[str, Any]
 
 
@@ -112,8 +114,8 @@ class Daemon:
             raise TimeoutError(f"no {what} within {timeout_seconds} s: {self.output}") from None
 
     async def port(self) -> int:
-        """The HTTP port, from the line that says it has started."""
-        return int((await self.wait_for_line("started"))["http_port"])
+        """The HTTP port, from the line that says who listens."""
+        return int((await self.wait_for_line("listening"))["http_port"])
 
     async def ask(self, path: str, *, port: int | None = None) -> tuple[int, str]:
         """Status and body of one GET; aiohttp's errors when nobody answers."""
@@ -124,12 +126,14 @@ class Daemon:
         ):
             return response.status, await response.text()
 
-    async def wait_until_ready(self, *, status: int = 200, timeout_seconds: float = _PATIENCE_SECONDS) -> str:
-        """The body of `/readyz` as soon as it answers with `status`."""
+    async def wait_until_ready(
+        self, *, status: int = 200, state: str = "streaming", timeout_seconds: float = _PATIENCE_SECONDS
+    ) -> str:
+        """The body of `/readyz` as soon as it answers with `status`; where that is 200, in this state."""
         found: tuple[int, str] = (0, "")
         try:
             async with asyncio.timeout(timeout_seconds):
-                while found[0] != status:
+                while found[0] != status or (status == _READY and json.loads(found[1])["state"] != state):
                     self.must_run()
                     await asyncio.sleep(_POLL_SECONDS if found[0] else 0)
                     found = await self.ask("/readyz")

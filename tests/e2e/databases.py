@@ -29,7 +29,12 @@ class Databases:
     @property
     def settings(self) -> Mapping[str, str]:
         """The settings of a tailer on these two."""
-        return {"TAILER_MONGO_URI": self.uri, "TAILER_STATE_DATABASE": self.state.name}
+        return {
+            "TAILER_MONGO_URI": self.uri,
+            "TAILER_STATE_DATABASE": self.state.name,
+            # What a start waits for after a killed one: little, so that a test may kill often.
+            "TAILER_LEASE_SECONDS": "1",
+        }
 
     async def last_write(self) -> Timestamp:
         """The time of the newest entry of the oplog."""

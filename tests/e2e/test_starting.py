@@ -280,24 +280,3 @@ async def test_a_langfuse_that_is_away_for_a_while_is_waited_for_when_it_is_know
             await daemon.wait_until_ready()
             daemon.terminate()
             assert await daemon.exit_code() == 0
-
-
-async def test_a_second_tailer_on_the_same_state_makes_the_first_one_give_up(
-    databases: Databases, tmp_path: Path
-) -> None:
-    """Exit 5 for the older one: two would send everything twice."""
-    async with FakeLangfuse() as fake:
-        settings = {**databases.settings, **SETTINGS, **langfuse_settings(fake.url)}
-        async with start(settings, directory=tmp_path) as first:
-            await first.wait_until_ready()
-            async with start(settings, directory=tmp_path) as second:
-                await second.wait_until_ready()
-                # Whatever is written moves both positions, and so makes both store theirs.
-                await play(place("01-single-turn", datetime.now(UTC)).recording, databases.source, speed=None)
-                assert await first.exit_code() == 5
-                await databases.wait_until_done(second.must_run)
-                second.terminate()
-                assert await second.exit_code() == 0
-        errors = "".join(first.errors)
-        assert "another tailer was started" in errors
-        assert "Traceback" not in errors

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from tailer.core.hints import Interest, Stream
 from tailer.destination import open_destination
 from tailer.events import TurnDone
+from tailer.flow.ports import UNCONDITIONAL
 from tailer.metrics import Metrics
 from tailer.mongo.change_stream import MongoChangeStream
 from tailer.mongo.connection import connect, tolerant_database
@@ -26,6 +27,7 @@ from tailer.wiring import Observers, make_pipeline, needs_users
 from tests.e2e.databases import Databases, token_time
 from tests.fakes.langfuse import FakeLangfuse
 from tests.integration.evidence import Events
+from tests.integration.leading import lead
 
 _POLL_SECONDS = 0.02
 _NO_PACE = {
@@ -110,9 +112,11 @@ async def running(databases: Databases, fake: FakeLangfuse | None, **changed: An
         client = connect(databases.uri, application="running", socket_milliseconds=30_000)
         stack.callback(client.close)
         source = tolerant_database(client, settings.mongo_database)
-        state = MongoState(client, settings.state_database, events, destination="fake")
-        destination = await stack.enter_async_context(open_destination(settings, state, events))
-        await state.prepare(export_record=settings.export_record_lifetime)
+        state = await lead(client, settings.state_database, events, lifetime=settings.export_record_lifetime)
+        destination = await stack.enter_async_context(
+            open_destination(settings, events, known=False, permit=UNCONDITIONAL)
+        )
+        await destination.prepare()
         reader = MongoDocuments(
             source, events, history_bytes=settings.history_bytes, with_users=needs_users(settings)
         )

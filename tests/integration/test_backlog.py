@@ -5,7 +5,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 
 import pytest
 from bson import ObjectId
@@ -24,6 +23,7 @@ from tailer.mongo.connection import Database, connect, tolerant_database
 from tailer.mongo.keys import to_key
 from tailer.mongo.state import MongoState
 from tests.integration.evidence import Events
+from tests.integration.leading import lead
 from tests.integration.shipping import PATIENCE
 
 
@@ -65,9 +65,7 @@ async def database(replica_set: ReplicaSet) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def state(database: Database) -> MongoState:
-    started = MongoState(database.client, f"{database.name}_state", Events(), destination="file")
-    await started.prepare(export_record=timedelta(days=1))
-    return started
+    return await lead(database.client, f"{database.name}_state", Events())
 
 
 async def insert(

@@ -3,7 +3,6 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from datetime import timedelta
 
 import pytest
 
@@ -26,6 +25,7 @@ from tailer.mongo.connection import Client, connect
 from tailer.mongo.state import MongoState
 from tests.fakes.langfuse import FakeLangfuse, answer, bad_span, too_large
 from tests.integration.evidence import Events, make_trace, trace_ids
+from tests.integration.leading import lead
 from tests.integration.shipping import Shipping, Wire, spans_to
 
 
@@ -39,9 +39,7 @@ async def client(replica_set: ReplicaSet) -> AsyncIterator[Client]:
 @pytest.fixture
 async def state(client: Client) -> AsyncIterator[MongoState]:
     name = f"tailer_{uuid.uuid4().hex}"
-    started = MongoState(client, name, Events(), destination="fake")
-    await started.prepare(export_record=timedelta(days=1))
-    yield started
+    yield await lead(client, name, Events())
     await client.drop_database(name)
 
 

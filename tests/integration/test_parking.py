@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import AsyncIterator
-from datetime import timedelta
 
 import pytest
 
@@ -13,6 +12,7 @@ from tailer.flow.parking import Parking
 from tailer.mongo.connection import connect
 from tailer.mongo.state import MongoState
 from tests.integration.evidence import Events
+from tests.integration.leading import lead
 from tests.integration.shipping import PATIENCE
 
 KEYS = [DocumentKey(f"{number:024x}") for number in range(4)]
@@ -24,9 +24,7 @@ HOUR = 3600
 async def state(replica_set: ReplicaSet) -> AsyncIterator[MongoState]:
     client = connect(replica_set.uri, application="state", socket_milliseconds=30_000)
     name = f"tailer_{uuid.uuid4().hex}"
-    started = MongoState(client, name, Events(), destination="file")
-    await started.prepare(export_record=timedelta(days=1))
-    yield started
+    yield await lead(client, name, Events())
     await client.drop_database(name)
     client.close()
 

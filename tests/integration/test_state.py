@@ -2,12 +2,14 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from tailer.core.hints import Stream
 from tailer.core.identity import DocumentKey
@@ -18,13 +20,16 @@ from tailer.errors import StateError
 from tailer.events import StateFailed
 from tailer.flow.ports import Batch, Checkpoint, DeadLetter, Gap, ParkedTurn
 from tailer.mongo.connection import Client, connect
-from tailer.mongo.state import MongoState
+from tailer.mongo.state import MongoState, StateDatabase
+from tailer.mongo.state.checkpoints import was_delivered_before
 from tests.integration.evidence import Events, make_item, make_trace, trace_ids
+from tests.integration.leading import lead
 
 LIFETIME = timedelta(days=90)
 HERE, THERE = "https://langfuse.example", "https://elsewhere.example"
 KEYS = [DocumentKey(f"{number:024x}") for number in range(5)]
 APPLICATION = "state"
+WRITES = ("insert", "update", "delete", "findAndModify")
 
 
 @pytest.fixture(scope="module")
@@ -58,10 +63,8 @@ async def state(client: Client, name: str, events: Events) -> MongoState:
 
 
 async def start(client: Client, name: str, events: Events, *, destination: str = HERE) -> MongoState:
-    """What each start of a tailer does."""
-    state = MongoState(client, name, events, destination=destination)
-    await state.prepare(export_record=LIFETIME)
-    return state
+    """What each start of a tailer comes to."""
+    return await lead(client, name, events, destination=destination, lifetime=LIFETIME)
 
 
 def checkpoint(second: int) -> Checkpoint:
@@ -82,34 +85,6 @@ async def test_a_checkpoint_is_read_back_as_it_was_saved(state: MongoState) -> N
 
     assert await state.load_checkpoint(Stream.MESSAGES) == checkpoint(8)
     assert await state.load_checkpoint(Stream.CONVERSATIONS) is None
-
-
-async def test_an_older_instance_can_move_no_checkpoint_any_more(
-    client: Client, name: str, events: Events
-) -> None:
-    """The newer start has the higher epoch; the older is told what happened and what to do."""
-    older = await start(client, name, events)
-    await older.save_checkpoint(Stream.MESSAGES, checkpoint(1))
-    newer = await start(client, name, events)
-    assert newer.epoch == older.epoch + 1
-
-    # Until the newer has saved for the first time, nothing is taken from the older but its next write.
-    await older.save_checkpoint(Stream.MESSAGES, checkpoint(2))
-    await newer.save_checkpoint(Stream.MESSAGES, checkpoint(3))
-    with pytest.raises(StateError, match="another tailer was started") as refused:
-        await older.save_checkpoint(Stream.MESSAGES, checkpoint(99))
-
-    assert f"{name}.checkpoints/messages" in str(refused.value)
-    assert await newer.load_checkpoint(Stream.MESSAGES) == checkpoint(3)
-
-
-async def test_instances_that_start_at_once_get_different_epochs(
-    client: Client, name: str, events: Events
-) -> None:
-    """Twenty at the same moment, on a database that does not exist yet."""
-    started = await asyncio.gather(*(start(client, name, events) for _ in range(20)))
-
-    assert sorted(state.epoch for state in started) == list(range(1, 21))
 
 
 async def test_a_batch_is_pending_from_its_beginning_to_its_end(state: MongoState) -> None:
@@ -191,12 +166,12 @@ async def test_a_gap_is_kept_once(client: Client, name: str, state: MongoState) 
 
 
 async def test_the_mask_key_is_made_once(client: Client, name: str, events: Events) -> None:
-    """Equal values stay equal over restarts, and instances that start at once agree."""
-    states = [await start(client, name, events) for _ in range(3)]
+    """Equal values stay equal over restarts, and for all who ask at once."""
+    first = await start(client, name, events)
+    keys = await asyncio.gather(*(first.mask_key() for _ in range(9)))
+    later = await start(client, name, events)
 
-    keys = await asyncio.gather(*(state.mask_key() for state in states * 3))
-
-    assert len(set(keys)) == 1
+    assert {*keys, await later.mask_key()} == {keys[0]}
     assert len(keys[0]) == 32
 
 
@@ -204,12 +179,12 @@ async def test_only_a_destination_that_was_written_to_counts_as_proven(
     client: Client, name: str, events: Events
 ) -> None:
     """A change of LANGFUSE_HOST is a first start for the new host."""
-    here = await start(client, name, events)
-    assert not await here.was_delivered_before()
+    here, database = await start(client, name, events), StateDatabase(client, name, events)
+    assert not await was_delivered_before(database, HERE)
     await here.save_checkpoint(Stream.MESSAGES, checkpoint(1))
 
-    assert await here.was_delivered_before()
-    assert not await (await start(client, name, events, destination=THERE)).was_delivered_before()
+    assert await was_delivered_before(database, HERE)
+    assert not await was_delivered_before(database, THERE)
 
 
 async def test_export_records_expire_after_the_time_of_the_settings(
@@ -222,39 +197,56 @@ async def test_export_records_expire_after_the_time_of_the_settings(
         return int(indexes["sent_at_1"]["expireAfterSeconds"])
 
     assert await lifetime() == LIFETIME.total_seconds()
-    await state.prepare(export_record=timedelta(days=7))
+    await state.prepare(lifetime=timedelta(days=7))
     assert await lifetime() == timedelta(days=7).total_seconds()
 
 
-async def test_every_write_waits_for_a_majority(client: Client, name: str, state: MongoState) -> None:
-    """As the server saw the commands: what was acknowledged survives the loss of a primary."""
-    profiled = client[name]
-    await profiled.command({"profile": 2})
+class Commands(CommandListener):
+    """Every command that a client sends."""
+
+    def __init__(self) -> None:
+        self.sent: list[Mapping[str, Any]] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        self.sent.append(event.command)
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        """Of no interest."""
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        """Of no interest."""
+
+
+async def test_every_write_waits_for_a_majority_inside_a_fenced_transaction(
+    faulty_set: ReplicaSet, name: str, events: Events
+) -> None:
+    """As the driver sends the commands: what was acknowledged survives the loss of a primary."""
+    commands = Commands()
+    client: Client = AsyncIOMotorClient(faulty_set.uri, event_listeners=[commands])
+    state = await start(client, name, events)
+    commands.sent.clear()
     batch = make_batch("b", "m1")
-    await state.prepare(export_record=LIFETIME)
     await state.mask_key()
     await state.save_checkpoint(Stream.MESSAGES, checkpoint(1))
     await state.begin_batch(batch)
     await state.finish_batch(batch, batch.items)
+    await state.record_feedback(batch.items[0].probe.trace_id, None)
+    await state.record_deleted([batch.items[0].probe.trace_id])
     await state.park([ParkedTurn(KEYS[0], "m1", Wait.RESPONSE, 100, 900)])
     await state.unpark(KEYS)
     await state.add_gap(Gap(Stream.MESSAGES, 100, 200, "code_286"))
     await state.add_dead_letters([DeadLetter(batch.items[0].record_id, "m1", KEYS[0], "x", None)])
-    await profiled.command({"profile": 0})
-    seen = await profiled["system.profile"].find({"appName": APPLICATION}).to_list(None)
-    writes = [entry for entry in seen if entry["op"] in ("insert", "update", "remove") or _modifies(entry)]
+    client.close()
 
-    assert {entry["ns"].partition(".")[2] for entry in writes} >= {
+    writes = [command for command in commands.sent if next(iter(command)) in WRITES]
+    assert {command[next(iter(command))] for command in writes} == {
         "lease", "keys", "checkpoints", "batches", "exports", "parked", "gaps", "dead_letters",
     }  # fmt: skip
-    # The profiler shows the command of an insert, and of an update or removal only its statement.
-    concerns = [entry["command"]["writeConcern"] for entry in writes if "writeConcern" in entry["command"]]
-    assert concerns
-    assert all(concern["w"] == "majority" for concern in concerns)
-
-
-def _modifies(entry: dict[str, Any]) -> bool:
-    return "findAndModify" in entry["command"] or "findandmodify" in entry["command"]
+    assert all(command.get("autocommit") is False for command in writes)
+    begun = [command[next(iter(command))] for command in writes if command.get("startTransaction")]
+    commits = [command for command in commands.sent if "commitTransaction" in command]
+    assert begun == ["lease"] * 10
+    assert [command["writeConcern"] for command in commits] == [{"w": "majority"}] * 10
 
 
 @pytest.mark.parametrize(
@@ -269,15 +261,15 @@ def _modifies(entry: dict[str, Any]) -> bool:
 async def test_a_write_that_no_majority_has_yet_is_written_again(
     client: Client, state: MongoState, events: Events, fault: dict[str, Any]
 ) -> None:
-    """Twice in a row, so that the driver's own single retry is not enough. A batch is not forgotten before."""
+    """Three times in a row, so that the driver's own single retry is not enough."""
     batch = make_batch("b", "m1", "m2")
     await state.begin_batch(batch)
-    data = {"failCommands": ["insert"], "appName": APPLICATION, **fault}
+    data = {"failCommands": ["commitTransaction"], "appName": APPLICATION, **fault}
     await client.admin.command("configureFailPoint", "failCommand", mode={"times": 3}, data=data)
 
     await state.finish_batch(batch, batch.items)
 
-    assert {failed.operation for failed in events.of(StateFailed)} == {"write_exports"}
+    assert {failed.operation for failed in events.of(StateFailed)} == {"finish_batch"}
     assert await state.find_exported(trace_ids("m1", "m2")) == frozenset(trace_ids("m1", "m2"))
     assert await state.pending_batches() == []
 

@@ -20,10 +20,10 @@ from tailer.events import BatchSettled
 from tailer.flow.outcomes import Delivered, Found, Retry, Unanswered
 from tailer.flow.ports import Batch
 from tailer.flow.transmission import Transmission
-from tailer.mongo.state import MongoState
 from tailer.sinks.file import TraceFile
 from tests.e2e.databases import Databases
 from tests.integration.evidence import Events, make_item, make_trace, observation_ids, probes, trace_ids
+from tests.integration.leading import lead
 from tests.integration.running import running
 
 
@@ -251,9 +251,8 @@ async def test_a_batch_that_is_not_in_the_file_is_written_without_waiting(
     file = TraceFile(path)
     chunk = file.encode(make_trace("m1"))
     batch = Batch(uuid.uuid4().hex, (make_item(make_trace("m1"), chunk),), file.frame([chunk]))
-    await MongoState(databases.state.client, databases.state.name, Events(), destination="file").begin_batch(
-        batch
-    )
+    left = await lead(databases.state.client, databases.state.name, Events())
+    await left.begin_batch(batch)
 
     began = time.monotonic()
     async with running(databases, None, file_path=path, lookup_time=timedelta(minutes=1)) as run:

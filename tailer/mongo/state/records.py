@@ -41,9 +41,8 @@ def read_item(document: Mapping[str, Any]) -> BatchItem:
 
 
 def write_export(item: BatchItem, sent_at: datetime) -> dict[str, Any]:
-    """The record that a trace, or a later piece of one, was sent."""
-    record = {
-        "_id": item.record_id,
+    """The record that a trace, or a later piece of one, was sent, but for its `_id`."""
+    record: dict[str, Any] = {
         "message_id": item.message_id,
         "document_key": item.document_key,
         "sent_at": sent_at,

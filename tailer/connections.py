@@ -1,0 +1,120 @@
+"""What a daemon stands on whether it is active or stands by: proven connections to MongoDB, the state and Langfuse."""
+
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_exponential,
+    wait_random,
+)
+
+from tailer.core.lease import LeaseRhythm
+from tailer.destination import Destination, name_destination, open_destination
+from tailer.errors import SourceAway
+from tailer.events import Emit, SourceUnanswered
+from tailer.flow.leadership import Candidacy
+from tailer.mongo.connection import (
+    QUERY_SOCKET_MILLISECONDS,
+    STREAM_SOCKET_MILLISECONDS,
+    Database,
+    SourceFacts,
+    connect,
+    describe_address,
+    inspect_source,
+    tolerant_database,
+)
+from tailer.mongo.state import MongoLease, StateDatabase
+from tailer.mongo.state.checkpoints import was_delivered_before
+from tailer.settings import Settings
+
+_SOURCE_PATIENCE: Final = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """Open and proven; `streams` leads to LibreChat's database over connections that change streams may occupy."""
+
+    streams: Database
+    source: Database
+    facts: SourceFacts
+    state: StateDatabase
+    lease: MongoLease
+    candidacy: Candidacy
+    destination: Destination
+
+    @property
+    def address(self) -> str:
+        """The hosts of LibreChat's MongoDB."""
+        return describe_address(self.source.client)
+
+
+async def open_connections(
+    settings: Settings, stack: AsyncExitStack, emit: Emit, on_look: Callable[[], None]
+) -> Connections:
+    """Open what the settings name, in the order of what can be wrong; `stack` closes it.
+
+    `on_look` is called each time a standby looks at the lease. Raises TailerError for what an operator must mend.
+    """
+    uri = settings.mongo_uri.get_secret_value()
+    streams_client = connect(
+        uri, application="librechat-tailer-streams", socket_milliseconds=STREAM_SOCKET_MILLISECONDS
+    )
+    stack.callback(streams_client.close)
+    source_client = connect(
+        uri, application="librechat-tailer", socket_milliseconds=QUERY_SOCKET_MILLISECONDS
+    )
+    stack.callback(source_client.close)
+    state_client = connect(
+        settings.state_uri.get_secret_value(),
+        application="librechat-tailer-state",
+        socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
+    )
+    stack.callback(state_client.close)
+    source = tolerant_database(source_client, settings.mongo_database)
+    facts = await _wait_for_source(lambda: inspect_source(source), emit)
+    state = StateDatabase(state_client, settings.state_database, emit)
+    lease = MongoLease(state, lease_time=settings.lease_time)
+    rhythm = LeaseRhythm(settings.lease_time.total_seconds())
+    candidacy = Candidacy(lease, rhythm, emit, clock=_unstopped_seconds, on_look=on_look)
+    known = await was_delivered_before(state, name_destination(settings))
+    destination = await stack.enter_async_context(
+        open_destination(settings, emit, known=known, permit=candidacy)
+    )
+    await state.prepare()
+    streams = tolerant_database(streams_client, settings.mongo_database)
+    return Connections(streams, source, facts, state, lease, candidacy, destination)
+
+
+def _unstopped_seconds() -> float:
+    """A clock that runs on while this process, or on Linux the whole machine, is stopped."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+async def _wait_for_source(inspect: Callable[[], Awaitable[SourceFacts]], emit: Emit) -> SourceFacts:
+    """What the server tells of itself; at the start an absent server is waited for only a while."""
+
+    def report(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        if isinstance(error, SourceAway):
+            emit(SourceUnanswered(error.subject, state.upcoming_sleep))
+
+    attempts = AsyncRetrying(
+        retry=retry_if_exception_type(SourceAway),
+        stop=stop_after_delay(_SOURCE_PATIENCE.total_seconds()),
+        wait=wait_exponential(multiplier=0.5, max=5) + wait_random(0, 1),
+        before_sleep=report,
+        reraise=True,
+    )
+
+    async def run() -> SourceFacts:
+        return await inspect()
+
+    return await attempts(run)

@@ -1,0 +1,52 @@
+"""What happens to the lease: which instance is the active one."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tailer.events.base import Event
+
+
+@dataclass(frozen=True, slots=True)
+class StandingBy(Event):
+    """Another instance is the active one; this one is ready and takes over when that one ends or falls silent."""
+
+    name: ClassVar[str] = "standing_by"
+    active_host: str
+    active_epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTaken(Event):
+    """This instance is the active one now."""
+
+    name: ClassVar[str] = "lease_taken"
+    epoch: int
+    waited_seconds: float
+    after_release: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseDoubted(Event):
+    """The lease could not be renewed in time: nothing is sent until it is certain again."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "lease_doubted"
+    epoch: int
+    silent_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeadershipLost(Event):
+    """Another instance took the lease over: this one writes and sends nothing more, and stands by."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "leadership_lost"
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseReleased(Event):
+    """This instance gave the lease up in order: the next one begins at once."""
+
+    name: ClassVar[str] = "lease_released"
+    epoch: int

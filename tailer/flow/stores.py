@@ -1,0 +1,138 @@
+"""What the flow asks of the state database, by subject; `StateStore` is all of it.
+
+Every write is acknowledged by a majority and fenced: one of an instance that lost the lease raises LeaseLost.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from tailer.core.followup import SentTurn
+from tailer.core.hints import Stream
+from tailer.core.identity import DocumentKey, TraceId
+from tailer.core.lease import LeaseRecord
+from tailer.flow.ports import Batch, BatchItem, Checkpoint, DeadLetter, Gap, ParkedTurn
+
+
+class LeaseStore(Protocol):
+    """The lease document; no call waits for its turn."""
+
+    @property
+    def holder(self) -> str:
+        """The random id of this process."""
+        ...
+
+    async def read(self) -> LeaseRecord | None:
+        """The lease as it is, None before the first start."""
+        ...
+
+    async def take(self, seen: LeaseRecord | None) -> int | None:
+        """Take the lease over if it still is as it was seen; the new epoch, None when somebody was faster."""
+        ...
+
+    async def renew(self, epoch: int) -> None:
+        """Move the beat on; raises LeaseLost when there is a later epoch."""
+        ...
+
+    async def release(self, epoch: int) -> None:
+        """Say that the next may begin at once; nothing happens when there is a later epoch."""
+        ...
+
+
+class CheckpointStore(Protocol):
+    """How far each stream is done."""
+
+    async def load_checkpoint(self, stream: Stream) -> Checkpoint | None:
+        """The stored position of a stream, None before the first start."""
+        ...
+
+    async def save_checkpoint(self, stream: Stream, checkpoint: Checkpoint) -> None:
+        """Store a position."""
+        ...
+
+
+class ExportStore(Protocol):
+    """What was sent and acknowledged."""
+
+    async def find_exported(self, record_ids: Sequence[str]) -> frozenset[str]:
+        """Those that were sent and acknowledged before."""
+        ...
+
+    async def load_sent(self, trace_ids: Sequence[TraceId]) -> Mapping[TraceId, SentTurn]:
+        """What is remembered of turns that were sent; those whose traces were deleted are left out."""
+        ...
+
+    async def load_sent_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[SentTurn]:
+        """What is remembered of the turns of rows."""
+        ...
+
+    async def find_traces_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[TraceId]:
+        """The traces that were sent for rows, those of titles among them."""
+        ...
+
+    async def record_feedback(self, trace_id: TraceId, digest: str | None) -> None:
+        """Remember which feedback was sent last."""
+        ...
+
+    async def record_deleted(self, trace_ids: Sequence[TraceId]) -> None:
+        """Remember that traces were deleted: they are never sent again."""
+        ...
+
+
+class BatchStore(Protocol):
+    """What is on its way."""
+
+    async def begin_batch(self, batch: Batch) -> None:
+        """Record that a batch is about to be sent."""
+        ...
+
+    async def finish_batch(self, batch: Batch, delivered: Sequence[BatchItem]) -> None:
+        """Record what of a batch was acknowledged, and forget the batch, all at once."""
+        ...
+
+    async def pending_batches(self) -> Sequence[Batch]:
+        """Batches that an earlier run began and did not finish."""
+        ...
+
+    async def find_pending(self, keys: Sequence[DocumentKey]) -> frozenset[DocumentKey]:
+        """The rows of which a batch that was begun and not finished holds something."""
+        ...
+
+
+class ParkedStore(Protocol):
+    """Turns that wait long."""
+
+    async def park(self, turns: Sequence[ParkedTurn]) -> None:
+        """Keep turns that wait; one that is kept already is left as it is."""
+        ...
+
+    async def unpark(self, keys: Sequence[DocumentKey]) -> None:
+        """Forget parked turns."""
+        ...
+
+    async def load_parked(self, limit: int) -> Sequence[ParkedTurn]:
+        """Parked turns, earliest deadline first."""
+        ...
+
+
+class GapStore(Protocol):
+    """Stretches that were never read."""
+
+    async def add_gap(self, gap: Gap) -> None:
+        """Keep a gap until it is filled."""
+        ...
+
+
+class DeadLetterStore(Protocol):
+    """Turns that cannot be sent."""
+
+    async def find_refused(self, record_ids: Sequence[str]) -> frozenset[str]:
+        """Those whose chunk the destination refused: dead letters that were built."""
+        ...
+
+    async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep turns that cannot be sent; a repeated one counts its tries."""
+        ...
+
+
+class StateStore(CheckpointStore, ExportStore, BatchStore, ParkedStore, GapStore, DeadLetterStore, Protocol):
+    """The tailer's own database, but for its lease."""

@@ -1,0 +1,87 @@
+"""`batches`: what is being sent right now, with the very bytes; empty while nothing is."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from bson import Binary
+from motor.motor_asyncio import AsyncIOMotorClientSession
+from pymongo import UpdateOne
+
+from tailer.core.identity import DocumentKey
+from tailer.flow.ports import Batch, BatchItem
+from tailer.mongo.state.database import StateDatabase
+from tailer.mongo.state.fencing import Fence
+from tailer.mongo.state.records import amend_export, read_item, write_export, write_item
+
+
+class Batches:
+    """A `BatchStore`."""
+
+    def __init__(self, database: StateDatabase, fence: Fence) -> None:
+        self._database = database
+        self._fence = fence
+
+    async def begin_batch(self, batch: Batch) -> None:
+        """Record that a batch is about to be sent, with the very bytes."""
+        fields = {
+            "items": [write_item(item) for item in batch.items],
+            "payload": Binary(batch.payload),
+            "began_at": datetime.now(UTC),
+        }
+        await self._fence.write(
+            "begin_batch",
+            lambda session: self._database["batches"].replace_one(
+                {"_id": batch.batch_id}, fields, upsert=True, session=session
+            ),
+        )
+
+    async def finish_batch(self, batch: Batch, delivered: Sequence[BatchItem]) -> None:
+        """Record what was acknowledged and forget the batch, all at once."""
+        writes = _write_records(delivered, datetime.now(UTC))
+
+        async def finish(session: AsyncIOMotorClientSession) -> None:
+            if writes:
+                await self._database["exports"].bulk_write(writes, session=session)
+            await self._database["batches"].delete_one({"_id": batch.batch_id}, session=session)
+
+        await self._fence.write("finish_batch", finish)
+
+    async def pending_batches(self) -> Sequence[Batch]:
+        """Batches that an earlier run began and did not finish, oldest first."""
+        found = await self._database.attempt(
+            "pending_batches", lambda: self._database["batches"].find({}).sort("began_at", 1).to_list(None)
+        )
+        return [
+            Batch(
+                batch_id=str(document["_id"]),
+                items=tuple(read_item(item) for item in document["items"]),
+                payload=bytes(document["payload"]),
+            )
+            for document in found
+        ]
+
+    async def find_pending(self, keys: Sequence[DocumentKey]) -> frozenset[DocumentKey]:
+        """The rows of which a batch that was begun and not finished holds something."""
+        wanted = frozenset(keys)
+        query, fields = {"items.document_key": {"$in": list(wanted)}}, {"items.document_key": 1}
+        found = await self._database.attempt(
+            "find_pending", lambda: self._database["batches"].find(query, fields).to_list(None)
+        )
+        return wanted & {DocumentKey(item["document_key"]) for batch in found for item in batch["items"]}
+
+
+def _write_records(delivered: Sequence[BatchItem], sent_at: datetime) -> list[UpdateOne]:
+    amendments = [
+        # A later edit may have landed before this batch of an earlier run was settled: it is not taken back.
+        UpdateOne(
+            {"_id": item.probe.trace_id, "sent.edits": {"$lte": item.edit.number}}, amend_export(item.edit)
+        )
+        for item in delivered
+        if item.edit is not None
+    ]
+    # A record that is there already stays as it is; an insert would end the transaction.
+    records = [
+        UpdateOne({"_id": item.record_id}, {"$setOnInsert": write_export(item, sent_at)}, upsert=True)
+        for item in delivered
+    ]
+    return [*amendments, *records]

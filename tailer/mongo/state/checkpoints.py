@@ -1,0 +1,56 @@
+"""`checkpoints`: how far each stream is done, one document a stream."""
+
+from datetime import UTC, datetime
+
+from tailer.core.hints import Stream
+from tailer.core.identity import DocumentKey
+from tailer.core.positions import StreamPosition
+from tailer.flow.ports import Checkpoint
+from tailer.mongo.hint_pipeline import PIPELINE_FINGERPRINTS
+from tailer.mongo.state.database import StateDatabase
+from tailer.mongo.state.fencing import Fence
+
+
+class Checkpoints:
+    """A `CheckpointStore`. `destination` is what a checkpoint remembers of where its turns went."""
+
+    def __init__(self, database: StateDatabase, fence: Fence, destination: str) -> None:
+        self._database = database
+        self._fence = fence
+        self._destination = destination
+
+    async def load_checkpoint(self, stream: Stream) -> Checkpoint | None:
+        """The stored position of a stream, None before the first start."""
+        found = await self._database.attempt(
+            "load_checkpoint", lambda: self._database["checkpoints"].find_one({"_id": stream.value})
+        )
+        if found is None:
+            return None
+        touches = tuple((DocumentKey(key), tuple(times)) for key, times in found.get("touches", ()))
+        return Checkpoint(StreamPosition(str(found["token"]), int(found["cluster_seconds"])), touches)
+
+    async def save_checkpoint(self, stream: Stream, checkpoint: Checkpoint) -> None:
+        """Store a position; raises LeaseLost when there is a later epoch."""
+        fields = {
+            "token": checkpoint.position.token,
+            "cluster_seconds": checkpoint.position.cluster_seconds,
+            "touches": [[key, list(times)] for key, times in checkpoint.touches],
+            "pipeline": PIPELINE_FINGERPRINTS[stream],
+            "destination": self._destination,
+            "epoch": self._fence.epoch,
+            "saved_at": datetime.now(UTC),
+        }
+        await self._fence.write(
+            "save_checkpoint",
+            lambda session: self._database["checkpoints"].update_one(
+                {"_id": stream.value}, {"$set": fields}, upsert=True, session=session
+            ),
+        )
+
+
+async def was_delivered_before(database: StateDatabase, destination: str) -> bool:
+    """Whether this destination has ever been proven and written to."""
+    found = await database.attempt(
+        "load_checkpoint", lambda: database["checkpoints"].find_one({"destination": destination})
+    )
+    return found is not None

@@ -1,0 +1,102 @@
+"""The way to the tailer's own database: repeats what passes, explains what does not."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from motor.motor_asyncio import AsyncIOMotorClientSession, AsyncIOMotorCollection
+from pymongo import WriteConcern
+from pymongo.errors import CollectionInvalid, OperationFailure
+
+from tailer.errors import StateError
+from tailer.events import Emit, StateFailed
+from tailer.mongo.connection import Client
+from tailer.mongo.persistence import keep_trying
+
+Result = TypeVar("Result")
+
+MAJORITY = WriteConcern(w="majority")
+_STANDALONE = (20, 263)
+_NAMESPACE_EXISTS = 48
+_UNAUTHORIZED = 13
+_AUTHENTICATION_FAILED = 18
+_STANDALONE_REMEDY = (
+    "its server is standalone, and the state needs transactions, which a replica set has. One node is enough: start it "
+    "with `mongod --replSet rs0 --bind_ip_all`, then once run "
+    "`rs.initiate({_id: 'rs0', members: [{_id: 0, host: 'mongodb:27017'}]})` in mongosh, with the host name under which "
+    "it is reached; or leave TAILER_STATE_URI out, and the state is kept on LibreChat's server"
+)
+_REMEDIES = {
+    **dict.fromkeys(_STANDALONE, _STANDALONE_REMEDY),
+    _UNAUTHORIZED: "the MongoDB user may not write it; grant the built-in role readWrite on this database, or set "
+    "TAILER_STATE_URI to a server where the user may",
+    _AUTHENTICATION_FAILED: "MongoDB refuses user or password; correct TAILER_STATE_URI (authSource included), or "
+    "TAILER_MONGO_URI where the state has no address of its own",
+}
+COLLECTIONS = ("lease", "keys", "checkpoints", "exports", "batches", "parked", "dead_letters", "gaps")
+
+
+class StateDatabase:
+    """One database, every write acknowledged by a majority."""
+
+    def __init__(self, client: Client, name: str, emit: Emit) -> None:
+        self._client = client
+        self._database = client.get_database(name, write_concern=MAJORITY)
+        self._emit = emit
+
+    @property
+    def name(self) -> str:
+        """The name of the database."""
+        return str(self._database.name)
+
+    def __getitem__(self, collection: str) -> "AsyncIOMotorCollection[dict[str, Any]]":
+        """One collection."""
+        return self._database[collection]
+
+    async def start_session(self) -> AsyncIOMotorClientSession:
+        """A session for transactions; costs no round trip."""
+        return await self._client.start_session(causal_consistency=False)
+
+    async def command(self, command: dict[str, Any]) -> dict[str, Any]:
+        """One command on this database, tried once."""
+        answer: dict[str, Any] = await self._database.command(command)
+        return answer
+
+    async def prepare(self) -> None:
+        """See that the server has transactions and that every collection exists; raises StateError."""
+        hello = await self.attempt("prepare", lambda: self.command({"hello": 1}))
+        if "setName" not in hello and hello.get("msg") != "isdbgrid":
+            raise self._explain("prepare", _STANDALONE_REMEDY)
+        await self.attempt("prepare", self._create_collections)
+
+    async def _create_collections(self) -> None:
+        # Older servers make no collection inside a transaction, and newer ones make it a reason for conflicts.
+        missing = set(COLLECTIONS) - set(await self._database.list_collection_names())
+        for collection in sorted(missing):
+            try:
+                await self._database.create_collection(collection)
+            except (CollectionInvalid, OperationFailure) as error:
+                # Another instance that starts at the same moment made it.
+                if isinstance(error, OperationFailure) and error.code != _NAMESPACE_EXISTS:
+                    raise
+
+    async def attempt(self, operation: str, call: Callable[[], Awaitable[Result]]) -> Result:
+        """The result of a call, which is repeated for as long as its failure is one that passes.
+
+        Raises StateError for what an operator must mend.
+        """
+        try:
+            return await keep_trying(call, lambda failure: self.report(operation, failure))
+        except OperationFailure as error:
+            hint = _REMEDIES.get(error.code or 0)
+            if hint is None:
+                raise
+            raise self._explain(operation, hint) from error
+
+    def report(self, operation: str, failure: str) -> None:
+        """Tell of a failure after which the operation is tried again."""
+        self._emit(StateFailed(operation, failure))
+
+    def _explain(self, operation: str, hint: str) -> StateError:
+        return StateError(
+            operation=operation.replace("_", " "), subject=f"state database {self.name}", hint=hint
+        )

@@ -1,0 +1,83 @@
+"""`exports`: one record for each trace, or later piece of one, that was sent and acknowledged. They expire."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tailer.core.followup import SentTurn
+from tailer.core.identity import DocumentKey, TraceId
+from tailer.mongo.state.database import StateDatabase
+from tailer.mongo.state.fencing import Fence
+from tailer.mongo.state.records import read_sent
+
+
+class Exports:
+    """An `ExportStore`. The records themselves are written when their batch is finished."""
+
+    def __init__(self, database: StateDatabase, fence: Fence) -> None:
+        self._database = database
+        self._fence = fence
+
+    async def prepare(self, *, lifetime: timedelta) -> None:
+        """See to the two indexes: the one that makes records expire, and the one by row."""
+        await self._database.attempt("prepare", lambda: self._prepare(int(lifetime.total_seconds())))
+
+    async def _prepare(self, seconds: int) -> None:
+        indexes = await self._database["exports"].index_information()
+        if "sent_at_1" not in indexes:
+            await self._database["exports"].create_index("sent_at", expireAfterSeconds=seconds)
+        elif indexes["sent_at_1"].get("expireAfterSeconds") != seconds:
+            changed = {"keyPattern": {"sent_at": 1}, "expireAfterSeconds": seconds}
+            await self._database.command({"collMod": "exports", "index": changed})
+        # By itself: a start may have ended between the two.
+        if "document_key_1" not in indexes:
+            await self._database["exports"].create_index("document_key")
+
+    async def find_exported(self, record_ids: Sequence[str]) -> frozenset[str]:
+        """Those that were sent and acknowledged before, deleted ones among them."""
+        query = {"_id": {"$in": list(record_ids)}}
+        found = await self._database.attempt(
+            "find_exported", lambda: self._database["exports"].find(query, {"_id": 1}).to_list(None)
+        )
+        return frozenset(str(document["_id"]) for document in found)
+
+    async def load_sent(self, trace_ids: Sequence[TraceId]) -> Mapping[TraceId, SentTurn]:
+        """What is remembered of turns that were sent; those whose traces were deleted are left out."""
+        turns = await self._load({"_id": {"$in": list(trace_ids)}})
+        return {turn.trace_id: turn for turn in turns}
+
+    async def load_sent_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[SentTurn]:
+        """What is remembered of the turns of rows."""
+        return await self._load({"document_key": {"$in": list(keys)}})
+
+    async def _load(self, query: dict[str, Any]) -> list[SentTurn]:
+        chosen = {**query, "sent": {"$exists": True}, "deleted_at": None}
+        found = await self._database.attempt(
+            "load_sent", lambda: self._database["exports"].find(chosen).to_list(None)
+        )
+        return [read_sent(document) for document in found]
+
+    async def find_traces_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[TraceId]:
+        """The traces that were sent for rows, those of titles among them."""
+        query = {"document_key": {"$in": list(keys)}, "deleted_at": None, "piece_of": None}
+        found = await self._database.attempt(
+            "find_traces", lambda: self._database["exports"].find(query, {"_id": 1}).to_list(None)
+        )
+        return [TraceId(document["_id"]) for document in found]
+
+    async def record_feedback(self, trace_id: TraceId, digest: str | None) -> None:
+        """Remember which feedback was sent last."""
+        change = {"$set": {"sent.feedback": digest}}
+        await self._fence.write(
+            "record_feedback",
+            lambda session: self._database["exports"].update_one({"_id": trace_id}, change, session=session),
+        )
+
+    async def record_deleted(self, trace_ids: Sequence[TraceId]) -> None:
+        """Remember that traces were deleted: they are never sent again."""
+        query = {"_id": {"$in": list(trace_ids)}}
+        change = {"$set": {"deleted_at": datetime.now(UTC)}}
+        await self._fence.write(
+            "record_deleted",
+            lambda session: self._database["exports"].update_many(query, change, session=session),
+        )

@@ -1,0 +1,33 @@
+"""`gaps`: stretches of a stream that were never read."""
+
+from datetime import UTC, datetime
+
+from tailer.flow.ports import Gap
+from tailer.mongo.state.database import StateDatabase
+from tailer.mongo.state.fencing import Fence
+
+
+class Gaps:
+    """A `GapStore`."""
+
+    def __init__(self, database: StateDatabase, fence: Fence) -> None:
+        self._database = database
+        self._fence = fence
+
+    async def add_gap(self, gap: Gap) -> None:
+        """Keep a stretch of a stream that was never read; declared again it is the same gap."""
+        gap_id = f"{gap.stream.value}-{gap.from_seconds}-{gap.to_seconds}"
+        fields = {
+            "stream": gap.stream.value,
+            "from_seconds": gap.from_seconds,
+            "to_seconds": gap.to_seconds,
+            "reason": gap.reason,
+            "filled": False,
+            "found_at": datetime.now(UTC),
+        }
+        await self._fence.write(
+            "add_gap",
+            lambda session: self._database["gaps"].replace_one(
+                {"_id": gap_id}, fields, upsert=True, session=session
+            ),
+        )

@@ -1,0 +1,38 @@
+"""`keys`: secrets that this deployment made for itself."""
+
+from secrets import token_bytes
+from typing import Any
+
+from bson import Binary
+from motor.motor_asyncio import AsyncIOMotorClientSession
+from pymongo import ReturnDocument
+
+from tailer.mongo.state.database import StateDatabase
+from tailer.mongo.state.fencing import Fence
+
+
+class Keys:
+    """The key of masked placeholders."""
+
+    def __init__(self, database: StateDatabase, fence: Fence) -> None:
+        self._database = database
+        self._fence = fence
+
+    async def mask_key(self) -> bytes:
+        """The secret behind masked placeholders, made once: equal values stay equal over restarts."""
+        found = await self._database.attempt(
+            "mask_key", lambda: self._database["keys"].find_one({"_id": "mask"})
+        )
+        if found is None:
+            found = await self._fence.write("mask_key", self._make_mask_key)
+        return bytes(found["key"])
+
+    async def _make_mask_key(self, session: AsyncIOMotorClientSession) -> dict[str, Any]:
+        made: dict[str, Any] = await self._database["keys"].find_one_and_update(
+            {"_id": "mask"},
+            {"$setOnInsert": {"key": Binary(token_bytes(32))}},
+            upsert=True,
+            return_document=ReturnDocument.AFTER,
+            session=session,
+        )
+        return made

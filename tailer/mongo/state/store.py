@@ -1,0 +1,23 @@
+"""All stores of one epoch as the flow asks for them."""
+
+from tailer.mongo.state.batches import Batches
+from tailer.mongo.state.checkpoints import Checkpoints
+from tailer.mongo.state.database import StateDatabase
+from tailer.mongo.state.dead_letters import DeadLetters
+from tailer.mongo.state.exports import Exports
+from tailer.mongo.state.fencing import Fence
+from tailer.mongo.state.gaps import Gaps
+from tailer.mongo.state.keys import Keys
+from tailer.mongo.state.parked import ParkedTurns
+
+
+class MongoState(Checkpoints, Exports, Batches, ParkedTurns, Gaps, DeadLetters, Keys):
+    """A `StateStore` of one epoch: its writes fail once a later one has begun."""
+
+    def __init__(self, database: StateDatabase, fence: Fence, *, destination: str) -> None:
+        Checkpoints.__init__(self, database, fence, destination)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of this run; a later leader has a higher one."""
+        return self._fence.epoch

@@ -1,0 +1,127 @@
+"""One term as the active instance: from the lease taken to the lease given up or lost."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from tailer import __version__
+from tailer.connections import Connections
+from tailer.core.hints import Stream
+from tailer.destination import name_destination
+from tailer.errors import LeaseLost
+from tailer.events import Started
+from tailer.flow.leadership import Leadership
+from tailer.mongo.change_stream import MongoChangeStream
+from tailer.mongo.documents import MongoDocuments
+from tailer.mongo.state import MongoState
+from tailer.pipeline import Pipeline
+from tailer.settings import Settings
+from tailer.supervision import Shutdown, supervise, within
+from tailer.wiring import Observers, make_pipeline, needs_users
+
+_LAST_WRITE_LIMIT: Final = timedelta(seconds=5)
+
+
+class Term:
+    """What this process does while it holds the lease."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        connections: Connections,
+        leadership: Leadership,
+        observers: Observers,
+        *,
+        http_port: int,
+    ) -> None:
+        self._settings = settings
+        self._connections = connections
+        self._leadership = leadership
+        self._observers = observers
+        self._http_port = http_port
+        self._fence = connections.lease.fence
+
+    async def run(self, shutdown: Shutdown) -> None:
+        """Work until a shutdown is asked for, and give the lease up. Raises LeaseLost when somebody else took it.
+
+        Any other error gives the lease up too: another instance may fare better.
+        """
+        async with self._leadership.kept():
+            try:
+                await self._work(shutdown)
+            except LeaseLost:
+                raise
+            except Exception:
+                await self._release(shutdown)
+                raise
+            else:
+                await self._release(shutdown)
+            finally:
+                await self._fence.close()
+
+    async def _work(self, shutdown: Shutdown) -> None:
+        settings = self._settings
+        pipeline = await self._make_pipeline()
+        limit = settings.shutdown_time if settings.langfuse_flush_at_shutdown else timedelta()
+        await supervise(
+            pipeline.readers(),
+            {**pipeline.workers(), "watch lease": self._leadership.watch()},
+            shutdown,
+            lambda: pipeline.drain(shutdown, limit),
+        )
+        if not shutdown.forced.is_set():
+            await within(_LAST_WRITE_LIMIT, shutdown, pipeline.checkpointing.save(pipeline.streams))
+
+    async def _release(self, shutdown: Shutdown) -> None:
+        # After a second signal nothing is waited for; the next instance takes over when this one has fallen silent.
+        if not shutdown.forced.is_set():
+            await within(_LAST_WRITE_LIMIT, shutdown, self._leadership.release())
+
+    async def _make_pipeline(self) -> Pipeline:
+        settings, connections, emit = self._settings, self._connections, self._observers.emit
+        state = MongoState(connections.state, self._fence, destination=name_destination(settings))
+        await state.prepare(lifetime=settings.export_record_lifetime)
+        await connections.destination.prepare()
+        pipeline = await make_pipeline(
+            settings,
+            state,
+            connections.destination,
+            MongoDocuments(
+                connections.source,
+                emit,
+                history_bytes=settings.history_bytes,
+                with_users=needs_users(settings),
+            ),
+            [
+                MongoChangeStream(connections.streams, stream, emit, connections.facts.now)
+                for stream in _streams(settings)
+            ],
+            self._observers,
+        )
+        emit(
+            Started(
+                version=__version__,
+                watches=f"{settings.mongo_database} on {connections.address} "
+                f"(replica set {connections.facts.replica_set}, MongoDB {connections.facts.version})",
+                writes_to=connections.destination.sink.name
+                if settings.langfuse_enabled
+                else "nothing (LANGFUSE_ENABLED=false)",
+                state_database=settings.state_database,
+                resumes_from=_describe_resume(pipeline),
+                http_port=self._http_port,
+            )
+        )
+        return pipeline
+
+
+def _streams(settings: Settings) -> Sequence[Stream]:
+    streams = [Stream.MESSAGES, Stream.CONVERSATIONS]
+    return [*streams, Stream.TRANSACTIONS] if settings.stream_transactions else streams
+
+
+def _describe_resume(pipeline: Pipeline) -> str:
+    started = [stream for stream in pipeline.streams if pipeline.backlog.is_started(stream)]
+    if not started:
+        return "now (first start)"
+    oldest = min(pipeline.backlog.read_position(stream).cluster_seconds for stream in started)
+    return f"the checkpoint of {datetime.fromtimestamp(oldest, UTC).isoformat()}"

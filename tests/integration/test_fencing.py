@@ -1,0 +1,177 @@
+"""The fence on a real server: what an instance that lost the lease still tries, and who may take the lease."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+
+import pytest
+from motor.motor_asyncio import AsyncIOMotorClientSession
+
+from tailer.core.hints import Stream
+from tailer.core.identity import DocumentKey
+from tailer.core.positions import StreamPosition
+from tailer.core.turns import Wait
+from tailer.demo.replica_set import ReplicaSet
+from tailer.errors import LeaseLost, StateError
+from tailer.flow.ports import Batch, Checkpoint, DeadLetter, Gap, ParkedTurn
+from tailer.mongo.connection import Client, connect
+from tailer.mongo.state import MongoLease, MongoState, StateDatabase
+from tailer.mongo.state.fencing import FENCE_ID
+from tests.integration.evidence import Events, make_item, make_trace
+from tests.integration.leading import seize
+
+KEY = DocumentKey("0" * 24)
+LEASE = timedelta(seconds=8)
+CHECKPOINT = Checkpoint(StreamPosition("8200000007", 7))
+
+
+@pytest.fixture
+async def client(replica_set: ReplicaSet) -> AsyncIterator[Client]:
+    connected = connect(replica_set.uri, application="fencing", socket_milliseconds=30_000)
+    yield connected
+    connected.close()
+
+
+@pytest.fixture
+async def database(client: Client) -> AsyncIterator[StateDatabase]:
+    name = f"tailer_{uuid.uuid4().hex}"
+    state = StateDatabase(client, name, Events())
+    await state.prepare()
+    yield state
+    await client.drop_database(name)
+
+
+def make_batch(batch_id: str) -> Batch:
+    return Batch(batch_id, (make_item(make_trace("m1"), bytes(10)),), b"payload")
+
+
+BATCH = make_batch("b")
+WRITES: dict[str, Callable[[MongoState], Awaitable[object]]] = {
+    "checkpoint": lambda state: state.save_checkpoint(Stream.MESSAGES, CHECKPOINT),
+    "batch": lambda state: state.begin_batch(BATCH),
+    "export record": lambda state: state.finish_batch(BATCH, BATCH.items),
+    "feedback": lambda state: state.record_feedback(BATCH.items[0].probe.trace_id, "x"),
+    "deletion": lambda state: state.record_deleted([BATCH.items[0].probe.trace_id]),
+    "parked turn": lambda state: state.park([ParkedTurn(KEY, "m1", Wait.RESPONSE, 1, 2)]),
+    "turn no longer parked": lambda state: state.unpark([KEY]),
+    "gap": lambda state: state.add_gap(Gap(Stream.MESSAGES, 1, 2, "code_286")),
+    "dead letter": lambda state: state.add_dead_letters([DeadLetter("r", "m1", KEY, "x", None)]),
+    "key": lambda state: state.mask_key(),
+}
+
+
+@pytest.mark.parametrize("what", WRITES)
+async def test_nothing_of_an_earlier_epoch_is_written(
+    database: StateDatabase, client: Client, what: str
+) -> None:
+    """Not even when the later epoch has written nothing yet; the later one may write the same."""
+    earlier = MongoState(database, (await seize(database)).fence, destination="fake")
+    later = MongoState(database, (await seize(database)).fence, destination="fake")
+
+    with pytest.raises(LeaseLost):
+        await WRITES[what](earlier)
+
+    names = set(await client[database.name].list_collection_names()) - {"lease"}
+    assert [await database[name].count_documents({}) for name in sorted(names)] == [0] * len(names)
+    await WRITES[what](later)
+
+
+async def test_a_transaction_that_was_begun_before_the_takeover_cannot_commit_after_it(
+    database: StateDatabase,
+) -> None:
+    """The takeover ends it: the write that stood in it is undone, and tried again it finds a later epoch."""
+    earlier = await seize(database)
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def write(session: AsyncIOMotorClientSession) -> None:
+        await database["exports"].insert_one({"_id": "x"}, session=session)
+        began.set()
+        await go_on.wait()
+
+    writing = asyncio.create_task(earlier.fence.write("test", write))
+    await began.wait()
+    async with asyncio.timeout(5):
+        later = await seize(database)
+    go_on.set()
+
+    with pytest.raises(LeaseLost):
+        await writing
+    assert later.fence.epoch == earlier.fence.epoch + 1
+    assert await database["exports"].count_documents({}) == 0
+
+
+async def test_writes_of_one_epoch_do_not_conflict_with_each_other_or_with_renewals(
+    client: Client, database: StateDatabase
+) -> None:
+    """A conflict would be told as a failed write; each write is counted on the fence."""
+    events = Events()
+    told = StateDatabase(client, database.name, events)
+    lease = await seize(told)
+    state = MongoState(told, lease.fence, destination="fake")
+
+    await asyncio.gather(
+        *(state.begin_batch(make_batch(f"b{number}")) for number in range(30)),
+        *(lease.renew(lease.fence.epoch) for _ in range(30)),
+    )
+
+    assert events.all == []
+    fence = await database["lease"].find_one({"_id": FENCE_ID})
+    assert fence == {"_id": FENCE_ID, "epoch": 1, "writes": 30}
+    assert await database["batches"].count_documents({}) == 30
+
+
+async def test_a_write_whose_caller_was_cancelled_leaves_the_way_free_for_the_next(
+    database: StateDatabase,
+) -> None:
+    """Senders are cancelled at an end, and the last checkpoint is stored after them."""
+    lease = await seize(database)
+    state = MongoState(database, lease.fence, destination="fake")
+    for number in range(20):
+        writing = asyncio.create_task(state.begin_batch(make_batch(f"b{number}")))
+        for _ in range(number):
+            await asyncio.sleep(0)
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        await state.save_checkpoint(Stream.MESSAGES, CHECKPOINT)
+    await lease.fence.close()
+
+
+async def test_of_many_that_see_the_same_lease_exactly_one_takes_it(database: StateDatabase) -> None:
+    """On an empty database, after a release, and after a silence."""
+    for epoch in (1, 2, 3):
+        candidates = [MongoLease(database, lease_time=LEASE) for _ in range(8)]
+        seen = await candidates[0].read()
+
+        won = await asyncio.gather(*(candidate.take(seen) for candidate in candidates))
+
+        assert sorted(won, key=str) == [epoch, *[None] * 7]
+        if epoch == 1:
+            await candidates[won.index(1)].release(1)
+
+
+async def test_a_lease_that_was_renewed_since_it_was_seen_is_not_taken(database: StateDatabase) -> None:
+    """The beat decides: its holder lives."""
+    holder, candidate = await seize(database), MongoLease(database, lease_time=LEASE)
+    seen = await candidate.read()
+    await holder.renew(1)
+
+    assert await candidate.take(seen) is None
+    assert await candidate.take(await candidate.read()) == 2
+    with pytest.raises(LeaseLost, match="epoch 1"):
+        await holder.renew(1)
+    await holder.release(1)
+    left = await candidate.read()
+    assert left is not None
+    assert not left.released
+
+
+async def test_a_standalone_server_for_the_state_is_refused_with_the_remedy() -> None:
+    """It has no transactions; said before anything is watched."""
+    async with ReplicaSet(standalone=True) as server:
+        client = connect(server.uri, application="fencing", socket_milliseconds=30_000)
+        with pytest.raises(StateError, match="TAILER_STATE_URI") as refused:
+            await StateDatabase(client, "tailer", Events()).prepare()
+        client.close()
+
+    assert "rs.initiate(" in refused.value.hint
