@@ -24,6 +24,9 @@ from tailer.events import (
     DeliveryRetried,
     Event,
     HintsRead,
+    LeadershipLost,
+    LeaseReleased,
+    LeaseTaken,
     MediaLeftOut,
     ReadFailed,
     ReadingPaused,
@@ -54,6 +57,10 @@ class Metrics:
         build = self._gauge("tailer_build_info", "Constant 1 with the version", "version")
         build.labels(version).set(1)
         self.state = self._gauge("tailer_state", "1 for the state the daemon is in", "state")
+        self.leader = self._gauge("tailer_leader", "1 while this instance is the active one, 0 on a standby")
+        self.leader_epoch = self._gauge(
+            "tailer_leader_epoch", "Epoch of the lease that this instance took last"
+        )
         self.event_loop_lag = self._histogram(
             "tailer_event_loop_lag_seconds", "How late the event loop runs a timer", _WRITE_BUCKETS
         )
@@ -175,6 +182,34 @@ class Metrics:
     @singledispatchmethod
     def record(self, event: Event) -> None:
         """Move the counters that an event concerns; many events concern none."""
+
+    @record.register
+    def _(self, event: LeaseTaken) -> None:
+        self.leader.set(1)
+        self.leader_epoch.set(event.epoch)
+
+    @record.register
+    def _(self, event: LeaseReleased) -> None:
+        self.leader.set(0)
+
+    @record.register
+    def _(self, event: LeadershipLost) -> None:
+        self.leader.set(0)
+        self._forget_term()
+
+    def _forget_term(self) -> None:
+        """What was true of the streams and the work of the active instance is not true of a standby."""
+        for labelled in (
+            self.stream_connected,
+            self.last_poll,
+            self.position_time,
+            self.stream_lag,
+            self.pairs_pending,
+            self.checkpoint_time,
+        ):
+            labelled.clear()
+        for gauge in (self.pairs_oldest, self.queue_length, self.export_lag, self.oldest_open, self.paused):
+            gauge.set(0)
 
     @record.register
     def _(self, event: HintsRead) -> None:

@@ -48,29 +48,27 @@ async def test_a_second_daemon_stands_by_and_goes_on_as_soon_as_the_first_is_ask
     before, after = traffic_of(1), traffic_of(2)
     async with FakeLangfuse() as fake:
         settings = {**settings_of(databases, fake), **AS_DELIVERED}
-        async with (
-            start(settings, directory=tmp_path) as first,
-            start(settings, directory=tmp_path) as second,
-        ):
-            await first.wait_until_ready() if not second.lines("started") else None
-            leader, standby = (second, first) if second.lines("started") else (first, second)
+        async with start(settings, directory=tmp_path) as leader:
             await leader.wait_until_ready()
-            await standby.wait_until_ready(state="standby")
-            assert (await standby.ask("/livez"))[0] == 200
-            metrics = await standby.metrics()
-            assert metrics.value("tailer_state", state="standby") == 1
-            await play(before.recording, databases.source, speed=None)
-            await databases.wait_until_done(leader.must_run)
-            assert standby.lines("stream_opened") == []
+            async with start(settings, directory=tmp_path) as standby:
+                await standby.wait_until_ready(state="standby")
+                assert (await standby.ask("/livez"))[0] == 200
+                metrics = await standby.metrics()
+                assert metrics.value("tailer_state", state="standby") == 1
+                assert metrics.value("tailer_leader") == 0
+                assert (await leader.metrics()).value("tailer_leader") == 1
+                await play(before.recording, databases.source, speed=None)
+                await databases.wait_until_done(leader.must_run)
+                assert standby.lines("stream_opened") == []
 
-            leader.terminate()
-            released = await leader.wait_for_line("lease_released")
-            taken = await standby.wait_for_line("lease_taken")
-            assert await leader.exit_code() == 0
-            await play(after.recording, databases.source, speed=None)
-            await standby.wait_until_ready()
-            await databases.wait_until_done(standby.must_run)
-            print(f"hand-over: {seconds_between(released, taken)} s")
+                leader.terminate()
+                released = await leader.wait_for_line("lease_released")
+                taken = await standby.wait_for_line("lease_taken")
+                assert await leader.exit_code() == 0
+                await play(after.recording, databases.source, speed=None)
+                await standby.wait_until_ready()
+                await databases.wait_until_done(standby.must_run)
+                print(f"hand-over: {seconds_between(released, taken)} s")
 
         check_arrived_once(fake, before, after)
         assert taken["after_release"] is True
@@ -147,6 +145,8 @@ async def test_a_stopped_leader_that_comes_back_writes_and_sends_nothing_and_sta
                 stopped.resume()
                 await stopped.wait_for_line("leadership_lost")
                 await stopped.wait_until_ready(state="standby")
+                metrics = await stopped.metrics()
+                assert (metrics.value("tailer_leader"), metrics.total("tailer_stream_connected")) == (0, 0)
 
                 assert {found["epoch"] async for found in databases.state["checkpoints"].find()} == {epoch}
                 assert len(fake.spans) == sent
