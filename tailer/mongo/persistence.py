@@ -18,9 +18,9 @@ from tailer.mongo.failures import failure_name
 Result = TypeVar("Result")
 
 _PASSING_CODES = frozenset(
-    {6, 7, 64, 89, 91, 189, 262, 317, 358, 384, 9001, 10107, 11600, 11602, 13435, 13436}
+    {6, 7, 50, 64, 89, 91, 112, 189, 262, 317, 358, 384, 9001, 10107, 11600, 11602, 13435, 13436}
 )
-"""Host unreachable, write concern timed out, shutdown, primary stepped down and their like."""
+"""Host unreachable, time limit, write concern timed out, write conflict, shutdown, primary stepped down and their like."""
 _PASSING_LABELS = ("RetryableWriteError", "TransientTransactionError")
 """The second one means that nothing of the transaction happened: it is done again from its beginning."""
 

@@ -175,3 +175,45 @@ async def test_a_standalone_server_for_the_state_is_refused_with_the_remedy() ->
         client.close()
 
     assert "rs.initiate(" in refused.value.hint
+
+
+async def test_a_transaction_that_a_dead_process_left_open_does_not_hold_a_takeover_up(
+    database: StateDatabase,
+) -> None:
+    """Not even one that begins again after its session was ended, as a message on its way may do."""
+    dead = await seize(database)
+    stop = asyncio.Event()
+
+    async def write(session: AsyncIOMotorClientSession) -> None:
+        await database["exports"].insert_one({"_id": uuid.uuid4().hex}, session=session)
+        await asyncio.sleep(0.2)
+
+    async def keep_writing() -> None:
+        while not stop.is_set():
+            await dead.fence.write("test", write)
+
+    writing = asyncio.create_task(keep_writing())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        later = [await seize(database) for _ in range(5)]
+    stop.set()
+
+    with pytest.raises(LeaseLost):
+        await writing
+    assert [lease.fence.epoch for lease in later] == [2, 3, 4, 5, 6]
+
+
+async def test_a_candidate_that_dies_between_lease_and_fence_is_followed_like_any_other(
+    database: StateDatabase,
+) -> None:
+    """The lease says 2, the fence 1; the one that was active before writes until the next raises the fence."""
+    first = await seize(database)
+    await database["lease"].update_one({"_id": "writer"}, {"$set": {"epoch": 2, "holder": "dead", "beat": 0}})
+    await MongoState(database, first.fence, destination="fake").begin_batch(BATCH)
+
+    next_one = await seize(database)
+
+    assert next_one.fence.epoch == 3
+    with pytest.raises(LeaseLost):
+        await MongoState(database, first.fence, destination="fake").begin_batch(BATCH)
+    await MongoState(database, next_one.fence, destination="fake").begin_batch(BATCH)

@@ -5,7 +5,7 @@ that of the two exactly one commits: either the write was there before the takeo
 Renewals of the lease touch another document and never stand in the way. Writes of one instance would conflict with
 each other on the fence, so they go one after another, over one session.
 
-That session's id stands in the lease. A process that is killed inside a transaction leaves it open on the server for up
+That session stands in the lease. A process that is killed inside a transaction leaves it open on the server for up
 to a minute, and the fence locked with it (tried on 6.0.5; a closed connection ends nothing): whoever takes over ends
 that session first.
 """

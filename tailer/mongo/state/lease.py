@@ -1,4 +1,9 @@
-"""The lease document: which instance is the active one. Everybody else stands by."""
+"""The lease document: which instance is the active one. Everybody else stands by.
+
+A takeover is two writes of one document each, and no transaction, which could be left open itself: the lease goes to
+the next epoch, then the fence. Whoever dies between the two has done nothing under its epoch, and the next one raises
+the fence to its own.
+"""
 
 import platform
 from contextlib import suppress
@@ -6,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from pymongo.errors import DuplicateKeyError, OperationFailure
+from bson import Binary
+from pymongo.errors import DuplicateKeyError, OperationFailure, WriteConcernError
 
 from tailer.core.lease import LeaseRecord
 from tailer.errors import LeaseLost
@@ -14,6 +20,9 @@ from tailer.mongo.state.database import MAJORITY, StateDatabase
 from tailer.mongo.state.fencing import FENCE_ID, Fence
 
 _WRITER = "writer"
+_SESSIONS = 4
+_RAISE_MILLISECONDS = 1000
+_DUPLICATE_KEY = 11000
 
 
 class MongoLease:
@@ -54,11 +63,16 @@ class MongoLease:
 
     async def take(self, seen: LeaseRecord | None) -> int | None:
         """Take the lease over if it still is as it was seen; the new epoch, None when somebody was faster."""
-        await self._end_session_of_holder()
+        before = await self._database.attempt("read_lease", self._find)
+        sessions = list((before or {}).get("sessions", ()))
         session = await self._database.start_session()
         fence = Fence(self._database, session, 1 if seen is None else seen.epoch + 1)
         try:
-            taken = await self._database.attempt("take_lease", lambda: self._take(fence, seen))
+            taken = await self._database.attempt("take_lease", lambda: self._claim(fence, seen, sessions))
+            # Only then is the earlier epoch over: what it had not committed by now never will be.
+            taken = taken and await self._database.attempt(
+                "raise_fence", lambda: self._raise(fence, sessions)
+            )
         except BaseException:
             await fence.close()
             raise
@@ -92,16 +106,7 @@ class MongoLease:
         found: dict[str, Any] | None = await self._database["lease"].find_one({"_id": _WRITER})
         return found
 
-    async def _end_session_of_holder(self) -> None:
-        found = await self._database.attempt("read_lease", self._find)
-        if found is None or "session" not in found:
-            return
-        # Where a server does not let us, it ends a transaction that was left open after a minute by itself.
-        with suppress(OperationFailure):
-            await self._database.command({"killSessions": [{"id": found["session"]}]})
-
-    async def _take(self, fence: Fence, seen: LeaseRecord | None) -> bool:
-        """Lease and fence together, or neither."""
+    async def _claim(self, fence: Fence, seen: LeaseRecord | None, sessions: list[Binary]) -> bool:
         fields = {
             "epoch": fence.epoch,
             "beat": 0,
@@ -109,28 +114,49 @@ class MongoLease:
             "host": platform.node(),
             "lease_seconds": self._lease_time.total_seconds(),
             "released": False,
-            "session": fence.session_id,
+            # Its own, and those of earlier holders that died before they had ended the ones before them.
+            "sessions": [fence.session_id, *sessions[: _SESSIONS - 1]],
             # For people; nothing is decided by it.
             "taken_at": datetime.now(UTC),
         }
         lease = self._database["lease"]
-        session = await self._database.start_session()
-        async with session:
-            try:
-                async with session.start_transaction(write_concern=MAJORITY):
-                    if seen is None:
-                        await lease.insert_one({"_id": _WRITER, **fields}, session=session)
-                    else:
-                        # The beat of a released lease stands still.
-                        beat = {} if seen.released else {"beat": seen.beat}
-                        taken = await lease.replace_one(
-                            {"_id": _WRITER, "epoch": seen.epoch, **beat}, fields, session=session
-                        )
-                        if not taken.matched_count:
-                            return False
-                    await lease.replace_one(
-                        {"_id": FENCE_ID}, {"epoch": fence.epoch, "writes": 0}, upsert=True, session=session
-                    )
-            except DuplicateKeyError:
-                return False
+        if seen is None:
+            with suppress(DuplicateKeyError):
+                await lease.insert_one({"_id": _WRITER, **fields})
+                return True
+        else:
+            # The beat of a released lease stands still.
+            beat = {} if seen.released else {"beat": seen.beat}
+            claimed = await lease.replace_one({"_id": _WRITER, "epoch": seen.epoch, **beat}, fields)
+            if claimed.matched_count:
+                return True
+        # An attempt before this one may have done it, and its answer was lost.
+        return await lease.find_one({"_id": _WRITER, "sessions.0": fence.session_id}) is not None
+
+    async def _raise(self, fence: Fence, sessions: list[Binary]) -> bool:
+        """Raise the fence to an epoch; False when it stands at a later one already."""
+        # Where a server does not let us, it ends a transaction that was left open after a minute by itself.
+        with suppress(OperationFailure):
+            await self._database.command({"killSessions": [{"id": session} for session in sessions]})
+        statement = {
+            "q": {"_id": FENCE_ID, "epoch": {"$lt": fence.epoch}},
+            "u": {"$set": {"epoch": fence.epoch, "writes": 0}},
+            "upsert": True,
+        }
+        answer = await self._database.command(
+            {
+                "update": "lease",
+                "updates": [statement],
+                "writeConcern": MAJORITY.document,
+                # Not longer behind a transaction that began after the sessions were ended: they are ended again.
+                "maxTimeMS": _RAISE_MILLISECONDS,
+            }
+        )
+        for failure in answer.get("writeErrors", ()):
+            if failure["code"] == _DUPLICATE_KEY:
+                stands = await self._database["lease"].find_one({"_id": FENCE_ID}) or {}
+                return bool(stands.get("epoch") == fence.epoch)
+            raise OperationFailure(str(failure.get("errmsg")), failure["code"])
+        for concern in filter(None, [answer.get("writeConcernError")]):
+            raise WriteConcernError(str(concern.get("errmsg")), concern["code"])
         return True
