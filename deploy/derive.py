@@ -81,22 +81,26 @@ def stale(derived: Mapping[Path, str]) -> list[Path]:
 
 
 def _copies() -> Iterator[tuple[Path, str]]:
-    for rules in sorted(RULES.glob("*.yaml")):
-        yield CHART / "files" / "rules" / rules.name, rules.read_text()
+    for rules in _rules():
+        yield CHART / "files" / "rules" / f"{rules.stem}.yaml", rules.read_text()
     for dashboard in sorted(DASHBOARDS.rglob("*.json")):
         for folder in (CHART / "files" / "dashboards", MONITORING / "dashboards"):
             yield folder / dashboard.name, dashboard.read_text()
 
 
+def _rules() -> list[Path]:
+    return sorted((*RULES.glob("*.yaml"), *RULES.glob("*.yml")))
+
+
 def _rule_objects() -> Iterator[tuple[Path, str]]:
-    for rules in sorted(RULES.glob("*.yaml")):
+    for rules in _rules():
         groups = "".join(f"  {line}".rstrip() + "\n" for line in rules.read_text().splitlines())
-        yield MONITORING / "rules" / rules.name, _RULE_OBJECT.format(name=rules.stem) + groups
+        yield MONITORING / "rules" / f"{rules.stem}.yaml", _RULE_OBJECT.format(name=rules.stem) + groups
 
 
 def _monitoring() -> str:
     """The component's list of files, which knows no wildcards."""
-    rules = "".join(f"  - rules/{path.name}\n" for path in sorted(RULES.glob("*.yaml")))
+    rules = "".join(f"  - rules/{path.stem}.yaml\n" for path in _rules())
     dashboards = "".join(
         f"      - dashboards/{path.name}\n" for path in sorted(DASHBOARDS.rglob("*.json"), key=_name)
     )

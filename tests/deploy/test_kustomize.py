@@ -106,7 +106,7 @@ def test_rules_and_dashboards_are_those_of_prometheus_and_grafana(
     built: Mapping[str, list[Manifest]],
 ) -> None:
     rules = [manifest["spec"] for manifest in built["monitoring"] if manifest["kind"] == "PrometheusRule"]
-    sources = sorted((DEPLOY / "prometheus" / "rules").glob("*.yaml"))
+    sources = sorted((DEPLOY / "prometheus" / "rules").glob("*.y*ml"))
 
     assert rules == [yaml.safe_load(path.read_text()) for path in sources]
     assert _dashboards(built["monitoring"]) == {
