@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tailer import __version__
-from tailer.commands import check_config, demo, healthcheck, run
+from tailer.commands import check_config, checkpoint, demo, healthcheck, run
 from tailer.commands.command import Command
 from tailer.commands.terminal import describe_error
 from tailer.errors import TailerError
@@ -21,13 +21,14 @@ _COMMANDS: Final[Sequence[Command]] = (
     run.COMMAND,
     demo.COMMAND,
     check_config.COMMAND,
+    checkpoint.COMMAND,
     healthcheck.COMMAND,
 )
 
 _EXIT_CODES: Final = """\
 exit codes:
     0  done; healthcheck: ready
-    1  healthcheck: not ready
+    1  healthcheck: not ready; checkpoint: refused, or not agreed to
     2  a setting or the command line is wrong
     3  MongoDB cannot be tailed as it is configured
     4  Langfuse, or the trace file, refuses

@@ -2,6 +2,7 @@
 
 TailerError
 ├── SettingsError      a setting is missing, malformed or contradicts another (exit 2)
+├── RequestRefused     what a command was asked for cannot be had (exit 1)
 ├── SourceError        MongoDB cannot be tailed as it is configured (exit 3)
 │   └── SourceAway     no server answers; it may come back
 ├── DestinationError   Langfuse, or the trace file, refuses us (exit 4)
@@ -29,6 +30,12 @@ class SettingsError(TailerError):
     """A setting is missing, malformed or contradicts another."""
 
     exit_code: ClassVar[int] = 2
+
+
+class RequestRefused(TailerError):
+    """What a command was asked for cannot be had; nothing was changed."""
+
+    exit_code: ClassVar[int] = 1
 
 
 class SourceError(TailerError):

@@ -1,12 +1,10 @@
 """One term as the active instance: from the lease taken to the lease given up or lost."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tailer import __version__
 from tailer.connections import Connections
-from tailer.core.hints import Stream
 from tailer.destination import name_destination
 from tailer.errors import LeaseLost
 from tailer.events import Started
@@ -94,7 +92,7 @@ class Term:
             ),
             [
                 MongoChangeStream(connections.streams, stream, emit, connections.facts.now)
-                for stream in _streams(settings)
+                for stream in settings.streams
             ],
             self._observers,
         )
@@ -112,11 +110,6 @@ class Term:
             )
         )
         return pipeline
-
-
-def _streams(settings: Settings) -> Sequence[Stream]:
-    streams = [Stream.MESSAGES, Stream.CONVERSATIONS]
-    return [*streams, Stream.TRANSACTIONS] if settings.stream_transactions else streams
 
 
 def _describe_resume(pipeline: Pipeline) -> str:

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class StreamPosition:
-    """A resume token (the hex `_data`, always resumed with `startAfter`) and the server's time of it in seconds."""
+    """A resume token (the hex `_data`, always resumed with `startAfter`) and the server's time of it in seconds.
 
-    token: str
+    Without a token it is a moment: the stream begins with the first change of that second.
+    """
+
+    token: str | None
     cluster_seconds: int
 
 

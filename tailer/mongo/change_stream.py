@@ -141,12 +141,8 @@ class MongoChangeStream:
     ) -> dict[str, Any]:
         """Open the stream, however long the servers are away; a missing privilege is waited for once it was there."""
         stage: dict[str, object] = {}
-        if position is not None and by_time:
-            # The token's own time, inclusive: the events of that moment come again and are dropped.
-            token = position.token
-            stage["startAtOperationTime"] = Timestamp(int(token[2:10], 16), int(token[10:18], 16))
-        elif position is not None:
-            stage["startAfter"] = {"_data": position.token}
+        if position is not None:
+            stage |= start_stage(position, by_time=by_time)
         elif self._since is not None:
             stage["startAtOperationTime"] = self._since
         command = {
@@ -208,6 +204,17 @@ class MongoChangeStream:
                 hint = ChangeHint(Operation.UPDATE, key, at, None, _ANY_CHANGE, None, None, None)
                 hints.append((hint, after))
             return StreamBatch(hints, after, cluster_seconds(reply.get("operationTime")))
+
+
+def start_stage(position: StreamPosition, *, by_time: bool = False) -> dict[str, object]:
+    """Where `$changeStream` begins: after a token, at a moment, or at the moment of a token."""
+    token = position.token
+    if token is None:
+        return {"startAtOperationTime": Timestamp(position.cluster_seconds, 1)}
+    if by_time:
+        # The token's own time, inclusive: the events of that moment come again and are dropped.
+        return {"startAtOperationTime": Timestamp(int(token[2:10], 16), int(token[10:18], 16))}
+    return {"startAfter": {"_data": token}}
 
 
 def _pause_seconds(fruitless: int) -> float:

@@ -10,6 +10,7 @@ from pydantic import Field, InstanceOf, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from tailer.core.hints import Stream
 from tailer.core.policies import ContentChoice
 from tailer.core.users import UserIdChoice
 from tailer.errors import SettingsError
@@ -81,6 +82,12 @@ class Settings(
         if findings.unknown:
             raise UnknownNamesError(findings.unknown)
         return findings
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """The collections that are tailed."""
+        streams = (Stream.MESSAGES, Stream.CONVERSATIONS)
+        return (*streams, Stream.TRANSACTIONS) if self.stream_transactions else streams
 
     @property
     def warnings(self) -> tuple[str, ...]:

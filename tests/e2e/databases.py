@@ -45,7 +45,7 @@ class Databases:
     async def checkpoint(self, stream: str) -> Timestamp | None:
         """The time of the stored position of a stream, None before the first."""
         found = await self.state["checkpoints"].find_one({"_id": stream})
-        return None if found is None else token_time(found["token"])
+        return None if found is None or found["token"] is None else token_time(found["token"])
 
     async def pending_batches(self) -> frozenset[str]:
         """The ids of the batches that were begun and not finished."""

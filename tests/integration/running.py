@@ -57,7 +57,8 @@ class Run:
             while True:
                 self.check()
                 started = backlog.is_started(Stream.MESSAGES)
-                if started and token_time(backlog.read_position(Stream.MESSAGES).token) >= written:
+                token = backlog.read_position(Stream.MESSAGES).token if started else None
+                if token is not None and token_time(token) >= written:
                     break
                 await asyncio.sleep(_POLL_SECONDS)
             while len(backlog) > backlog.turns.count(Interest.QUESTION):

@@ -27,7 +27,7 @@ class Checkpoints:
         if found is None:
             return None
         touches = tuple((DocumentKey(key), tuple(times)) for key, times in found.get("touches", ()))
-        return Checkpoint(StreamPosition(str(found["token"]), int(found["cluster_seconds"])), touches)
+        return Checkpoint(StreamPosition(found["token"], int(found["cluster_seconds"])), touches)
 
     async def save_checkpoint(self, stream: Stream, checkpoint: Checkpoint) -> None:
         """Store a position; raises LeaseLost when there is a later epoch."""
@@ -45,6 +45,13 @@ class Checkpoints:
             lambda session: self._database["checkpoints"].update_one(
                 {"_id": stream.value}, {"$set": fields}, upsert=True, session=session
             ),
+        )
+
+    async def forget_checkpoints(self) -> None:
+        """Let the next start be a first one."""
+        await self._fence.write(
+            "forget_checkpoints",
+            lambda session: self._database["checkpoints"].delete_many({}, session=session),
         )
 
 

@@ -1,0 +1,182 @@
+"""Looks at the stored positions, and moves them while a daemon may be running. The work of `tailer checkpoint`."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tailer.core.hints import Stream
+from tailer.core.lease import LeaseRecord
+from tailer.core.positions import StreamPosition
+from tailer.core.repositioning import Repositioning, compare_positions
+from tailer.destination import name_destination
+from tailer.errors import RequestRefused
+from tailer.events import Event
+from tailer.flow.ports import Checkpoint
+from tailer.mongo.connection import (
+    QUERY_SOCKET_MILLISECONDS,
+    Database,
+    connect,
+    inspect_source,
+    tolerant_database,
+)
+from tailer.mongo.history import RowCount, count_rows, is_resumable, server_seconds
+from tailer.mongo.state import MongoLease, MongoState, StateDatabase
+from tailer.mongo.state.survey import Pending, StoredCheckpoint, count_pending, list_checkpoints
+from tailer.settings import Settings
+
+_APPLICATION = "librechat-tailer-checkpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSurvey:
+    """One stream as it stands. `age_seconds` is by the server's clock."""
+
+    checkpoint: StoredCheckpoint
+    age_seconds: int
+    resumable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All that `tailer checkpoint show` tells."""
+
+    streams: Sequence[StreamSurvey]
+    pending: Pending
+    lease: LeaseRecord | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What would happen to one stream: from where to where, and how many rows that concerns."""
+
+    stream: Stream
+    stored_seconds: int | None
+    begin_seconds: int
+    effect: Repositioning
+    rows: RowCount | None
+
+
+class CheckpointDesk:
+    """The stored positions of one tailer."""
+
+    def __init__(self, settings: Settings, source: Database, state: StateDatabase) -> None:
+        self._settings = settings
+        self._source = source
+        self._state = state
+
+    async def survey(self) -> Survey:
+        """Everything as it stands; changes nothing."""
+        now = await server_seconds(self._source)
+        streams = [
+            StreamSurvey(
+                stored,
+                max(0, now - stored.position.cluster_seconds),
+                await is_resumable(self._source, stored.stream, stored.position),
+            )
+            for stored in await list_checkpoints(self._state)
+        ]
+        return Survey(streams, await count_pending(self._state), await self._lease().read())
+
+    async def plan(self, begin: datetime | None) -> Sequence[Change]:
+        """What would follow from beginning at a time, or, for None, from now on like a first start.
+
+        Raises RequestRefused for a time that is not reachable.
+        """
+        now = await server_seconds(self._source)
+        begin_seconds = now if begin is None else int(begin.timestamp())
+        if begin_seconds > now:
+            raise RequestRefused(
+                operation="moving the checkpoint",
+                subject=describe_time(begin_seconds),
+                hint=f"it lies in the future: MongoDB's own time is {describe_time(now)}",
+            )
+        stored = {found.stream: found.position for found in await list_checkpoints(self._state)}
+        return [
+            await self._plan_stream(stream, stored.get(stream), begin_seconds, now)
+            for stream in self._settings.streams
+        ]
+
+    async def _plan_stream(
+        self, stream: Stream, stored: StreamPosition | None, begin_seconds: int, now: int
+    ) -> Change:
+        if begin_seconds < now and not await is_resumable(
+            self._source, stream, StreamPosition(None, begin_seconds)
+        ):
+            raise RequestRefused(
+                operation="moving the checkpoint",
+                subject=f"{stream.value} to {describe_time(begin_seconds)}",
+                hint="MongoDB's oplog no longer reaches back so far; what was written then is still in the "
+                "collections, from where `tailer backfill` sends it",
+            )
+        stored_seconds = None if stored is None else stored.cluster_seconds
+        effect = compare_positions(stored_seconds, begin_seconds)
+        stretch = effect.read_again or effect.skipped
+        rows = (
+            None
+            if stretch is None
+            else await count_rows(self._source, stream, stretch.begin_seconds, stretch.end_seconds)
+        )
+        return Change(stream, stored_seconds, begin_seconds, effect, rows)
+
+    async def move(self, begin: datetime) -> int:
+        """Let every stream begin at a time; the epoch in which that was done."""
+        async with self._taken() as (state, epoch):
+            for stream in self._settings.streams:
+                position = StreamPosition(None, int(begin.timestamp()))
+                await state.save_checkpoint(stream, Checkpoint(position))
+            return epoch
+
+    async def reset(self) -> int:
+        """Forget every position; the epoch in which that was done."""
+        async with self._taken() as (state, epoch):
+            await state.forget_checkpoints()
+            return epoch
+
+    @asynccontextmanager
+    async def _taken(self) -> AsyncIterator[tuple[MongoState, int]]:
+        """The lease, taken from whoever has it: a running daemon stands by until the block ends."""
+        await self._state.prepare()
+        lease = self._lease()
+        while (epoch := await lease.take(await lease.read())) is None:
+            continue
+        try:
+            yield MongoState(self._state, lease.fence, destination=name_destination(self._settings)), epoch
+        finally:
+            await lease.release(epoch)
+            await lease.fence.close()
+
+    def _lease(self) -> MongoLease:
+        return MongoLease(self._state, lease_time=self._settings.lease_time)
+
+
+@asynccontextmanager
+async def open_desk(settings: Settings) -> AsyncIterator[CheckpointDesk]:
+    """The desk over connections of its own; raises SourceError where MongoDB cannot be tailed."""
+    source_client = connect(
+        settings.mongo_uri.get_secret_value(),
+        application=_APPLICATION,
+        socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
+    )
+    state_client = connect(
+        settings.state_uri.get_secret_value(),
+        application=f"{_APPLICATION}-state",
+        socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
+    )
+    try:
+        source = tolerant_database(source_client, settings.mongo_database)
+        await inspect_source(source)
+        yield CheckpointDesk(settings, source, StateDatabase(state_client, settings.state_database, _unheard))
+    finally:
+        source_client.close()
+        state_client.close()
+
+
+def describe_time(seconds: int) -> str:
+    """A time for people and programs."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def _unheard(event: Event) -> None:
+    """A command has no log: it waits while the database is away."""
+    del event

@@ -1,0 +1,196 @@
+"""`tailer checkpoint`: shows the stored positions, and moves or forgets them after saying what that means."""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from tailer.commands.command import Command
+from tailer.commands.terminal import paint
+from tailer.errors import SettingsError
+
+if TYPE_CHECKING:
+    from tailer.checkpoints import Change, Survey
+    from tailer.core.repositioning import Stretch
+
+EXIT_DECLINED: Final = 1
+_BOLD: Final = "1"
+_YELLOW: Final = "33"
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="action", required=True)
+    show = actions.add_parser("show", help="where each stream stands", allow_abbrev=False)
+    show.add_argument("--json", action="store_true", help="for programs")
+    setting = actions.add_parser("set", help="let every stream begin at a time", allow_abbrev=False)
+    setting.add_argument(
+        "--time",
+        type=_moment,
+        required=True,
+        metavar="ISO",
+        help="such as 2026-01-31T08:00:00Z; a time needs Z or an offset",
+    )
+    reset = actions.add_parser(
+        "reset", help="forget the positions: the next start is a first one", allow_abbrev=False
+    )
+    for action in (setting, reset):
+        action.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("give a time such as 2026-01-31T08:00:00Z") from None
+    if moment.tzinfo is None:
+        raise argparse.ArgumentTypeError(
+            "whose time is it? Add Z for UTC, or an offset such as +02:00"
+        ) from None
+    return moment
+
+
+def _execute(options: argparse.Namespace) -> int:
+    if options.action == "show":
+        return asyncio.run(_show(as_json=options.json))
+    begin: datetime | None = options.time if options.action == "set" else None
+    return asyncio.run(_change(begin, agreed=options.yes))
+
+
+async def _show(*, as_json: bool) -> int:
+    from tailer.checkpoints import open_desk  # noqa: PLC0415 - a small command starts quickly
+    from tailer.settings import load_settings  # noqa: PLC0415
+
+    async with open_desk(load_settings()) as desk:
+        survey = await desk.survey()
+    if as_json:
+        print(json.dumps(_as_document(survey), indent=2))
+    else:
+        print("\n".join(_describe_survey(survey)))
+    return 0
+
+
+def _as_document(survey: "Survey") -> dict[str, object]:
+    from tailer.checkpoints import describe_time  # noqa: PLC0415
+
+    lease, pending = survey.lease, survey.pending
+    return {
+        "streams": [
+            {
+                "stream": found.checkpoint.stream.value,
+                "position_time": describe_time(found.checkpoint.position.cluster_seconds),
+                "age_seconds": found.age_seconds,
+                "resumable": found.resumable,
+                "has_token": found.checkpoint.position.token is not None,
+                "epoch": found.checkpoint.epoch,
+                "destination": found.checkpoint.destination,
+            }
+            for found in survey.streams
+        ],
+        "pending": {
+            "batches": pending.batches,
+            "parked": pending.parked,
+            "dead_letters": pending.dead_letters,
+            "gaps": pending.gaps,
+        },
+        "lease": None
+        if lease is None
+        else {"epoch": lease.epoch, "host": lease.host, "released": lease.released},
+    }
+
+
+def _describe_survey(survey: "Survey") -> Sequence[str]:
+    from tailer.checkpoints import describe_time  # noqa: PLC0415
+
+    rows = [("stream", "position", "age", "resumable", "epoch", "destination")]
+    rows += [
+        (
+            found.checkpoint.stream.value,
+            describe_time(found.checkpoint.position.cluster_seconds),
+            str(timedelta(seconds=found.age_seconds)),
+            "yes" if found.resumable else "no",
+            str(found.checkpoint.epoch),
+            found.checkpoint.destination,
+        )
+        for found in survey.streams
+    ]
+    lines = _align(rows) if survey.streams else ["no checkpoint is stored: the next start is a first one"]
+    pending, lease = survey.pending, survey.lease
+    waiting = (
+        f"{pending.batches} batches on their way, {pending.parked} parked turns, "
+        f"{pending.dead_letters} dead letters, {pending.gaps} gaps"
+    )
+    lines += ["", f"pending: {waiting}"]
+    if lease is not None:
+        state = "given up" if lease.released else f"held by {lease.host}"
+        lines.append(f"lease:   epoch {lease.epoch}, {state}")
+    return lines
+
+
+def _align(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    return [paint(_BOLD, lines[0]), *lines[1:]]
+
+
+async def _change(begin: datetime | None, *, agreed: bool) -> int:
+    from tailer.checkpoints import open_desk  # noqa: PLC0415
+    from tailer.settings import load_settings  # noqa: PLC0415
+
+    async with open_desk(load_settings()) as desk:
+        for line in _describe_changes(await desk.plan(begin)):
+            print(line)
+        if not agreed and not await _ask():
+            print("nothing was changed")
+            return EXIT_DECLINED
+        epoch = await (desk.reset() if begin is None else desk.move(begin))
+    print(f"done, in epoch {epoch}: a running daemon goes on from there by itself")
+    return 0
+
+
+def _describe_changes(changes: Sequence["Change"]) -> Sequence[str]:
+    from tailer.checkpoints import describe_time  # noqa: PLC0415
+
+    lines = []
+    for change in changes:
+        stored = "nothing" if change.stored_seconds is None else describe_time(change.stored_seconds)
+        lines.append(
+            f"{paint(_BOLD, change.stream.value)}: from {stored} to {describe_time(change.begin_seconds)}"
+        )
+        again, skipped = change.effect.read_again, change.effect.skipped
+        if again is not None:
+            lines.append(
+                f"  read again: {_describe_stretch(again, change)}; what was sent before is known and is not sent twice"
+            )
+        elif skipped is not None:
+            lost = f"  could be lost: {_describe_stretch(skipped, change)}, where it was not sent yet"
+            lines.append(paint(_YELLOW, lost))
+        else:
+            lines.append("  nothing is read again, nothing is skipped")
+    return lines
+
+
+def _describe_stretch(stretch: "Stretch", change: "Change") -> str:
+    from tailer.checkpoints import describe_time  # noqa: PLC0415
+
+    rows = change.rows
+    number = "" if rows is None else f", {'more than' if rows.more else 'some'} {rows.rows} rows made then"
+    return f"{describe_time(stretch.begin_seconds)} to {describe_time(stretch.end_seconds)}{number}"
+
+
+async def _ask() -> bool:
+    if not sys.stdin.isatty():
+        raise SettingsError(
+            operation="asking for consent",
+            subject="standard input",
+            hint="it is no terminal, so nobody can answer: give --yes if this is what you want",
+        )
+    answer = await asyncio.to_thread(input, "Go on? [y/N] ")
+    return answer.strip().lower() in {"y", "yes"}
+
+
+COMMAND = Command("checkpoint", "show, set or reset the position of the streams", _execute, _add_options)

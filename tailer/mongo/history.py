@@ -1,0 +1,80 @@
+"""What the source still knows of its past: whether a stream can be resumed, and how much was written in between."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from bson import ObjectId
+from pymongo.errors import ExecutionTimeout, PyMongoError
+
+from tailer.core.hints import Stream
+from tailer.core.positions import StreamPosition
+from tailer.mongo.change_stream import start_stage
+from tailer.mongo.connection import Database
+from tailer.mongo.failures import Reaction, classify_failure, explain_source_failure
+from tailer.mongo.hint_pipeline import HINT_PIPELINES
+from tailer.mongo.keys import TOLERANT
+
+_PATIENCE_MILLISECONDS = 5_000
+_MOST_ROWS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class RowCount:
+    """Rows of a collection; `more` says that counting was given up there."""
+
+    rows: int
+    more: bool
+
+
+async def server_seconds(database: Database) -> int:
+    """The server's own time."""
+    answer = await database.command("ping")
+    return int(answer["operationTime"].time)
+
+
+async def is_resumable(database: Database, stream: Stream, position: StreamPosition) -> bool:
+    """Whether the oplog still holds everything after a position; raises SourceError where nobody can say."""
+    for by_time in (False, True):
+        command: dict[str, Any] = {
+            "aggregate": stream.value,
+            "pipeline": [{"$changeStream": start_stage(position, by_time=by_time)}, *HINT_PIPELINES[stream]],
+            "cursor": {"batchSize": 1},
+            "maxTimeMS": _PATIENCE_MILLISECONDS,
+        }
+        try:
+            answer = await database.command(command, codec_options=TOLERANT)
+        except ExecutionTimeout:
+            # It was found, and what comes after it takes long to search.
+            return True
+        except PyMongoError as error:
+            reaction = classify_failure(error)
+            if reaction is Reaction.RESUME_BY_TIME and not by_time:
+                continue
+            if reaction in (Reaction.HISTORY_LOST, Reaction.RESUME_BY_TIME):
+                return False
+            if reaction is Reaction.STEP_OVER:
+                return True
+            raise explain_source_failure(error, f"{database.name}.{stream.value}") from error
+        if answer["cursor"]["id"]:
+            await database.command({"killCursors": stream.value, "cursors": [answer["cursor"]["id"]]})
+        return True
+    return False
+
+
+async def count_rows(database: Database, stream: Stream, begin_seconds: int, end_seconds: int) -> RowCount:
+    """How many rows were made between two times: by `_id`, which begins with the time and has an index."""
+    query = {"_id": {"$gte": _first_id(begin_seconds), "$lt": _first_id(end_seconds)}}
+    try:
+        rows = await database[stream.value].count_documents(
+            query, limit=_MOST_ROWS, maxTimeMS=_PATIENCE_MILLISECONDS
+        )
+    except ExecutionTimeout:
+        return RowCount(0, more=True)
+    except PyMongoError as error:
+        raise explain_source_failure(error, f"{database.name}.{stream.value}") from error
+    return RowCount(rows, more=rows >= _MOST_ROWS)
+
+
+def _first_id(seconds: int) -> ObjectId:
+    return ObjectId.from_datetime(datetime.fromtimestamp(seconds, UTC))
