@@ -53,6 +53,7 @@ class ChangeHint:
     message_id: str | None
     parent_message_id: str | None
     created_by_user: bool | None
+    conversation_id: str | None = None
 
 
 _TURN_FIELDS = frozenset(

@@ -37,6 +37,7 @@ class Entry:
     opened_seconds: float
     due_seconds: float
     message_id: str | None = None
+    conversation_id: str | None = None
     finished_milliseconds: int | None = None
     written_milliseconds: int | None = None
     cluster_seconds: int = 0
@@ -56,6 +57,7 @@ class OpenTurns:
         self._schedule: list[tuple[float, int, EntryKey]] = []
         self._sequence = 0
         self._questions: dict[str, EntryKey] = {}
+        self._conversations: dict[str, dict[EntryKey, Entry]] = {}
         self._touch_limit = touches
         self._touches: OrderedDict[DocumentKey, tuple[int, ...]] = OrderedDict()
 
@@ -94,6 +96,9 @@ class OpenTurns:
             entry.due_seconds = due
         entry.cluster_seconds = max(entry.cluster_seconds, hint.cluster_seconds)
         entry.message_id = hint.message_id or entry.message_id
+        if interest is Interest.RESPONSE and hint.conversation_id is not None and entry.conversation_id is None:
+            entry.conversation_id = hint.conversation_id
+            self._conversations.setdefault(hint.conversation_id, {})[key] = entry
         entry.written_milliseconds = _latest(entry.written_milliseconds, hint.written_milliseconds)
         entry.changed.update(_LATE_FIELDS if hint.operation is Operation.REPLACE else hint.changed)
         if hint.operation is not Operation.INSERT and "unfinished" in hint.changed:
@@ -156,18 +161,29 @@ class OpenTurns:
         return None
 
     def take_due(self, now: float, limit: int) -> list[Entry]:
-        """Take up to `limit` entries that are due; they stay open until `close` or `release`."""
+        """Take up to `limit` entries that are due; they stay open until `close` or `release`.
+
+        The responses of one conversation are taken together, as far as they are due: they share what is read for them.
+        """
         taken: list[Entry] = []
         while len(taken) < limit:
             due = self.next_due()
             if due is None or due > now:
                 break
             _, _, key = heapq.heappop(self._schedule)
-            entry = self._entries[key]
-            entry.taken = True
-            entry.changed_since_taken = False
-            taken.append(entry)
+            for entry in self._due_together(self._entries[key], now, limit - len(taken)):
+                entry.taken = True
+                entry.changed_since_taken = False
+                taken.append(entry)
         return taken
+
+    def _due_together(self, first: Entry, now: float, limit: int) -> list[Entry]:
+        if first.conversation_id is None:
+            return [first]
+        mates = self._conversations[first.conversation_id].values()
+        due = (mate for mate in mates if mate is not first and not mate.taken and mate.due_seconds <= now)
+        # What is taken here stays in the schedule, which passes over entries that are taken or gone.
+        return [first, *islice(due, limit - 1)]
 
     def close(self, key: EntryKey) -> bool:
         """Close a taken entry; False when its row changed meanwhile: then it stays open and becomes due again."""
@@ -178,6 +194,7 @@ class OpenTurns:
             self.release(key, entry.due_seconds)
             return False
         del self._entries[key]
+        self._leave_conversation(entry)
         if entry.message_id is not None and self._questions.get(entry.message_id) == key:
             del self._questions[entry.message_id]
         return True
@@ -199,6 +216,13 @@ class OpenTurns:
         entry.changed_since_taken = False
         entry.due_seconds = due_seconds
         self._push(entry)
+
+    def _leave_conversation(self, entry: Entry) -> None:
+        if entry.conversation_id is not None:
+            mates = self._conversations[entry.conversation_id]
+            del mates[entry.key]
+            if not mates:
+                del self._conversations[entry.conversation_id]
 
     def _push(self, entry: Entry) -> None:
         self._sequence += 1

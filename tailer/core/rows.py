@@ -44,19 +44,20 @@ class RowSelection:
     questions: tuple[Row, ...]
 
     @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows to read."""
+        own = (self.row,) if self.question is None else (self.row, self.question)
+        return (*own, *self.ancestors)
+
+    @property
     def keys(self) -> Iterator[DocumentKey]:
         """The `_id`s to read."""
-        yield self.row.key
-        if self.question is not None:
-            yield self.question.key
-        for ancestor in self.ancestors:
-            yield ancestor.key
+        return (row.key for row in self.rows)
 
     @property
     def stored_bytes(self) -> int:
         """How much is read for this turn at the most."""
-        question = self.question.stored_bytes if self.question is not None else 0
-        return self.row.stored_bytes + question + sum(ancestor.stored_bytes for ancestor in self.ancestors)
+        return sum(row.stored_bytes for row in self.rows)
 
 
 def select_rows(row: Row, conversation: Mapping[str, Row], *, byte_limit: int) -> RowSelection:
@@ -93,17 +94,28 @@ def select_rows(row: Row, conversation: Mapping[str, Row], *, byte_limit: int) -
 
 
 def group_selections(selections: Sequence[RowSelection], *, byte_limit: int) -> Iterator[list[RowSelection]]:
-    """Groups that hold at most `byte_limit` stored bytes; one larger turn is a group of its own."""
+    """Groups that hold at most `byte_limit` stored bytes; one larger turn is a group of its own.
+
+    Turns of one conversation stand together and share their rows, which count once in a group.
+    """
     group: list[RowSelection] = []
+    read: set[DocumentKey] = set()
     size = 0
-    for selection in selections:
-        if group and size + selection.stored_bytes > byte_limit:
+    for selection in sorted(selections, key=_conversation_of):
+        more = sum(row.stored_bytes for row in selection.rows if row.key not in read)
+        if group and size + more > byte_limit:
             yield group
-            group, size = [], 0
+            group, read, size = [], set(), 0
+            more = selection.stored_bytes
         group.append(selection)
-        size += selection.stored_bytes
+        read.update(selection.keys)
+        size += more
     if group:
         yield group
+
+
+def _conversation_of(selection: RowSelection) -> str:
+    return selection.row.conversation_id
 
 
 def make_record(

@@ -59,6 +59,7 @@ _PROJECTION: dict[str, object] = {
         "updated": _date("$updateDescription.updatedFields.updatedAt"),
         "message": _short_text("$fullDocument.messageId"),
         "parent": _short_text("$fullDocument.parentMessageId"),
+        "conversation": _short_text("$fullDocument.conversationId"),
         "byUser": {"$eq": ["$fullDocument.isCreatedByUser", True]},
     }
 }
@@ -104,6 +105,7 @@ def decode_hint(event: Mapping[str, object]) -> ChangeHint | None:
         message_id=string(event.get("message")),
         parent_message_id=string(event.get("parent")),
         created_by_user=event.get("byUser") is True if whole else None,
+        conversation_id=string(event.get("conversation")),
     )
 
 
