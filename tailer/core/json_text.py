@@ -4,6 +4,8 @@ import json
 import math
 from json.encoder import JSONEncoder
 
+import orjson
+
 _DEPTH = 64
 """Deeper nesting is replaced: no honest document has it, and parsers give up on it."""
 
@@ -17,8 +19,22 @@ _ENCODER = JSONEncoder(
 
 def encode_json(value: object) -> str:
     """The value as JSON; ObjectIds and times become text, NaN and infinities null, deep nesting a mark."""
-    if isinstance(value, str):
-        return _ENCODER.encode(value)
+    try:
+        return orjson.dumps(value, str, orjson.OPT_PASSTHROUGH_DATETIME).decode()
+    except orjson.JSONEncodeError:
+        return _encode_anything(value)
+
+
+def encode_json_bytes(value: object) -> bytes:
+    """The value as JSON in UTF-8; what has no UTF-8 form (a lone surrogate) is replaced."""
+    try:
+        return orjson.dumps(value, str, orjson.OPT_PASSTHROUGH_DATETIME)
+    except orjson.JSONEncodeError:
+        return _encode_anything(value).encode("utf-8", "replace")
+
+
+def _encode_anything(value: object) -> str:
+    """What the fast encoder does not take: lone surrogates, keys that are no text, long numbers, deep nesting."""
     try:
         return _ENCODER.encode(value)
     except (ValueError, TypeError, RecursionError):

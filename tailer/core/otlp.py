@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from struct import pack
 
-from tailer.core.json_text import encode_json
+from tailer.core.json_text import encode_json_bytes
 from tailer.core.observations import Level, Observation, Trace
 
 _ENVIRONMENT = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
@@ -103,7 +103,7 @@ def _observation_attributes(item: Observation) -> Iterable[bytes]:
         ("cost_details", item.cost),
     ):
         if value is not None:
-            yield _string_attribute(f"langfuse.observation.{name}", encode_json(value))
+            yield _bytes_attribute(f"langfuse.observation.{name}", encode_json_bytes(value))
     for name, value in item.metadata.items():
         yield _string_attribute(f"langfuse.observation.metadata.{name}", _printable(value))
 
@@ -119,7 +119,21 @@ def _label(text: str) -> str:
 
 
 def _string_attribute(key: str, value: str) -> bytes:
-    return _field(b"\x4a", _key(key) + _field(b"\x12", _text(b"\x0a", value)))
+    # A lone surrogate has no UTF-8 form; the replacement keeps the message valid.
+    return _bytes_attribute(key, value.encode("utf-8", "replace"))
+
+
+def _bytes_attribute(key: str, value: bytes) -> bytes:
+    """KeyValue{key, AnyValue{string_value}} as one piece: most of a trace's bytes are written here."""
+    size = len(value)
+    if size < _SHORT_SIZE:
+        name = _key(key)
+        head = _SHORT_SIZES[size]
+        inner = 1 + len(head) + size
+        inner_head = _SHORT_SIZES[inner]
+        outer = len(name) + 1 + len(inner_head) + inner
+        return b"".join((b"\x4a", _SHORT_SIZES[outer], name, b"\x12", inner_head, b"\x0a", head, value))
+    return _field(b"\x4a", _key(key) + _field(b"\x12", _field(b"\x0a", value)))
 
 
 def _attribute(key: str, any_value: bytes) -> bytes:
@@ -151,5 +165,7 @@ def _varint(number: int) -> bytes:
     return bytes(digits)
 
 
+_SHORT_SIZE = 0x4000 - 0x200
+"""A value below this is short with its name and its frame around it: names have up to some hundred bytes."""
 _SHORT_SIZES = tuple(map(_varint, range(0x4000)))
 """The sizes that take one byte or two: nearly all fields are that short, and there are forty of them in a trace."""

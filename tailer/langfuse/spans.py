@@ -1,12 +1,12 @@
 """The sink for spans: OTLP protobuf over HTTP, every answer read, and the lookup of what may have arrived."""
 
 import asyncio
-import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import httpx
+from isal import isal_zlib
 from langfuse.api.core.api_error import ApiError
 from pydantic import ValidationError
 
@@ -39,6 +39,8 @@ _LONGEST_PAUSE_SECONDS = 3600.0
 """No `Retry-After` stops the daemon for longer, whatever a proxy made of it."""
 _GZIP = 31
 """zlib's window bits for the gzip format; its header then holds no time, so equal input gives equal bytes."""
+_LEVEL = 2
+"""Of 0 to 3: 3 costs more time than it saves bytes."""
 
 _PAGE_OBSERVATIONS = 1000
 
@@ -60,14 +62,14 @@ class LangfuseSpans:
         return encode_trace(trace, self._context)
 
     def frame(self, chunks: Sequence[bytes]) -> bytes:
-        """A gzipped request; level 1, because higher levels cost more time than they save bytes."""
-        compressor = zlib.compressobj(1, zlib.DEFLATED, _GZIP)
+        """A gzipped request, by the encoder that takes a fifth of the usual one's time for the same size."""
+        compressor = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
         request = frame_request(chunks, scope_version=__version__)
         return compressor.compress(request) + compressor.flush()
 
     def unframe(self, payload: bytes, chunk_bytes: Sequence[int]) -> Sequence[bytes]:
         """The chunks stand at the end of a request, one after another."""
-        request = zlib.decompress(payload, _GZIP)
+        request = isal_zlib.decompress(payload, _GZIP)
         chunks, start = [], len(request) - sum(chunk_bytes)
         for size in chunk_bytes:
             chunks.append(request[start : start + size])
