@@ -5,10 +5,15 @@ import gc
 
 _ARENA_MAX = -8
 """glibc's `M_ARENA_MAX`."""
+_MMAP_THRESHOLD = -3
+"""glibc's `M_MMAP_THRESHOLD`; once set it does not grow by itself."""
+_MAPPED_BYTES = 256 * 1024
+"""A larger block (a server's reply, a request) goes back to the system when it is freed, instead of into a heap that keeps
+the size of its fullest moment."""
 _ARENAS = 2
 """The driver's threads would each get an arena of their own, and each arena keeps what one large batch once needed."""
-_YOUNG_OBJECTS = 10_000
-"""A round of turns makes thousands of objects that die together: collecting after 700, the default, finds them alive."""
+_YOUNG_OBJECTS = 20_000
+"""A round of turns makes thousands of objects that die together: collecting after 700, the default, finds them alive, again and again."""
 
 
 def fit_interpreter() -> None:
@@ -16,6 +21,7 @@ def fit_interpreter() -> None:
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:
         set_option(_ARENA_MAX, _ARENAS)
+        set_option(_MMAP_THRESHOLD, _MAPPED_BYTES)
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS, 10, 10)

@@ -50,7 +50,7 @@ class Entry:
 class OpenTurns:
     """The table of open entries. `settle_seconds` and `park_seconds` are explained in the settings."""
 
-    def __init__(self, *, settle_seconds: float, park_seconds: float, touches: int = 20_000) -> None:
+    def __init__(self, *, settle_seconds: float, park_seconds: float, touches: int = 6_000) -> None:
         self._settle_seconds = settle_seconds
         self._park_seconds = park_seconds
         self._entries: dict[EntryKey, Entry] = {}
@@ -96,7 +96,11 @@ class OpenTurns:
             entry.due_seconds = due
         entry.cluster_seconds = max(entry.cluster_seconds, hint.cluster_seconds)
         entry.message_id = hint.message_id or entry.message_id
-        if interest is Interest.RESPONSE and hint.conversation_id is not None and entry.conversation_id is None:
+        if (
+            interest is Interest.RESPONSE
+            and hint.conversation_id is not None
+            and entry.conversation_id is None
+        ):
             entry.conversation_id = hint.conversation_id
             self._conversations.setdefault(hint.conversation_id, {})[key] = entry
         entry.written_milliseconds = _latest(entry.written_milliseconds, hint.written_milliseconds)

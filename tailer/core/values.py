@@ -12,6 +12,7 @@ from typing import TypeAlias
 Document: TypeAlias = Mapping[str, object]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - BSON's times are UTC and come without a zone
 _MILLISECOND = timedelta(milliseconds=1)
 _LATEST_MILLISECONDS = 7_258_118_400_000
 """The year 2200: a later time is a broken value, and nanoseconds since 1970 would leave 64 bits."""
@@ -66,12 +67,11 @@ def milliseconds(value: object) -> int | None:
     if value is None:
         return None
     if isinstance(value, datetime):
-        aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
-        found = (aware - _EPOCH) // _MILLISECOND
+        found = (value - (_NAIVE_EPOCH if value.tzinfo is None else _EPOCH)) // _MILLISECOND
     elif isinstance(value, str | bytes | bool | float) or not hasattr(value, "__int__"):
         return None
     else:
-        # The driver's type for times, which holds also those that `datetime` cannot. Asked by name: a check against
+        # The driver's type for times that `datetime` cannot hold. Asked by name: a check against
         # the protocol costs more than everything else that is done with the field.
         found = int(value)
     return found if 0 < found < _LATEST_MILLISECONDS else None

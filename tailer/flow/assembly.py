@@ -21,7 +21,7 @@ from tailer.core.files import files_of
 from tailer.core.hints import Interest
 from tailer.core.identity import DocumentKey, TraceId, observation_id, title_trace_id_beside
 from tailer.core.observations import Trace
-from tailer.core.open_turns import Entry
+from tailer.core.open_turns import Entry, EntryKey
 from tailer.core.rows import Row
 from tailer.core.turns import Exclusion, TurnRecord, Wait
 from tailer.events import Emit, TurnDone, TurnFailed
@@ -92,10 +92,12 @@ class Assembly:
             if entry.key.interest in _TURN_INTERESTS and not _is_patient_question(entry)
         }
         deleted = [entry for entry in entries if entry.key.interest is Interest.DELETION]
+        if turns:
+            # A turn brings the title along that was made for it.
+            for key in await self._assemble_turns(turns):
+                titled.pop(key.document_key, None)
         if titled:
             await self._assemble_titles(titled)
-        if turns:
-            await self._assemble_turns(turns)
         if deleted:
             await self._aftercare.follow_deletions(deleted)
         spent = {
@@ -161,7 +163,9 @@ class Assembly:
                 parcels.append(self._encode(group[0], "api_usage", [traces[trace_id]]))
         await self._hand_over(parcels)
 
-    async def _assemble_turns(self, entries: dict[DocumentKey, Entry]) -> None:
+    async def _assemble_turns(self, entries: dict[DocumentKey, Entry]) -> Sequence[EntryKey]:
+        """Returns the entries that are done with the turns handed over."""
+        carried: list[EntryKey] = []
         located = await self._reader.locate(list(entries))
         busy = frozenset(self._in_flight)
         sent = await self._state.find_exported([trace_id_of(row) for row in located])
@@ -178,9 +182,10 @@ class Assembly:
             for row in routed[route]:
                 self._close(entries[row.key], route.value)
         async for group in self._reader.read_turns(routed[_Route.BUILD]):
-            await self._deliver(group, entries, self._make_turn_parcel)
+            carried += await self._deliver(group, entries, self._make_turn_parcel)
         await self._aftercare.follow_responses(entries, routed[_Route.FOLLOW])
         await self._aftercare.follow_questions(entries, routed[_Route.FOLLOW_QUESTION])
+        return carried
 
     def _route(self, entry: Entry, row: Row, *, is_busy: bool, was_sent: bool) -> "_Route":
         """What is done with a row that still exists."""
@@ -198,7 +203,7 @@ class Assembly:
         group: Sequence[tuple[Row, TurnRecord | None]],
         entries: dict[DocumentKey, Entry],
         make: Callable[[Entry, Row, TurnRecord], Parcel | Wait | str],
-    ) -> None:
+    ) -> Sequence[EntryKey]:
         parcels: list[Parcel] = []
         waiting: list[tuple[Entry, Wait]] = []
         for row, record in group:
@@ -220,6 +225,7 @@ class Assembly:
                 self._close(entry, made)
         await self._park(waiting)
         await self._hand_over(await self._without_sent(parcels))
+        return [key for parcel in parcels for key in parcel.also]
 
     async def _without_sent(self, parcels: Sequence[Parcel]) -> Sequence[Parcel]:
         """The parcels without titles that were sent before their turn was; what leaves here is in flight."""
@@ -248,7 +254,15 @@ class Assembly:
         if not isinstance(made, Exported):
             return made
         parcel = self._encode(entry, made.outcome.value, made.traces)
-        return replace(parcel, sent=made.sent, has_feedback=made.has_feedback)
+        also = self._titles_of(record) if len(made.traces) > 1 else ()
+        return replace(parcel, sent=made.sent, has_feedback=made.has_feedback, also=also)
+
+    def _titles_of(self, record: TurnRecord) -> tuple[EntryKey, ...]:
+        """The open entry of the title of a turn's conversation, where there is one."""
+        conversation = record.conversation
+        if conversation is None or not self._backlog.is_open(Interest.TITLE, conversation.key):
+            return ()
+        return (EntryKey(Interest.TITLE, conversation.key),)
 
     def _make_title_parcel(self, entry: Entry, row: Row, record: TurnRecord) -> Parcel | Wait | str:
         del row

@@ -1,11 +1,11 @@
 """Puts parcels together into batches within the limits of one request, and halves a batch that is refused."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tailer.core.identity import DocumentKey
 from tailer.core.observations import Trace
-from tailer.flow.parcels import Parcel
+from tailer.flow.parcels import Consignment, Parcel, consign
 from tailer.flow.ports import Batch, BatchItem, Probe, Sink
 
 
@@ -19,14 +19,19 @@ class BatchLimits:
 
 @dataclass(frozen=True, slots=True)
 class Shipment:
-    """A batch with the parcels it came from, without their chunks; none for a batch of an earlier run."""
+    """A batch with the parcels it came from, without what is in the batch; none for a batch of an earlier run."""
 
     batch: Batch
-    parcels: tuple[Parcel, ...]
+    consignments: tuple[Consignment, ...]
 
 
 def make_shipments(
-    parcels: Sequence[Parcel], limits: BatchLimits, sink: Sink, new_id: Callable[[], str]
+    parcels: Sequence[Parcel],
+    limits: BatchLimits,
+    sink: Sink,
+    new_id: Callable[[], str],
+    *,
+    keep_traces: bool,
 ) -> Iterator[Shipment]:
     """Batches within the limits; the traces of one parcel stay together, so that it is done with its batch."""
     group: list[Parcel] = []
@@ -34,13 +39,13 @@ def make_shipments(
     for parcel in parcels:
         more = sum(map(len, parcel.chunks))
         if group and (traces + len(parcel.chunks) > limits.traces or size + more > limits.size_bytes):
-            yield _ship(group, sink, new_id())
+            yield _ship(group, sink, new_id(), keep_traces=keep_traces)
             group, traces, size = [], 0, 0
         group.append(parcel)
         traces += len(parcel.chunks)
         size += more
     if group:
-        yield _ship(group, sink, new_id())
+        yield _ship(group, sink, new_id(), keep_traces=keep_traces)
 
 
 def halve(batch: Batch, sink: Sink, new_id: Callable[[], str]) -> tuple[Batch, Batch]:
@@ -52,16 +57,15 @@ def halve(batch: Batch, sink: Sink, new_id: Callable[[], str]) -> tuple[Batch, B
     return first, second
 
 
-def _ship(parcels: Sequence[Parcel], sink: Sink, batch_id: str) -> Shipment:
+def _ship(parcels: Sequence[Parcel], sink: Sink, batch_id: str, *, keep_traces: bool) -> Shipment:
     items = [
         _describe(parcel, trace, len(chunk))
         for parcel in parcels
         for trace, chunk in zip(parcel.traces, parcel.chunks, strict=True)
     ]
     payload = sink.frame([chunk for parcel in parcels for chunk in parcel.chunks])
-    # The payload holds the chunks now; kept beside it they would be most of what a waiting batch takes.
-    emptied = tuple(replace(parcel, chunks=()) for parcel in parcels)
-    return Shipment(Batch(batch_id, tuple(items), payload), emptied)
+    consignments = tuple(consign(parcel, keep_traces=keep_traces) for parcel in parcels)
+    return Shipment(Batch(batch_id, tuple(items), payload), consignments)
 
 
 def _describe(parcel: Parcel, trace: Trace, size: int) -> BatchItem:

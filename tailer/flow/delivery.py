@@ -9,7 +9,7 @@ from tailer.events import BatchSplit, Emit, TraceRejected, TracesDelivered, Turn
 from tailer.flow.backlog import Backlog
 from tailer.flow.batching import BatchLimits, Shipment, halve, make_shipments
 from tailer.flow.outcomes import Delivered, Rejected, TooLarge
-from tailer.flow.parcels import Parcel
+from tailer.flow.parcels import Consignment, Parcel, consign
 from tailer.flow.parking import Parking
 from tailer.flow.ports import Batch, BatchItem, DeadLetter, Sink
 from tailer.flow.stores import StateStore
@@ -65,9 +65,15 @@ class Delivery:
         """Take parcels; waits while the queue is full."""
         for parcel in parcels:
             if not parcel.traces:
-                self._finish_parcel(parcel, arrived=True)
+                self._finish(consign(parcel, keep_traces=False), arrived=True)
         full = [parcel for parcel in parcels if parcel.traces]
-        for shipment in make_shipments(full, self._limits, self._sink, self._new_id):
+        for shipment in make_shipments(
+            full,
+            self._limits,
+            self._sink,
+            self._new_id,
+            keep_traces=self._observe_traces is not None,
+        ):
             await self._queue.put(shipment)
 
     async def work(self) -> None:
@@ -76,9 +82,9 @@ class Delivery:
             shipment = await self._queue.get()
             await self._state.begin_batch(shipment.batch)
             acknowledged = await self._see_through(shipment.batch, maybe_sent=False)
-            for parcel in shipment.parcels:
-                self._finish_parcel(parcel, arrived=parcel.traces[0].record_id in acknowledged)
-            self._report(shipment.parcels, acknowledged)
+            for consignment in shipment.consignments:
+                self._finish(consignment, arrived=consignment.receipts[0].record_id in acknowledged)
+            self._report(shipment.consignments, acknowledged)
 
     async def claim_unfinished(self) -> Sequence[Batch]:
         """The batches of an earlier run; their traces count as on their way from now on."""
@@ -138,28 +144,43 @@ class Delivery:
     def _land(self, items: Sequence[BatchItem]) -> None:
         self._in_flight.difference_update(item.record_id for item in items)
 
-    def _finish_parcel(self, parcel: Parcel, *, arrived: bool) -> None:
-        self._emit(TurnDone(parcel.outcome))
-        self._parking.leave(parcel.key.document_key)
-        if parcel.has_feedback and arrived:
+    def _finish(self, consignment: Consignment, *, arrived: bool) -> None:
+        self._emit(TurnDone(consignment.outcome))
+        own, *others = consignment.keys
+        self._parking.leave(own.document_key)
+        if consignment.has_feedback and arrived:
             # Rated before it was sent: the score goes to the trace that now exists.
-            self._backlog.look_again(parcel.key, "feedback")
+            self._backlog.look_again(own, "feedback")
         else:
-            self._backlog.close(parcel.key)
+            self._backlog.close(own)
+        for key in others:
+            self._backlog.close(key)
 
-    def _report(self, parcels: Sequence[Parcel], acknowledged: frozenset[str]) -> None:
+    def _report(self, consignments: Sequence[Consignment], acknowledged: frozenset[str]) -> None:
         now = self._wall_clock()
-        traces = [trace for parcel in parcels for trace in parcel.traces if trace.record_id in acknowledged]
+        arrived = [
+            receipt
+            for consignment in consignments
+            for receipt in consignment.receipts
+            if receipt.record_id in acknowledged
+        ]
         self._emit(
             TracesDelivered(
-                traces=len(traces),
-                observations=sum(len(trace.observations) for trace in traces),
+                traces=len(arrived),
+                observations=sum(receipt.observations for receipt in arrived),
                 latencies_seconds=tuple(
-                    max(0.0, now - parcel.traces[0].root.end_milliseconds / 1000)
-                    for parcel in parcels
-                    if parcel.sent is not None and parcel.traces[0].record_id in acknowledged
+                    max(0.0, now - consignment.receipts[0].ended_milliseconds / 1000)
+                    for consignment in consignments
+                    if consignment.is_turn and consignment.receipts[0].record_id in acknowledged
                 ),
             )
         )
-        if self._observe_traces is not None and traces:
-            self._observe_traces(traces)
+        if self._observe_traces is not None and arrived:
+            self._observe_traces(
+                [
+                    trace
+                    for consignment in consignments
+                    for trace in consignment.traces
+                    if trace.record_id in acknowledged
+                ]
+            )

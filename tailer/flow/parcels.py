@@ -12,7 +12,7 @@ from tailer.core.open_turns import EntryKey
 class Parcel:
     """Traces, or a later piece of one, with their chunks; the entry is done when they are acknowledged.
 
-    `sent` is what is remembered of the turn; `edits` the edits that later pieces show, by record id. `has_feedback` says
+    `also` are further entries that are done with it. `sent` is what is remembered of the turn; `edits` the edits that later pieces show, by record id. `has_feedback` says
     that the turn was rated before it was sent."""
 
     key: EntryKey
@@ -22,3 +22,42 @@ class Parcel:
     sent: SentTurn | None = None
     edits: Mapping[str, Edit] = field(default_factory=dict)
     has_feedback: bool = False
+    also: tuple[EntryKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What is told of a trace when it is acknowledged: its record, how much it holds, when what it shows ended."""
+
+    record_id: str
+    observations: int
+    ended_milliseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Consignment:
+    """A parcel whose chunks are in a batch: what is closed and told when that is acknowledged.
+
+    Without the traces themselves, unless somebody looks at them: they would be most of what a waiting batch takes."""
+
+    keys: tuple[EntryKey, ...]
+    outcome: str
+    receipts: tuple[Receipt, ...]
+    traces: tuple[Trace, ...]
+    is_turn: bool
+    has_feedback: bool
+
+
+def consign(parcel: Parcel, *, keep_traces: bool) -> Consignment:
+    """What is kept of a parcel while it is on its way."""
+    return Consignment(
+        keys=(parcel.key, *parcel.also),
+        outcome=parcel.outcome,
+        receipts=tuple(
+            Receipt(trace.record_id, len(trace.observations), trace.root.end_milliseconds)
+            for trace in parcel.traces
+        ),
+        traces=parcel.traces if keep_traces else (),
+        is_turn=parcel.sent is not None,
+        has_feedback=parcel.has_feedback,
+    )

@@ -1,9 +1,10 @@
 """The sink for spans: OTLP protobuf over HTTP, every answer read, and the lookup of what may have arrived."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Self
 
 import httpx
 from isal import isal_zlib
@@ -45,6 +46,23 @@ _LEVEL = 2
 _PAGE_OBSERVATIONS = 1000
 
 
+class _Body(httpx.AsyncByteStream):
+    """A request's body that is let go of with its request: httpx's requests refer to themselves, and would keep it until
+    the next garbage collection."""
+
+    def __init__(self, payload: bytes) -> None:
+        self._payload = payload
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._payload = b""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._payload
+
+
 class LangfuseSpans:
     """A `Sink` that posts to one Langfuse project."""
 
@@ -79,7 +97,9 @@ class LangfuseSpans:
     async def deliver(self, payload: bytes) -> DeliveryOutcome:
         """Post once. Unknown is every case in which the server may have taken the request and we did not hear it."""
         try:
-            response = await self._connection.http.post(_TRACES_PATH, content=payload, headers=_HEADERS)
+            with _Body(payload) as body:
+                headers = {**_HEADERS, "content-length": str(len(payload))}
+                response = await self._connection.http.post(_TRACES_PATH, content=body, headers=headers)
         except SendingDoubted:
             return Retry("lease in doubt")
         except (

@@ -13,7 +13,7 @@ _OTHER = "~"
 TOLERANT: CodecOptions[Any] = CodecOptions(
     document_class=dict,
     unicode_decode_error_handler="replace",
-    datetime_conversion=DatetimeConversion.DATETIME_MS,
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )
 """Reads what any program may have stored: broken UTF-8 and years that a `datetime` cannot hold."""
 

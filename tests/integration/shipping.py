@@ -41,7 +41,7 @@ class Wire:
     requests: list[tuple[float, str, bytes]] = field(default_factory=list)
 
     async def note(self, request: httpx.Request) -> None:
-        self.requests.append((time.time(), request.url.path, request.content))
+        self.requests.append((time.time(), request.url.path, await request.aread()))
 
     @property
     def posts(self) -> list[bytes]:
