@@ -30,10 +30,16 @@ class Scene:
     directory: Path
 
     def start(self, subject: str, *, since_seconds: int) -> Process:
-        """Our daemon or the script; the daemon goes on from its checkpoint, the script from a time."""
+        """Our daemon, the script or the fuller script; the daemon goes on from its checkpoint, the script from a time."""
         if subject == "tailer":
             return start_tailer(self.uri, self.langfuse_url, self.directory)
-        return start_script(self.uri, self.langfuse_url, self.directory, since_seconds=since_seconds)
+        return start_script(
+            self.uri,
+            self.langfuse_url,
+            self.directory,
+            since_seconds=since_seconds,
+            everything=subject == "fuller",
+        )
 
 
 @dataclass(frozen=True, slots=True)

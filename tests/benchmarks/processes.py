@@ -131,11 +131,14 @@ def start_tailer(uri: str, langfuse_url: str, directory: Path) -> Process:
     return daemon
 
 
-def start_script(uri: str, langfuse_url: str, directory: Path, *, since_seconds: int) -> Process:
-    """The script, reading from a second of the server's clock on."""
+def start_script(
+    uri: str, langfuse_url: str, directory: Path, *, since_seconds: int, everything: bool
+) -> Process:
+    """The script, reading from a second of the server's clock on; with history and tools where `everything` is sent."""
     environment = {
         "MONGO_URI": uri,
         "SINCE_SECONDS": str(since_seconds),
+        "SEND": "everything" if everything else "answers",
         "LANGFUSE_HOST": langfuse_url,
         "LANGFUSE_PUBLIC_KEY": PUBLIC_KEY,
         "LANGFUSE_SECRET_KEY": SECRET_KEY,

@@ -1,7 +1,8 @@
 """The short script that somebody would write instead of a daemon, measured beside it.
 
 Ordinary and honest: Motor's `async for` over the change stream, the question looked up, and a trace of the langfuse
-package. It has no history, no tools, no checkpoint and no record of what arrived.
+package. It has no checkpoint and no record of what arrived. As it stands it has no history and no tools either; with
+SEND=everything it looks up the conversation and sends both, as the daemon does.
 """
 
 import asyncio
@@ -30,13 +31,48 @@ async def follow(messages: "AsyncIOMotorCollection[Row]", langfuse: Langfuse) ->
             if response["messageId"] in sent:
                 continue
             sent.add(response["messageId"])
+            if os.environ.get("SEND") == "everything":
+                cursor = messages.find({"conversationId": response["conversationId"]}).sort("createdAt")
+                prompt = read_prompt(await cursor.to_list(None), response)
+                trace(langfuse, {"text": prompt[-1]["content"]}, response, prompt)
+                continue
             question = await messages.find_one({"messageId": response["parentMessageId"]})
-            trace(langfuse, question or {}, response)
+            trace(langfuse, question or {}, response, None)
 
 
-def trace(langfuse: Langfuse, question: Row, response: Row) -> None:
-    """One trace: the turn, and in it the generation."""
-    answer = "".join(part.get("text", "") for part in response["content"]) or response["text"]
+def read_prompt(rows: list[Row], response: Row) -> list[Row]:
+    """The conversation up to the question, along the chain of parents, as chat messages."""
+    by_id = {row["messageId"]: row for row in rows}
+    chain = []
+    row = by_id.get(response["parentMessageId"])
+    while row is not None:
+        chain.append(row)
+        row = by_id.get(row["parentMessageId"])
+    prompt: list[Row] = []
+    for row in reversed(chain):
+        if row["isCreatedByUser"]:
+            prompt.append({"role": "user", "content": row["text"]})
+            continue
+        for call in read_tools(row):
+            prompt.append({"role": "assistant", "content": "", "tool_calls": [call]})
+            prompt.append({"role": "tool", "tool_call_id": call["id"], "content": call["output"]})
+        prompt.append({"role": "assistant", "content": read_answer(row)})
+    return prompt
+
+
+def read_answer(response: Row) -> str:
+    """The text of an answer."""
+    return "".join(part.get("text", "") for part in response["content"]) or str(response["text"])
+
+
+def read_tools(response: Row) -> list[Row]:
+    """The tool calls of an answer."""
+    return [part["tool_call"] for part in response["content"] if part["type"] == "tool_call"]
+
+
+def trace(langfuse: Langfuse, question: Row, response: Row, prompt: list[Row] | None) -> None:
+    """One trace: the turn, in it the generation, and the tools where there is a prompt."""
+    answer = read_answer(response)
     usage = response.get("metadata", {}).get("usage", {})
     trace_id = langfuse.create_trace_id(seed=response["messageId"])
     with propagate_attributes(
@@ -46,7 +82,10 @@ def trace(langfuse: Langfuse, question: Row, response: Row) -> None:
             name="turn", as_type="agent", trace_context={"trace_id": trace_id}, input=question.get("text")
         )
         generation = root.start_observation(
-            name=response["model"], as_type="generation", model=response["model"], input=question.get("text")
+            name=response["model"],
+            as_type="generation",
+            model=response["model"],
+            input=question.get("text") if prompt is None else prompt,
         )
         generation.update(
             output=answer,
@@ -54,6 +93,10 @@ def trace(langfuse: Langfuse, question: Row, response: Row) -> None:
             cost_details={"total": usage.get("cost", 0.0)},
         )
         generation.end()
+        for call in read_tools(response) if prompt is not None else []:
+            tool = root.start_observation(name=call["name"], as_type="tool", input=call["args"])
+            tool.update(output=call["output"])
+            tool.end()
         root.update(output=answer)
         root.end()
 
