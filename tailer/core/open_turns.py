@@ -7,7 +7,7 @@ one before a response is where a regenerated answer began.
 
 import heapq
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ class Entry:
     taken: bool = False
     changed_since_taken: bool = False
     deadline_passed: bool = False
-    changed: set[str] = field(default_factory=set)
+    changed: frozenset[str] = frozenset()
 
 
 class OpenTurns:
@@ -104,7 +104,9 @@ class OpenTurns:
             entry.conversation_id = hint.conversation_id
             self._conversations.setdefault(hint.conversation_id, {})[key] = entry
         entry.written_milliseconds = _latest(entry.written_milliseconds, hint.written_milliseconds)
-        entry.changed.update(_LATE_FIELDS if hint.operation is Operation.REPLACE else hint.changed)
+        changed = _LATE_FIELDS if hint.operation is Operation.REPLACE else hint.changed
+        if not changed <= entry.changed:
+            entry.changed |= changed
         if hint.operation is not Operation.INSERT and "unfinished" in hint.changed:
             entry.finished_milliseconds = _latest(entry.finished_milliseconds, hint.written_milliseconds)
         if interest is Interest.QUESTION and hint.message_id is not None:
@@ -209,7 +211,7 @@ class OpenTurns:
 
     def note(self, key: EntryKey, changed: str) -> None:
         """Note a field that is to be looked at."""
-        self._entries[key].changed.add(changed)
+        self._entries[key].changed |= {changed}
 
     def release(self, key: EntryKey, due_seconds: float) -> None:
         """Give a taken entry back, to be taken again when due; one that was answered meanwhile is gone."""

@@ -30,7 +30,7 @@ _BREATH_SECONDS = 0.05
 """A `getMore` answers as soon as there is one event, so under load each brings a handful and costs as much as a full one.
 After a reply that is not nearly full the next is asked for a little later; little beside the settle time."""
 _NARROW_PIPELINE: list[dict[str, object]] = [
-    {"$project": {"operationType": 1, "documentKey._id": 1, "clusterTime": 1}}
+    {"$project": {"operationType": 1, "documentKey._id": 1}}
 ]
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -200,7 +200,7 @@ class MongoChangeStream:
             key = event_key(event)
             hints = []
             if key is not None:
-                at = cluster_seconds(event.get("clusterTime"))
+                at = after.cluster_seconds
                 hint = ChangeHint(Operation.UPDATE, key, at, None, _ANY_CHANGE, None, None, None)
                 hints.append((hint, after))
             return StreamBatch(hints, after, cluster_seconds(reply.get("operationTime")))
@@ -235,9 +235,10 @@ def _drop_seen(events: Sequence[Mapping[str, Any]], skip_until: str | None) -> S
 def _make_batch(reply: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> StreamBatch:
     hints = []
     for event in events:
-        hint = decode_hint(event)
+        position = _position(event["_id"]["_data"])
+        hint = decode_hint(event, position)
         if hint is not None:
-            hints.append((hint, _position(event["_id"]["_data"])))
+            hints.append((hint, position))
     token = reply["cursor"]["postBatchResumeToken"]["_data"]
     return StreamBatch(hints, _position(token), cluster_seconds(reply.get("operationTime")))
 

@@ -5,12 +5,14 @@ own size check. No `$match` hides anything but updates: an `invalidate` must arr
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import sha256
 
 import bson
 
 from tailer.core.hints import ChangeHint, Operation, Stream
 from tailer.core.identity import DocumentKey
+from tailer.core.positions import StreamPosition
 from tailer.core.values import milliseconds, string, strings
 from tailer.mongo.keys import to_key
 
@@ -25,8 +27,8 @@ def _short_text(path: str) -> dict[str, object]:
     return {"$cond": [{"$and": [is_text, is_short]}, path, None]}
 
 
-def _date(path: str) -> dict[str, object]:
-    return {"$cond": [{"$eq": [{"$type": path}, "date"]}, path, None]}
+def _date(path: str, *, otherwise: str) -> dict[str, object]:
+    return {"$cond": [{"$eq": [{"$type": path}, "date"]}, path, otherwise]}
 
 
 _UPDATED_NAMES = {
@@ -52,11 +54,9 @@ _SHORTENED_NAMES = {
 _PROJECTION: dict[str, object] = {
     "$project": {
         "operationType": 1,
-        "clusterTime": 1,
-        "wallTime": 1,
         "documentKey._id": 1,
         "changed": {"$setUnion": [_UPDATED_NAMES, _REMOVED_NAMES, _SHORTENED_NAMES]},
-        "updated": _date("$updateDescription.updatedFields.updatedAt"),
+        "written": _date("$updateDescription.updatedFields.updatedAt", otherwise="$wallTime"),
         "message": _short_text("$fullDocument.messageId"),
         "parent": _short_text("$fullDocument.parentMessageId"),
         "conversation": _short_text("$fullDocument.conversationId"),
@@ -89,24 +89,33 @@ PIPELINE_FINGERPRINTS = {
 _OPERATIONS = {operation.value: operation for operation in Operation}
 
 
-def decode_hint(event: Mapping[str, object]) -> ChangeHint | None:
-    """The hint in a projected event; None for an event that concerns no document (drop, rename, invalidate)."""
+def decode_hint(event: Mapping[str, object], position: StreamPosition) -> ChangeHint | None:
+    """The hint in a projected event; None for an event that concerns no document (drop, rename, invalidate).
+
+    `position` is the event's own: its resume token begins with the cluster time.
+    """
     operation = _OPERATIONS.get(str(event.get("operationType")))
     document_key = event.get("documentKey")
     if operation is None or not isinstance(document_key, dict):
         return None
-    whole = operation in (Operation.INSERT, Operation.REPLACE)
+    whole = operation is Operation.INSERT or operation is Operation.REPLACE
     return ChangeHint(
         operation=operation,
         document_key=to_key(document_key.get("_id")),
-        cluster_seconds=cluster_seconds(event.get("clusterTime")),
-        written_milliseconds=milliseconds(event.get("updated")) or milliseconds(event.get("wallTime")),
-        changed=frozenset(strings(event.get("changed"))),
+        cluster_seconds=position.cluster_seconds,
+        written_milliseconds=milliseconds(event.get("written")),
+        changed=_name_set(strings(event.get("changed"))),
         message_id=string(event.get("message")),
         parent_message_id=string(event.get("parent")),
         created_by_user=event.get("byUser") is True if whole else None,
         conversation_id=string(event.get("conversation")),
     )
+
+
+@lru_cache(maxsize=512)
+def _name_set(names: tuple[str, ...]) -> frozenset[str]:
+    """The same few sets of fields change again and again: one of each is kept."""
+    return frozenset(names)
 
 
 def cluster_seconds(timestamp: object) -> int:
