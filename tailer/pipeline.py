@@ -20,7 +20,7 @@ from tailer.sampler import Sampler
 from tailer.supervision import Shutdown, Work, within
 from tailer.web.health import Health, State
 
-_ROUND_ENTRIES = 400
+_ROUND_ENTRIES = 256
 """Entries that one round reads back together: few enough queries a turn, few enough rows in memory."""
 _SWEEP_SECONDS = 5.0
 

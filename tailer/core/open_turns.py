@@ -18,6 +18,8 @@ _TIMES_OF_ONE_ROW = 4
 """Touches remembered of one row: those of an answer that was generated anew, and of the one after it."""
 
 
+_SPARE_PLACES = 1_000
+"""How many places of the schedule may be stale before they are worth a look."""
 _LATE_FIELDS = frozenset({"text", "content", "feedback"})
 """What a replacement may have changed of a turn that was sent: it does not tell."""
 
@@ -233,6 +235,15 @@ class OpenTurns:
     def _push(self, entry: Entry) -> None:
         self._sequence += 1
         heapq.heappush(self._schedule, (entry.due_seconds, self._sequence, entry.key))
+        if len(self._schedule) > 2 * len(self._entries) + _SPARE_PLACES:
+            self._rebuild_schedule()
+
+    def _rebuild_schedule(self) -> None:
+        """Drop the places of entries that are gone: an answered question would keep its own until it had been parked."""
+        waiting = (entry for entry in self._entries.values() if not entry.taken)
+        self._schedule = [(entry.due_seconds, number, entry.key) for number, entry in enumerate(waiting)]
+        self._sequence = len(self._schedule)
+        heapq.heapify(self._schedule)
 
 
 def _latest(known: int | None, told: int | None) -> int | None:

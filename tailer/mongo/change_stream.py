@@ -29,9 +29,7 @@ _BUSY_EVENTS = 500
 _BREATH_SECONDS = 0.05
 """A `getMore` answers as soon as there is one event, so under load each brings a handful and costs as much as a full one.
 After a reply that is not nearly full the next is asked for a little later; little beside the settle time."""
-_NARROW_PIPELINE: list[dict[str, object]] = [
-    {"$project": {"operationType": 1, "documentKey._id": 1}}
-]
+_NARROW_PIPELINE: list[dict[str, object]] = [{"$project": {"operationType": 1, "documentKey._id": 1}}]
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _ANY_CHANGE = frozenset({"content"})

@@ -345,3 +345,43 @@ def test_no_entry_is_lost_and_none_is_handed_out_twice(steps: list[tuple[str, st
     rest = turns.take_due(now + PARK + SETTLE, 100)
     assert {entry.key for entry in rest} == waiting
     assert len(rest) == len(waiting)
+
+
+def test_answered_questions_leave_nothing_behind_in_the_schedule(turns: OpenTurns) -> None:
+    """At two hundred turns a second they would be a hundred thousand by the time the first would have been parked."""
+    for number in range(10_000):
+        asked = change(f"q{number}", message_id=f"m{number}")
+        turns.open(Interest.QUESTION, asked, number / 100, age_seconds=0)
+        assert turns.answer(f"m{number}") is not None
+
+    assert len(turns._schedule) <= 1_001
+    assert turns.next_due() is None
+
+
+def test_what_is_open_stays_due_in_order_while_others_come_and_go(turns: OpenTurns) -> None:
+    for number in range(5_000):
+        asked = change(f"q{number}", message_id=f"m{number}")
+        turns.open(Interest.QUESTION, asked, 0, age_seconds=0)
+        turns.answer(f"m{number}")
+        if number % 1_000 == 0:
+            open_response(turns, 10 - number / 1_000, f"r{number}")
+
+    assert keys(turns.take_due(100, 10)) == ["r4000", "r3000", "r2000", "r1000", "r0"]
+
+
+def test_due_responses_of_one_conversation_are_taken_together(turns: OpenTurns) -> None:
+    """They share what is read for them; what is not due yet, or has been taken, is left where it is."""
+    for name, now, conversation in (("a1", 1, "a"), ("b1", 2, "b"), ("a2", 3, "a"), ("a3", 50, "a")):
+        open_response(turns, now, name, conversation_id=conversation)
+
+    assert keys(turns.take_due(10, 2)) == ["a1", "a2"]
+    assert keys(turns.take_due(10, 10)) == ["b1"]
+    assert keys(turns.take_due(60, 10)) == ["a3"]
+
+
+def test_no_more_are_taken_than_asked_for_however_many_are_of_one_conversation(turns: OpenTurns) -> None:
+    for number in range(9):
+        open_response(turns, number, f"r{number}", conversation_id="a")
+
+    assert keys(turns.take_due(100, 4)) == ["r0", "r1", "r2", "r3"]
+    assert len(turns.take_due(100, 100)) == 5
