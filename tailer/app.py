@@ -8,8 +8,8 @@ import asyncio
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from typing import Final
 
@@ -29,7 +29,7 @@ from tailer.events import (
 from tailer.logs import LogLevel, LogWriter, route_library_logs
 from tailer.metrics import Metrics
 from tailer.runtime import fit_interpreter
-from tailer.sampler import show_state
+from tailer.sampler import BEAT_SECONDS, show_state
 from tailer.settings import Settings
 from tailer.supervision import Shutdown, unless_asked
 from tailer.term import Term
@@ -100,6 +100,7 @@ class Daemon:
             monotonic=time.monotonic,
         )
         await stack.enter_async_context(web)
+        await stack.enter_async_context(self._beating())
         self._emit(Listening(web.port))
         for warning in settings.warnings:
             self._emit(SettingDoubted(warning))
@@ -113,19 +114,35 @@ class Daemon:
             leadership = await unless_asked(shutdown, "stand by", connections.candidacy.win())
             if leadership is None:
                 return
-            self._health.state = State.STARTING
+            self._health.begin_term()
             term = Term(settings, connections, leadership, observers, http_port=web.port)
             try:
                 await term.run(shutdown)
             except LeaseLost as lost:
                 self._emit(LeadershipLost(lost.epoch))
-                self._health.forget_term()
+                self._health.begin_term()
 
     def _stand_by(self) -> None:
-        """The beat of a standby: it lives, and it has just seen who holds the lease."""
-        self._health.loop_seconds = time.monotonic()
+        """A standby has just seen who holds the lease."""
+        self._health.looked_seconds = time.monotonic()
         self._health.state = State.STANDBY
-        show_state(self._metrics, self._health)
+
+    @asynccontextmanager
+    async def _beating(self) -> AsyncIterator[None]:
+        """Show that the event loop runs, also while a start or a standby waits for a server."""
+
+        async def beat() -> None:
+            while True:
+                self._health.loop_seconds = time.monotonic()
+                show_state(self._metrics, self._health)
+                await asyncio.sleep(BEAT_SECONDS)
+
+        beating = asyncio.create_task(beat(), name="beat")
+        try:
+            yield
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
 
     def _emit(self, event: Event) -> None:
         self._metrics.record(event)

@@ -90,6 +90,8 @@ async def open_connections(
     )
     await state.prepare()
     streams = tolerant_database(streams_client, settings.mongo_database)
+    # Opens its connections now: a standby takes over without waiting for any.
+    await _wait_for_source(lambda: inspect_source(streams), emit)
     return Connections(streams, source, facts, state, lease, candidacy, destination)
 
 

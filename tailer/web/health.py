@@ -25,6 +25,7 @@ class Health:
     """Set by the daemon's tasks, read by the web server; times are of the caller's monotonic clock.
 
     `loop_seconds` is when the event loop last ran the sampler; `answered_seconds` when each stream last answered;
+    `looked_seconds` is when a standby last saw the lease, None on the active instance;
     `refused` says that the destination does not accept the keys; `gaps` counts stretches of lost history.
     """
 
@@ -32,12 +33,14 @@ class Health:
     loop_seconds: float
     state: State = State.STARTING
     answered_seconds: dict[Stream, float] = field(default_factory=dict)
+    looked_seconds: float | None = None
     refused: bool = False
     gaps: int = 0
 
-    def forget_term(self) -> None:
-        """This instance is no longer the active one: what its streams and its destination said is over."""
+    def begin_term(self) -> None:
+        """This instance becomes the active one, or no longer is: what was said of the time before is over."""
         self.state = State.STARTING
+        self.looked_seconds = None
         self.answered_seconds.clear()
         self.refused = False
 
@@ -52,6 +55,9 @@ class Health:
                 found.append(
                     f"stream {stream.value} has not answered for {silent:.0f} s: MongoDB may be away"
                 )
+        if self.looked_seconds is not None and now - self.looked_seconds > patience_seconds:
+            silent = now - self.looked_seconds
+            found.append(f"the state database has not answered for {silent:.0f} s: nobody can take over")
         if self.refused:
             found.append("Langfuse refuses the keys: check LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY")
         return found

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tailer.demo.player import play
-from tests.e2e.daemon import langfuse_settings, start
-from tests.e2e.databases import Databases
+from tailer.demo.replica_set import ReplicaSet
+from tests.e2e.daemon import Daemon, langfuse_settings, start
+from tests.e2e.databases import Databases, open_databases
 from tests.e2e.expectations import Traffic, place
 from tests.fakes.langfuse import FakeLangfuse, Route, hang
 
@@ -53,8 +54,9 @@ async def test_a_second_daemon_stands_by_and_goes_on_as_soon_as_the_first_is_ask
             async with start(settings, directory=tmp_path) as standby:
                 await standby.wait_until_ready(state="standby")
                 assert (await standby.ask("/livez"))[0] == 200
-                metrics = await standby.metrics()
-                assert metrics.value("tailer_state", state="standby") == 1
+                metrics = await standby.wait_for_metrics(
+                    lambda metrics: metrics.value("tailer_state", state="standby") == 1
+                )
                 assert metrics.value("tailer_leader") == 0
                 assert (await leader.metrics()).value("tailer_leader") == 1
                 await play(before.recording, databases.source, speed=None)
@@ -176,3 +178,42 @@ async def test_sigterm_ends_a_standby_at_once_and_leaves_the_leader_alone(
                 assert await standby.exit_code(timeout_seconds=5) == 0
             await leader.wait_until_ready()
             assert leader.lines("leadership_lost") == standby.lines("lease_taken") == []
+
+
+async def test_over_the_death_of_a_primary_and_of_the_leader_every_turn_arrives_once(tmp_path: Path) -> None:
+    """Three nodes, two daemons: the election puts the lease in doubt, the death of the leader ends it."""
+    played = [traffic_of(number) for number in range(6)]
+    async with (
+        ReplicaSet(size=3) as three_nodes,
+        open_databases(three_nodes) as databases,
+        FakeLangfuse(visible_after_seconds=0.2) as fake,
+    ):
+        settings = settings_of(databases, fake)
+        async with start(settings, directory=tmp_path) as first:
+            await first.wait_until_ready()
+            async with start(settings, directory=tmp_path) as second:
+                await second.wait_until_ready(state="standby")
+                await play_all(played[:2], databases)
+                primary = await three_nodes.primary()
+                await primary.kill()
+                await three_nodes.primary()
+                await play_all(played[2:4], databases)
+                await databases.wait_until_done(first.must_run, timeout_seconds=60)
+                await primary.restart()
+                leader, standby = (second, first) if is_leading(second) else (first, second)
+                await play_all(played[4:], databases)
+                await leader.kill()
+                await databases.wait_until_done(standby.must_run, timeout_seconds=60)
+                check_arrived_once(fake, *played)
+                assert standby.errors == []
+
+
+async def play_all(played: list[Traffic], databases: Databases) -> None:
+    """One recording after another, as fast as they are written."""
+    for traffic in played:
+        await play(traffic.recording, databases.source, speed=None)
+
+
+def is_leading(daemon: Daemon) -> bool:
+    """Whether the daemon took the lease more often than it lost it."""
+    return len(daemon.lines("lease_taken")) > len(daemon.lines("leadership_lost"))

@@ -157,3 +157,18 @@ async def test_the_port_is_free_again_afterwards(clock: Clock, health: Health, m
         port = first.port
     async with WebServer("127.0.0.1", port, health, metrics.registry, monotonic=clock) as second:
         assert second.port == port
+
+
+async def test_a_standby_is_ready_as_long_as_it_sees_the_lease(
+    probe: httpx.AsyncClient, clock: Clock, health: Health
+) -> None:
+    """Ready, so that a rolling update goes on; not when it could not take over."""
+    health.state, health.looked_seconds = State.STANDBY, clock.now
+    answer = await probe.get("/readyz")
+    assert (answer.status_code, answer.json()["state"]) == (200, "standby")
+    clock.now += 16
+    answer = await probe.get("/readyz")
+    assert answer.status_code == 503
+    assert "state database" in answer.json()["problems"]
+    health.begin_term()
+    assert "state database" not in (await probe.get("/readyz")).json()["problems"]
