@@ -217,3 +217,17 @@ async def test_a_candidate_that_dies_between_lease_and_fence_is_followed_like_an
     with pytest.raises(LeaseLost):
         await MongoState(database, first.fence, destination="fake").begin_batch(BATCH)
     await MongoState(database, next_one.fence, destination="fake").begin_batch(BATCH)
+
+
+async def test_a_takeover_ends_no_session_but_those_of_earlier_holders(
+    client: Client, database: StateDatabase
+) -> None:
+    """LibreChat has transactions open on the same server; the very first start knows no holder at all."""
+    async with await client.start_session() as other:
+        other.start_transaction()
+        await client[database.name]["other"].insert_one({"_id": 1}, session=other)
+        for _ in range(3):
+            await seize(database)
+        await other.commit_transaction()
+
+    assert await client[database.name]["other"].count_documents({}) == 1

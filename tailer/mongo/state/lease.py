@@ -135,9 +135,11 @@ class MongoLease:
 
     async def _raise(self, fence: Fence, sessions: list[Binary]) -> bool:
         """Raise the fence to an epoch; False when it stands at a later one already."""
-        # Where a server does not let us, it ends a transaction that was left open after a minute by itself.
-        with suppress(OperationFailure):
-            await self._database.command({"killSessions": [{"id": session} for session in sessions]})
+        if sessions:
+            # Without any name this command would end the sessions of everybody, LibreChat's among them.
+            # Where a server does not let us, it ends a transaction that was left open after a minute by itself.
+            with suppress(OperationFailure):
+                await self._database.command({"killSessions": [{"id": session} for session in sessions]})
         statement = {
             "q": {"_id": FENCE_ID, "epoch": {"$lt": fence.epoch}},
             "u": {"$set": {"epoch": fence.epoch, "writes": 0}},
