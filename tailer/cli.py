@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tailer import __version__
-from tailer.commands import check_config, checkpoint, demo, healthcheck, run
+from tailer.commands import check_config, checkpoint, dead_letters, demo, healthcheck, run
 from tailer.commands.command import Command
 from tailer.commands.terminal import describe_error
 from tailer.errors import TailerError
@@ -22,13 +22,15 @@ _COMMANDS: Final[Sequence[Command]] = (
     demo.COMMAND,
     check_config.COMMAND,
     checkpoint.COMMAND,
+    dead_letters.COMMAND,
     healthcheck.COMMAND,
 )
 
 _EXIT_CODES: Final = """\
 exit codes:
     0  done; healthcheck: ready
-    1  healthcheck: not ready; checkpoint: refused, or not agreed to
+    1  healthcheck: not ready; checkpoint, dead-letters: refused, or not agreed to;
+       dead-letters replay: some were not sent
     2  a setting or the command line is wrong
     3  MongoDB cannot be tailed as it is configured
     4  Langfuse, or the trace file, refuses

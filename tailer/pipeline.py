@@ -16,6 +16,7 @@ from tailer.flow.delivery import Delivery
 from tailer.flow.intake import Intake
 from tailer.flow.parking import Parking
 from tailer.flow.ports import Batch, ChangeSource
+from tailer.flow.replay import Replay
 from tailer.sampler import Sampler
 from tailer.supervision import Shutdown, Work, within
 from tailer.web.health import Health, State
@@ -45,6 +46,7 @@ class Pipeline:
     intake: Intake
     assembly: Assembly
     delivery: Delivery
+    replay: Replay
     unfinished: Sequence[Batch]
     checkpointing: Checkpointing
     sampler: Sampler
@@ -75,6 +77,7 @@ class Pipeline:
             **tasks,
             "assemble": self._assemble(),
             "recover": self._recover(),
+            "replay": self._replay(),
             **{f"send {number}": self.delivery.work() for number in range(self.pace.senders)},
         }
 
@@ -109,6 +112,12 @@ class Pipeline:
         """Settle the batches of an earlier run beside the daily work; this task then only waits."""
         await self.delivery.recover(self.unfinished)
         await asyncio.Event().wait()
+
+    async def _replay(self) -> None:
+        """Send dead letters again that somebody asks for."""
+        while True:
+            await self.replay.sweep()
+            await asyncio.sleep(_SWEEP_SECONDS)
 
     async def _sweep(self) -> None:
         """Forget parked turns that are done, and take up those whose deadline has passed."""

@@ -24,6 +24,7 @@ from tailer.flow.delivery import Delivery
 from tailer.flow.intake import Intake
 from tailer.flow.parking import Parking, Patience
 from tailer.flow.ports import ChangeSource, DocumentReader
+from tailer.flow.replay import Replay
 from tailer.flow.transmission import Transmission
 from tailer.metrics import Metrics
 from tailer.mongo.state import MongoState
@@ -118,6 +119,7 @@ async def make_pipeline(
         intake=Intake(backlog, state, emit, open_limit=settings.open_turns),
         assembly=assembly,
         delivery=delivery,
+        replay=Replay(backlog, state, delivery, emit),
         unfinished=unfinished,
         checkpointing=Checkpointing(backlog, state, emit, monotonic=time.monotonic),
         sampler=Sampler(observers.metrics, observers.health, backlog, parking, delivery, transmission),

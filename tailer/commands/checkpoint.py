@@ -3,14 +3,13 @@
 import argparse
 import asyncio
 import json
-import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from tailer.commands.command import Command
-from tailer.commands.terminal import paint
-from tailer.errors import SettingsError
+from tailer.commands.consent import ask
+from tailer.commands.terminal import align, paint
 
 if TYPE_CHECKING:
     from tailer.checkpoints import Change, Survey
@@ -116,7 +115,7 @@ def _describe_survey(survey: "Survey") -> Sequence[str]:
         )
         for found in survey.streams
     ]
-    lines = _align(rows) if survey.streams else ["no checkpoint is stored: the next start is a first one"]
+    lines = align(rows) if survey.streams else ["no checkpoint is stored: the next start is a first one"]
     pending, lease = survey.pending, survey.lease
     waiting = (
         f"{pending.batches} batches on their way, {pending.parked} parked turns, "
@@ -129,14 +128,6 @@ def _describe_survey(survey: "Survey") -> Sequence[str]:
     return lines
 
 
-def _align(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-    return [paint(_BOLD, lines[0]), *lines[1:]]
-
-
 async def _change(begin: datetime | None, *, agreed: bool) -> int:
     from tailer.checkpoints import open_desk  # noqa: PLC0415
     from tailer.settings import load_settings  # noqa: PLC0415
@@ -144,7 +135,7 @@ async def _change(begin: datetime | None, *, agreed: bool) -> int:
     async with open_desk(load_settings()) as desk:
         for line in _describe_changes(await desk.plan(begin)):
             print(line)
-        if not agreed and not await _ask():
+        if not agreed and not await ask():
             print("nothing was changed")
             return EXIT_DECLINED
         epoch = await (desk.reset() if begin is None else desk.move(begin))
@@ -180,17 +171,6 @@ def _describe_stretch(stretch: "Stretch", change: "Change") -> str:
     rows = change.rows
     number = "" if rows is None else f", {'more than' if rows.more else 'some'} {rows.rows} rows made then"
     return f"{describe_time(stretch.begin_seconds)} to {describe_time(stretch.end_seconds)}{number}"
-
-
-async def _ask() -> bool:
-    if not sys.stdin.isatty():
-        raise SettingsError(
-            operation="asking for consent",
-            subject="standard input",
-            hint="it is no terminal, so nobody can answer: give --yes if this is what you want",
-        )
-    answer = await asyncio.to_thread(input, "Go on? [y/N] ")
-    return answer.strip().lower() in {"y", "yes"}
 
 
 COMMAND = Command("checkpoint", "show, set or reset the position of the streams", _execute, _add_options)

@@ -130,3 +130,13 @@ class DestinationAway(Event):
     host: str
     reason: str
     wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterReplayed(Event):
+    """A dead letter that somebody asked for was sent again: `outcome` is sent or nothing_to_send."""
+
+    name: ClassVar[str] = "dead_letter_replayed"
+    record_id: str
+    message_id: str
+    outcome: str

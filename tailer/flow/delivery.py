@@ -86,6 +86,13 @@ class Delivery:
                 self._finish(consignment, arrived=consignment.receipts[0].record_id in acknowledged)
             self._report(shipment.consignments, acknowledged)
 
+    async def resend(self, item: BatchItem, chunk: bytes) -> None:
+        """Send a chunk once more that was refused, as it is; returns when it is acknowledged or refused again."""
+        batch = Batch(self._new_id(), (item,), self._sink.frame([chunk]))
+        self._in_flight.add(item.record_id)
+        await self._state.begin_batch(batch)
+        await self._see_through(batch, maybe_sent=False)
+
     async def claim_unfinished(self) -> Sequence[Batch]:
         """The batches of an earlier run; their traces count as on their way from now on."""
         batches = await self._state.pending_batches()
@@ -134,7 +141,9 @@ class Delivery:
             return first | second
         item = batch.items[0]
         chunk = self._sink.unframe(batch.payload, [item.chunk_bytes])[0]
-        letter = DeadLetter(item.record_id, item.message_id, item.document_key, f"rejected: {reason}", chunk)
+        letter = DeadLetter(
+            item.record_id, item.message_id, item.document_key, f"rejected: {reason}", chunk, item
+        )
         await self._state.add_dead_letters([letter])
         await self._state.finish_batch(batch, ())
         self._emit(TraceRejected(item.probe.trace_id, item.message_id, reason))

@@ -148,13 +148,14 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A turn that cannot be sent: why, and the chunk where one was built."""
+    """A turn that cannot be sent, or a later piece of one: why, and its item and chunk where one was built."""
 
     record_id: str
     message_id: str
     document_key: DocumentKey
     reason: str
     chunk: bytes | None
+    item: BatchItem | None = None
 
 
 class Permit(Protocol):

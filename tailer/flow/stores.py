@@ -129,6 +129,18 @@ class DeadLetterStore(Protocol):
         """Those whose chunk the destination refused: dead letters that were built."""
         ...
 
+    async def load_replays(self, limit: int) -> Sequence[DeadLetter]:
+        """Dead letters that somebody asked to be sent again, those that failed first at the front."""
+        ...
+
+    async def end_replay(self, record_id: str, outcome: str) -> bool:
+        """Keep a dead letter whose replay gave nothing, with a word for why; False where it is no longer asked for."""
+        ...
+
+    async def drop_dead_letters(self, record_ids: Sequence[str]) -> None:
+        """Forget dead letters."""
+        ...
+
     async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Keep turns that cannot be sent; a repeated one counts its tries."""
         ...

@@ -1,14 +1,20 @@
 """`dead_letters`: turns that cannot be sent, with the reason, until somebody looks at them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from bson import Binary
 from pymongo import UpdateOne
 
+from tailer.core.identity import DocumentKey
 from tailer.flow.ports import DeadLetter
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence
+from tailer.mongo.state.records import read_item, write_item
+
+ASKED = "asked"
+"""The state of a replay that somebody asked for; any other word says what came of it."""
 
 
 class DeadLetters:
@@ -26,6 +32,38 @@ class DeadLetters:
         )
         return frozenset(str(document["_id"]) for document in found)
 
+    async def load_replays(self, limit: int) -> Sequence[DeadLetter]:
+        """Dead letters that somebody asked to be sent again, those that failed first at the front."""
+        found = await self._database.attempt(
+            "load_replays",
+            lambda: (
+                self._database["dead_letters"]
+                .find({"replay": ASKED})
+                .sort("first_failed_at", 1)
+                .to_list(limit)
+            ),
+        )
+        return [_read_letter(document) for document in found]
+
+    async def end_replay(self, record_id: str, outcome: str) -> bool:
+        """Keep a dead letter whose replay gave nothing, with a word for why; False where it is no longer asked for."""
+        query = {"_id": record_id, "replay": ASKED}
+        ended = await self._fence.write(
+            "end_replay",
+            lambda session: self._database["dead_letters"].update_one(
+                query, {"$set": {"replay": outcome}}, session=session
+            ),
+        )
+        return bool(ended.matched_count)
+
+    async def drop_dead_letters(self, record_ids: Sequence[str]) -> None:
+        """Forget dead letters."""
+        query = {"_id": {"$in": list(record_ids)}}
+        await self._fence.write(
+            "drop_dead_letters",
+            lambda session: self._database["dead_letters"].delete_many(query, session=session),
+        )
+
     async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Keep turns that cannot be sent; a repeated one counts its tries."""
         now = datetime.now(UTC)
@@ -38,8 +76,10 @@ class DeadLetters:
                         "document_key": letter.document_key,
                         "reason": letter.reason,
                         "chunk": None if letter.chunk is None else Binary(letter.chunk),
+                        "item": None if letter.item is None else write_item(letter.item),
                         "last_failed_at": now,
                     },
+                    "$unset": {"replay": ""},
                     "$setOnInsert": {"first_failed_at": now},
                     "$inc": {"tries": 1},
                 },
@@ -52,3 +92,15 @@ class DeadLetters:
                 "add_dead_letters",
                 lambda session: self._database["dead_letters"].bulk_write(writes, session=session),
             )
+
+
+def _read_letter(document: Mapping[str, Any]) -> DeadLetter:
+    chunk, item = document.get("chunk"), document.get("item")
+    return DeadLetter(
+        record_id=str(document["_id"]),
+        message_id=document["message_id"],
+        document_key=DocumentKey(document["document_key"]),
+        reason=document["reason"],
+        chunk=None if chunk is None else bytes(chunk),
+        item=None if item is None else read_item(item),
+    )

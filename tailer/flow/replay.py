@@ -1,0 +1,72 @@
+"""Sends dead letters again that somebody asked for with `tailer dead-letters replay`.
+
+A turn is read and built anew, because what broke may have been the building. A later piece of a turn, or a title, goes
+as it was built: it shows a moment that is over. A letter is forgotten when its record says that it arrived.
+"""
+
+from collections.abc import Sequence
+
+from tailer.core.hints import Interest
+from tailer.core.identity import unanswered_trace_id
+from tailer.core.open_turns import EntryKey
+from tailer.events import DeadLetterReplayed, Emit
+from tailer.flow.backlog import Backlog
+from tailer.flow.delivery import Delivery
+from tailer.flow.ports import DeadLetter
+from tailer.flow.stores import StateStore
+
+_AT_ONCE = 100
+"""Letters under way at a time: a refused one may hold its whole trace in memory."""
+SENT = "sent"
+NOTHING_TO_SEND = "nothing_to_send"
+"""The row is gone, or the settings leave it out by now."""
+
+
+class Replay:
+    """Works through what was asked for, sweep by sweep."""
+
+    def __init__(self, backlog: Backlog, state: StateStore, delivery: Delivery, emit: Emit) -> None:
+        self._backlog = backlog
+        self._state = state
+        self._delivery = delivery
+        self._emit = emit
+        self._under_way: set[str] = set()
+
+    async def sweep(self) -> None:
+        """Begin what is asked for, and conclude what was begun."""
+        asked = await self._state.load_replays(_AT_ONCE)
+        # One that was refused again is no longer asked for.
+        self._under_way.intersection_update(letter.record_id for letter in asked)
+        # Looked at before the records are read: an entry that closes in between has its record by then.
+        idle = [letter for letter in asked if not self._backlog.is_open(*_entry_of(letter))]
+        sent = await self._state.find_exported([letter.record_id for letter in idle])
+        await self._forget([letter for letter in idle if letter.record_id in sent])
+        for letter in idle:
+            if letter.record_id in sent:
+                continue
+            if letter.record_id not in self._under_way:
+                await self._begin(letter)
+            elif await self._state.end_replay(letter.record_id, NOTHING_TO_SEND):
+                self._conclude(letter, NOTHING_TO_SEND)
+
+    async def _begin(self, letter: DeadLetter) -> None:
+        if letter.chunk is not None and letter.item is not None and letter.item.sent is None:
+            await self._delivery.resend(letter.item, letter.chunk)
+            return
+        self._under_way.add(letter.record_id)
+        self._backlog.reopen(_entry_of(letter), letter.message_id)
+
+    async def _forget(self, letters: Sequence[DeadLetter]) -> None:
+        if letters:
+            await self._state.drop_dead_letters([letter.record_id for letter in letters])
+        for letter in letters:
+            self._conclude(letter, SENT)
+
+    def _conclude(self, letter: DeadLetter, outcome: str) -> None:
+        self._under_way.discard(letter.record_id)
+        self._emit(DeadLetterReplayed(letter.record_id, letter.message_id, outcome))
+
+
+def _entry_of(letter: DeadLetter) -> EntryKey:
+    unanswered = letter.record_id == unanswered_trace_id(letter.message_id)
+    return EntryKey(Interest.QUESTION if unanswered else Interest.RESPONSE, letter.document_key)
