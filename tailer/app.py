@@ -19,6 +19,7 @@ from tailer.core.observations import Trace
 from tailer.errors import LeaseLost, SoftwareError, TailerError
 from tailer.events import (
     Event,
+    GapsLeft,
     LeadershipLost,
     Listening,
     SettingDoubted,
@@ -148,6 +149,8 @@ class Daemon:
         self._metrics.record(event)
         if isinstance(event, StreamGapFound):
             self._health.gaps += 1
+        elif isinstance(event, GapsLeft):
+            self._health.gaps = event.gaps
         if event.level is not None:
             self._log.write(LogLevel(event.level), event.name, **asdict(event))
         if self._observe is not None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tailer import __version__
-from tailer.commands import check_config, checkpoint, dead_letters, demo, healthcheck, run
+from tailer.commands import backfill, check_config, checkpoint, dead_letters, demo, healthcheck, run
 from tailer.commands.command import Command
 from tailer.commands.terminal import describe_error
 from tailer.errors import TailerError
@@ -21,6 +21,7 @@ _COMMANDS: Final[Sequence[Command]] = (
     run.COMMAND,
     demo.COMMAND,
     check_config.COMMAND,
+    backfill.COMMAND,
     checkpoint.COMMAND,
     dead_letters.COMMAND,
     healthcheck.COMMAND,
@@ -30,7 +31,8 @@ _EXIT_CODES: Final = """\
 exit codes:
     0  done; healthcheck: ready
     1  healthcheck: not ready; checkpoint, dead-letters: refused, or not agreed to;
-       dead-letters replay: some were not sent
+       dead-letters replay: some were not sent;
+       backfill: stopped before its end
     2  a setting or the command line is wrong
     3  MongoDB cannot be tailed as it is configured
     4  Langfuse, or the trace file, refuses

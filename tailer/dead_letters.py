@@ -15,6 +15,7 @@ from tailer.events import Event
 from tailer.mongo.connection import QUERY_SOCKET_MILLISECONDS, connect
 from tailer.mongo.state import MongoLease, StateDatabase
 from tailer.mongo.state.dead_letters import ASKED
+from tailer.presence import has_active_instance
 from tailer.settings import Settings
 
 _SHORTEST_PREFIX = 6
@@ -90,19 +91,8 @@ class LetterDesk:
         return int(dropped.deleted_count)
 
     async def has_sender(self) -> bool:
-        """Whether an instance is active: its lease beats while this looks."""
-        before = await self._lease.read()
-        if before is None or before.released:
-            return False
-        try:
-            async with asyncio.timeout(self._lease_time.total_seconds()):
-                while True:
-                    await asyncio.sleep(_POLL_SECONDS)
-                    now = await self._lease.read()
-                    if now is not None and (now.epoch, now.beat) != (before.epoch, before.beat):
-                        return True
-        except TimeoutError:
-            return False
+        """Whether an instance is active."""
+        return await has_active_instance(self._lease, self._lease_time)
 
     async def follow(self, letters: Sequence[StoredLetter], patience: timedelta) -> Replayed:
         """Wait until every letter is done with, or the patience ends."""

@@ -10,6 +10,7 @@ from tailer.core.open_turns import EntryKey
 from tailer.core.turns import Wait
 from tailer.events import Drained, Emit, Stopping, TurnDone
 from tailer.flow.assembly import Assembly
+from tailer.flow.backfilling import Backfilling
 from tailer.flow.backlog import Backlog
 from tailer.flow.checkpointing import Checkpointing
 from tailer.flow.delivery import Delivery
@@ -44,6 +45,7 @@ class Pipeline:
     backlog: Backlog
     parking: Parking
     intake: Intake
+    backfilling: Backfilling
     assembly: Assembly
     delivery: Delivery
     replay: Replay
@@ -61,7 +63,8 @@ class Pipeline:
 
     def readers(self) -> Mapping[str, Work]:
         """The tasks that bring work in; they end first."""
-        return {f"read {source.stream.value}": self.intake.read(source) for source in self.sources}
+        reading = {f"read {source.stream.value}": self.intake.read(source) for source in self.sources}
+        return {**reading, "backfill": self._backfill()} if self.pace.sending else reading
 
     def workers(self) -> Mapping[str, Work]:
         """The tasks that get work done."""
@@ -118,6 +121,11 @@ class Pipeline:
         while True:
             await self.replay.sweep()
             await asyncio.sleep(_SWEEP_SECONDS)
+
+    async def _backfill(self) -> None:
+        """What is written from now on is the streams' as soon as their positions are stored."""
+        await self.checkpointing.wait_for_first(self.streams)
+        await self.backfilling.run()
 
     async def _sweep(self) -> None:
         """Forget parked turns that are done, and take up those whose deadline has passed."""

@@ -10,8 +10,10 @@ from tailer.errors import LeaseLost
 from tailer.events import Started
 from tailer.flow.leadership import Leadership
 from tailer.mongo.change_stream import MongoChangeStream
+from tailer.mongo.collections import Collections
 from tailer.mongo.documents import MongoDocuments
 from tailer.mongo.state import MongoState
+from tailer.mongo.walk import MongoWalk
 from tailer.pipeline import Pipeline
 from tailer.settings import Settings
 from tailer.supervision import Shutdown, supervise, within
@@ -90,6 +92,7 @@ class Term:
                 history_bytes=settings.history_bytes,
                 with_users=needs_users(settings),
             ),
+            MongoWalk(connections.source, Collections(connections.source, emit)),
             [
                 MongoChangeStream(connections.streams, stream, emit, connections.facts.now)
                 for stream in settings.streams

@@ -5,9 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from uuid import uuid4
 
+from tailer.core.backfill import Job, JobReason, Start, StartMode
 from tailer.core.bounds import Bounds
 from tailer.core.content_policy import ContentPolicy, mask_content
 from tailer.core.export import ExportOptions
+from tailer.core.hints import Stream
 from tailer.core.masking import Masker, compile_rules
 from tailer.core.observations import Trace
 from tailer.core.open_turns import OpenTurns
@@ -17,13 +19,14 @@ from tailer.destination import Destination
 from tailer.events import Emit
 from tailer.flow.aftercare import Aftercare, AftercareOptions
 from tailer.flow.assembly import Assembly
+from tailer.flow.backfilling import Backfilling, BackfillPace
 from tailer.flow.backlog import Backlog
 from tailer.flow.batching import BatchLimits
 from tailer.flow.checkpointing import Checkpointing
 from tailer.flow.delivery import Delivery
 from tailer.flow.intake import Intake
 from tailer.flow.parking import Parking, Patience
-from tailer.flow.ports import ChangeSource, DocumentReader
+from tailer.flow.ports import ChangeSource, DocumentReader, RowWalk
 from tailer.flow.replay import Replay
 from tailer.flow.transmission import Transmission
 from tailer.metrics import Metrics
@@ -49,6 +52,7 @@ async def make_pipeline(
     state: MongoState,
     destination: Destination,
     reader: DocumentReader,
+    walk: RowWalk,
     sources: Sequence[ChangeSource],
     observers: Observers,
 ) -> Pipeline:
@@ -71,6 +75,8 @@ async def make_pipeline(
         checkpoint = await state.load_checkpoint(stream)
         if checkpoint is not None:
             backlog.start(stream, checkpoint)
+        elif stream is Stream.MESSAGES:
+            await _plan_start(settings.start, state)
     in_flight: set[str] = set()
     transmission = Transmission(destination.sink, emit, lookup=destination.lookup, monotonic=time.monotonic)
     delivery = Delivery(
@@ -116,6 +122,18 @@ async def make_pipeline(
         sources=sources,
         backlog=backlog,
         parking=parking,
+        backfilling=Backfilling(
+            backlog,
+            state,
+            walk,
+            BackfillPace(
+                turns_per_second=settings.backfill_rate,
+                unanswered_seconds=int(settings.unanswered_after.total_seconds()),
+                open_limit=settings.open_turns,
+            ),
+            emit,
+            monotonic=time.monotonic,
+        ),
         intake=Intake(backlog, state, emit, open_limit=settings.open_turns),
         assembly=assembly,
         delivery=delivery,
@@ -132,6 +150,13 @@ async def make_pipeline(
             sending=settings.langfuse_enabled,
         ),
     )
+
+
+async def _plan_start(start: Start, state: MongoState) -> None:
+    """A first start's backfill, written down before any position is: a crash in between loses nothing."""
+    if start.mode is not StartMode.NOW:
+        since = None if start.since is None else int(start.since.timestamp())
+        await state.add_job(Job("start", JobReason.START, since_seconds=since))
 
 
 def needs_users(settings: Settings) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from tailer.commands.command import Command
 from tailer.commands.consent import ask
 from tailer.commands.terminal import align, paint
+from tailer.commands.times import read_moment
 
 if TYPE_CHECKING:
     from tailer.checkpoints import Change, Survey
@@ -27,7 +28,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     setting = actions.add_parser("set", help="let every stream begin at a time", allow_abbrev=False)
     setting.add_argument(
         "--time",
-        type=_moment,
+        type=read_moment,
         required=True,
         metavar="ISO",
         help="such as 2026-01-31T08:00:00Z; a time needs Z or an offset",
@@ -37,18 +38,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
     for action in (setting, reset):
         action.add_argument("--yes", action="store_true", help="do not ask")
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError("give a time such as 2026-01-31T08:00:00Z") from None
-    if moment.tzinfo is None:
-        raise argparse.ArgumentTypeError(
-            "whose time is it? Add Z for UTC, or an offset such as +02:00"
-        ) from None
-    return moment
 
 
 def _execute(options: argparse.Namespace) -> int:

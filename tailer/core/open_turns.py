@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from tailer.core.hints import ChangeHint, Interest, Operation
 from tailer.core.identity import DocumentKey
+from tailer.core.rows import Row
 
 _TIMES_OF_ONE_ROW = 4
 """Touches remembered of one row: those of an answer that was generated anew, and of the one after it."""
@@ -103,8 +104,7 @@ class OpenTurns:
             and hint.conversation_id is not None
             and entry.conversation_id is None
         ):
-            entry.conversation_id = hint.conversation_id
-            self._conversations.setdefault(hint.conversation_id, {})[key] = entry
+            self._join_conversation(entry, hint.conversation_id)
         entry.written_milliseconds = _latest(entry.written_milliseconds, hint.written_milliseconds)
         changed = _LATE_FIELDS if hint.operation is Operation.REPLACE else hint.changed
         if not changed <= entry.changed:
@@ -123,6 +123,25 @@ class OpenTurns:
             )
             self._entries[key] = entry
             self._push(entry)
+
+    def admit(
+        self, key: EntryKey, row: Row, now: float, *, deadline_passed: bool, cluster_seconds: int
+    ) -> None:
+        """Open an entry that no stream told of; it is due at once. One that is open already stays as it is."""
+        if key in self._entries:
+            return
+        entry = Entry(
+            key,
+            opened_seconds=now,
+            due_seconds=now,
+            message_id=row.message_id,
+            cluster_seconds=cluster_seconds,
+            deadline_passed=deadline_passed,
+        )
+        self._entries[key] = entry
+        if key.interest is Interest.RESPONSE:
+            self._join_conversation(entry, row.conversation_id)
+        self._push(entry)
 
     def answer(self, question_message_id: str) -> EntryKey | None:
         """Close the open question that a response answers; its key, or None when none is open."""
@@ -224,6 +243,10 @@ class OpenTurns:
         entry.changed_since_taken = False
         entry.due_seconds = due_seconds
         self._push(entry)
+
+    def _join_conversation(self, entry: Entry, conversation_id: str) -> None:
+        entry.conversation_id = conversation_id
+        self._conversations.setdefault(conversation_id, {})[entry.key] = entry
 
     def _leave_conversation(self, entry: Entry) -> None:
         if entry.conversation_id is not None:

@@ -49,6 +49,10 @@ from tailer.events.reading import (
     TurnFailed,
 )
 from tailer.events.source import (
+    BackfillAdvanced,
+    BackfillDone,
+    BackfillStarted,
+    GapsLeft,
     HintsRead,
     ReadingPaused,
     SourceUnanswered,
@@ -63,6 +67,9 @@ from tailer.events.state import (
 
 __all__ = [
     "AnnotationFailed",
+    "BackfillAdvanced",
+    "BackfillDone",
+    "BackfillStarted",
     "BatchSettled",
     "BatchSplit",
     "CheckpointSaved",
@@ -77,6 +84,7 @@ __all__ = [
     "Drained",
     "Emit",
     "Event",
+    "GapsLeft",
     "HintsRead",
     "LeadershipLost",
     "LeaseDoubted",

@@ -68,3 +68,42 @@ class SourceUnanswered(Event):
     name: ClassVar[str] = "source_unanswered"
     subject: str
     wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillStarted(Event):
+    """A backfill begins, or goes on where an earlier run left it; `reason` is asked, gap or start."""
+
+    name: ClassVar[str] = "backfill_started"
+    job_id: str
+    reason: str
+    resumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillAdvanced(Event):
+    """A chunk of a backfill is done."""
+
+    level: ClassVar[str | None] = None
+    rows: int
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillDone(Event):
+    """A backfill is complete: rows walked, turns that had been sent before, sent now, and those that give no trace."""
+
+    name: ClassVar[str] = "backfill_done"
+    job_id: str
+    rows: int
+    known: int
+    sent: int
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class GapsLeft(Event):
+    """How many stretches of lost history are not filled yet."""
+
+    level: ClassVar[str | None] = None
+    gaps: int

@@ -9,6 +9,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from tailer.core.backfill import Admission
+from tailer.core.documents import inserted_seconds
 from tailer.core.hints import CLASSIFIERS, STREAM_OF_INTEREST, ChangeHint, Interest, Stream
 from tailer.core.identity import DocumentKey
 from tailer.core.open_turns import Entry, EntryKey, OpenTurns
@@ -17,6 +19,8 @@ from tailer.core.watermark import Watermark
 from tailer.flow.parking import Parking
 from tailer.flow.ports import Checkpoint, StreamBatch
 
+_BEHIND_SECONDS = 15
+"""The position of an idle stream moves every ten seconds."""
 _STORED_TOUCHES = 500
 """Newest touches that go into a checkpoint: some twenty kilobytes, minutes of an ordinary LibreChat."""
 
@@ -75,6 +79,11 @@ class Backlog:
         """Begin a stream at a stored position."""
         self._watermarks[stream] = Watermark(checkpoint.position)
         self._open_turns.restore_touches(list(checkpoint.touches))
+
+    def is_behind(self) -> bool:
+        """Whether a stream has not been read up to the server's time, or was not opened yet."""
+        positions = [watermark.read.cluster_seconds for watermark in self._watermarks.values()]
+        return not positions or min(positions) < self.source_seconds - _BEHIND_SECONDS
 
     def checkpoint(self, stream: Stream) -> Checkpoint:
         """What may be stored now: nothing that is open lies before it."""
@@ -161,6 +170,26 @@ class Backlog:
             await self._closed.wait()
         self._paused.discard(stream)
         self._answered[stream] = self._monotonic()
+
+    def admit(self, admission: Admission) -> None:
+        """Open what a backfill found: due at once, and no position is held back by it."""
+        row = admission.row
+        made = inserted_seconds(row.key) or self.source_seconds
+        self._open_turns.admit(
+            admission.key,
+            row,
+            self._monotonic(),
+            deadline_passed=admission.deadline_passed,
+            cluster_seconds=made,
+        )
+        self._opened.set()
+
+    async def wait_until_closed(self, keys: Sequence[EntryKey]) -> None:
+        """Return once none of these is open."""
+        left = set(keys)
+        while left := {key for key in left if self._open_turns.is_open(key)}:
+            self._closed.clear()
+            await self._closed.wait()
 
     async def wait_until_empty(self, *, except_for: Interest) -> None:
         """Return once nothing is open but entries of one kind."""

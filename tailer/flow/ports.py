@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from tailer.core.backfill import Job
 from tailer.core.documents import AttachedFile, Message
 from tailer.core.followup import Edit, Score, SentTurn
 from tailer.core.hints import ChangeHint, Stream
@@ -91,6 +92,27 @@ class DocumentReader(Protocol):
 
     def read_turns(self, rows: Sequence[Row]) -> AsyncIterator[Sequence[tuple[Row, TurnRecord | None]]]:
         """The records of rows, in groups of bounded size; None for a row that vanished or cannot be read."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WalkedRows:
+    """A chunk of a walk: the rows that are messages, how many documents there were, and the `_id` of the last."""
+
+    rows: Sequence[Row]
+    rows_walked: int
+    last: DocumentKey | None
+
+
+class RowWalk(Protocol):
+    """Walks the rows of a backfill in the order of their `_id`s."""
+
+    async def count(self, job: Job) -> int | None:
+        """The rows of a job, None where counting takes too long."""
+        ...
+
+    async def read(self, job: Job, after: DocumentKey | None, limit: int) -> WalkedRows:
+        """The next rows of a job; `last` is None at its end."""
         ...
 
 

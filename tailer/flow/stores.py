@@ -6,6 +6,7 @@ Every write is acknowledged by a majority and fenced: one of an instance that lo
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from tailer.core.backfill import Counts, Job
 from tailer.core.followup import SentTurn
 from tailer.core.hints import Stream
 from tailer.core.identity import DocumentKey, TraceId
@@ -122,6 +123,34 @@ class GapStore(Protocol):
         ...
 
 
+class BackfillStore(Protocol):
+    """Backfill jobs, and the gaps that some of them fill."""
+
+    async def add_job(self, job: Job) -> None:
+        """Keep a job, unless there is one of this id."""
+        ...
+
+    async def next_job(self) -> Job | None:
+        """The oldest job that is not done."""
+        ...
+
+    async def size_job(self, job_id: str, total_rows: int | None) -> None:
+        """Keep how many rows a job has to walk."""
+        ...
+
+    async def advance_job(self, job_id: str, position: DocumentKey, counts: Counts) -> None:
+        """Keep how far a job is."""
+        ...
+
+    async def finish_job(self, job_id: str, gap_id: str | None) -> None:
+        """Keep that a job is done, and with it that its gap is filled."""
+        ...
+
+    async def unfilled_gaps(self) -> Mapping[str, Gap]:
+        """The gaps that no backfill has filled yet, by id."""
+        ...
+
+
 class DeadLetterStore(Protocol):
     """Turns that cannot be sent."""
 
@@ -146,5 +175,7 @@ class DeadLetterStore(Protocol):
         ...
 
 
-class StateStore(CheckpointStore, ExportStore, BatchStore, ParkedStore, GapStore, DeadLetterStore, Protocol):
+class StateStore(
+    CheckpointStore, ExportStore, BatchStore, ParkedStore, GapStore, BackfillStore, DeadLetterStore, Protocol
+):
     """The tailer's own database, but for its lease."""

@@ -49,13 +49,17 @@ class Collections:
             return found
 
         try:
-            return await keep_trying(fetch, lambda failure: self._emit(ReadFailed(collection, failure)))
+            return await keep_trying(fetch, lambda failure: self.report(collection, failure))
         except OperationFailure as error:
             if error.code != _UNAUTHORIZED or collection in _NEEDED:
                 raise
             self._denied.add(collection)
             self._emit(CollectionDenied(collection))
             return []
+
+    def report(self, collection: str, failure: str) -> None:
+        """Tell of a failure after which a query is tried again."""
+        self._emit(ReadFailed(collection, failure))
 
     def read_row(self, document: Mapping[str, Any]) -> Row | None:
         """A message read with `ROW_FIELDS`; one without ids is reported, and None."""

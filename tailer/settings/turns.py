@@ -5,8 +5,9 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, Field
 
+from tailer.core.backfill import Start, StartMode
 from tailer.settings.source import Group, Setting
-from tailer.settings.values import duration, whole_number
+from tailer.settings.values import duration, number, start_point, whole_number
 
 _DAY_SECONDS: Final = 86_400
 _WEEK_SECONDS: Final = 7 * _DAY_SECONDS
@@ -52,6 +53,18 @@ class TurnSettings(BaseModel):
         default=timedelta(days=1),
         description="How long a response may wait for a person to approve a tool. 86400: people answer the "
         "next day.",
+    )
+    start: Annotated[Start, Setting(Group.TURNS, start_point(), ("TAILER_START",))] = Field(
+        default=Start(StartMode.NOW),
+        description="Where the very first start begins; later ones go on from the checkpoint. Now: a first try "
+        "sends nothing that is old. All, or a time, is filled in from the collections beside the streams.",
+    )
+    backfill_rate: Annotated[
+        float, Setting(Group.TURNS, number(0.1, 10_000, unit="turns a second"), ("TAILER_BACKFILL_RATE",))
+    ] = Field(
+        default=100.0,
+        description="The most turns a second that a backfill reads. 100: a million turns in three hours, and a "
+        "server hardly notices.",
     )
     open_turns: Annotated[int, Setting(Group.TURNS, whole_number(100, 1_000_000), ("TAILER_OPEN_TURNS",))] = (
         Field(

@@ -5,13 +5,14 @@ Owns the limits, the units and the words in which a value is refused. Refuses to
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from math import isfinite
 from typing import Final
 
 from pydantic import SecretStr
 
+from tailer.core.backfill import Start, StartMode
 from tailer.logs import escape_unprintable, redact
 
 _SWITCHES: Final = {"true": True, "1": True, "yes": True, "on": True}
@@ -101,6 +102,42 @@ def share() -> Kind:
         return number
 
     return Kind("a number from 0 to 1", convert)
+
+
+def number(low: float, high: float, *, unit: str) -> Kind:
+    """A number between two limits."""
+
+    def convert(value: object) -> float:
+        given = _read_number(value)
+        _check_limits(given, low, high)
+        return given
+
+    return Kind(f"a number from {low:.15g} to {high:.15g}", convert, unit)
+
+
+def start_point() -> Kind:
+    """Now, all, or a time in the past with its zone."""
+
+    def convert(value: object) -> Start:
+        if isinstance(value, Start):
+            return value
+        given = str(value)
+        if given.lower() in (StartMode.NOW, StartMode.ALL):
+            return Start(StartMode(given.lower()))
+        try:
+            since = datetime.fromisoformat(given)
+        except ValueError:
+            raise UnfitValueError(f"is {quote(value)}, which is neither now, all nor a time") from None
+        if since.tzinfo is None:
+            raise UnfitValueError(
+                f"is {quote(value)}, and it is not clear whose time that is",
+                "add Z for UTC, or an offset such as +02:00",
+            )
+        if since > datetime.now(UTC):
+            raise UnfitValueError(f"is {quote(value)}, which lies in the future")
+        return Start(StartMode.SINCE, since)
+
+    return Kind("now, all, or a time such as 2026-01-31T08:00:00Z", convert)
 
 
 def duration(low: float, high: float, scale: timedelta = timedelta(seconds=1)) -> Kind:

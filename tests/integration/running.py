@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,9 +16,11 @@ from tailer.events import TurnDone
 from tailer.flow.ports import UNCONDITIONAL
 from tailer.metrics import Metrics
 from tailer.mongo.change_stream import MongoChangeStream
+from tailer.mongo.collections import Collections
 from tailer.mongo.connection import connect, tolerant_database
 from tailer.mongo.documents import MongoDocuments
 from tailer.mongo.state import MongoState
+from tailer.mongo.walk import MongoWalk
 from tailer.pipeline import Pipeline
 from tailer.settings import Settings, SinkChoice, load_settings
 from tailer.supervision import Work
@@ -73,6 +75,13 @@ class Run:
             ):
                 self.check()
 
+    async def until(self, condition: Callable[[], bool], *, seconds: float = 20) -> None:
+        """Return once a condition holds."""
+        async with asyncio.timeout(seconds):
+            while not condition():
+                self.check()
+                await asyncio.sleep(_POLL_SECONDS)
+
     def check(self) -> None:
         """Raise what ended a task."""
         for task in self.tasks:
@@ -123,7 +132,8 @@ async def running(databases: Databases, fake: FakeLangfuse | None, **changed: An
         )
         stream = MongoChangeStream(source, Stream.MESSAGES, events)
         observers = Observers(events, None, Metrics("test"), Health(time.monotonic(), time.monotonic()))
-        pipeline = await make_pipeline(settings, state, destination, reader, [stream], observers)
+        walk = MongoWalk(source, Collections(source, events))
+        pipeline = await make_pipeline(settings, state, destination, reader, walk, [stream], observers)
         run = Run(databases, state, pipeline, events, _start(pipeline))
         stack.push_async_callback(_end, run.tasks)
         async with asyncio.timeout(20):

@@ -32,7 +32,17 @@ _REMEDIES = {
     _AUTHENTICATION_FAILED: "MongoDB refuses user or password; correct TAILER_STATE_URI (authSource included), or "
     "TAILER_MONGO_URI where the state has no address of its own",
 }
-COLLECTIONS = ("lease", "keys", "checkpoints", "exports", "batches", "parked", "dead_letters", "gaps")
+COLLECTIONS = (
+    "lease",
+    "keys",
+    "checkpoints",
+    "exports",
+    "batches",
+    "parked",
+    "dead_letters",
+    "gaps",
+    "backfills",
+)
 
 
 class StateDatabase:

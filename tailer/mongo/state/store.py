@@ -1,5 +1,6 @@
 """All stores of one epoch as the flow asks for them."""
 
+from tailer.mongo.state.backfills import Backfills
 from tailer.mongo.state.batches import Batches
 from tailer.mongo.state.checkpoints import Checkpoints
 from tailer.mongo.state.database import StateDatabase
@@ -11,7 +12,7 @@ from tailer.mongo.state.keys import Keys
 from tailer.mongo.state.parked import ParkedTurns
 
 
-class MongoState(Checkpoints, Exports, Batches, ParkedTurns, Gaps, DeadLetters, Keys):
+class MongoState(Checkpoints, Exports, Batches, ParkedTurns, Gaps, Backfills, DeadLetters, Keys):
     """A `StateStore` of one epoch: its writes fail once a later one has begun."""
 
     def __init__(self, database: StateDatabase, fence: Fence, *, destination: str) -> None:

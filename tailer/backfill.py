@@ -1,0 +1,202 @@
+"""Asks for backfills, looks at them, and does them where no daemon is running. The work of `tailer backfill`."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import uuid4
+
+from tailer.app import Daemon
+from tailer.core.backfill import Job, JobReason
+from tailer.core.export import trace_id_of
+from tailer.core.sampling import is_sampled
+from tailer.errors import RequestRefused
+from tailer.events import Event
+from tailer.logs import LogLevel, LogWriter
+from tailer.mongo.collections import Collections
+from tailer.mongo.connection import (
+    QUERY_SOCKET_MILLISECONDS,
+    Database,
+    connect,
+    inspect_source,
+    tolerant_database,
+)
+from tailer.mongo.history import server_seconds
+from tailer.mongo.state import MongoLease, StateDatabase
+from tailer.mongo.state.backfills import read_job, write_job
+from tailer.mongo.walk import MongoWalk
+from tailer.presence import has_active_instance
+from tailer.settings import Settings
+from tailer.supervision import Shutdown
+
+_APPLICATION = "librechat-tailer-backfill"
+_CHUNK_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be walked: times are inclusive, None where there is no limit."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    conversation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a backfill would meet: rows, responses among them, those sent before, those of conversations that are not
+    sampled, and those that would be looked at."""
+
+    rows: int
+    responses: int
+    known: int
+    not_sampled: int
+    to_look_at: int
+
+
+class BackfillDesk:
+    """The backfills of one tailer."""
+
+    def __init__(self, settings: Settings, source: Database, state: StateDatabase) -> None:
+        self._settings = settings
+        self._source = source
+        self._state = state
+        self._walk = MongoWalk(source, Collections(source, _unheard))
+
+    async def ask(self, request: Request) -> Job:
+        """The job of a request: one that is under way for the same rows, or a new one.
+
+        Raises RequestRefused for times that hold nothing.
+        """
+        now = await server_seconds(self._source)
+        job = self._make_job(request, now)
+        if job.since_seconds is not None and job.until_seconds is not None:
+            if job.since_seconds > now:
+                raise _refuse(request.since, "it lies in the future")
+            if job.since_seconds > job.until_seconds:
+                raise _refuse(request.since, "it comes after --until")
+        same = {
+            "reason": JobReason.ASKED.value,
+            "is_done": False,
+            "since_seconds": job.since_seconds,
+            "conversation_id": job.conversation_id,
+            **({"until_seconds": job.until_seconds} if request.until is not None else {}),
+        }
+        found = await self._state.attempt(
+            "find_job", lambda: self._state["backfills"].find_one(same, sort=[("created_at", 1)])
+        )
+        if found is not None:
+            return read_job(found)
+        document = {"_id": job.job_id, **write_job(job)}
+        await self._state.prepare()
+        await self._state.attempt("ask_for_backfill", lambda: self._state["backfills"].insert_one(document))
+        return job
+
+    def _make_job(self, request: Request, now: int) -> Job:
+        until = now if request.until is None else int(request.until.timestamp())
+        is_conversation = request.conversation_id is not None
+        return Job(
+            job_id=f"asked-{uuid4().hex[:12]}",
+            reason=JobReason.ASKED,
+            since_seconds=None if request.since is None else int(request.since.timestamp()),
+            # Without a limit at the beginning rows are walked whose `_id` holds no time, so there is none at the end.
+            until_seconds=None
+            if is_conversation or (request.since is None and request.until is None)
+            else until,
+            conversation_id=request.conversation_id,
+        )
+
+    async def look_at(self, job_id: str) -> Job:
+        """A job as it stands."""
+        found = await self._state.attempt(
+            "look_at_job", lambda: self._state["backfills"].find_one({"_id": job_id})
+        )
+        if found is None:
+            raise RequestRefused(
+                operation="looking at the backfill", subject=job_id, hint="somebody removed it: ask again"
+            )
+        return read_job(found)
+
+    async def estimate(self, request: Request) -> Estimate:
+        """Walk the rows of a request without opening anything."""
+        job = self._make_job(request, await server_seconds(self._source))
+        estimate = Estimate(0, 0, 0, 0, 0)
+        position = None
+        while True:
+            chunk = await self._walk.read(job, position, _CHUNK_ROWS)
+            if chunk.last is None:
+                return estimate
+            position = chunk.last
+            responses = [row for row in chunk.rows if not row.created_by_user]
+            known = await self._count_known([trace_id_of(row) for row in responses])
+            rate = self._settings.langfuse_sample_rate
+            left_out = sum(not is_sampled(row.conversation_id, rate) for row in responses)
+            estimate = replace(
+                estimate,
+                rows=estimate.rows + chunk.rows_walked,
+                responses=estimate.responses + len(responses),
+                known=estimate.known + known,
+                not_sampled=estimate.not_sampled + left_out,
+                to_look_at=estimate.to_look_at + max(0, len(responses) - known - left_out),
+            )
+
+    async def _count_known(self, trace_ids: list[str]) -> int:
+        query = {"_id": {"$in": list(trace_ids)}}
+        return int(
+            await self._state.attempt("count_exports", lambda: self._state["exports"].count_documents(query))
+        )
+
+    async def has_daemon(self) -> bool:
+        """Whether an instance is active that does the job."""
+        lease = MongoLease(self._state, lease_time=self._settings.lease_time)
+        return await has_active_instance(lease, self._settings.lease_time)
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[asyncio.Task[int]]:
+        """A daemon of its own for as long as the block lasts: whatever it does besides is what any daemon would."""
+        settings = self._settings.model_copy(update={"http_port": 0, "http_host": "127.0.0.1"})
+        shutdown = Shutdown()
+        log = LogWriter(sys.stderr, settings.log_format, LogLevel.WARNING)
+        task = asyncio.create_task(Daemon(settings, log).run(shutdown), name="daemon")
+        try:
+            yield task
+        finally:
+            shutdown.request()
+            await asyncio.wait({task})
+
+
+@asynccontextmanager
+async def open_backfills(settings: Settings) -> AsyncIterator[BackfillDesk]:
+    """The desk over connections of its own; raises SourceError where MongoDB cannot be read."""
+    source_client = connect(
+        settings.mongo_uri.get_secret_value(),
+        application=_APPLICATION,
+        socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
+    )
+    state_client = connect(
+        settings.state_uri.get_secret_value(),
+        application=f"{_APPLICATION}-state",
+        socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
+    )
+    try:
+        source = tolerant_database(source_client, settings.mongo_database)
+        await inspect_source(source)
+        yield BackfillDesk(settings, source, StateDatabase(state_client, settings.state_database, _unheard))
+    finally:
+        source_client.close()
+        state_client.close()
+
+
+def _refuse(moment: datetime | None, reason: str) -> RequestRefused:
+    return RequestRefused(
+        operation="asking for a backfill",
+        subject="--since" if moment is None else f"--since {moment.isoformat()}",
+        hint=f"{reason}: no row can lie in this stretch",
+    )
+
+
+def _unheard(event: Event) -> None:
+    """A command has no log: it waits while a database is away."""
+    del event

@@ -1,0 +1,115 @@
+"""What a backfill is: which rows a job walks, which of them it opens as work, and how far it is.
+
+A job is a stretch of the collection `messages`, by `_id`, or one conversation. What it opens goes the same way as what
+the streams tell of, so that a turn that several of them saw is sent once.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from tailer.core.documents import inserted_seconds
+from tailer.core.export import trace_id_of
+from tailer.core.hints import Interest
+from tailer.core.identity import DocumentKey, TraceId
+from tailer.core.open_turns import EntryKey
+from tailer.core.rows import Row
+
+CLOCK_MARGIN_SECONDS = 600
+"""An `_id` is made by LibreChat's clock, a gap is told in MongoDB's: what is walked begins and ends so much wider."""
+
+
+class StartMode(StrEnum):
+    """Where a first start begins."""
+
+    NOW = "now"
+    ALL = "all"
+    SINCE = "since"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """`since` is the time of the mode SINCE, None otherwise."""
+
+    mode: StartMode
+    since: datetime | None = None
+
+    def __str__(self) -> str:
+        return self.mode.value if self.since is None else self.since.isoformat()
+
+
+class JobReason(StrEnum):
+    """Why a backfill is made."""
+
+    ASKED = "asked"
+    GAP = "gap"
+    START = "start"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What came of rows: walked, turns that had been sent before, sent now, and those that give no trace (yet)."""
+
+    rows: int = 0
+    known: int = 0
+    sent: int = 0
+    left_out: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.rows + other.rows,
+            self.known + other.known,
+            self.sent + other.sent,
+            self.left_out + other.left_out,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One backfill. Times are seconds since 1970, inclusive, None where there is no limit; `position` is the `_id` up
+    to which all is done; `total_rows` is None while, or where, nobody could count them; `gap_id` names the gap it fills.
+    """
+
+    job_id: str
+    reason: JobReason
+    since_seconds: int | None = None
+    until_seconds: int | None = None
+    conversation_id: str | None = None
+    gap_id: str | None = None
+    position: DocumentKey | None = None
+    counts: Counts = Counts()
+    total_rows: int | None = None
+    is_done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A row to be opened as work; a deadline that has passed means that nothing more is waited for."""
+
+    row: Row
+    interest: Interest
+    deadline_passed: bool
+
+    @property
+    def key(self) -> EntryKey:
+        """The entry that it becomes."""
+        return EntryKey(self.interest, self.row.key)
+
+
+def choose_admissions(
+    rows: Sequence[Row], *, known: frozenset[TraceId], now_seconds: int, unanswered_seconds: int
+) -> Iterator[Admission]:
+    """The rows of a chunk that are work: responses that were not sent, and questions that nothing in the chunk answers.
+
+    A question is read again before it counts as unanswered; one that is old enough is not waited for any more.
+    """
+    answered = {(row.conversation_id, row.parent_message_id) for row in rows if not row.created_by_user}
+    for row in rows:
+        if trace_id_of(row) in known:
+            continue
+        if not row.created_by_user:
+            yield Admission(row, Interest.RESPONSE, deadline_passed=False)
+        elif (row.conversation_id, row.message_id) not in answered:
+            age = now_seconds - (inserted_seconds(row.key) or 0)
+            yield Admission(row, Interest.QUESTION, deadline_passed=age >= unanswered_seconds)

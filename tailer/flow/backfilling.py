@@ -1,0 +1,126 @@
+"""Works through backfill jobs beside the streams, which come first: chunk by chunk, slowly, resumable at every chunk.
+
+The position of a job moves only when everything of a chunk is done. After a crash one chunk is walked again, and the
+export records keep it from being counted twice.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tailer.core.backfill import CLOCK_MARGIN_SECONDS, Counts, Job, JobReason, choose_admissions
+from tailer.core.export import trace_id_of
+from tailer.core.rows import Row
+from tailer.events import BackfillAdvanced, BackfillDone, BackfillStarted, Emit, GapsLeft
+from tailer.flow.backlog import Backlog
+from tailer.flow.ports import RowWalk
+from tailer.flow.stores import StateStore
+
+_CHUNK_ROWS = 200
+"""Rows read at once: few enough to be done within seconds, and a crash repeats no more."""
+_LOOK_SECONDS = 2.0
+"""How often somebody is listened for who asks for a backfill, and how often a stream that is behind is looked at."""
+_SHARE_OF_OPEN_TURNS = 4
+"""A chunk waits while more than one in so many of the open turns that are allowed is open: the streams need the room."""
+_WALKED_ROW_COST = 0.05
+"""What reading the ids of a row takes of the time of a turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillPace:
+    """How gently: turns a second at the most, and from which age on a question counts as unanswered."""
+
+    turns_per_second: float
+    unanswered_seconds: int
+    open_limit: int
+
+
+class Backfilling:
+    """The one task that walks collections."""
+
+    def __init__(
+        self,
+        backlog: Backlog,
+        state: StateStore,
+        walk: RowWalk,
+        pace: BackfillPace,
+        emit: Emit,
+        *,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._backlog = backlog
+        self._state = state
+        self._walk = walk
+        self._pace = pace
+        self._emit = emit
+        self._monotonic = monotonic
+
+    async def run(self) -> None:
+        """Do one job after another, for ever."""
+        while True:
+            await self._plan_gaps()
+            job = await self._state.next_job()
+            if job is None:
+                await asyncio.sleep(_LOOK_SECONDS)
+            else:
+                await self._do(job)
+
+    async def _plan_gaps(self) -> None:
+        """A job for every gap; what a crash left without one gets it now."""
+        gaps = await self._state.unfilled_gaps()
+        self._emit(GapsLeft(len(gaps)))
+        for gap_id, gap in gaps.items():
+            await self._state.add_job(
+                Job(
+                    job_id=f"gap-{gap_id}",
+                    reason=JobReason.GAP,
+                    since_seconds=gap.from_seconds - CLOCK_MARGIN_SECONDS,
+                    until_seconds=gap.to_seconds + CLOCK_MARGIN_SECONDS,
+                    gap_id=gap_id,
+                )
+            )
+
+    async def _do(self, job: Job) -> None:
+        self._emit(BackfillStarted(job.job_id, job.reason.value, resumed=job.position is not None))
+        if job.total_rows is None:
+            await self._state.size_job(job.job_id, await self._walk.count(job))
+        counts, position = job.counts, job.position
+        while True:
+            await self._wait_for_room()
+            began = self._monotonic()
+            chunk = await self._walk.read(job, position, _CHUNK_ROWS)
+            if chunk.last is None:
+                break
+            done, admitted = await self._do_chunk(chunk.rows, chunk.rows_walked)
+            counts, position = counts + done, chunk.last
+            await self._state.advance_job(job.job_id, position, counts)
+            self._emit(BackfillAdvanced(done.rows, done.sent))
+            cost = admitted + chunk.rows_walked * _WALKED_ROW_COST
+            await asyncio.sleep(max(0.0, began + cost / self._pace.turns_per_second - self._monotonic()))
+        await self._state.finish_job(job.job_id, job.gap_id)
+        self._emit(BackfillDone(job.job_id, counts.rows, counts.known, counts.sent, counts.left_out))
+
+    async def _do_chunk(self, rows: Sequence[Row], rows_walked: int) -> tuple[Counts, int]:
+        known = await self._state.find_exported([trace_id_of(row) for row in rows])
+        admissions = list(
+            choose_admissions(
+                rows,
+                known=frozenset(trace_id_of(row) for row in rows if trace_id_of(row) in known),
+                now_seconds=self._backlog.source_seconds,
+                unanswered_seconds=self._pace.unanswered_seconds,
+            )
+        )
+        for admission in admissions:
+            self._backlog.admit(admission)
+        await self._backlog.wait_until_closed([admission.key for admission in admissions])
+        arrived = await self._state.find_exported([trace_id_of(admission.row) for admission in admissions])
+        counts = Counts(rows_walked, len(known), len(arrived), len(admissions) - len(arrived))
+        return counts, len(admissions)
+
+    async def _wait_for_room(self) -> None:
+        while not self._has_room():  # noqa: ASYNC110 - a stream that catches up tells nobody
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def _has_room(self) -> bool:
+        backlog, limit = self._backlog, self._pace.open_limit
+        return not backlog.is_behind() and len(backlog) * _SHARE_OF_OPEN_TURNS <= limit

@@ -1,0 +1,117 @@
+"""`backfills`: jobs that walk the collections, with how far each is; and the gaps that some of them fill."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from tailer.core.backfill import Counts, Job, JobReason
+from tailer.core.hints import Stream
+from tailer.core.identity import DocumentKey
+from tailer.flow.ports import Gap
+from tailer.mongo.state.database import StateDatabase
+from tailer.mongo.state.fencing import Fence
+
+
+class Backfills:
+    """A `BackfillStore`."""
+
+    def __init__(self, database: StateDatabase, fence: Fence) -> None:
+        self._database = database
+        self._fence = fence
+
+    async def add_job(self, job: Job) -> None:
+        """Keep a job, unless there is one of this id."""
+        await self._fence.write(
+            "add_job",
+            lambda session: self._database["backfills"].update_one(
+                {"_id": job.job_id}, {"$setOnInsert": write_job(job)}, upsert=True, session=session
+            ),
+        )
+
+    async def next_job(self) -> Job | None:
+        """The oldest job that is not done."""
+        found = await self._database.attempt(
+            "next_job",
+            lambda: self._database["backfills"].find_one({"is_done": False}, sort=[("created_at", 1)]),
+        )
+        return None if found is None else read_job(found)
+
+    async def size_job(self, job_id: str, total_rows: int | None) -> None:
+        """Keep how many rows a job has to walk."""
+        await self._set(job_id, {"total_rows": total_rows})
+
+    async def advance_job(self, job_id: str, position: DocumentKey, counts: Counts) -> None:
+        """Keep how far a job is."""
+        await self._set(job_id, {"position": position, "counts": asdict(counts)})
+
+    async def finish_job(self, job_id: str, gap_id: str | None) -> None:
+        """Keep that a job is done, and with it that its gap is filled."""
+        now = datetime.now(UTC)
+
+        async def finish(session: Any) -> None:
+            await self._database["backfills"].update_one(
+                {"_id": job_id}, {"$set": {"is_done": True, "finished_at": now}}, session=session
+            )
+            if gap_id is not None:
+                await self._database["gaps"].update_one(
+                    {"_id": gap_id}, {"$set": {"filled": True, "filled_at": now}}, session=session
+                )
+
+        await self._fence.write("finish_job", finish)
+
+    async def unfilled_gaps(self) -> Mapping[str, Gap]:
+        """The gaps that no backfill has filled yet, by id."""
+        found = await self._database.attempt(
+            "unfilled_gaps", lambda: self._database["gaps"].find({"filled": False}).to_list(None)
+        )
+        return {
+            str(document["_id"]): Gap(
+                Stream(document["stream"]),
+                int(document["from_seconds"]),
+                int(document["to_seconds"]),
+                str(document["reason"]),
+            )
+            for document in found
+        }
+
+    async def _set(self, job_id: str, fields: dict[str, object]) -> None:
+        await self._fence.write(
+            "advance_job",
+            lambda session: self._database["backfills"].update_one(
+                {"_id": job_id}, {"$set": fields}, session=session
+            ),
+        )
+
+
+def write_job(job: Job) -> dict[str, Any]:
+    """A job as it is stored, but for its `_id`."""
+    return {
+        "reason": job.reason.value,
+        "since_seconds": job.since_seconds,
+        "until_seconds": job.until_seconds,
+        "conversation_id": job.conversation_id,
+        "gap_id": job.gap_id,
+        "position": job.position,
+        "counts": asdict(job.counts),
+        "total_rows": job.total_rows,
+        "is_done": job.is_done,
+        "created_at": datetime.now(UTC),
+    }
+
+
+def read_job(document: Mapping[str, Any]) -> Job:
+    """The job again."""
+    position = document["position"]
+    return Job(
+        job_id=str(document["_id"]),
+        reason=JobReason(document["reason"]),
+        since_seconds=document["since_seconds"],
+        until_seconds=document["until_seconds"],
+        conversation_id=document["conversation_id"],
+        gap_id=document["gap_id"],
+        position=None if position is None else DocumentKey(position),
+        counts=Counts(**document["counts"]),
+        total_rows=document["total_rows"],
+        is_done=bool(document["is_done"]),
+    )
