@@ -16,6 +16,7 @@ from prometheus_client import (
 
 from tailer.events import (
     AnnotationFailed,
+    BackfillAdvanced,
     BatchSettled,
     BatchSplit,
     CheckpointSaved,
@@ -23,6 +24,7 @@ from tailer.events import (
     DeliveryResumed,
     DeliveryRetried,
     Event,
+    GapsLeft,
     HintsRead,
     LeadershipLost,
     LeaseReleased,
@@ -94,6 +96,10 @@ class Metrics:
         self.stream_gap_seconds = self._counter(
             "tailer_stream_gap_seconds_total", "Cluster time of lost history", "stream"
         )
+        self.gaps_left = self._gauge(
+            "tailer_stream_gaps_unfilled", "Stretches of lost history that no backfill has filled yet"
+        )
+        self.backfilled = self._counter("tailer_backfill_documents_total", "Rows that backfills walked")
         self.reading_paused = self._counter(
             "tailer_stream_pauses_total", "Times that reading waited because too much was open", "stream"
         )
@@ -236,6 +242,14 @@ class Metrics:
     def _(self, event: StreamGapFound) -> None:
         self.stream_gaps.labels(event.stream.value, event.reason).inc()
         self.stream_gap_seconds.labels(event.stream.value).inc(max(0, event.to_seconds - event.from_seconds))
+
+    @record.register
+    def _(self, event: GapsLeft) -> None:
+        self.gaps_left.set(event.gaps)
+
+    @record.register
+    def _(self, event: BackfillAdvanced) -> None:
+        self.backfilled.inc(event.rows)
 
     @record.register
     def _(self, event: ReadingPaused) -> None:
