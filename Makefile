@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 DEPLOY_TOOLS := $(VENV)/.deploy-tools
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test format derive benchmark lock clean
+.PHONY: help venv demo test soak format derive benchmark lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ test: venv $(DEPLOY_TOOLS)  ## the whole check: lint, types, import rules, unit,
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+soak: venv  ## the oracle for long: make soak ROUNDS=200 TAILER_TEST_SEED=7
+	TAILER_ORACLE_ROUNDS=$(or $(ROUNDS),200) $(BIN)/python -m pytest -s -q tests/oracle/test_oracle.py
 
 format: venv  ## put the code into the project's form
 	$(BIN)/ruff format .

@@ -1,0 +1,119 @@
+"""LibreChat as the oracle knows it: turns in several writes, each acknowledged by a majority, whatever the servers do."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+from uuid import UUID
+
+from bson import ObjectId, Timestamp
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo.errors import PyMongoError
+
+from tailer.core.identity import turn_trace_id
+
+_PAUSE_SECONDS = 0.2
+_CHATS = 12
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenTurn:
+    """A turn whose last write was acknowledged, and the cluster time of that write."""
+
+    message_id: str
+    question: str
+    answer: str
+    written: Timestamp
+
+
+@dataclass(slots=True)
+class Writer:
+    """Writes turns until it is told to end; a write that fails is made again under the same ids."""
+
+    client: "AsyncIOMotorClient[Row]"
+    database: str
+    dice: Random
+    turns_a_second: float
+    written: dict[str, WrittenTurn] = field(default_factory=dict)
+    failures: int = 0
+    _ending: bool = False
+
+    async def run(self) -> None:
+        """Write turn after turn; those that are begun are finished before it returns."""
+        async with asyncio.TaskGroup() as group:
+            number = 0
+            while not self._ending:
+                group.create_task(self._write_turn(number), name=f"turn {number}")
+                number += 1
+                await asyncio.sleep(1 / self.turns_a_second)
+
+    def end(self) -> None:
+        """Begin no more turns."""
+        self._ending = True
+
+    async def _write_turn(self, number: int) -> None:
+        dice = self.dice
+        question_id, response_id = str(UUID(int=dice.getrandbits(128))), str(UUID(int=dice.getrandbits(128)))
+        chat = f"chat-{dice.randrange(_CHATS)}-{number // 200}"
+        question, answer = f"question {number}", f"answer {number} " + "word " * dice.randrange(200)
+        shared = {"conversationId": chat, "user": "6" * 24, "endpoint": "openAI"}
+        asked = ObjectId()
+        await self._store(
+            "messages",
+            asked,
+            {
+                **shared,
+                "messageId": question_id,
+                "parentMessageId": None,
+                "isCreatedByUser": True,
+                "text": question,
+            },
+        )
+        response: Row = {
+            **shared,
+            "messageId": response_id,
+            "parentMessageId": question_id,
+            "isCreatedByUser": False,
+            "model": "gpt-4o",
+            "text": "",
+            "content": [],
+        }
+        key = ObjectId()
+        if dice.random() < 0.5:
+            await self._store("messages", key, {**response, "unfinished": True})
+            await asyncio.sleep(dice.uniform(0, 0.5))
+        await self._store(
+            "conversations", ObjectId(), {**shared, "title": "A chat"}, {"conversationId": chat}
+        )
+        final = {**response, "unfinished": False, "content": [{"type": "text", "text": answer}]}
+        written = await self._store("messages", key, final)
+        self.written[turn_trace_id(response_id)] = WrittenTurn(response_id, question, answer, written)
+
+    async def _store(
+        self, collection: str, key: ObjectId, fields: Row, query: Mapping[str, object] | None = None
+    ) -> Timestamp:
+        """Store a row as Mongoose does, by its id or another key; the cluster time of the write that was acknowledged."""
+        now = datetime.now(UTC)
+        change = {"$set": {**fields, "updatedAt": now}, "$setOnInsert": {"createdAt": now}}
+        if query is not None:
+            change["$setOnInsert"]["_id"] = key
+
+        async def write() -> Timestamp:
+            async with await self.client.start_session() as session:
+                rows = self.client[self.database][collection]
+                await rows.update_one(dict(query or {"_id": key}), change, upsert=True, session=session)
+                written: Timestamp = session.delegate.operation_time
+                return written
+
+        return await self._until_acknowledged(write)
+
+    async def _until_acknowledged(self, write: Callable[[], Awaitable[Timestamp]]) -> Timestamp:
+        while True:
+            try:
+                return await write()
+            except PyMongoError:
+                self.failures += 1
+                await asyncio.sleep(_PAUSE_SECONDS)
