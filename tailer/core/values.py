@@ -23,20 +23,20 @@ _OBJECT_ID_DIGITS = 24
 
 
 def string(value: object) -> str | None:
-    """The value if it is text."""
-    return value if isinstance(value, str) else None
+    """The value if it is text; BSON's code, which the driver makes a kind of text, is none and has no hash."""
+    return value if type(value) is str else None
 
 
 def filled_string(value: object) -> str | None:
     """The value if it is text and not empty."""
-    return value if isinstance(value, str) and value else None
+    return value if type(value) is str and value else None
 
 
 def identifier(value: object) -> str | None:
     """An id as text: LibreChat stores the same id as String in one collection and as ObjectId in another."""
-    if isinstance(value, str):
+    if type(value) is str:
         return value or None
-    if value is None or isinstance(value, bool | int | float | bytes | dict | list):
+    if value is None or isinstance(value, str | bool | int | float | bytes | dict | list):
         return None
     text = str(value)
     return text if len(text) == _OBJECT_ID_DIGITS else None
@@ -95,4 +95,4 @@ def sequence(value: object) -> Sequence[object]:
 
 def strings(value: object) -> tuple[str, ...]:
     """The texts of an array, other elements left out."""
-    return tuple([item for item in sequence(value) if isinstance(item, str)]) if value else ()
+    return tuple([item for item in sequence(value) if type(item) is str]) if value else ()
