@@ -71,7 +71,7 @@ class BackfillDesk:
         Raises RequestRefused for times that hold nothing.
         """
         now = await server_seconds(self._source)
-        job = self._make_job(request, now)
+        job = make_job(request, now)
         if job.since_seconds is not None and job.until_seconds is not None:
             if job.since_seconds > now:
                 raise _refuse(request.since, "it lies in the future")
@@ -94,20 +94,6 @@ class BackfillDesk:
         await self._state.attempt("ask_for_backfill", lambda: self._state["backfills"].insert_one(document))
         return job
 
-    def _make_job(self, request: Request, now: int) -> Job:
-        until = now if request.until is None else int(request.until.timestamp())
-        is_conversation = request.conversation_id is not None
-        return Job(
-            job_id=f"asked-{uuid4().hex[:12]}",
-            reason=JobReason.ASKED,
-            since_seconds=None if request.since is None else int(request.since.timestamp()),
-            # Without a limit at the beginning rows are walked whose `_id` holds no time, so there is none at the end.
-            until_seconds=None
-            if is_conversation or (request.since is None and request.until is None)
-            else until,
-            conversation_id=request.conversation_id,
-        )
-
     async def look_at(self, job_id: str) -> Job:
         """A job as it stands."""
         found = await self._state.attempt(
@@ -121,7 +107,7 @@ class BackfillDesk:
 
     async def estimate(self, request: Request) -> Estimate:
         """Walk the rows of a request without opening anything."""
-        job = self._make_job(request, await server_seconds(self._source))
+        job = make_job(request, await server_seconds(self._source))
         estimate = Estimate(0, 0, 0, 0, 0)
         position = None
         while True:
@@ -187,6 +173,20 @@ async def open_backfills(settings: Settings) -> AsyncIterator[BackfillDesk]:
     finally:
         source_client.close()
         state_client.close()
+
+
+def make_job(request: Request, now_seconds: int) -> Job:
+    """The walk of a request; without a time it goes on up to now."""
+    until = now_seconds if request.until is None else int(request.until.timestamp())
+    is_conversation = request.conversation_id is not None
+    return Job(
+        job_id=f"asked-{uuid4().hex[:12]}",
+        reason=JobReason.ASKED,
+        since_seconds=None if request.since is None else int(request.since.timestamp()),
+        # Without a limit at the beginning rows are walked whose `_id` holds no time, so there is none at the end.
+        until_seconds=None if is_conversation or (request.since is None and request.until is None) else until,
+        conversation_id=request.conversation_id,
+    )
 
 
 def _refuse(moment: datetime | None, reason: str) -> RequestRefused:

@@ -10,7 +10,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from tailer import __version__
-from tailer.commands import backfill, check_config, checkpoint, dead_letters, demo, healthcheck, run
+from tailer.commands import (
+    backfill,
+    check_config,
+    checkpoint,
+    dead_letters,
+    demo,
+    healthcheck,
+    reconcile,
+    run,
+)
 from tailer.commands.command import Command
 from tailer.commands.terminal import describe_error
 from tailer.errors import TailerError
@@ -24,6 +33,7 @@ _COMMANDS: Final[Sequence[Command]] = (
     backfill.COMMAND,
     checkpoint.COMMAND,
     dead_letters.COMMAND,
+    reconcile.COMMAND,
     healthcheck.COMMAND,
 )
 
@@ -32,7 +42,8 @@ exit codes:
     0  done; healthcheck: ready
     1  healthcheck: not ready; checkpoint, dead-letters: refused, or not agreed to;
        dead-letters replay: some were not sent;
-       backfill: stopped before its end
+       backfill: stopped before its end;
+       reconcile: some turns are missing or doubled
     2  a setting or the command line is wrong
     3  MongoDB cannot be tailed as it is configured
     4  Langfuse, or the trace file, refuses

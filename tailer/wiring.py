@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from tailer.core.backfill import Job, JobReason, Start, StartMode
 from tailer.core.bounds import Bounds
-from tailer.core.content_policy import ContentPolicy, mask_content
+from tailer.core.content_policy import ContentPolicy, drop_content, mask_content
 from tailer.core.export import ExportOptions
 from tailer.core.hints import Stream
 from tailer.core.masking import Masker, compile_rules
@@ -169,6 +169,11 @@ def needs_users(settings: Settings) -> bool:
 
 
 async def _make_options(settings: Settings, state: MongoState) -> ExportOptions:
+    return replace(make_plain_options(settings), mask=await _make_mask(settings, state))
+
+
+def make_plain_options(settings: Settings) -> ExportOptions:
+    """What is exported, for those who show none of it: masked content is dropped instead."""
     return ExportOptions(
         bounds=Bounds(field_bytes=settings.field_bytes, history_bytes=settings.history_bytes),
         tags=settings.tags,
@@ -176,7 +181,7 @@ async def _make_options(settings: Settings, state: MongoState) -> ExportOptions:
         sample_rate=settings.langfuse_sample_rate,
         policies=_make_policies(settings),
         naming=_make_naming(settings),
-        mask=await _make_mask(settings, state),
+        mask=drop_content,
     )
 
 

@@ -1,7 +1,7 @@
 """The sink for spans: OTLP protobuf over HTTP, every answer read, and the lookup of what may have arrived."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Self
@@ -12,6 +12,7 @@ from langfuse.api.core.api_error import ApiError
 from pydantic import ValidationError
 
 from tailer import __version__
+from tailer.core.identity import ObservationId
 from tailer.core.observations import Trace
 from tailer.core.otlp import SpanContext, encode_trace, frame_request
 from tailer.flow.outcomes import (
@@ -116,15 +117,24 @@ class LangfuseSpans:
 
     async def find(self, probes: Sequence[Probe]) -> LookupAnswer:
         """Ask for the observations of each trace."""
-        answers = await asyncio.gather(*(self._holds(probe) for probe in probes))
-        for answer in answers:
+        counted = await self.count(probes)
+        if isinstance(counted, Unanswered | Unreadable):
+            return counted
+        return Found(frozenset(observation_id for observation_id, copies in counted.items() if copies))
+
+    async def count(self, probes: Sequence[Probe]) -> Mapping[ObservationId, int] | Unanswered | Unreadable:
+        """How often each observation is there: what was sent twice is there twice."""
+        answers = await asyncio.gather(*(self._count(probe) for probe in probes))
+        counted = {}
+        for probe, answer in zip(probes, answers, strict=True):
             if isinstance(answer, Unanswered | Unreadable):
                 return answer
-        held = (probe.observation_id for probe, answer in zip(probes, answers, strict=True) if answer is True)
-        return Found(frozenset(held))
+            counted[probe.observation_id] = answer
+        return counted
 
-    async def _holds(self, probe: Probe) -> bool | Unanswered | Unreadable:
+    async def _count(self, probe: Probe) -> int | Unanswered | Unreadable:
         cursor: str | None = None
+        copies = 0
         while True:
             try:
                 page = await self._connection.api.observations.get_many(
@@ -137,29 +147,28 @@ class LangfuseSpans:
             except ApiError as error:
                 status = error.status_code or 0
                 if status in (404, 405):
-                    return await self._holds_on_older_server(probe)
+                    return await self._count_on_older_server(probe)
                 return _classify_unread(status)
             except ValidationError:
                 return Unreadable("unknown shape")
             except httpx.RequestError as error:
                 return Unanswered(type(error).__name__)
-            if any(observation.id == probe.observation_id for observation in page.data):
-                return True
+            copies += len([None for observation in page.data if observation.id == probe.observation_id])
             cursor = page.meta.cursor
             if cursor is None or not page.data:
-                return False
+                return copies
 
-    async def _holds_on_older_server(self, probe: Probe) -> bool | Unanswered | Unreadable:
-        """Servers that have no pages of observations yet have reads of single ones."""
+    async def _count_on_older_server(self, probe: Probe) -> int | Unanswered | Unreadable:
+        """Servers that have no pages of observations yet have reads of single ones, and keep one of each id."""
         try:
             response = await self._connection.http.get(f"/api/public/observations/{probe.observation_id}")
         except httpx.RequestError as error:
             return Unanswered(type(error).__name__)
         if response.is_success:
-            return True
+            return 1
         is_langfuse = response.headers.get("content-type", "").startswith("application/json")
         if response.status_code == httpx.codes.NOT_FOUND and is_langfuse:
-            return False
+            return 0
         return _classify_unread(response.status_code)
 
 

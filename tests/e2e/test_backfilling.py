@@ -146,3 +146,27 @@ async def test_a_first_start_with_everything_sends_the_history(databases: Databa
     assert done["sent"] == TURNS
     assert metrics.value("tailer_backfill_documents_total") == 2 * TURNS
     assert metrics.value("tailer_stream_gaps_unfilled") == 0
+
+
+async def test_sigterm_while_backfilling_ends_in_order_and_the_next_start_goes_on(
+    databases: Databases, tmp_path: Path
+) -> None:
+    async with FakeLangfuse() as fake:
+        expected = await store_history(databases, 250)
+        settings = settings_of(databases, fake, TAILER_START="all", TAILER_BACKFILL_RATE="60")
+        async with start(settings, directory=tmp_path) as daemon:
+            while not fake.trace_ids():
+                daemon.must_run()
+                await databases.last_write()
+            daemon.terminate()
+            assert await daemon.exit_code() == 0
+            assert not daemon.lines("backfill_done")
+        sent_by_then = len(fake.trace_ids())
+        async with start({**settings, "TAILER_BACKFILL_RATE": "10000"}, directory=tmp_path) as daemon:
+            await daemon.wait_for_line("backfill_done")
+            daemon.terminate()
+            assert await daemon.exit_code() == 0
+        sent, duplicates = set(fake.trace_ids()), fake.duplicates()
+
+    assert 0 < sent_by_then < 250
+    assert (sent, duplicates) == (expected, [])

@@ -1,0 +1,131 @@
+"""`tailer reconcile`: which turns of LibreChat's database are not in Langfuse, or are there twice."""
+
+import argparse
+import asyncio
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from tailer.commands.command import Command
+from tailer.commands.terminal import align
+from tailer.commands.times import read_moment
+from tailer.logs import escape_unprintable
+
+if TYPE_CHECKING:
+    from tailer.reconcile import Comparison, Discrepancy
+    from tailer.settings import Settings
+
+EXIT_DIFFERENT: Final = 1
+_SHOWN: Final = 50
+_PATIENCE: Final = timedelta(minutes=5)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--since", type=read_moment, required=True, metavar="ISO", help="turns from this time on"
+    )
+    parser.add_argument("--until", type=read_moment, metavar="ISO", help="turns up to this time")
+    parser.add_argument("--repair", action="store_true", help="send what is missing")
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def _execute(options: argparse.Namespace) -> int:
+    return asyncio.run(_reconcile(options))
+
+
+async def _reconcile(options: argparse.Namespace) -> int:
+    from tailer.backfill import Request  # noqa: PLC0415 - a small command starts quickly
+    from tailer.reconcile import open_reconciliation  # noqa: PLC0415
+    from tailer.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    repaired = None
+    async with open_reconciliation(settings) as (reconciliation, now):
+        comparison = await reconciliation.compare(Request(options.since, options.until), now)
+        if options.repair and comparison.missing:
+            await reconciliation.repair(comparison.missing)
+            repaired = await _wait_for_repair(settings, comparison.missing)
+    if options.json:
+        print(json.dumps(_as_document(comparison, repaired), indent=2))
+    else:
+        print("\n".join(_describe(comparison, repaired)))
+    unmended = len(comparison.missing) - (repaired or 0)
+    return EXIT_DIFFERENT if unmended or comparison.doubled else 0
+
+
+async def _wait_for_repair(settings: "Settings", missing: "Sequence[Discrepancy]") -> int:
+    """How many were sent while this waited; without a running tailer none."""
+    from tailer.dead_letters import open_letters  # noqa: PLC0415
+
+    async with open_letters(settings) as desk:
+        asked = {found.trace_id for found in missing}
+        letters = [letter for letter in await desk.list_letters() if letter.record_id in asked]
+        if not await desk.has_sender():
+            return len(asked) - len(letters)
+        followed = await desk.follow(letters, _PATIENCE)
+    return len(asked) - followed.waiting - len(followed.kept)
+
+
+def _describe(comparison: "Comparison", repaired: int | None) -> list[str]:
+    summary = (
+        f"{comparison.expected} turns should be in Langfuse: {len(comparison.missing)} are missing, "
+        f"{len(comparison.doubled)} are there more than once, {comparison.recent} were sent too lately to tell"
+    )
+    lines = [summary]
+    left_out = ", ".join(
+        f"{count} {reason}" for reason, count in sorted(comparison.left_out.items()) if count
+    )
+    if left_out:
+        lines.append(f"left out: {left_out}")
+    differences = [*comparison.missing, *comparison.doubled]
+    if differences:
+        rows = [("trace", "message", "copies", "acknowledged")]
+        rows += [
+            (
+                found.trace_id,
+                escape_unprintable(found.message_id),
+                str(found.copies),
+                _describe_time(found.sent_at),
+            )
+            for found in differences[:_SHOWN]
+        ]
+        lines += ["", *align(rows)]
+    if len(differences) > _SHOWN:
+        lines.append(f"and {len(differences) - _SHOWN} more: --json shows all")
+    if repaired is not None:
+        lines += ["", f"sent {repaired} of {len(comparison.missing)}"]
+        if repaired < len(comparison.missing):
+            lines.append("the others wait as dead letters: `tailer dead-letters list` says why")
+    return lines
+
+
+def _describe_time(moment: datetime | None) -> str:
+    return "never" if moment is None else moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _as_document(comparison: "Comparison", repaired: int | None) -> dict[str, object]:
+    def show(found: "Discrepancy") -> dict[str, object]:
+        return {
+            "trace_id": found.trace_id,
+            "message_id": found.message_id,
+            "copies": found.copies,
+            "acknowledged_at": None if found.sent_at is None else found.sent_at.isoformat(),
+        }
+
+    return {
+        "expected": comparison.expected,
+        "recent": comparison.recent,
+        "missing": [show(found) for found in comparison.missing],
+        "doubled": [show(found) for found in comparison.doubled],
+        "left_out": dict(comparison.left_out),
+        "repaired": repaired,
+    }
+
+
+COMMAND = Command(
+    "reconcile",
+    "compare LibreChat's turns with what Langfuse has, and send what is missing",
+    _execute,
+    _add_options,
+)

@@ -1,0 +1,224 @@
+"""Compares what LibreChat's collections hold with what Langfuse has. The work of `tailer reconcile`.
+
+Every turn is read and judged as the daemon does it, so that what the settings leave out is not missed; then Langfuse is
+asked for its root. Titles and later pieces are not looked for.
+"""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_delay, wait_random_exponential
+
+from tailer.backfill import Request, make_job
+from tailer.core.export import Exported, ExportOptions, export_turn, is_chosen
+from tailer.core.identity import DocumentKey, ObservationId, TraceId, observation_id
+from tailer.core.rows import Row
+from tailer.core.turns import TurnRecord, Wait
+from tailer.destination import open_destination
+from tailer.errors import DestinationError, RequestRefused
+from tailer.events import Event
+from tailer.flow.outcomes import Unanswered, Unreadable
+from tailer.flow.ports import UNCONDITIONAL, DeadLetter, Probe
+from tailer.langfuse.spans import LangfuseSpans
+from tailer.mongo.collections import Collections
+from tailer.mongo.connection import QUERY_SOCKET_MILLISECONDS, connect, inspect_source, tolerant_database
+from tailer.mongo.documents import MongoDocuments
+from tailer.mongo.history import server_seconds
+from tailer.mongo.state import StateDatabase
+from tailer.mongo.state.dead_letters import ask_anew
+from tailer.mongo.walk import MongoWalk
+from tailer.settings import Settings
+from tailer.wiring import make_plain_options, needs_users
+
+_CHUNK_ROWS = 200
+_PROBES_AT_ONCE = 8
+_PATIENCE = timedelta(minutes=5)
+MISSING = "missing_in_langfuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Discrepancy:
+    """A turn that is not in Langfuse exactly once. `sent_at` is when it was acknowledged, None where it never was."""
+
+    trace_id: TraceId
+    message_id: str
+    document_key: str
+    copies: int
+    sent_at: datetime | None
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What came of it: turns that should be there, those that are not or are there twice, and why others should not.
+
+    `recent` are turns that were sent so lately that Langfuse may not show them yet."""
+
+    expected: int = 0
+    recent: int = 0
+    missing: list[Discrepancy] = field(default_factory=list)
+    doubled: list[Discrepancy] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+class Reconciliation:
+    """One comparison of two databases."""
+
+    def __init__(
+        self,
+        walk: MongoWalk,
+        reader: MongoDocuments,
+        spans: LangfuseSpans,
+        state: StateDatabase,
+        options: ExportOptions,
+        visible_after: timedelta,
+    ) -> None:
+        self._walk = walk
+        self._reader = reader
+        self._spans = spans
+        self._state = state
+        self._options = options
+        self._visible_after = visible_after
+
+    async def compare(self, request: Request, now_seconds: int) -> Comparison:
+        """Walk the turns of a stretch and ask for each; raises DestinationError where Langfuse cannot be read."""
+        job = make_job(request, now_seconds)
+        comparison, position = Comparison(), None
+        while True:
+            chunk = await self._walk.read(job, position, _CHUNK_ROWS)
+            if chunk.last is None:
+                return comparison
+            position = chunk.last
+            responses = [row for row in chunk.rows if not row.created_by_user]
+            chosen = [row for row in responses if is_chosen(row.conversation_id, self._options)]
+            comparison.left_out["not_sampled"] += len(responses) - len(chosen)
+            async for group in self._reader.read_turns(chosen):
+                await self._compare_group(group, comparison)
+
+    async def repair(self, missing: Sequence[Discrepancy]) -> None:
+        """Forget that they were sent, and ask the active instance for them as dead letters that are to be replayed."""
+        letters = [
+            DeadLetter(found.trace_id, found.message_id, DocumentKey(found.document_key), MISSING, None)
+            for found in missing
+        ]
+        await ask_anew(self._state, letters)
+
+    async def _compare_group(
+        self, group: Sequence[tuple[Row, TurnRecord | None]], comparison: Comparison
+    ) -> None:
+        expected: dict[TraceId, Row] = {}
+        for row, record in group:
+            if record is None:
+                comparison.left_out["deleted"] += 1
+                continue
+            made = export_turn(row, record, self._options, deadline_passed=False)
+            if isinstance(made, Exported):
+                expected[made.traces[0].id] = row
+            else:
+                comparison.left_out[f"waits_for_{made.value}" if isinstance(made, Wait) else made] += 1
+        sent = await self._find_sent(list(expected))
+        probes = {trace_id: _probe_of(trace_id, row) for trace_id, row in expected.items()}
+        copies = await self._count(list(probes.values()))
+        horizon = datetime.now(UTC) - self._visible_after
+        for trace_id, row in expected.items():
+            found = Discrepancy(
+                trace_id,
+                row.message_id,
+                row.key,
+                copies[probes[trace_id].observation_id],
+                sent.get(trace_id),
+            )
+            comparison.expected += 1
+            if found.copies > 1:
+                comparison.doubled.append(found)
+            elif found.copies == 0 and found.sent_at is not None and found.sent_at > horizon:
+                comparison.recent += 1
+            elif found.copies == 0:
+                comparison.missing.append(found)
+
+    async def _find_sent(self, trace_ids: Sequence[TraceId]) -> Mapping[TraceId, datetime]:
+        query = {"_id": {"$in": list(trace_ids)}, "deleted_at": None}
+        found = await self._state.attempt(
+            "find_sent", lambda: self._state["exports"].find(query, {"sent_at": 1}).to_list(None)
+        )
+        return {TraceId(document["_id"]): document["sent_at"].replace(tzinfo=UTC) for document in found}
+
+    async def _count(self, probes: Sequence[Probe]) -> Mapping[ObservationId, int]:
+        counted: dict[ObservationId, int] = {}
+        for first in range(0, len(probes), _PROBES_AT_ONCE):
+            counted.update(await self._count_some(probes[first : first + _PROBES_AT_ONCE]))
+        return counted
+
+    async def _count_some(self, probes: Sequence[Probe]) -> Mapping[ObservationId, int]:
+        attempts = AsyncRetrying(
+            retry=retry_if_result(lambda answer: isinstance(answer, Unanswered)),
+            wait=wait_random_exponential(multiplier=0.5, max=30),
+            stop=stop_after_delay(_PATIENCE.total_seconds()),
+            retry_error_callback=_last_answer,
+        )
+        answer: Mapping[ObservationId, int] | Unanswered | Unreadable = await attempts(
+            self._spans.count, probes
+        )
+        if isinstance(answer, Unanswered | Unreadable):
+            raise DestinationError(
+                operation="reading Langfuse",
+                subject=self._spans.name,
+                hint=f"it does not let its observations be read ({answer.reason}): check the keys, and that the server "
+                "answers GET /api/public/v2/observations",
+            )
+        return answer
+
+
+@asynccontextmanager
+async def open_reconciliation(settings: Settings) -> AsyncIterator[tuple[Reconciliation, int]]:
+    """A comparison over connections of its own, and MongoDB's time; raises TailerError where one cannot be used."""
+    async with AsyncExitStack() as stack:
+        uris = (settings.mongo_uri, settings.state_uri)
+        clients = [
+            connect(
+                uri.get_secret_value(),
+                application="librechat-tailer-reconcile",
+                socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
+            )
+            for uri in uris
+        ]
+        for client in clients:
+            stack.callback(client.close)
+        source = tolerant_database(clients[0], settings.mongo_database)
+        await inspect_source(source)
+        destination = await stack.enter_async_context(
+            open_destination(settings, _unheard, known=False, permit=UNCONDITIONAL)
+        )
+        if not isinstance(destination.sink, LangfuseSpans):
+            raise RequestRefused(
+                operation="comparing with Langfuse",
+                subject="TAILER_SINK=file",
+                hint="traces go to a file: set the keys of a Langfuse project",
+            )
+        reader = MongoDocuments(
+            source, _unheard, history_bytes=settings.history_bytes, with_users=needs_users(settings)
+        )
+        reconciliation = Reconciliation(
+            MongoWalk(source, Collections(source, _unheard)),
+            reader,
+            destination.sink,
+            StateDatabase(clients[1], settings.state_database, _unheard),
+            make_plain_options(settings),
+            settings.lookup_time + settings.settle_time,
+        )
+        yield reconciliation, await server_seconds(source)
+
+
+def _last_answer(state: RetryCallState) -> object:
+    return state.outcome.result() if state.outcome is not None else Unanswered("no answer")
+
+
+def _probe_of(trace_id: TraceId, row: Row) -> Probe:
+    return Probe(trace_id, observation_id(row.message_id, "root"))
+
+
+def _unheard(event: Event) -> None:
+    """A command has no log: it waits while something is away."""
+    del event
