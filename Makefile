@@ -54,6 +54,12 @@ lock: venv  ## renew requirements.lock from pyproject.toml
 	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-emit-index-url \
 		--no-emit-find-links --no-emit-trusted-host --no-annotate --all-extras --all-build-deps --upgrade \
 		--output-file requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-emit-index-url \
+		--no-emit-find-links --no-emit-trusted-host --no-annotate --constraint requirements.lock --upgrade \
+		--output-file deploy/image/runtime.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-emit-index-url \
+		--no-emit-find-links --no-emit-trusted-host --no-annotate --only-build-deps --all-build-deps --upgrade \
+		--output-file deploy/image/build.lock pyproject.toml
 	cd tests/deploy && ../../$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate --upgrade \
 		--output-file tools.lock tools.in
