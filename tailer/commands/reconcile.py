@@ -96,7 +96,9 @@ def _describe(comparison: "Comparison", repaired: int | None) -> list[str]:
     if repaired is not None:
         lines += ["", f"sent {repaired} of {len(comparison.missing)}"]
         if repaired < len(comparison.missing):
-            lines.append("the others wait as dead letters: `tailer dead-letters list` says why")
+            lines.append(
+                "the others wait as dead letters, which the next tailer that runs sends: `tailer dead-letters list`"
+            )
     return lines
 
 
