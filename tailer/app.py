@@ -32,10 +32,14 @@ from tailer.metrics import Metrics
 from tailer.runtime import fit_interpreter
 from tailer.sampler import BEAT_SECONDS, show_state
 from tailer.settings import Settings
+from tailer.status.board import StatusBoard
+from tailer.status.traces import TracesShown
 from tailer.supervision import Shutdown, unless_asked
 from tailer.term import Term
+from tailer.web.figures import read_figures
 from tailer.web.health import Health, State
-from tailer.web.server import WebServer
+from tailer.web.server import PATIENCE_SECONDS, WebServer
+from tailer.web.status_page import StatusPage
 from tailer.wiring import Observers
 
 EXIT_FORCED: Final = 130
@@ -66,6 +70,7 @@ class Daemon:
         self._metrics = Metrics(__version__)
         now = time.monotonic()
         self._health = Health(started_seconds=now, loop_seconds=now)
+        self._board = self._make_board() if settings.status_page else None
 
     @property
     def metrics(self) -> Metrics:
@@ -99,6 +104,7 @@ class Daemon:
             self._health,
             self._metrics.registry,
             monotonic=time.monotonic,
+            page=self._make_page(),
         )
         await stack.enter_async_context(web)
         await stack.enter_async_context(self._beating())
@@ -110,7 +116,7 @@ class Daemon:
         )
         if connections is None:
             return
-        observers = Observers(self._emit, self._observe_traces, self._metrics, self._health)
+        observers = Observers(self._emit, self._trace_observer(), self._metrics, self._health)
         while not shutdown.asked.is_set():
             leadership = await unless_asked(shutdown, "stand by", connections.candidacy.win())
             if leadership is None:
@@ -136,6 +142,8 @@ class Daemon:
             while True:
                 self._health.loop_seconds = time.monotonic()
                 show_state(self._metrics, self._health)
+                if self._board is not None:
+                    self._board.beat()
                 await asyncio.sleep(BEAT_SECONDS)
 
         beating = asyncio.create_task(beat(), name="beat")
@@ -145,12 +153,41 @@ class Daemon:
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
 
+    def _make_board(self) -> StatusBoard:
+        return StatusBoard(
+            __version__,
+            lambda: read_figures(self._metrics.registry),
+            lambda: self._health.condition(time.monotonic(), patience_seconds=PATIENCE_SECONDS),
+            shown=self._settings.status_traces,
+            monotonic=time.monotonic,
+            wall_clock=time.time,
+        )
+
+    def _make_page(self) -> StatusPage | None:
+        return None if self._board is None else StatusPage(self._board.report, self._settings.status_hosts)
+
+    def _trace_observer(self) -> Callable[[Sequence[Trace]], None] | None:
+        """Who sees acknowledged traces; None where nobody does, so that they need not be kept until then."""
+        watchers = [] if self._observe_traces is None else [self._observe_traces]
+        if self._board is not None and self._settings.status_traces is not TracesShown.NONE:
+            watchers.append(self._board.keep_traces)
+        if not watchers:
+            return None
+
+        def tell(traces: Sequence[Trace]) -> None:
+            for watch in watchers:
+                watch(traces)
+
+        return tell
+
     def _emit(self, event: Event) -> None:
         self._metrics.record(event)
         if isinstance(event, StreamGapFound):
             self._health.gaps += 1
         elif isinstance(event, GapsLeft):
             self._health.gaps = event.gaps
+        if self._board is not None:
+            self._board.record(event)
         if event.level is not None:
             self._log.write(LogLevel(event.level), event.name, **asdict(event))
         if self._observe is not None:

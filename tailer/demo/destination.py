@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from tailer.demo.database import DATABASE, STATE_DATABASE, given_uri
 from tailer.errors import DestinationError
 from tailer.settings import Settings, SinkChoice, load_settings
+from tailer.status.traces import TracesShown
 
 ENVIRONMENT: Final = "demo"
 """The Langfuse environment of the demo's traces, so that they are never taken for the operator's own."""
@@ -86,6 +87,7 @@ def choose_destination(file: Path | None) -> Destination:
         tags=("librechat", "demo"),
         http_host="127.0.0.1",
         http_port=0,
+        status_traces=TracesShown.CONTENT,
         **{name: getattr(given, name) for name in _TAKEN},
     )
     return Destination(settings, None if to_langfuse else traces, log)

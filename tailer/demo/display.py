@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeAlias
 
+from tailer.core.totals import Totals
 from tailer.core.turns import Outcome
-from tailer.demo.finished_turn import FinishedTurn, Spending
+from tailer.demo.finished_turn import FinishedTurn
 from tailer.logs import escape_unprintable
 
 Paint: TypeAlias = Callable[[str, str], str]
@@ -132,7 +133,7 @@ def format_tokens(count: int | None, *, is_estimate: bool) -> str:
     return f"{mark}{count // _THOUSAND}k" if count < _MILLION else f"{mark}{count // _MILLION}M"
 
 
-def format_cost(spending: Spending) -> str:
+def format_cost(spending: Totals) -> str:
     """USD: five places below a dollar, two above it."""
     if spending.cost is None:
         return "?"

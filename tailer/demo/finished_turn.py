@@ -1,17 +1,17 @@
 """What a person wants to know of a turn at a glance, read from the trace that was acknowledged.
 
-Owns which numbers of a trace are added up and how far they can be trusted. Refuses to know how they look on a
-terminal, and to read anything but the trace: what Langfuse or the file got is what is shown.
+Refuses to know how it looks on a terminal, and to read anything but the trace: what Langfuse or the file got is what
+is shown.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
-from tailer.core.observations import Observation, ObservationType, Trace
+from tailer.core.observations import ObservationType, Trace
+from tailer.core.totals import Totals, add_totals, generations, model_name
 from tailer.core.trace import TITLE_TRACE_NAME
-from tailer.core.usage import CostSource, UsageSource
 
 UNKNOWN_OUTCOME: Final = "unknown"
 # The recordings were made with a simulated model that takes its orders in double brackets.
@@ -19,18 +19,6 @@ _MODEL_ORDER: Final = re.compile(r"\[\[.*?\]\]")
 
 _MCP_MARK: Final = "_mcp_"
 """LibreChat puts this and the server's name behind the name of a tool that a server gives (MCP)."""
-_Number = TypeVar("_Number", int, float)
-
-
-@dataclass(frozen=True, slots=True)
-class Spending:
-    """Tokens (cached ones included) and cost in USD; None where nobody told."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cost: float | None = None
-    tokens_estimated: bool = False
-    cost_estimated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +27,7 @@ class FinishedTurn:
 
     who: str
     models: tuple[str, ...]
-    spending: Spending
+    spending: Totals
     took_seconds: float
     outcome: str
     tools: tuple[str, ...]
@@ -63,40 +51,9 @@ def read_turn(trace: Trace, names: Mapping[str, str]) -> FinishedTurn:
     return FinishedTurn(
         who=names.get(user, user),
         models=tuple(models),
-        spending=add_spending(calls),
+        spending=add_totals(calls),
         took_seconds=(root.end_milliseconds - root.start_milliseconds) / 1000,
         outcome=trace.metadata.get("outcome", UNKNOWN_OUTCOME),
         tools=tuple(dict.fromkeys(tools)),
         question=_MODEL_ORDER.sub(" ", root.input).strip() if isinstance(root.input, str) else "",
     )
-
-
-def generations(trace: Trace) -> Iterator[Observation]:
-    """The model calls of a trace."""
-    return (item for item in trace.observations if item.type is ObservationType.GENERATION)
-
-
-def model_name(call: Observation) -> str | None:
-    """The model of a call; of one without numbers the name stands in the metadata only."""
-    return call.model or call.metadata.get("model")
-
-
-def add_spending(calls: Sequence[Observation]) -> Spending:
-    """What the calls took together; a number that no call tells stays unknown."""
-    return Spending(
-        input_tokens=_add(_bucket(call, "input") for call in calls),
-        output_tokens=_add(_bucket(call, "output") for call in calls),
-        cost=_add(call.cost.get("total") if call.cost is not None else None for call in calls),
-        tokens_estimated=any(call.metadata.get("usage_source") == UsageSource.ESTIMATED for call in calls),
-        cost_estimated=any(call.metadata.get("cost_source") == CostSource.ESTIMATED for call in calls),
-    )
-
-
-def _bucket(call: Observation, prefix: str) -> int | None:
-    """The sum of the exclusive buckets of one direction: `input` and its cached parts, or `output`."""
-    return _add(count for name, count in (call.usage or {}).items() if name.startswith(prefix))
-
-
-def _add(numbers: Iterable[_Number | None]) -> _Number | None:
-    known = [number for number in numbers if number is not None]
-    return sum(known[1:], known[0]) if known else None

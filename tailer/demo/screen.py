@@ -51,6 +51,10 @@ class Screen:
             label("log", str(destination.log_file)),
         )
 
+    def show_page(self, port: int) -> None:
+        """Where a browser on this machine sees the daemon and its last traces."""
+        self.say(label("page", f"http://127.0.0.1:{port}/ (in a browser; it is there while this runs)"))
+
     def begin(self, database: str, *, seconds: float, keep: bool) -> None:
         """The server runs and the daemon reads: from here on lines come. A round takes `seconds`."""
         course = (

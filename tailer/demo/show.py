@@ -28,7 +28,7 @@ from tailer.demo.recording import Recording, demo_recordings
 from tailer.demo.screen import Screen
 from tailer.demo.summary import Summary
 from tailer.errors import TailerError
-from tailer.events import Event, StreamOpened, TraceRejected, TurnFailed
+from tailer.events import Event, Listening, StreamOpened, TraceRejected, TurnFailed
 from tailer.logs import LogFormat, LogWriter, route_library_logs
 from tailer.settings import Settings
 from tailer.supervision import Shutdown
@@ -220,6 +220,8 @@ class Show:
             self._news.append((time.time(), event))
             self._news_came.set()
         match event:
+            case Listening(port):
+                self._screen.show_page(port)
             case StreamOpened(stream):
                 self._opened.add(stream)
                 if self._opened >= _WATCHED:

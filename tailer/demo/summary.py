@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from tailer.core.observations import Trace
+from tailer.core.totals import Totals, add_totals, generations, model_name
 from tailer.demo.display import format_dollars, label
-from tailer.demo.finished_turn import FinishedTurn, Spending, add_spending, generations, model_name
+from tailer.demo.finished_turn import FinishedTurn
 
 _NO_MODEL: Final = "(not told)"
 _MOST_DELAYS: Final = 10_000
@@ -26,7 +27,7 @@ class ModelTotal:
     output_tokens: int = 0
     cost: float = 0.0
 
-    def add(self, spending: Spending) -> None:
+    def add(self, spending: Totals) -> None:
         """Count one call."""
         self.calls += 1
         self.input_tokens += spending.input_tokens or 0
@@ -110,7 +111,7 @@ class Summary:
 
     def _add_calls(self, trace: Trace) -> None:
         for call in generations(trace):
-            self.models.setdefault(model_name(call) or _NO_MODEL, ModelTotal()).add(add_spending([call]))
+            self.models.setdefault(model_name(call) or _NO_MODEL, ModelTotal()).add(add_totals([call]))
 
 
 def percentile(values: Sequence[float] | deque[float], share: float) -> float:

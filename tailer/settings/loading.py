@@ -21,8 +21,10 @@ from tailer.settings.langfuse import LangfuseSettings
 from tailer.settings.mongo import DEFAULT_DATABASE, MongoSettings
 from tailer.settings.selection import SelectionSettings
 from tailer.settings.source import Findings, NamedValuesSource, Origin, collect_settings
+from tailer.settings.status import StatusSettings
 from tailer.settings.turns import TurnSettings
 from tailer.settings.values import UnfitValueError
+from tailer.status.traces import TracesShown
 
 DOTENV: Final = ".env"
 _UNKNOWN_REMEDY: Final = "correct the name or remove the variable; `tailer check-config` lists all names"
@@ -38,6 +40,7 @@ class UnknownNamesError(ValueError):
 
 # Fields come from the last base to the first: a later group may look at the values of an earlier one.
 class Settings(
+    StatusSettings,
     DeliverySettings,
     ContentSettings,
     SelectionSettings,
@@ -109,10 +112,10 @@ class Settings(
                     f"the path of TAILER_STATE_URI names {state_path}, which only serves to log in: the state is "
                     f"kept in {self.state_database} (TAILER_STATE_DATABASE)"
                 )
-        found += (f"{name} is not used: {reason}" for name, reason in self._unused_secrets_and_masks())
+        found += (f"{name} is not used: {reason}" for name, reason in self._unused())
         return tuple(found)
 
-    def _unused_secrets_and_masks(self) -> Iterator[tuple[str, str]]:
+    def _unused(self) -> Iterator[tuple[str, str]]:
         if self.user_id_secret is not None and self.user_id is not UserIdChoice.HASH:
             yield "TAILER_USER_ID_SECRET", f"TAILER_USER_ID is {self.user_id.value}, not hash"
         choices = {self.content, *(content_rule.choice for content_rule in self.content_rules)}
@@ -122,6 +125,12 @@ class Settings(
                 yield "TAILER_MASK_PATTERNS", reason
             if self.mask_fields:
                 yield "TAILER_MASK_FIELDS", reason
+        if not self.status_page:
+            reason = "TAILER_STATUS_PAGE is false"
+            if self.status_traces is not TracesShown.NONE:
+                yield "TAILER_STATUS_TRACES", reason
+            if self.status_hosts:
+                yield "TAILER_STATUS_HOSTS", reason
 
 
 def load_settings(**overrides: Any) -> Settings:

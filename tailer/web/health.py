@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tailer.core.hints import Stream
+from tailer.status.figures import Condition
 
 
 class State(StrEnum):
@@ -61,3 +62,12 @@ class Health:
         if self.refused:
             found.append("Langfuse refuses the keys: check LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY")
         return found
+
+    def condition(self, now: float, *, patience_seconds: float) -> Condition:
+        """What the status page says of all this."""
+        return Condition(
+            state=self.state.value,
+            problems=tuple(self.problems(now, patience_seconds=patience_seconds)),
+            gaps=self.gaps,
+            uptime_seconds=now - self.started_seconds,
+        )

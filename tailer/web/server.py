@@ -1,4 +1,4 @@
-"""Serves `/livez`, `/readyz` and `/metrics`. Reads what the daemon tells of itself and changes nothing."""
+"""Serves `/livez`, `/readyz`, `/metrics` and, where it is wanted, the status page. Reads what the daemon tells of itself and changes nothing."""
 
 import json
 from collections.abc import Callable
@@ -10,9 +10,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from tailer.errors import SettingsError
+from tailer.web.guard import HEADERS
 from tailer.web.health import Health
+from tailer.web.status_page import StatusPage
 
-_PATIENCE_SECONDS = 15.0
+PATIENCE_SECONDS = 15.0
 """A stream that is silent for longer makes the daemon not ready; it is asked every second, and an election takes
 some eleven seconds."""
 _STALLED_SECONDS = 30.0
@@ -30,6 +32,7 @@ class WebServer:
         registry: CollectorRegistry,
         *,
         monotonic: Callable[[], float],
+        page: StatusPage | None = None,
     ) -> None:
         self._host = host
         self._port = port
@@ -40,6 +43,9 @@ class WebServer:
         application.router.add_get("/livez", self._livez)
         application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/metrics", self._metrics)
+        if page is not None:
+            application.router.add_routes(page.routes())
+        application.on_response_prepare.append(_add_headers)
         self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1)
 
     async def __aenter__(self) -> Self:
@@ -78,7 +84,7 @@ class WebServer:
     async def _readyz(self, request: web.Request) -> web.Response:
         """200 while streaming; 503 with the reasons otherwise."""
         del request
-        problems = self._health.problems(self._monotonic(), patience_seconds=_PATIENCE_SECONDS)
+        problems = self._health.problems(self._monotonic(), patience_seconds=PATIENCE_SECONDS)
         body = {"status": "not ready" if problems else "ready", "state": self._health.state.value}
         if problems:
             body["problems"] = "; ".join(problems)
@@ -92,3 +98,9 @@ class WebServer:
         """All metrics, in the format the scraper asks for."""
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
+
+
+async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Of refusals too."""
+    del request
+    response.headers.update(HEADERS)

@@ -10,6 +10,7 @@ import pytest
 
 from tailer.core.identity import ObservationId, TraceId, title_trace_id, turn_trace_id
 from tailer.core.observations import Level, Observation, ObservationType, Trace
+from tailer.core.totals import Totals, add_totals
 from tailer.core.trace import TITLE_TRACE_NAME, TURN_TRACE_NAME
 from tailer.demo.display import (
     Display,
@@ -21,7 +22,7 @@ from tailer.demo.display import (
     format_tokens,
     shorten_models,
 )
-from tailer.demo.finished_turn import FinishedTurn, Spending, add_spending, is_title, read_turn
+from tailer.demo.finished_turn import FinishedTurn, is_title, read_turn
 from tailer.demo.programme import BEGIN_EVERY, Programme, make_programme
 from tailer.demo.recording import demo_recordings
 from tailer.demo.screen import Screen
@@ -32,7 +33,7 @@ AT = datetime(2026, 3, 4, 5, 6, 7)  # noqa: DTZ001 - a person reads local time
 TURN = FinishedTurn(
     who="Ada",
     models=("gpt-4o",),
-    spending=Spending(12, 3, 0.00039),
+    spending=Totals(12, 3, 0.00039),
     took_seconds=0.25,
     outcome="complete",
     tools=(),
@@ -41,7 +42,7 @@ TURN = FinishedTurn(
 HARDEST = FinishedTurn(
     who="Maximiliane 漢字漢字漢字",
     models=("claude-sonnet-4-20250514-with-a-long-name", "another"),
-    spending=Spending(123_456_789, 9_999, 123_456.789, tokens_estimated=True, cost_estimated=True),
+    spending=Totals(123_456_789, 9_999, 123_456.789, tokens_estimated=True, cost_estimated=True),
     took_seconds=86_399,
     outcome="unanswered",
     tools=("search", "a_tool_with_a_very_long_name"),
@@ -177,14 +178,14 @@ def test_tokens_fit_five_columns_and_tell_their_doubts(count: int | None, shown:
 @pytest.mark.parametrize(
     ("spending", "shown"),
     [
-        (Spending(cost=None), "?"),
-        (Spending(cost=0.0), "$0"),
-        (Spending(cost=0.000388), "$0.00039"),
-        (Spending(cost=0.5, cost_estimated=True), "~$0.50000"),
-        (Spending(cost=12.345), "$12.35"),
+        (Totals(cost=None), "?"),
+        (Totals(cost=0.0), "$0"),
+        (Totals(cost=0.000388), "$0.00039"),
+        (Totals(cost=0.5, cost_estimated=True), "~$0.50000"),
+        (Totals(cost=12.345), "$12.35"),
     ],
 )
-def test_cost_is_in_dollars(spending: Spending, shown: str) -> None:
+def test_cost_is_in_dollars(spending: Totals, shown: str) -> None:
     """Five places below a dollar: a turn costs less than a cent."""
     assert format_cost(spending) == shown
 
@@ -228,7 +229,7 @@ def test_a_turn_is_read_from_its_trace() -> None:
     assert turn == FinishedTurn(
         who="Ada",
         models=("gpt-4o",),
-        spending=Spending(16, 3, 0.75),
+        spending=Totals(16, 3, 0.75),
         took_seconds=2.5,
         outcome="complete",
         tools=("remember",),
@@ -240,18 +241,18 @@ def test_a_number_that_no_call_tells_is_unknown_and_not_zero() -> None:
     """Output only, cost unknown, the model in the metadata: LibreChat tells no more about some calls."""
     untold = read_turn(trace(replace(call(model=None, usage={"output": 7}), metadata={"model": "o3"})), {})
 
-    assert untold.spending == Spending(None, 7, None)
+    assert untold.spending == Totals(None, 7, None)
     assert untold.models == ("o3",)
     assert untold.who == "user-1"
-    assert read_turn(trace(call()), {}).spending == Spending()
+    assert read_turn(trace(call()), {}).spending == Totals()
 
 
 def test_one_estimated_call_makes_the_sum_an_estimate() -> None:
     """A sum is as good as its worst part."""
     calls = [call(usage={"input": 1}), call(usage={"input": 2}, usage_source="estimated")]
 
-    assert add_spending(calls) == Spending(3, tokens_estimated=True)
-    assert add_spending([call(cost=1.0, cost_source="estimated")]).cost_estimated
+    assert add_totals(calls) == Totals(3, tokens_estimated=True)
+    assert add_totals([call(cost=1.0, cost_source="estimated")]).cost_estimated
 
 
 def test_withheld_content_leaves_the_question_empty() -> None:

@@ -1,0 +1,70 @@
+"""Collects, beat by beat and event by event, what the status page shows, and makes the report when somebody looks."""
+
+from collections.abc import Callable, Sequence
+
+from tailer.core.observations import Trace
+from tailer.events import Event
+from tailer.status.figures import Condition, Figures
+from tailer.status.history import History, Sample
+from tailer.status.report import Report, make_report
+from tailer.status.traces import RecentTraces, TracesShown
+from tailer.status.troubles import Troubles
+
+
+class StatusBoard:
+    """The memory of the status page. Events are counted, nothing more; figures are read on the beat and on demand."""
+
+    def __init__(
+        self,
+        version: str,
+        read_figures: Callable[[], Figures],
+        read_condition: Callable[[], Condition],
+        *,
+        shown: TracesShown,
+        monotonic: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._version = version
+        self._read_figures = read_figures
+        self._read_condition = read_condition
+        self._monotonic = monotonic
+        self._wall_clock = wall_clock
+        self._history = History()
+        self._troubles = Troubles()
+        self._traces = RecentTraces(shown)
+
+    def beat(self) -> None:
+        """Keep a sample of the figures when it is time for one."""
+        now = self._monotonic()
+        if not self._history.is_due(now):
+            return
+        figures = self._read_figures()
+        self._history.add(
+            Sample(
+                at_seconds=now,
+                read_lag_seconds=figures.read_lag_seconds,
+                export_lag_seconds=figures.export_lag_seconds,
+                events_total=figures.events_total,
+                traces_total=figures.traces_total,
+            )
+        )
+
+    def record(self, event: Event) -> None:
+        """Count an event."""
+        self._troubles.record(event, self._wall_clock())
+
+    def keep_traces(self, traces: Sequence[Trace]) -> None:
+        """Keep what is shown of traces that were acknowledged."""
+        self._traces.add(traces)
+
+    def report(self) -> Report:
+        """What is known at this moment."""
+        return make_report(
+            self._version,
+            self._read_condition(),
+            self._read_figures(),
+            self._history.course(self._monotonic()),
+            self._troubles,
+            self._traces,
+            now_seconds=self._wall_clock(),
+        )

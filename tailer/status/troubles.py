@@ -1,0 +1,40 @@
+"""Warnings and errors by kind: how often, and when last.
+
+A kind is the name of an event, so there are no more of them than the code has; what an event says is never kept.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from tailer.events import Event
+
+_COUNTED: Final = frozenset({"warning", "error"})
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What is known of a kind; `last_seconds` is when it happened last, in seconds since 1970."""
+
+    kind: str
+    level: str
+    count: int
+    last_seconds: float
+
+
+class Troubles:
+    """Counts events as they happen."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Trouble] = {}
+
+    def record(self, event: Event, at_seconds: float) -> None:
+        """Count an event that is a warning or an error; others are no trouble."""
+        if event.level not in _COUNTED:
+            return
+        known = self._found.get(event.name)
+        count = 1 if known is None else known.count + 1
+        self._found[event.name] = Trouble(event.name, event.level, count, at_seconds)
+
+    def latest_first(self) -> list[Trouble]:
+        """All kinds that happened."""
+        return sorted(self._found.values(), key=lambda trouble: trouble.last_seconds, reverse=True)

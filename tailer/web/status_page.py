@@ -1,0 +1,73 @@
+"""Serves the status page: `/`, its script, style and icon from the package, and `/status.json`, on which it lives."""
+
+import time
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+from typing import Final
+
+from aiohttp import web
+
+from tailer.core.json_text import encode_json_bytes
+from tailer.status.report import Report
+from tailer.web.guard import is_known_host
+
+_ASSETS: Final = {
+    "/": ("status.html", "text/html"),
+    "/status.css": ("status.css", "text/css"),
+    "/status.js": ("status.js", "text/javascript"),
+    "/status-plots.js": ("status-plots.js", "text/javascript"),
+    "/status-traces.js": ("status-traces.js", "text/javascript"),
+    "/status-words.js": ("status-words.js", "text/javascript"),
+    "/status.svg": ("status.svg", "image/svg+xml"),
+}
+_FRESH_SECONDS: Final = 1.0
+"""A report is made once a second at most, however many look."""
+
+Answer = Callable[[web.Request], Awaitable[web.Response]]
+
+
+class StatusPage:
+    """The routes of the page. `names` are further host names under which it may be asked for."""
+
+    def __init__(self, report: Callable[[], Report], names: tuple[str, ...]) -> None:
+        self._report = report
+        self._names = names
+        self._body = b""
+        self._made_seconds: float | None = None
+
+    def routes(self) -> list[web.RouteDef]:
+        """GET and HEAD of each path; the files are read now."""
+        directory = files("tailer.web") / "assets"
+        routes = [web.get("/status.json", self._guarded(self._answer_report))]
+        for path, (name, content_type) in _ASSETS.items():
+            answer = _answer_with((directory / name).read_bytes(), content_type)
+            routes.append(web.get(path, self._guarded(answer)))
+        return routes
+
+    async def _answer_report(self, request: web.Request) -> web.Response:
+        del request
+        now = time.monotonic()
+        if self._made_seconds is None or now - self._made_seconds >= _FRESH_SECONDS:
+            self._body = encode_json_bytes(self._report())
+            self._made_seconds = now
+        return web.Response(body=self._body, content_type="application/json", charset="utf-8")
+
+    def _guarded(self, answer: Answer) -> Answer:
+        async def guard(request: web.Request) -> web.Response:
+            if not is_known_host(request.headers.get("Host"), self._names):
+                return web.Response(
+                    status=421,
+                    text="The status page is not served under this name: ask for it by an address, or add the name to "
+                    "TAILER_STATUS_HOSTS.\n",
+                )
+            return await answer(request)
+
+        return guard
+
+
+def _answer_with(body: bytes, content_type: str) -> Answer:
+    async def answer(request: web.Request) -> web.Response:
+        del request
+        return web.Response(body=body, content_type=content_type, charset="utf-8")
+
+    return answer
