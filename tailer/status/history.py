@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil
+from math import floor
 from typing import Final
 
 SAMPLE_SECONDS: Final = 5.0
@@ -71,7 +71,7 @@ class History:
         span = next((span for span in _SPANS if now_seconds - oldest <= span), HISTORY_SECONDS)
         step = span / STEPS
         # Steps end at multiples of their length, so that a bar stays what it was when the plot moves on.
-        begin = ceil(now_seconds / step) * step - span
+        begin = (floor(now_seconds / step) + 1) * step - span
         samples = [sample for sample in self._samples if sample.at_seconds > begin - _HOLE_SECONDS]
         return Course(
             span_seconds=span,

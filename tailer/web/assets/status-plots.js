@@ -25,7 +25,7 @@ function niceTop(value) {
 
 function ago(seconds) {
   if (seconds < 1) return "now";
-  return seconds < 120 ? `${Math.round(seconds)} s ago` : `${Math.round(seconds / 60)} min ago`;
+  return seconds < 60 ? `${Math.round(seconds)} s ago` : `${Math.round(seconds / 60)} min ago`;
 }
 
 // `series` are {name, key, unit}; `shape` is "lines" or "bars"; `show` turns a value into words.
@@ -109,7 +109,7 @@ export class Plot {
       drawn.push(label);
     }
     const span = this.course.span_seconds;
-    for (const [share, side] of [[0, "start"], [1 / 3, "middle"], [2 / 3, "middle"], [1, "end"]]) {
+    for (const [share, side] of [[0, "start"], [0.4, "middle"], [0.8, "middle"], [1, "end"]]) {
       const at = x(steps * share);
       drawn.push(svg("line", { x1: at, x2: at, y1: HEIGHT - BOTTOM, y2: HEIGHT - BOTTOM + 4, class: "axis" }));
       const label = svg("text", { x: at, y: HEIGHT - 6, class: side });

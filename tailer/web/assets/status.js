@@ -8,7 +8,7 @@ const EVERY_MILLISECONDS = 2000;
 const PATIENCE_MILLISECONDS = 5000;
 
 const find = (id) => document.getElementById(id);
-const perMinute = (value) => `${inNumbers(value)} /min`;
+const perMinute = (value) => (value === null ? "not known" : `${inNumbers(value)} /min`);
 
 const plots = [
   new Plot(find("lag"), {
