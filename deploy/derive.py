@@ -1,4 +1,4 @@
-"""Writes what the Helm chart and the Kustomize components repeat of other files, so that each fact has one source.
+"""Writes what the chart, the Kustomize components and the documents repeat of other files, so that each fact has one source.
 
 `python deploy/derive.py` brings them up to date, with `--check` it only tells what is stale (exit code 1). Sources are
 the settings of the tailer, the Prometheus rules in `deploy/prometheus/rules` and the dashboards in `deploy/grafana`.
@@ -7,11 +7,13 @@ A chart and a kustomization can only read files of their own folders, which is w
 
 import argparse
 import json
+import runpy
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from tailer.metrics.listing import write_document
 from tailer.settings import Settings
 from tailer.settings.source import collect_settings
 
@@ -63,8 +65,10 @@ configMapGenerator:
 def derive() -> dict[Path, str]:
     """What every derived file should hold."""
     return {
+        **{DASHBOARDS / name: text for name, text in _dashboards().items()},
         CHART / "values.schema.json": _schema(),
         MONITORING / "kustomization.yaml": _monitoring(),
+        DEPLOY.parent / "docs" / "metrics.md": write_document(),
         **dict(_copies()),
         **dict(_rule_objects()),
     }
@@ -83,9 +87,15 @@ def stale(derived: Mapping[Path, str]) -> list[Path]:
 def _copies() -> Iterator[tuple[Path, str]]:
     for rules in _rules():
         yield CHART / "files" / "rules" / f"{rules.stem}.yaml", rules.read_text()
-    for dashboard in sorted(DASHBOARDS.rglob("*.json")):
+    for name, text in _dashboards().items():
         for folder in (CHART / "files" / "dashboards", MONITORING / "dashboards"):
-            yield folder / dashboard.name, dashboard.read_text()
+            yield folder / name, text
+
+
+def _dashboards() -> dict[str, str]:
+    """Built by a module that stands beside them and is no part of any package."""
+    built: dict[str, str] = runpy.run_path(str(DASHBOARDS / "build.py"))["build"]()
+    return dict(sorted(built.items()))
 
 
 def _rules() -> list[Path]:
@@ -101,14 +111,8 @@ def _rule_objects() -> Iterator[tuple[Path, str]]:
 def _monitoring() -> str:
     """The component's list of files, which knows no wildcards."""
     rules = "".join(f"  - rules/{path.stem}.yaml\n" for path in _rules())
-    dashboards = "".join(
-        f"      - dashboards/{path.name}\n" for path in sorted(DASHBOARDS.rglob("*.json"), key=_name)
-    )
+    dashboards = "".join(f"      - dashboards/{name}\n" for name in _dashboards())
     return _COMPONENT + rules + (_DASHBOARD_MAP + dashboards if dashboards else "")
-
-
-def _name(path: Path) -> str:
-    return path.name
 
 
 def _schema() -> str:
@@ -143,7 +147,7 @@ def main() -> int:
     derived = derive()
     found = stale(derived)
     for path in found:
-        print(f"{path.relative_to(DEPLOY)} {'is stale' if check else 'renewed'}")
+        print(f"{path.relative_to(DEPLOY.parent)} {'is stale' if check else 'renewed'}")
         if check:
             continue
         if path in derived:

@@ -9,18 +9,19 @@ import sys
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Final
 
 from tailer import __version__
-from tailer.connections import open_connections
+from tailer.connections import Connections, open_connections
 from tailer.core.observations import Trace
-from tailer.errors import LeaseLost, SoftwareError, TailerError
+from tailer.errors import LeaseLost, SoftwareError, StateError, TailerError
 from tailer.events import (
     Event,
     GapsLeft,
     LeadershipLost,
+    LettersCounted,
     Listening,
     SettingDoubted,
     Stopped,
@@ -29,6 +30,8 @@ from tailer.events import (
 )
 from tailer.logs import LogLevel, LogWriter, route_library_logs
 from tailer.metrics import Metrics
+from tailer.mongo.oplog import OplogWatch
+from tailer.mongo.state.survey import count_dead_letters
 from tailer.runtime import fit_interpreter
 from tailer.sampler import BEAT_SECONDS, show_state
 from tailer.settings import Settings
@@ -43,6 +46,7 @@ from tailer.web.status_page import StatusPage
 from tailer.wiring import Observers
 
 EXIT_FORCED: Final = 130
+_WATCH_SECONDS: Final = 30.0
 
 
 def run_daemon(settings: Settings) -> int:
@@ -67,7 +71,9 @@ class Daemon:
         self._log = log
         self._observe = observe
         self._observe_traces = observe_traces
-        self._metrics = Metrics(__version__)
+        self._metrics = Metrics(
+            __version__, usage_label_values=settings.usage_label_values if settings.usage_metrics else None
+        )
         now = time.monotonic()
         self._health = Health(started_seconds=now, loop_seconds=now)
         self._board = self._make_board() if settings.status_page else None
@@ -116,6 +122,7 @@ class Daemon:
         )
         if connections is None:
             return
+        await stack.enter_async_context(self._watching(connections))
         observers = Observers(self._emit, self._trace_observer(), self._metrics, self._health)
         while not shutdown.asked.is_set():
             leadership = await unless_asked(shutdown, "stand by", connections.candidacy.win())
@@ -153,6 +160,26 @@ class Daemon:
             beating.cancel()
             await asyncio.gather(beating, return_exceptions=True)
 
+    @asynccontextmanager
+    async def _watching(self, connections: Connections) -> AsyncIterator[None]:
+        """Look at the oplog, the clock and the dead letters now and then, whichever instance is the active one."""
+        oplog = OplogWatch(connections.source, self._emit)
+
+        async def watch() -> None:
+            while True:
+                await oplog.look()
+                # A state database that must be mended ends the instance where it is written to, not here.
+                with suppress(StateError):
+                    self._emit(LettersCounted(await count_dead_letters(connections.state)))
+                await asyncio.sleep(_WATCH_SECONDS)
+
+        watching = asyncio.create_task(watch(), name="watch")
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
     def _make_board(self) -> StatusBoard:
         return StatusBoard(
             __version__,
@@ -171,6 +198,8 @@ class Daemon:
         watchers = [] if self._observe_traces is None else [self._observe_traces]
         if self._board is not None and self._settings.status_traces is not TracesShown.NONE:
             watchers.append(self._board.keep_traces)
+        if self._metrics.wants_traces:
+            watchers.append(self._metrics.count_traces)
         if not watchers:
             return None
 

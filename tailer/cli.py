@@ -17,6 +17,7 @@ from tailer.commands import (
     dead_letters,
     demo,
     healthcheck,
+    metrics,
     reconcile,
     run,
 )
@@ -35,6 +36,7 @@ _COMMANDS: Final[Sequence[Command]] = (
     dead_letters.COMMAND,
     reconcile.COMMAND,
     healthcheck.COMMAND,
+    metrics.COMMAND,
 )
 
 _EXIT_CODES: Final = """\

@@ -13,7 +13,7 @@ from tailer.flow.backlog import Backlog
 from tailer.flow.delivery import Delivery
 from tailer.flow.parking import Parking
 from tailer.flow.transmission import Transmission
-from tailer.metrics import Metrics
+from tailer.metrics import Metrics, catalogue
 from tailer.web.health import Health, State
 
 BEAT_SECONDS = 1.0
@@ -24,7 +24,7 @@ _POLL_SECONDS = 2.0
 def show_state(metrics: Metrics, health: Health) -> None:
     """Set the gauge of the daemon's state."""
     for state in State:
-        metrics.state.labels(state.value).set(1 if state is health.state else 0)
+        metrics.gauge(catalogue.STATE).labels(state.value).set(1 if state is health.state else 0)
 
 
 class Sampler:
@@ -52,7 +52,7 @@ class Sampler:
             expected = time.monotonic() + BEAT_SECONDS
             self.sample()
             await asyncio.sleep(BEAT_SECONDS)
-            self._metrics.event_loop_lag.observe(max(0.0, time.monotonic() - expected))
+            self._metrics.histogram(catalogue.LOOP_LAG).observe(max(0.0, time.monotonic() - expected))
 
     def sample(self) -> None:
         """Set every gauge once."""
@@ -63,8 +63,8 @@ class Sampler:
         for stream in Stream:
             self._sample_stream(stream, now)
         self._sample_turns(now)
-        self._metrics.queue_length.set(self._delivery.queue_length)
-        self._metrics.queue_capacity.set(self._delivery.queue_capacity)
+        self._metrics.gauge(catalogue.QUEUE_LENGTH).set(self._delivery.queue_length)
+        self._metrics.gauge(catalogue.QUEUE_CAPACITY).set(self._delivery.queue_capacity)
 
     def _sample_stream(self, stream: Stream, now: float) -> None:
         if not self._backlog.is_started(stream):
@@ -73,29 +73,31 @@ class Sampler:
         position = self._backlog.read_position(stream).cluster_seconds
         silent = self._backlog.silent_seconds(stream)
         waiting = silent if silent is not None and silent > _POLL_SECONDS else 0.0
-        metrics.position_time.labels(stream.value).set(position)
-        metrics.source_time.set(source)
-        metrics.stream_lag.labels(stream.value).set(max(0.0, source - position) + waiting)
+        metrics.gauge(catalogue.POSITION_TIME).labels(stream.value).set(position)
+        metrics.gauge(catalogue.SOURCE_TIME).set(source)
+        metrics.gauge(catalogue.STREAM_LAG).labels(stream.value).set(max(0.0, source - position) + waiting)
         if silent is not None:
-            metrics.last_poll.labels(stream.value).set(time.time() - silent)
+            metrics.gauge(catalogue.LAST_POLL).labels(stream.value).set(time.time() - silent)
             self._health.answered_seconds[stream] = now - silent
         if silent is not None and silent > _POLL_SECONDS:
-            metrics.stream_connected.labels(stream.value).set(0)
+            metrics.gauge(catalogue.CONNECTED).labels(stream.value).set(0)
 
     def _sample_turns(self, now: float) -> None:
-        turns, pending = self._backlog.turns, self._metrics.pairs_pending
+        turns, pending = self._backlog.turns, self._metrics.gauge(catalogue.PENDING)
         pending.labels("awaiting_settle").set(turns.count(Interest.RESPONSE) + turns.count(Interest.TITLE))
         questions = turns.count(Interest.QUESTION) + self._parking.count(Wait.RESPONSE)
         pending.labels("awaiting_response").set(questions)
         pending.labels("awaiting_finalise").set(self._parking.count(Wait.FINISH))
         pending.labels("awaiting_approval").set(self._parking.count(Wait.APPROVAL))
         oldest = turns.oldest_seconds()
-        self._metrics.pairs_oldest.set(0 if oldest is None else now - oldest)
+        self._metrics.gauge(catalogue.OLDEST_PENDING).set(0 if oldest is None else now - oldest)
         held = [self._backlog.oldest_position(stream) for stream in Stream]
         times = [position.cluster_seconds for position in held if position is not None]
         if times:
-            self._metrics.oldest_open.set(min(times))
+            self._metrics.gauge(catalogue.OLDEST_UNACKNOWLEDGED).set(min(times))
         behind = max(0, self._backlog.source_seconds - min(times)) if times else 0
         # Cluster time stands still in a quiet database; the entry's own age does not.
         waiting = turns.oldest_seconds(except_for=Interest.QUESTION)
-        self._metrics.export_lag.set(max(behind, now - waiting) if waiting is not None else 0)
+        self._metrics.gauge(catalogue.EXPORT_LAG).set(
+            max(behind, now - waiting) if waiting is not None else 0
+        )

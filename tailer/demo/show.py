@@ -186,7 +186,9 @@ class Show:
         self._news_came.clear()
         while self._news:
             at_seconds, news = self._news.popleft()
-            if isinstance(news, Event):
+            if isinstance(news, Listening):
+                self._screen.show_page(news.http_port)
+            elif isinstance(news, Event):
                 self._screen.show_trouble(news)
             elif is_title(news):
                 self.summary.add_title(news)
@@ -216,12 +218,10 @@ class Show:
         self.summary.lag_seconds = max(self.summary.lag_seconds, *(value or 0.0 for value in gauges))
 
     def _notice(self, event: Event) -> None:
-        if event.level in _TROUBLE:
+        if event.level in _TROUBLE or isinstance(event, Listening):
             self._news.append((time.time(), event))
             self._news_came.set()
         match event:
-            case Listening(port):
-                self._screen.show_page(port)
             case StreamOpened(stream):
                 self._opened.add(stream)
                 if self._opened >= _WATCHED:

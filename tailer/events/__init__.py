@@ -52,8 +52,11 @@ from tailer.events.source import (
     BackfillAdvanced,
     BackfillDone,
     BackfillStarted,
+    ClockCompared,
     GapsLeft,
     HintsRead,
+    OplogHidden,
+    OplogSeen,
     ReadingPaused,
     SourceUnanswered,
     StreamFailed,
@@ -62,6 +65,7 @@ from tailer.events.source import (
 )
 from tailer.events.state import (
     CheckpointSaved,
+    LettersCounted,
     StateFailed,
 )
 
@@ -73,6 +77,7 @@ __all__ = [
     "BatchSettled",
     "BatchSplit",
     "CheckpointSaved",
+    "ClockCompared",
     "CollectionDenied",
     "DeadLetterReplayed",
     "DeliveryPaused",
@@ -90,8 +95,11 @@ __all__ = [
     "LeaseDoubted",
     "LeaseReleased",
     "LeaseTaken",
+    "LettersCounted",
     "Listening",
     "MediaLeftOut",
+    "OplogHidden",
+    "OplogSeen",
     "ReadFailed",
     "ReadingPaused",
     "RequestDone",

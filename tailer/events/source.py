@@ -107,3 +107,30 @@ class GapsLeft(Event):
 
     level: ClassVar[str | None] = None
     gaps: int
+
+
+@dataclass(frozen=True, slots=True)
+class OplogSeen(Event):
+    """How far MongoDB's oplog reaches, in cluster time."""
+
+    level: ClassVar[str | None] = None
+    first_seconds: int
+    last_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class OplogHidden(Event):
+    """MongoDB does not say how far its oplog reaches; said once."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "oplog_hidden"
+    failure: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClockCompared(Event):
+    """This machine's clock was compared with that of MongoDB's primary."""
+
+    level: ClassVar[str | None] = None
+    ahead_seconds: float

@@ -25,3 +25,11 @@ class CheckpointSaved(Event):
     stream: Stream
     cluster_seconds: int
     write_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LettersCounted(Event):
+    """How many dead letters are kept."""
+
+    level: ClassVar[str | None] = None
+    kept: int

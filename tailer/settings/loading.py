@@ -23,6 +23,7 @@ from tailer.settings.selection import SelectionSettings
 from tailer.settings.source import Findings, NamedValuesSource, Origin, collect_settings
 from tailer.settings.status import StatusSettings
 from tailer.settings.turns import TurnSettings
+from tailer.settings.usage_metrics import UsageMetricSettings
 from tailer.settings.values import UnfitValueError
 from tailer.status.traces import TracesShown
 
@@ -40,6 +41,7 @@ class UnknownNamesError(ValueError):
 
 # Fields come from the last base to the first: a later group may look at the values of an earlier one.
 class Settings(
+    UsageMetricSettings,
     StatusSettings,
     DeliverySettings,
     ContentSettings,

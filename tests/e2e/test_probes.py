@@ -44,6 +44,12 @@ NAMES = {
     "tailer_queue_length",
     "tailer_queue_capacity",
     "tailer_end_to_end_latency_seconds_count",
+    "tailer_oplog_first_timestamp_seconds",
+    "tailer_oplog_window_seconds",
+    "tailer_oplog_headroom_seconds",
+    "tailer_clock_skew_seconds",
+    "tailer_dead_letters_kept",
+    "tailer_stream_last_event_timestamp_seconds",
 }
 FORBIDDEN_LABELS = {"user", "user_id", "conversation", "conversation_id", "message", "message_id", "url"}
 

@@ -62,3 +62,11 @@ async def count_pending(database: StateDatabase) -> Pending:
         dead_letters=await count("dead_letters", {}),
         gaps=await count("gaps", {"filled": False}),
     )
+
+
+async def count_dead_letters(database: StateDatabase) -> int:
+    """How many dead letters are kept."""
+    counted = await database.attempt(
+        "count_dead_letters", lambda: database["dead_letters"].count_documents({})
+    )
+    return int(counted)

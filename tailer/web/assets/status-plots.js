@@ -25,7 +25,7 @@ function niceTop(value) {
 
 function ago(seconds) {
   if (seconds < 1) return "now";
-  return seconds < 60 ? `${Math.round(seconds)} s ago` : `${Math.round(seconds / 60)} min ago`;
+  return Math.round(seconds) < 60 ? `${Math.round(seconds)} s ago` : `${Math.round(seconds / 60)} min ago`;
 }
 
 // `series` are {name, key, unit}; `shape` is "lines" or "bars"; `show` turns a value into words.

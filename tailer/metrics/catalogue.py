@@ -1,0 +1,339 @@
+"""Every metric of the daemon: name, kind, unit, labels and what it means. Nothing is measured that is not declared here.
+
+Base units; every label has a closed set of values, or one that the code bounds; never a user, a conversation, a message,
+the text of an error or a URL. `docs/metrics.md` is written from this list.
+"""
+
+from typing import Final
+
+from tailer.metrics.declaration import Kind, Label, Metric, Section
+
+_REQUEST_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_LATENCY_BUCKETS: Final = (0.5, 1, 2, 3, 4, 5, 10, 30, 60, 120, 300, 900, 3600)
+_WRITE_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+
+STREAM: Final = Label(
+    "stream", "the collection that is tailed", ("messages", "conversations", "transactions")
+)
+_OPERATION: Final = Label("op", "what was done to a document", ("insert", "update", "replace", "delete"))
+_REACTION: Final = Label(
+    "reason",
+    "what was done about the failure",
+    ("reopen", "resume_by_time", "history_lost", "step_over", "wait"),
+)
+_STATE: Final = Label(
+    "state", "what the daemon is doing", ("starting", "standby", "streaming", "halted", "stopping")
+)
+_WAITING: Final = Label(
+    "kind",
+    "what an open turn waits for",
+    ("awaiting_settle", "awaiting_response", "awaiting_finalise", "awaiting_approval"),
+)
+_RESULT: Final = Label(
+    "result",
+    "ok; retry: refused for now (429, 5xx, no connection); auth: keys refused; rejected: 400; too_large: 413; timeout: "
+    "nobody saw the answer",
+    ("ok", "retry", "auth", "rejected", "too_large", "timeout"),
+)
+_ENDPOINT: Final = Label("endpoint", "LibreChat's endpoint; at most TAILER_USAGE_LABEL_VALUES, then other")
+_MODEL: Final = Label("model", "the model; at most TAILER_USAGE_LABEL_VALUES, then other")
+
+BUILD_INFO: Final = Metric(
+    "tailer_build_info",
+    Kind.GAUGE,
+    "Always 1; the version is a label",
+    (Label("version", "of the tailer; one value"),),
+)
+STATE: Final = Metric(
+    "tailer_state", Kind.GAUGE, "1 for the state that the daemon is in, 0 for the others", (_STATE,)
+)
+LEADER: Final = Metric("tailer_leader", Kind.GAUGE, "1 while this instance is the active one, 0 on a standby")
+LEADER_EPOCH: Final = Metric(
+    "tailer_leader_epoch", Kind.GAUGE, "Epoch of the lease that this instance took last"
+)
+LOOP_LAG: Final = Metric(
+    "tailer_event_loop_lag_seconds",
+    Kind.HISTOGRAM,
+    "How late the event loop runs a timer",
+    buckets=_WRITE_BUCKETS,
+)
+
+CONNECTED: Final = Metric(
+    "tailer_stream_connected", Kind.GAUGE, "1 while the stream answers, 0 while it does not", (STREAM,)
+)
+EVENTS: Final = Metric("tailer_stream_events_total", Kind.COUNTER, "Change events read", (STREAM, _OPERATION))
+LAST_POLL: Final = Metric(
+    "tailer_stream_last_poll_timestamp_seconds", Kind.GAUGE, "When the stream last answered", (STREAM,)
+)
+LAST_EVENT: Final = Metric(
+    "tailer_stream_last_event_timestamp_seconds",
+    Kind.GAUGE,
+    "When a change event was last read; absent before the first",
+    (STREAM,),
+)
+SOURCE_TIME: Final = Metric(
+    "tailer_source_cluster_timestamp_seconds", Kind.GAUGE, "Cluster time of MongoDB's last answer"
+)
+POSITION_TIME: Final = Metric(
+    "tailer_stream_position_timestamp_seconds",
+    Kind.GAUGE,
+    "Cluster time up to which the stream was read",
+    (STREAM,),
+)
+STREAM_LAG: Final = Metric(
+    "tailer_stream_lag_seconds",
+    Kind.GAUGE,
+    "Cluster time not read yet: 0 when idle, growing every second while the stream does not answer",
+    (STREAM,),
+)
+RESTARTS: Final = Metric(
+    "tailer_stream_restarts_total",
+    Kind.COUNTER,
+    "Failures after which the stream was opened again",
+    (STREAM, _REACTION),
+)
+PAUSES: Final = Metric(
+    "tailer_stream_pauses_total",
+    Kind.COUNTER,
+    "Times that reading waited because too much was open",
+    (STREAM,),
+)
+GAPS: Final = Metric(
+    "tailer_stream_gaps_total",
+    Kind.COUNTER,
+    "Stretches of lost history",
+    (STREAM, Label("reason", "the server's code, such as code_286, or no_token: a handful")),
+)
+GAP_SECONDS: Final = Metric(
+    "tailer_stream_gap_seconds_total", Kind.COUNTER, "Cluster time of lost history", (STREAM,)
+)
+GAPS_UNFILLED: Final = Metric(
+    "tailer_stream_gaps_unfilled", Kind.GAUGE, "Stretches of lost history that no backfill has filled yet"
+)
+CLOCK_SKEW: Final = Metric(
+    "tailer_clock_skew_seconds",
+    Kind.GAUGE,
+    "This machine's clock minus that of MongoDB's primary, half a round trip uncertain; latencies are wrong by so much",
+)
+OPLOG_FIRST: Final = Metric(
+    "tailer_oplog_first_timestamp_seconds",
+    Kind.GAUGE,
+    "Cluster time of the oldest entry of the oplog; absent without the privilege serverStatus",
+)
+OPLOG_WINDOW: Final = Metric(
+    "tailer_oplog_window_seconds",
+    Kind.GAUGE,
+    "From the oldest to the newest entry of the oplog; absent without the privilege serverStatus",
+)
+OPLOG_HEADROOM: Final = Metric(
+    "tailer_oplog_headroom_seconds",
+    Kind.GAUGE,
+    "From the oldest entry of the oplog to the stored position: below 0 history is lost",
+    (STREAM,),
+)
+BACKFILLED: Final = Metric("tailer_backfill_documents_total", Kind.COUNTER, "Rows that backfills walked")
+
+CHECKPOINT_TIME: Final = Metric(
+    "tailer_checkpoint_timestamp_seconds", Kind.GAUGE, "Cluster time of the stored position", (STREAM,)
+)
+CHECKPOINT_SAVED: Final = Metric(
+    "tailer_checkpoint_last_success_timestamp_seconds",
+    Kind.GAUGE,
+    "When a position was last stored",
+    (STREAM,),
+)
+CHECKPOINT_WRITES: Final = Metric(
+    "tailer_checkpoint_writes_total",
+    Kind.COUNTER,
+    "Positions stored",
+    (Label("result", "", ("ok", "error")),),
+)
+CHECKPOINT_DURATION: Final = Metric(
+    "tailer_checkpoint_write_duration_seconds",
+    Kind.HISTOGRAM,
+    "Time of storing a position",
+    buckets=_WRITE_BUCKETS,
+)
+STATE_FAILURES: Final = Metric(
+    "tailer_state_failures_total",
+    Kind.COUNTER,
+    "Failed reads and writes of the state database, each tried again",
+    (Label("operation", "a name in the code: some thirty"),),
+)
+
+PENDING: Final = Metric("tailer_pairs_pending", Kind.GAUGE, "Open and parked turns", (_WAITING,))
+OLDEST_PENDING: Final = Metric(
+    "tailer_pair_oldest_pending_age_seconds", Kind.GAUGE, "Age of the oldest open turn, 0 when none is open"
+)
+PAIRS: Final = Metric(
+    "tailer_pairs_total",
+    Kind.COUNTER,
+    "Turns done",
+    (Label("outcome", "how the turn ended, or why it is not sent: some twenty, see `tailer/core`"),),
+)
+UNREADABLE: Final = Metric(
+    "tailer_document_parse_failures_total",
+    Kind.COUNTER,
+    "Rows without what makes them a message",
+    (
+        Label("collection", "LibreChat's collection"),
+        Label("reason", "the field that is missing or of the wrong type"),
+    ),
+)
+READ_FAILURES: Final = Metric(
+    "tailer_read_failures_total",
+    Kind.COUNTER,
+    "Failed queries, each tried again",
+    (Label("collection", "LibreChat's collection"),),
+)
+
+REQUESTS: Final = Metric(
+    "tailer_export_requests_total", Kind.COUNTER, "Requests to the destination", (_RESULT,)
+)
+REQUEST_DURATION: Final = Metric(
+    "tailer_export_request_duration_seconds",
+    Kind.HISTOGRAM,
+    "Time of a request to the destination",
+    buckets=_REQUEST_BUCKETS,
+)
+OBSERVATIONS: Final = Metric("tailer_export_observations_total", Kind.COUNTER, "Observations acknowledged")
+TRACES: Final = Metric("tailer_export_traces_total", Kind.COUNTER, "Traces acknowledged")
+SENT_BYTES: Final = Metric(
+    "tailer_export_bytes_total", Kind.COUNTER, "Bytes sent, compressed, with those that were sent again"
+)
+RETRIES: Final = Metric(
+    "tailer_export_retries_total", Kind.COUNTER, "Batches sent again because none was taken"
+)
+UNKNOWN_OUTCOMES: Final = Metric(
+    "tailer_export_unknown_outcomes_total",
+    Kind.COUNTER,
+    "Batches whose answer nobody saw",
+    (
+        Label(
+            "verdict",
+            "found: Langfuse had it; sent_again: it had not; sent_again_unread: it could not be asked",
+            ("found", "sent_again", "sent_again_unread"),
+        ),
+    ),
+)
+MEDIA_LEFT_OUT: Final = Metric(
+    "tailer_media_left_out_total",
+    Kind.COUNTER,
+    "Files of turns that were not uploaded",
+    (Label("reason", "", ("type", "missing", "too_large", "refused")),),
+)
+ANNOTATIONS_FAILED: Final = Metric(
+    "tailer_annotations_failed_total",
+    Kind.COUNTER,
+    "Scores and deletions refused for good",
+    (Label("operation", "a name in the code"),),
+)
+SPLITS: Final = Metric(
+    "tailer_export_splits_total",
+    Kind.COUNTER,
+    "Batches halved, because too large or with a span that is refused",
+)
+QUEUE_LENGTH: Final = Metric("tailer_queue_length", Kind.GAUGE, "Batches that wait to be sent")
+QUEUE_CAPACITY: Final = Metric("tailer_queue_capacity", Kind.GAUGE, "Batches that may wait")
+OLDEST_UNACKNOWLEDGED: Final = Metric(
+    "tailer_export_oldest_unacked_timestamp_seconds",
+    Kind.GAUGE,
+    "Cluster time of the position held by the oldest turn that is not acknowledged",
+)
+EXPORT_LAG: Final = Metric(
+    "tailer_export_lag_seconds",
+    Kind.GAUGE,
+    "Age of the oldest turn that is not acknowledged, 0 when there is none",
+)
+PAUSED: Final = Metric(
+    "tailer_export_paused", Kind.GAUGE, "1 while the destination refuses the keys: nothing is sent"
+)
+LATENCY: Final = Metric(
+    "tailer_end_to_end_latency_seconds",
+    Kind.HISTOGRAM,
+    "From the end of a turn, as LibreChat stored it, to its acknowledgement; the settle time is part of it",
+    buckets=_LATENCY_BUCKETS,
+)
+DEAD_LETTERS: Final = Metric(
+    "tailer_dead_letters_total",
+    Kind.COUNTER,
+    "Turns that became dead letters",
+    (Label("reason", "build_failed: here; rejected: by the destination", ("build_failed", "rejected")),),
+)
+DEAD_LETTERS_KEPT: Final = Metric(
+    "tailer_dead_letters_kept", Kind.GAUGE, "Dead letters in the state database, also from before the start"
+)
+
+LLM_TURNS: Final = Metric(
+    "tailer_llm_turns_total",
+    Kind.COUNTER,
+    "Turns acknowledged",
+    (
+        _ENDPOINT,
+        _MODEL,
+        Label(
+            "outcome",
+            "how the turn ended",
+            ("complete", "error", "aborted", "partial", "unanswered", "copied"),
+        ),
+    ),
+)
+LLM_TOKENS: Final = Metric(
+    "tailer_llm_tokens_total",
+    Kind.COUNTER,
+    "Tokens of acknowledged model calls, in Langfuse's exclusive buckets",
+    (_ENDPOINT, _MODEL, Label("type", "input, output, and their cached parts: half a dozen")),
+)
+LLM_COST: Final = Metric(
+    "tailer_llm_cost_usd_total",
+    Kind.COUNTER,
+    "Cost of acknowledged model calls, in US dollars",
+    (_ENDPOINT, _MODEL, Label("source", "where the cost was told, as in the traces: a handful")),
+)
+LLM_TOOL_CALLS: Final = Metric(
+    "tailer_llm_tool_calls_total",
+    Kind.COUNTER,
+    "Tool calls of acknowledged turns",
+    (
+        Label("tool", "the tool; at most TAILER_USAGE_LABEL_VALUES, then other"),
+        Label("outcome", "", ("ok", "error")),
+    ),
+)
+LABEL_OVERFLOW: Final = Metric(
+    "tailer_label_overflow_total",
+    Kind.COUNTER,
+    "Counts that went to other, because a label had all the values it may have",
+    (Label("label", "", ("endpoint", "model", "tool")),),
+)
+
+USAGE: Final = Section(
+    "What the models were used for (TAILER_USAGE_METRICS)",
+    (LLM_TURNS, LLM_TOKENS, LLM_COST, LLM_TOOL_CALLS, LABEL_OVERFLOW),
+)
+ABSENT_UNTIL_KNOWN: Final = frozenset({SOURCE_TIME, CLOCK_SKEW, OPLOG_FIRST, OPLOG_WINDOW, DEAD_LETTERS_KEPT})
+"""Gauges without labels whose 0 would be a lie."""
+
+CATALOGUE: Final = (
+    Section("The daemon", (BUILD_INFO, STATE, LEADER, LEADER_EPOCH, LOOP_LAG)),
+    Section(
+        "MongoDB and the streams",
+        (
+            CONNECTED, EVENTS, LAST_POLL, LAST_EVENT, SOURCE_TIME, POSITION_TIME, STREAM_LAG, RESTARTS, PAUSES, GAPS,
+            GAP_SECONDS, GAPS_UNFILLED, CLOCK_SKEW, OPLOG_FIRST, OPLOG_WINDOW, OPLOG_HEADROOM, BACKFILLED,
+        ),
+    ),
+    Section(
+        "Checkpoints and the state database",
+        (CHECKPOINT_TIME, CHECKPOINT_SAVED, CHECKPOINT_WRITES, CHECKPOINT_DURATION, STATE_FAILURES),
+    ),
+    Section("Turns", (PENDING, OLDEST_PENDING, PAIRS, UNREADABLE, READ_FAILURES)),
+    Section(
+        "Sending",
+        (
+            REQUESTS, REQUEST_DURATION, OBSERVATIONS, TRACES, SENT_BYTES, RETRIES, UNKNOWN_OUTCOMES, SPLITS,
+            MEDIA_LEFT_OUT, ANNOTATIONS_FAILED, QUEUE_LENGTH, QUEUE_CAPACITY, OLDEST_UNACKNOWLEDGED, EXPORT_LAG, PAUSED,
+            LATENCY, DEAD_LETTERS, DEAD_LETTERS_KEPT,
+        ),
+    ),
+    USAGE,
+)  # fmt: skip

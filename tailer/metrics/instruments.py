@@ -1,0 +1,80 @@
+"""The instruments of Prometheus' client, made from the catalogue: one registry a daemon, nothing global."""
+
+import itertools
+from collections.abc import Mapping
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+
+from tailer.metrics.catalogue import ABSENT_UNTIL_KNOWN, CATALOGUE, USAGE
+from tailer.metrics.declaration import Kind, Metric
+
+
+class Instruments:
+    """All instruments by their declaration. Series whose labels have closed sets begin at 0, so that the first failure
+    is an increase."""
+
+    def __init__(self, *, with_usage: bool) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        declared = [metric for section in CATALOGUE for metric in section.metrics]
+        wanted = [metric for metric in declared if with_usage or metric not in USAGE.metrics]
+        self._counters: Mapping[Metric, Counter] = {
+            metric: Counter(metric.name, metric.meaning, metric.label_names, registry=self.registry)
+            for metric in wanted
+            if metric.kind is Kind.COUNTER
+        }
+        self._gauges: Mapping[Metric, Gauge] = {
+            metric: Gauge(metric.name, metric.meaning, metric.label_names, registry=self.registry)
+            for metric in wanted
+            if metric.kind is Kind.GAUGE and not metric.labels and metric not in ABSENT_UNTIL_KNOWN
+        }
+        self._late_gauges: dict[Metric, Gauge] = {
+            metric: Gauge(metric.name, metric.meaning, metric.label_names, registry=self.registry)
+            for metric in wanted
+            if metric.kind is Kind.GAUGE and metric.labels
+        }
+        self._histograms: Mapping[Metric, Histogram] = {
+            metric: Histogram(metric.name, metric.meaning, buckets=metric.buckets, registry=self.registry)
+            for metric in wanted
+            if metric.kind is Kind.HISTOGRAM
+        }
+        for metric, counter in self._counters.items():
+            sets = [label.values for label in metric.labels if label.values is not None]
+            if sets and len(sets) == len(metric.labels):
+                for values in itertools.product(*sets):
+                    counter.labels(*values)
+
+    def counter(self, metric: Metric) -> Counter:
+        """The counter of a declaration."""
+        return self._counters[metric]
+
+    def gauge(self, metric: Metric) -> Gauge:
+        """The gauge of a declaration; one that is absent until it is known appears with the first call."""
+        found = self._gauges.get(metric) or self._late_gauges.get(metric)
+        if found is None:
+            found = Gauge(metric.name, metric.meaning, metric.label_names, registry=self.registry)
+            self._late_gauges[metric] = found
+        return found
+
+    def forget(self, metric: Metric) -> None:
+        """What a gauge showed is no longer true, and what is true is not known: no series, or 0 where it has no label."""
+        if metric.labels:
+            self.gauge(metric).clear()
+        elif metric in self._gauges:
+            self._gauges[metric].set(0)
+        elif metric in self._late_gauges:
+            self.registry.unregister(self._late_gauges.pop(metric))
+
+    def histogram(self, metric: Metric) -> Histogram:
+        """The histogram of a declaration."""
+        return self._histograms[metric]

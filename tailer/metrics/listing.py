@@ -1,0 +1,69 @@
+"""The catalogue as a document and as data, for `docs/metrics.md` and `tailer metrics`."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from tailer.metrics.catalogue import CATALOGUE
+from tailer.metrics.declaration import Label, Metric
+
+_HEAD: Final = """\
+# Metrics
+
+`/metrics` on `TAILER_HTTP_PORT` (9464), in Prometheus' text format or OpenMetrics, whichever is asked for. Written by `make derive` from `tailer/metrics/catalogue.py`; `tailer metrics` prints it too.
+
+Base units. No label ever holds a user, a conversation, a message, the text of an error or a URL. Counters whose labels have a closed set begin at 0, so that the first failure is an increase. What is not known has no series; nothing is ever NaN.
+Beside these there are `process_*` (memory, CPU, start time, open files), `python_gc_*` and `python_info` of Prometheus' client.
+
+**Lag.** `tailer_stream_lag_seconds` is measured on MongoDB's clock, every second, whether anything happens or not: the cluster time of its last answer minus that of the position, and, once it has not answered for two seconds, every second since then on top.
+An idle stream has lag 0, one that does not answer has more every second. `tailer_export_lag_seconds` is the age of the oldest turn that is not acknowledged.
+"""
+_TAIL: Final = """\
+## What is not there, and why
+
+- A label `destination`: one instance has one destination.
+- `tailer_task_restarts_total`: a task that ends unasked ends the process; see `process_start_time_seconds`.
+- `tailer_reconcile_*` and `tailer_backfill_remaining_documents`: these are commands, which tell on their own output; how far a backfill is, is in the state database.
+- `tailer_oplog_used_ratio`, `tailer_queue_bytes`: the oplog is always full when it is old; a batch has at most `TAILER_BATCH_BYTES`.
+- `tailer_redactions_total`: what was masked stands in the trace.
+"""
+
+
+def list_metrics() -> list[dict[str, Any]]:
+    """Every metric as JSON-like data, in the order of the catalogue."""
+    return [
+        {
+            "name": metric.name,
+            "kind": metric.kind.value,
+            "meaning": metric.meaning,
+            "labels": {
+                label.name: list(label.values) if label.values else label.meaning for label in metric.labels
+            },
+            "section": section.title,
+        }
+        for section in CATALOGUE
+        for metric in section.metrics
+    ]
+
+
+def write_document() -> str:
+    """The text of `docs/metrics.md`."""
+    return "\n".join([_HEAD, *_sections(), _TAIL])
+
+
+def _sections() -> Iterator[str]:
+    for section in CATALOGUE:
+        yield f"## {section.title}\n"
+        yield "| metric | kind | |\n|---|---|---|"
+        for metric in section.metrics:
+            yield f"| `{metric.name}` | {metric.kind.value} | {_describe(metric)} |"
+        yield ""
+
+
+def _describe(metric: Metric) -> str:
+    return ". ".join([metric.meaning, *(_describe_label(label) for label in metric.labels)])
+
+
+def _describe_label(label: Label) -> str:
+    values = ", ".join(f"`{value}`" for value in label.values or ())
+    words = [words for words in (label.meaning, values) if words]
+    return f"**{label.name}**: {'; '.join(words)}"

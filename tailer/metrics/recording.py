@@ -1,0 +1,241 @@
+"""How events move the metrics. Gauges of what lasts are set by the sampler in `tailer.sampler`."""
+
+from collections.abc import Sequence
+from functools import singledispatchmethod
+
+from tailer.core.observations import Trace
+from tailer.events import (
+    AnnotationFailed,
+    BackfillAdvanced,
+    BatchSettled,
+    BatchSplit,
+    CheckpointSaved,
+    ClockCompared,
+    DeliveryPaused,
+    DeliveryResumed,
+    DeliveryRetried,
+    Event,
+    GapsLeft,
+    HintsRead,
+    LeadershipLost,
+    LeaseReleased,
+    LeaseTaken,
+    LettersCounted,
+    MediaLeftOut,
+    OplogSeen,
+    ReadFailed,
+    ReadingPaused,
+    RequestDone,
+    RowUnreadable,
+    StateFailed,
+    StreamFailed,
+    StreamGapFound,
+    StreamOpened,
+    TraceRejected,
+    TracesDelivered,
+    TurnDone,
+    TurnFailed,
+)
+from tailer.metrics import catalogue
+from tailer.metrics.instruments import Instruments
+from tailer.metrics.usage import Usage
+
+_OF_A_TERM = (
+    catalogue.CONNECTED,
+    catalogue.LAST_POLL,
+    catalogue.POSITION_TIME,
+    catalogue.STREAM_LAG,
+    catalogue.PENDING,
+    catalogue.CHECKPOINT_TIME,
+    catalogue.OPLOG_HEADROOM,
+    catalogue.OLDEST_PENDING,
+    catalogue.QUEUE_LENGTH,
+    catalogue.EXPORT_LAG,
+    catalogue.OLDEST_UNACKNOWLEDGED,
+    catalogue.PAUSED,
+)
+
+
+class Metrics(Instruments):
+    """The metrics of one daemon. `usage_label_values` is how many values a label of the usage metrics may have; None:
+    there are none of those."""
+
+    def __init__(self, version: str, *, usage_label_values: int | None = None) -> None:
+        super().__init__(with_usage=usage_label_values is not None)
+        self.gauge(catalogue.BUILD_INFO).labels(version).set(1)
+        self._stored: dict[str, int] = {}
+        self._oplog_first: int | None = None
+        self._usage = None if usage_label_values is None else Usage(self, most_values=usage_label_values)
+
+    @property
+    def wants_traces(self) -> bool:
+        """Whether acknowledged traces are counted."""
+        return self._usage is not None
+
+    def count_traces(self, traces: Sequence[Trace]) -> None:
+        """Count what acknowledged traces say of models and tools."""
+        if self._usage is not None:
+            self._usage.count(traces)
+
+    @singledispatchmethod
+    def record(self, event: Event) -> None:
+        """Move the counters that an event concerns; many events concern none."""
+
+    @record.register
+    def _(self, event: LeaseTaken) -> None:
+        self.gauge(catalogue.LEADER).set(1)
+        self.gauge(catalogue.LEADER_EPOCH).set(event.epoch)
+
+    @record.register
+    def _(self, event: LeaseReleased) -> None:
+        self.gauge(catalogue.LEADER).set(0)
+
+    @record.register
+    def _(self, event: LeadershipLost) -> None:
+        self.gauge(catalogue.LEADER).set(0)
+        self._forget_term()
+
+    def _forget_term(self) -> None:
+        """What was true of the streams and the work of the active instance is not true of a standby."""
+        for metric in _OF_A_TERM:
+            self.forget(metric)
+        self._stored.clear()
+
+    @record.register
+    def _(self, event: HintsRead) -> None:
+        counts = {
+            "insert": event.inserts,
+            "update": event.updates,
+            "replace": event.replaces,
+            "delete": event.deletes,
+        }
+        if any(counts.values()):
+            self.gauge(catalogue.LAST_EVENT).labels(event.stream.value).set_to_current_time()
+        for operation, count in counts.items():
+            if count:
+                self.counter(catalogue.EVENTS).labels(event.stream.value, operation).inc(count)
+
+    @record.register
+    def _(self, event: StreamOpened) -> None:
+        self.gauge(catalogue.CONNECTED).labels(event.stream.value).set(1)
+
+    @record.register
+    def _(self, event: StreamFailed) -> None:
+        self.gauge(catalogue.CONNECTED).labels(event.stream.value).set(0)
+        self.counter(catalogue.RESTARTS).labels(event.stream.value, event.reaction).inc()
+
+    @record.register
+    def _(self, event: StreamGapFound) -> None:
+        self.counter(catalogue.GAPS).labels(event.stream.value, event.reason).inc()
+        self.counter(catalogue.GAP_SECONDS).labels(event.stream.value).inc(
+            max(0, event.to_seconds - event.from_seconds)
+        )
+
+    @record.register
+    def _(self, event: GapsLeft) -> None:
+        self.gauge(catalogue.GAPS_UNFILLED).set(event.gaps)
+
+    @record.register
+    def _(self, event: BackfillAdvanced) -> None:
+        self.counter(catalogue.BACKFILLED).inc(event.rows)
+
+    @record.register
+    def _(self, event: ReadingPaused) -> None:
+        self.counter(catalogue.PAUSES).labels(event.stream.value).inc()
+
+    @record.register
+    def _(self, event: CheckpointSaved) -> None:
+        self.gauge(catalogue.CHECKPOINT_TIME).labels(event.stream.value).set(event.cluster_seconds)
+        self.gauge(catalogue.CHECKPOINT_SAVED).labels(event.stream.value).set_to_current_time()
+        self.counter(catalogue.CHECKPOINT_WRITES).labels("ok").inc()
+        self.histogram(catalogue.CHECKPOINT_DURATION).observe(event.write_seconds)
+
+        self._stored[event.stream.value] = event.cluster_seconds
+        self._show_headroom()
+
+    @record.register
+    def _(self, event: OplogSeen) -> None:
+        self._oplog_first = event.first_seconds
+        self.gauge(catalogue.OPLOG_FIRST).set(event.first_seconds)
+        self.gauge(catalogue.OPLOG_WINDOW).set(event.last_seconds - event.first_seconds)
+        self._show_headroom()
+
+    def _show_headroom(self) -> None:
+        if self._oplog_first is not None:
+            for stream, stored in self._stored.items():
+                self.gauge(catalogue.OPLOG_HEADROOM).labels(stream).set(stored - self._oplog_first)
+
+    @record.register
+    def _(self, event: ClockCompared) -> None:
+        self.gauge(catalogue.CLOCK_SKEW).set(event.ahead_seconds)
+
+    @record.register
+    def _(self, event: LettersCounted) -> None:
+        self.gauge(catalogue.DEAD_LETTERS_KEPT).set(event.kept)
+
+    @record.register
+    def _(self, event: StateFailed) -> None:
+        self.counter(catalogue.STATE_FAILURES).labels(event.operation).inc()
+        if event.operation == "save_checkpoint":
+            self.counter(catalogue.CHECKPOINT_WRITES).labels("error").inc()
+
+    @record.register
+    def _(self, event: TurnDone) -> None:
+        self.counter(catalogue.PAIRS).labels(event.outcome).inc(event.count)
+
+    @record.register
+    def _(self, event: TurnFailed) -> None:
+        self.counter(catalogue.DEAD_LETTERS).labels("build_failed").inc()
+
+    @record.register
+    def _(self, event: RowUnreadable) -> None:
+        self.counter(catalogue.UNREADABLE).labels(event.collection, event.field).inc()
+
+    @record.register
+    def _(self, event: ReadFailed) -> None:
+        self.counter(catalogue.READ_FAILURES).labels(event.collection).inc()
+
+    @record.register
+    def _(self, event: RequestDone) -> None:
+        self.counter(catalogue.REQUESTS).labels(event.result).inc()
+        self.histogram(catalogue.REQUEST_DURATION).observe(event.seconds)
+        self.counter(catalogue.SENT_BYTES).inc(event.sent_bytes)
+
+    @record.register
+    def _(self, event: DeliveryRetried) -> None:
+        self.counter(catalogue.RETRIES).inc()
+
+    @record.register
+    def _(self, event: DeliveryPaused) -> None:
+        self.gauge(catalogue.PAUSED).set(1)
+
+    @record.register
+    def _(self, event: DeliveryResumed) -> None:
+        self.gauge(catalogue.PAUSED).set(0)
+
+    @record.register
+    def _(self, event: MediaLeftOut) -> None:
+        self.counter(catalogue.MEDIA_LEFT_OUT).labels(event.reason).inc()
+
+    @record.register
+    def _(self, event: AnnotationFailed) -> None:
+        self.counter(catalogue.ANNOTATIONS_FAILED).labels(event.operation).inc()
+
+    @record.register
+    def _(self, event: BatchSettled) -> None:
+        self.counter(catalogue.UNKNOWN_OUTCOMES).labels(event.verdict).inc()
+
+    @record.register
+    def _(self, event: BatchSplit) -> None:
+        self.counter(catalogue.SPLITS).inc()
+
+    @record.register
+    def _(self, event: TraceRejected) -> None:
+        self.counter(catalogue.DEAD_LETTERS).labels("rejected").inc()
+
+    @record.register
+    def _(self, event: TracesDelivered) -> None:
+        self.counter(catalogue.TRACES).inc(event.traces)
+        self.counter(catalogue.OBSERVATIONS).inc(event.observations)
+        for seconds in event.latencies_seconds:
+            self.histogram(catalogue.LATENCY).observe(seconds)

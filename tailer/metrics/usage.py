@@ -1,0 +1,70 @@
+"""What the models were used for: turns, tokens, cost and tool calls of acknowledged traces, where somebody asks for it.
+
+An observation is sent once, so it is counted once; an edit afterwards sends no model call again.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from tailer.core.observations import Level, Observation, ObservationType, Trace
+from tailer.core.totals import model_name
+from tailer.core.trace import TURN_TRACE_NAME
+from tailer.logs import escape_unprintable
+from tailer.metrics import catalogue
+from tailer.metrics.instruments import Instruments
+
+_OTHER: Final = "other"
+_UNKNOWN: Final = "unknown"
+_MOST_CHARACTERS: Final = 64
+
+
+class Usage:
+    """Counts traces. What stands in a label is written by others: it is cut, and so are the values that there may be."""
+
+    def __init__(self, instruments: Instruments, *, most_values: int) -> None:
+        self._turns = instruments.counter(catalogue.LLM_TURNS)
+        self._tokens = instruments.counter(catalogue.LLM_TOKENS)
+        self._cost = instruments.counter(catalogue.LLM_COST)
+        self._tool_calls = instruments.counter(catalogue.LLM_TOOL_CALLS)
+        self._overflow = instruments.counter(catalogue.LABEL_OVERFLOW)
+        self._most_values = most_values
+        self._known: dict[str, set[str]] = {"endpoint": set(), "model": set(), "tool": set()}
+
+    def count(self, traces: Sequence[Trace]) -> None:
+        """Count acknowledged traces; a title is model calls without a turn."""
+        for trace in traces:
+            self._count(trace)
+
+    def _count(self, trace: Trace) -> None:
+        endpoint = self._bounded("endpoint", trace.metadata.get("endpoint"))
+        models = []
+        for item in trace.observations:
+            if item.type is ObservationType.GENERATION:
+                model = self._bounded("model", model_name(item))
+                models.append(model)
+                self._count_call(item, endpoint, model)
+            elif item.type is ObservationType.TOOL:
+                outcome = "error" if item.level is Level.ERROR else "ok"
+                self._tool_calls.labels(self._bounded("tool", item.name), outcome).inc()
+        ended = trace.metadata.get("outcome")
+        if trace.name == TURN_TRACE_NAME and trace.piece is None and ended is not None:
+            self._turns.labels(endpoint, models[0] if models else _UNKNOWN, ended).inc()
+
+    def _count_call(self, call: Observation, endpoint: str, model: str) -> None:
+        for bucket, count in (call.usage or {}).items():
+            self._tokens.labels(endpoint, model, bucket).inc(max(0, count))
+        if call.cost is not None:
+            source = call.metadata.get("cost_source", _UNKNOWN)
+            self._cost.labels(endpoint, model, source).inc(max(0.0, call.cost.get("total", 0.0)))
+
+    def _bounded(self, label: str, value: str | None) -> str:
+        if not value:
+            return _UNKNOWN
+        shown, known = escape_unprintable(value[:_MOST_CHARACTERS]), self._known[label]
+        if shown in known:
+            return shown
+        if len(known) < self._most_values:
+            known.add(shown)
+            return shown
+        self._overflow.labels(label).inc()
+        return _OTHER

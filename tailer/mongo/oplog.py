@@ -1,0 +1,64 @@
+"""How far MongoDB's oplog reaches back, and how its clock stands against ours: asked now and then, for people who watch.
+
+Nothing is decided by either. `serverStatus` with `oplog: 1` needs the privilege `serverStatus` on the cluster.
+"""
+
+import time
+
+from bson import Timestamp
+from pymongo.errors import OperationFailure, PyMongoError
+
+from tailer.events import ClockCompared, Emit, OplogHidden, OplogSeen
+from tailer.mongo.connection import Database
+from tailer.mongo.failures import failure_name
+
+_HINT = (
+    "the oplog's head room is not known; grant serverStatus on the cluster to the MongoDB user, as "
+    "deploy/mongodb/README.md says, or do without"
+)
+# All sections that can be left out are: the whole answer has some 100 KB.
+_SECTIONS_LEFT_OUT = (
+    "asserts", "catalogStats", "connections", "electionMetrics", "extra_info", "flowControl", "globalLock",
+    "indexBulkBuilder", "indexBuilds", "indexStats", "locks", "logicalSessionRecordCache", "mem", "metrics", "mirroredReads",
+    "network", "opLatencies", "opcounters", "opcountersRepl", "queryAnalyzers", "readConcernCounters", "repl",
+    "scramCache", "security", "sharding", "storageEngine", "tcmalloc", "tenantMigrations", "trafficRecording",
+    "transactions", "transportSecurity", "twoPhaseCommitCoordinator", "watchdog", "wiredTiger", "writeBacksQueued",
+)  # fmt: skip
+
+
+class OplogWatch:
+    """Looks at one server; a server that is away, or tells less than was asked, is no failure."""
+
+    def __init__(self, database: Database, emit: Emit) -> None:
+        self._database = database
+        self._emit = emit
+        self._hidden = False
+
+    async def look(self) -> None:
+        """Ask once, and tell what was answered."""
+        try:
+            await self._compare_clocks()
+            await self._read_oplog()
+        except OperationFailure as error:
+            if not self._hidden:
+                self._emit(OplogHidden(failure_name(error), _HINT))
+            self._hidden = True
+        except PyMongoError:
+            # The streams tell that it is away.
+            return
+
+    async def _compare_clocks(self) -> None:
+        asked, began = time.time(), time.monotonic()
+        hello = await self._database.command("hello")
+        middle = asked + (time.monotonic() - began) / 2
+        self._emit(ClockCompared(round(middle - hello["localTime"].timestamp(), 3)))
+
+    async def _read_oplog(self) -> None:
+        status = await self._database.client.admin.command(
+            {"serverStatus": 1, "oplog": 1, **dict.fromkeys(_SECTIONS_LEFT_OUT, 0)}
+        )
+        oplog = status.get("oplog") or {}
+        first, last = oplog.get("earliestOptime"), oplog.get("latestOptime")
+        if isinstance(first, Timestamp) and isinstance(last, Timestamp):
+            self._hidden = False
+            self._emit(OplogSeen(first.time, last.time))
