@@ -16,6 +16,7 @@ from tailer.commands import (
     checkpoint,
     dead_letters,
     demo,
+    doctor,
     healthcheck,
     metrics,
     reconcile,
@@ -31,6 +32,7 @@ _COMMANDS: Final[Sequence[Command]] = (
     run.COMMAND,
     demo.COMMAND,
     check_config.COMMAND,
+    doctor.COMMAND,
     backfill.COMMAND,
     checkpoint.COMMAND,
     dead_letters.COMMAND,
@@ -45,7 +47,8 @@ exit codes:
     1  healthcheck: not ready; checkpoint, dead-letters: refused, or not agreed to;
        dead-letters replay: some were not sent;
        backfill: stopped before its end;
-       reconcile: some turns are missing or doubled
+       reconcile: some turns are missing or doubled;
+       doctor: something does not work
     2  a setting or the command line is wrong
     3  MongoDB cannot be tailed as it is configured
     4  Langfuse, or the trace file, refuses

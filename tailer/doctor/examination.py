@@ -1,0 +1,107 @@
+"""The whole examination, in the order in which things depend on each other."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from contextlib import ExitStack
+from datetime import timedelta
+from http.client import HTTPConnection, HTTPException
+from typing import Final, TypeVar
+
+from tailer.core.policies import NativePolicy
+from tailer.doctor.destination import check_destination
+from tailer.doctor.findings import Finding, failed, passed, skipped
+from tailer.doctor.source import check_oplog, check_privileges, check_rows, check_server, check_streams
+from tailer.doctor.state import check_state
+from tailer.mongo.connection import QUERY_SOCKET_MILLISECONDS, connect, tolerant_database
+from tailer.mongo.state.survey import StoredCheckpoint
+from tailer.settings import Settings
+from tailer.wiring import needs_users
+
+_LIMIT: Final = timedelta(seconds=30)
+_PORT_SECONDS: Final = 2.0
+_OK: Final = 200
+_EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - replaced, not bound
+_Result = TypeVar("_Result")
+
+
+async def examine(settings: Settings, *, downtime: timedelta) -> list[Finding]:
+    """Every check; `downtime` is how long the tailer may be away without a gap. Safe beside a running daemon."""
+    findings = [passed("settings", f"good; {len(settings.warnings)} warnings in `tailer check-config`")]
+    findings += await _examine_mongo(settings, downtime)
+    findings += await _within(check_destination(settings), [_too_slow("Langfuse")])
+    findings.append(await asyncio.to_thread(_check_port, settings))
+    return findings
+
+
+async def _examine_mongo(settings: Settings, downtime: timedelta) -> list[Finding]:
+    with ExitStack() as stack:
+        source = connect(
+            settings.mongo_uri.get_secret_value(),
+            application="librechat-tailer-doctor",
+            socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
+        )
+        stack.callback(source.close)
+        state = connect(
+            settings.state_uri.get_secret_value(),
+            application="librechat-tailer-doctor",
+            socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
+        )
+        stack.callback(state.close)
+        database = tolerant_database(source, settings.mongo_database)
+        server, findings = await _within(check_server(database), (None, [_too_slow("MongoDB reachable")]))
+        if server is None or (server.replica_set is None and not server.is_sharded):
+            return [*findings, skipped("everything else in MongoDB", "see the failure above")]
+        findings += await _within(
+            check_privileges(database, with_users=needs_users(settings)),
+            [_too_slow("privileges on LibreChat")],
+        )
+        nothing: Sequence[StoredCheckpoint] = ()
+        checkpoints, found = await _within(
+            check_state(state, settings), (nothing, [_too_slow("state database")])
+        )
+        streams = [_too_slow("streams")]
+        findings += await _within(check_streams(database, settings.streams, checkpoints), streams)
+        findings.append(
+            await _within(check_oplog(database, checkpoints, downtime), _too_slow("oplog window"))
+        )
+        skips = settings.native is NativePolicy.SKIP
+        findings += await _within(check_rows(database, native_is_skipped=skips), [_too_slow("messages")])
+        return [*findings, *found]
+
+
+async def _within(check: Awaitable[_Result], otherwise: _Result) -> _Result:
+    try:
+        async with asyncio.timeout(_LIMIT.total_seconds()):
+            return await check
+    except TimeoutError:
+        return otherwise
+
+
+def _too_slow(check: str) -> Finding:
+    return failed(
+        check,
+        f"no answer within {_LIMIT.total_seconds():g} s",
+        "see the server's load and log, and the network between here and there",
+    )
+
+
+def _check_port(settings: Settings) -> Finding:
+    """A running tailer on it is good news; something else is not."""
+    check, port = "HTTP port", settings.http_port
+    if port == 0:
+        return passed(check, "any free one")
+    host = _EVERY_ADDRESS.get(settings.http_host, settings.http_host)
+    connection = HTTPConnection(host, port, timeout=_PORT_SECONDS)
+    try:
+        connection.request("GET", "/livez")
+        answer = connection.getresponse()
+        body = answer.read(100)
+    except ConnectionRefusedError:
+        return passed(check, f"{port} is free")
+    except (OSError, HTTPException) as error:
+        return failed(check, f"{port}: {type(error).__name__}", "choose another TAILER_HTTP_PORT")
+    finally:
+        connection.close()
+    if answer.status == _OK and b"alive" in body:
+        return passed(check, f"a tailer answers on {port}")
+    return failed(check, f"something that is no tailer answers on {port}", "choose another TAILER_HTTP_PORT")

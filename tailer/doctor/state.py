@@ -1,0 +1,64 @@
+"""The checks of the state database."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from tailer.doctor.findings import Finding, failed, passed, warned
+from tailer.errors import StateError
+from tailer.mongo.connection import Client
+from tailer.mongo.examination import ExaminationFailed, open_state, try_writing
+from tailer.mongo.state import MongoLease
+from tailer.mongo.state.survey import StoredCheckpoint, count_pending, list_checkpoints
+from tailer.presence import has_active_instance
+from tailer.settings import Settings
+
+_STANDALONE = (20, 263)
+_UNAUTHORIZED = 13
+
+
+async def check_state(client: Client, settings: Settings) -> tuple[Sequence[StoredCheckpoint], list[Finding]]:
+    """Whether it can be written to, what it holds, and whether another instance is there."""
+    name = settings.state_database
+    try:
+        await try_writing(client, name)
+    except ExaminationFailed as error:
+        if error.code in _STANDALONE:
+            remedy = "the state needs transactions: use a replica set, or leave TAILER_STATE_URI out"
+        elif error.code == _UNAUTHORIZED:
+            remedy = f"grant readWrite on {name} (deploy/mongodb/README.md), or correct TAILER_STATE_URI"
+        else:
+            remedy = error.hint
+        return (), [failed("state database", f"{name}: {error.failure}", remedy)]
+    state = open_state(client, name)
+    findings = [passed("state database", f"{name} can be written to")]
+    try:
+        checkpoints = await list_checkpoints(state)
+        pending = await count_pending(state)
+        active = await has_active_instance(
+            MongoLease(state, lease_time=settings.lease_time), settings.lease_time
+        )
+    except StateError as error:
+        return (), [*findings, failed("state", error.subject, error.hint)]
+    findings.append(_judge_checkpoints(checkpoints))
+    if pending.dead_letters:
+        seen = f"{pending.dead_letters} turns could not be sent"
+        findings.append(warned("dead letters", seen, "`tailer dead-letters list` says which and why"))
+    else:
+        findings.append(passed("dead letters", "none"))
+    if pending.gaps:
+        seen = f"{pending.gaps} stretches of lost history are not filled yet"
+        findings.append(
+            warned("gaps", seen, "the running daemon fills them; docs/runbooks/TailerHistoryLost.md")
+        )
+    seen = "one is active" if active else "none is active"
+    findings.append(passed("instances", f"{seen} on this state database; more of them stand by"))
+    return checkpoints, findings
+
+
+def _judge_checkpoints(checkpoints: Sequence[StoredCheckpoint]) -> Finding:
+    if not checkpoints:
+        return passed(
+            "stored position", "none yet: the next start is a first one, and TAILER_START says from where"
+        )
+    oldest = min(checkpoint.position.cluster_seconds for checkpoint in checkpoints)
+    return passed("stored position", f"{datetime.fromtimestamp(oldest, UTC).isoformat()} and later")

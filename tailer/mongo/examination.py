@@ -1,0 +1,175 @@
+"""Questions to MongoDB for `tailer doctor`: asked once, changing nothing of LibreChat's and nothing that a daemon uses.
+
+Every answer is plain data; a failure is an `ExaminationFailed`, with a word for what happened and a remedy.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+from uuid import uuid4
+
+from bson import Timestamp
+from pymongo.errors import OperationFailure, PyMongoError
+
+from tailer.core.documents import MalformedDocument, read_message
+from tailer.core.hints import Stream
+from tailer.core.positions import StreamPosition
+from tailer.events import Event
+from tailer.mongo.change_stream import start_stage
+from tailer.mongo.connection import Client, Database
+from tailer.mongo.failures import Reaction, classify_failure, explain_source_failure, failure_name
+from tailer.mongo.hint_pipeline import HINT_PIPELINES
+from tailer.mongo.keys import to_key
+from tailer.mongo.state import StateDatabase
+
+_PROBE = "doctor"
+_Arguments = ParamSpec("_Arguments")
+_Answer = TypeVar("_Answer")
+
+
+class ExaminationFailed(Exception):
+    """MongoDB did not answer as asked: the server's code or the driver's class as a word, and what to do."""
+
+    def __init__(self, failure: str, hint: str, code: int | None, *, history_lost: bool) -> None:
+        super().__init__(failure)
+        self.history_lost = history_lost
+        self.failure = failure
+        self.hint = hint
+        self.code = code
+
+
+def _explained(
+    ask: Callable[_Arguments, Awaitable[_Answer]],
+) -> Callable[_Arguments, Awaitable[_Answer]]:
+    @wraps(ask)
+    async def asking(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Answer:
+        try:
+            return await ask(*arguments, **named)
+        except PyMongoError as error:
+            code = error.code if isinstance(error, OperationFailure) else None
+            hint = explain_source_failure(error, "MongoDB").hint
+            lost = classify_failure(error) is Reaction.HISTORY_LOST
+            raise ExaminationFailed(failure_name(error), hint, code, history_lost=lost) from error
+
+    return asking
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What `hello` and `buildInfo` say; `ahead_seconds` is this machine's clock minus the server's."""
+
+    replica_set: str | None
+    is_sharded: bool
+    version: str
+    members: Sequence[str]
+    ahead_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Oplog:
+    """The oldest and the newest entry in cluster seconds."""
+
+    first_seconds: int
+    last_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The last messages: how many were read, why some cannot be, and how many LibreChat traced itself."""
+
+    read: int
+    broken: Mapping[str, int]
+    traced_natively: int
+
+
+@_explained
+async def ask_server(database: Database) -> Server:
+    """What the server is."""
+    asked, began = time.time(), time.monotonic()
+    hello = await database.command("hello")
+    middle = asked + (time.monotonic() - began) / 2
+    build = await database.command("buildInfo")
+    return Server(
+        replica_set=hello.get("setName"),
+        is_sharded=hello.get("msg") == "isdbgrid",
+        version=str(build.get("version", "unknown")),
+        members=[*hello.get("hosts", ()), *hello.get("passives", ())],
+        ahead_seconds=middle - hello["localTime"].timestamp(),
+    )
+
+
+@_explained
+async def ask_privileges(database: Database) -> tuple[str | None, Sequence[Mapping[str, Any]]]:
+    """The user of the connection, and its privileges."""
+    status = await database.client.admin.command({"connectionStatus": 1, "showPrivileges": True})
+    info = status["authInfo"]
+    users = [f"{user['user']}@{user['db']}" for user in info["authenticatedUsers"]]
+    return (users[0] if users else None), info.get("authenticatedUserPrivileges", ())
+
+
+@_explained
+async def ask_oplog(database: Database) -> Oplog | None:
+    """How far the oplog reaches; None where the server has none. Raises OperationFailure without the privilege."""
+    status = await database.client.admin.command({"serverStatus": 1, "oplog": 1})
+    oplog = status.get("oplog") or {}
+    first, last = oplog.get("earliestOptime"), oplog.get("latestOptime")
+    if not isinstance(first, Timestamp) or not isinstance(last, Timestamp):
+        return None
+    return Oplog(first.time, last.time)
+
+
+@_explained
+async def try_resuming(database: Database, stream: Stream, position: StreamPosition | None) -> None:
+    """Open a change stream, after a position or from now, and close it again; raises what the server answers."""
+    stage: dict[str, object] = start_stage(position, by_time=False) if position is not None else {}
+    command = {
+        "aggregate": stream.value,
+        "pipeline": [{"$changeStream": stage}, *HINT_PIPELINES[stream]],
+        "cursor": {"batchSize": 0},
+    }
+    opened = await database.command(command)
+    try:
+        # Only reading shows whether the oplog still has the place.
+        await database.command(
+            {"getMore": opened["cursor"]["id"], "collection": stream.value, "batchSize": 1, "maxTimeMS": 500}
+        )
+    finally:
+        await database.command({"killCursors": stream.value, "cursors": [opened["cursor"]["id"]]})
+
+
+@_explained
+async def read_last_rows(database: Database, limit: int) -> Rows:
+    """Read the last messages as the daemon does, and keep nothing of them."""
+    broken: dict[str, int] = {}
+    read = native = 0
+    async for document in database["messages"].find({}, sort=[("_id", -1)], limit=limit, batch_size=20):
+        read += 1
+        native += bool(document.get("langfuseDestinationIds"))
+        try:
+            read_message(to_key(document["_id"]), document)
+        except MalformedDocument as error:
+            broken[error.field] = broken.get(error.field, 0) + 1
+    return Rows(read, broken, native)
+
+
+@_explained
+async def try_writing(client: Client, name: str) -> None:
+    """Write a document of its own into the state database, in a transaction, and take it away again."""
+    collection = client[name]["lease"]
+    probe = {"_id": f"{_PROBE}-{uuid4().hex}"}
+    if "lease" not in await client[name].list_collection_names():
+        await client[name].create_collection("lease")
+    async with await client.start_session() as session, session.start_transaction():
+        await collection.insert_one(probe, session=session)
+        await session.abort_transaction()
+
+
+def open_state(client: Client, name: str) -> StateDatabase:
+    """The state database, whose events nobody hears: what fails is a finding."""
+
+    def ignore(event: Event) -> None:
+        del event
+
+    return StateDatabase(client, name, ignore)
