@@ -14,6 +14,7 @@ from tailer.commands import (
     backfill,
     check_config,
     checkpoint,
+    completion,
     dead_letters,
     demo,
     doctor,
@@ -39,6 +40,7 @@ _COMMANDS: Final[Sequence[Command]] = (
     reconcile.COMMAND,
     healthcheck.COMMAND,
     metrics.COMMAND,
+    completion.make_command(lambda: _build_parser()),  # noqa: PLW0108 - it is defined below
 )
 
 _EXIT_CODES: Final = """\

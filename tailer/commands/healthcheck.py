@@ -23,6 +23,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url", type=_health_url, help="what to ask (default: /readyz on TAILER_HTTP_PORT of this machine)"
     )
+    parser.add_argument("--json", action="store_true", help="for programs")
 
 
 def _health_url(text: str) -> str:
@@ -41,10 +42,9 @@ def _execute(options: argparse.Namespace) -> int:
         print(describe_error(error), file=sys.stderr)
         return EXIT_NOT_READY
     except (OSError, HTTPException) as error:
-        print(f"not ready: no answer ({type(error).__name__})")
-        return EXIT_NOT_READY
+        state = False, f"not ready: no answer ({type(error).__name__})"
     is_ready, line = state
-    print(line)
+    print(json.dumps({"ready": is_ready, "says": line}) if options.json else line)
     return 0 if is_ready else EXIT_NOT_READY
 
 
