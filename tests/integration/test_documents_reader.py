@@ -22,7 +22,7 @@ from tailer.mongo.connection import Database, connect, tolerant_database
 from tailer.mongo.documents import MongoDocuments
 from tailer.mongo.keys import to_key
 from tests.integration.evidence import Events
-from tests.integration.rows import ALICE, BOB, NOW, answer, question
+from tests.integration.rows import ALICE, BOB, answer, question
 
 
 @pytest.fixture
@@ -246,7 +246,9 @@ async def test_rows_that_are_missing_are_left_out(database: Database, reader: Mo
     assert [group async for group in reader.read_turns([])] == []
 
 
-@pytest.mark.parametrize("document_id", ["text", 7, {"a": 1}, uuid.uuid4().bytes, NOW], ids=str)
+@pytest.mark.parametrize(
+    "document_id", ["text", 7, {"a": 1}, b"\\x00\\x80", datetime(2026, 1, 2, tzinfo=UTC)], ids=str
+)
 async def test_rows_are_found_by_ids_of_any_type(
     database: Database, reader: MongoDocuments, document_id: object
 ) -> None:

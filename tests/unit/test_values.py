@@ -47,7 +47,7 @@ def test_an_id_is_the_same_text_in_both_of_its_types() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", None, 7, 7.5, True, b"6b041b93f1e16ab6e33e9f26", {}, [], datetime.now(UTC)]
+    "value", ["", None, 7, 7.5, True, b"6b041b93f1e16ab6e33e9f26", {}, [], datetime(2026, 1, 2, tzinfo=UTC)]
 )
 def test_what_is_no_id_is_none(value: object) -> None:
     assert values.identifier(value) is None
