@@ -81,3 +81,25 @@ def test_the_image_is_pinned_by_hash_and_runs_as_nobody_in_particular() -> None:
     assert "HEALTHCHECK" in dockerfile
     for lock in ("build.lock", "runtime.lock"):
         assert "--hash=sha256:" in (IMAGE / lock).read_text(encoding="utf-8")
+
+
+def test_the_monitoring_file_mounts_what_is_there_and_listens_on_this_machine_only() -> None:
+    services = read("docker-compose.tailer-monitoring.yml")
+    deploy = COMPOSE.parent
+    mounted = [
+        re.sub(r"^\$\{TAILER_DEPLOY[^}]*\}/", "", volume).split(":")[0]
+        for service in services.values()
+        for volume in service["volumes"]
+        if "TAILER_DEPLOY" in volume
+    ]
+
+    assert sorted(mounted) == ["grafana", "grafana/provisioning", "prometheus"]
+    assert all((deploy / folder).is_dir() for folder in mounted)
+    assert all(port.startswith("127.0.0.1:") for service in services.values() for port in service["ports"])
+    scraped = yaml.safe_load((deploy / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    assert scraped["scrape_configs"][0]["static_configs"][0]["targets"] == ["tailer:9464"]
+    provider = (deploy / "grafana" / "provisioning" / "dashboards" / "librechat-tailer.yaml").read_text(
+        encoding="utf-8"
+    )
+    assert "path: /dashboards" in provider
+    assert "grafana:/dashboards:ro" in str(services["grafana"]["volumes"])
