@@ -23,6 +23,8 @@ from tests.e2e.daemon import Daemon, langfuse_settings, start
 from tests.e2e.databases import Databases, open_databases
 from tests.e2e.expectations import place
 from tests.fakes.langfuse import FakeLangfuse, answer, hang, too_large
+from tests.integration.rows import answer as message_answer
+from tests.integration.rows import question
 
 PROMETHEUS = shutil.which("prometheus")
 pytestmark = pytest.mark.skipif(PROMETHEUS is None, reason="needs Debian's package prometheus")
@@ -34,6 +36,7 @@ SETTINGS: Final = {
     "TAILER_LOOKUP_SECONDS": "1",
     "TAILER_USAGE_METRICS": "true",
 }
+MOST_OPEN: Final = 120
 VARIABLES: Final = {"$namespace": ".*", "$job": ".*", "$instance": ".*", "$__rate_interval": "1m"}
 _CONFIGURATION: Final = """\
 global: {{scrape_interval: 250ms, evaluation_interval: 250ms}}
@@ -183,10 +186,12 @@ def hurry(rules: str) -> str:
 
 
 async def test_faults_of_a_real_daemon_raise_their_alerts_and_mending_them_ends_them(tmp_path: Path) -> None:
-    """One after another: an unsendable turn, refused keys, a failing Langfuse, a MongoDB that is stopped, the end."""
+    """One after another: an unsendable turn, refused keys, a failing Langfuse, more turns than may be open, a row that
+    is no message, a MongoDB that is stopped, the end, and a start from a position that is no longer one."""
     with ReplicaSet() as replica_set:
         async with open_databases(replica_set) as databases, FakeLangfuse() as fake:
             settings = {**databases.settings, **SETTINGS, **langfuse_settings(fake.url)}
+            settings["TAILER_OPEN_TURNS"] = "100"
             rules = hurry(RULES.read_text(encoding="utf-8"))
             async with (
                 start(settings, directory=tmp_path) as daemon,
@@ -209,8 +214,17 @@ async def test_faults_of_a_real_daemon_raise_their_alerts_and_mending_them_ends_
                 await play_all(databases, "07-errors")
                 late = {"TailerExportFailing", "TailerExportLagHigh"}
                 await prometheus.wait_for("failing", lambda alerts: late <= alerts)
+                # More than may be open: reading pauses, which is no silence of MongoDB.
+                await databases.source["messages"].insert_many(many_turns(MOST_OPEN))
+                await prometheus.wait_for("saturated", lambda alerts: "TailerQueueSaturated" in alerts)
+                paused = await read_pauses(prometheus)
+                assert paused == [{"TailerQueueSaturated"}] * len(paused)
                 fake.faults.clear()
+                late |= {"TailerQueueSaturated"}
                 await prometheus.wait_for("mended", lambda alerts: not late & alerts)
+
+                await databases.source["messages"].insert_one({"conversationId": "c", "text": "no message"})
+                await prometheus.wait_for("unreadable", lambda alerts: "TailerSchemaDrift" in alerts)
 
                 for member in replica_set.members:
                     await member.stop()
@@ -220,8 +234,38 @@ async def test_faults_of_a_real_daemon_raise_their_alerts_and_mending_them_ends_
                     await member.resume()
                 await prometheus.wait_for("answering", lambda alerts: not silent & alerts)
 
+                port = str(await daemon.port())
                 await daemon.kill()
                 await prometheus.wait_for("down", lambda alerts: "TailerDown" in alerts)
+
+                await databases.state["checkpoints"].update_one(
+                    {"_id": "messages"}, {"$set": {"token": "damaged"}}
+                )
+                async with start({**settings, "TAILER_HTTP_PORT": port}, directory=tmp_path) as again:
+                    await again.wait_until_ready()
+                    await prometheus.wait_for(
+                        "lost", lambda alerts: "TailerHistoryLost" in alerts and "TailerDown" not in alerts
+                    )
+
+
+async def read_pauses(prometheus: Prometheus) -> list[set[str]]:
+    """Which of the two alerts of a stream that is not asked are there, over some looks."""
+    found = []
+    for _ in range(10):
+        found.append(await prometheus.alerts() & {"TailerPollStalled", "TailerQueueSaturated"})
+        await asyncio.sleep(_POLL_SECONDS * 5)
+    return found
+
+
+def many_turns(number: int) -> list[dict[str, Any]]:
+    rows = []
+    for index in range(number):
+        fields = {"conversationId": f"many-{index}"}
+        rows += [
+            question(f"many-q{index}", None, **fields),
+            message_answer(f"many-a{index}", f"many-q{index}", **fields),
+        ]
+    return rows
 
 
 def test_hurried_rules_are_the_same_rules() -> None:
