@@ -3,7 +3,6 @@
 Every answer is plain data; a failure is an `ExaminationFailed`, with a word for what happened and a remedy.
 """
 
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -18,6 +17,7 @@ from tailer.core.hints import Stream
 from tailer.core.positions import StreamPosition
 from tailer.events import Event
 from tailer.mongo.change_stream import start_stage
+from tailer.mongo.clock import ask_hello
 from tailer.mongo.connection import Client, Database
 from tailer.mongo.failures import Reaction, classify_failure, explain_source_failure, failure_name
 from tailer.mongo.hint_pipeline import HINT_PIPELINES
@@ -87,16 +87,14 @@ class Rows:
 @_explained
 async def ask_server(database: Database) -> Server:
     """What the server is."""
-    asked, began = time.time(), time.monotonic()
-    hello = await database.command("hello")
-    middle = asked + (time.monotonic() - began) / 2
+    hello, ahead_seconds = await ask_hello(database)
     build = await database.command("buildInfo")
     return Server(
         replica_set=hello.get("setName"),
         is_sharded=hello.get("msg") == "isdbgrid",
         version=str(build.get("version", "unknown")),
         members=[*hello.get("hosts", ()), *hello.get("passives", ())],
-        ahead_seconds=middle - hello["localTime"].timestamp(),
+        ahead_seconds=ahead_seconds,
     )
 
 

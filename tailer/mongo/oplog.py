@@ -3,12 +3,11 @@
 Nothing is decided by either. `serverStatus` with `oplog: 1` needs the privilege `serverStatus` on the cluster.
 """
 
-import time
-
 from bson import Timestamp
 from pymongo.errors import OperationFailure, PyMongoError
 
 from tailer.events import ClockCompared, Emit, OplogHidden, OplogSeen
+from tailer.mongo.clock import ask_hello
 from tailer.mongo.connection import Database
 from tailer.mongo.failures import failure_name
 
@@ -48,10 +47,8 @@ class OplogWatch:
             return
 
     async def _compare_clocks(self) -> None:
-        asked, began = time.time(), time.monotonic()
-        hello = await self._database.command("hello")
-        middle = asked + (time.monotonic() - began) / 2
-        self._emit(ClockCompared(round(middle - hello["localTime"].timestamp(), 3)))
+        _, ahead_seconds = await ask_hello(self._database)
+        self._emit(ClockCompared(round(ahead_seconds, 3)))
 
     async def _read_oplog(self) -> None:
         status = await self._database.client.admin.command(
