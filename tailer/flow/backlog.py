@@ -39,6 +39,7 @@ class Backlog:
         self._opened = asyncio.Event()
         self._closed = asyncio.Event()
         self._paused: set[Stream] = set()
+        self._backfilled: set[EntryKey] = set()
         self._moves: Counter[Stream] = Counter()
         self._answered: dict[Stream, float] = {}
         self._taken_seconds = -math.inf
@@ -138,6 +139,7 @@ class Backlog:
         if not self._open_turns.close(key):
             self._opened.set()
             return
+        self._backfilled.discard(key)
         stream = STREAM_OF_INTEREST.get(key.interest, Stream.MESSAGES)
         if stream in self._watermarks:
             self._watermarks[stream].close(key)
@@ -174,6 +176,7 @@ class Backlog:
     def admit(self, admission: Admission) -> None:
         """Open what a backfill found: due at once, and no position is held back by it."""
         row = admission.row
+        self._backfilled.add(admission.key)
         made = inserted_seconds(row.key) or self.source_seconds
         self._open_turns.admit(
             admission.key,
@@ -183,6 +186,10 @@ class Backlog:
             cluster_seconds=made,
         )
         self._opened.set()
+
+    def is_backfilled(self, key: EntryKey) -> bool:
+        """Whether an open entry was found by a backfill: how old it is says nothing of how fast we are."""
+        return key in self._backfilled
 
     async def wait_until_closed(self, keys: Sequence[EntryKey]) -> None:
         """Return once none of these is open."""

@@ -82,9 +82,9 @@ class Delivery:
             shipment = await self._queue.get()
             await self._state.begin_batch(shipment.batch)
             acknowledged = await self._see_through(shipment.batch, maybe_sent=False)
+            self._report(shipment.consignments, acknowledged)
             for consignment in shipment.consignments:
                 self._finish(consignment, arrived=consignment.receipts[0].record_id in acknowledged)
-            self._report(shipment.consignments, acknowledged)
 
     async def resend(self, item: BatchItem, chunk: bytes) -> None:
         """Send a chunk once more that was refused, as it is; returns when it is acknowledged or refused again."""
@@ -180,7 +180,9 @@ class Delivery:
                 latencies_seconds=tuple(
                     max(0.0, now - consignment.receipts[0].ended_milliseconds / 1000)
                     for consignment in consignments
-                    if consignment.is_turn and consignment.receipts[0].record_id in acknowledged
+                    if consignment.is_turn
+                    and consignment.receipts[0].record_id in acknowledged
+                    and not self._backlog.is_backfilled(consignment.keys[0])
                 ),
             )
         )

@@ -251,7 +251,7 @@ PAUSED: Final = Metric(
 LATENCY: Final = Metric(
     "tailer_end_to_end_latency_seconds",
     Kind.HISTOGRAM,
-    "From the end of a turn, as LibreChat stored it, to its acknowledgement; the settle time is part of it",
+    "From the end of a turn, as LibreChat stored it, to its acknowledgement; the settle time is part of it, and turns of a backfill are not counted",
     buckets=_LATENCY_BUCKETS,
 )
 DEAD_LETTERS: Final = Metric(

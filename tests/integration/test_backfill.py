@@ -14,7 +14,7 @@ from tailer.core.backfill import Job, JobReason, Start, StartMode
 from tailer.core.hints import Stream
 from tailer.core.identity import turn_trace_id, unanswered_trace_id
 from tailer.errors import RequestRefused
-from tailer.events import BackfillDone, BackfillStarted, GapsLeft
+from tailer.events import BackfillDone, BackfillStarted, GapsLeft, TracesDelivered
 from tailer.flow import backfilling
 from tailer.flow.ports import Gap
 from tests.e2e.databases import Databases
@@ -88,6 +88,23 @@ async def test_a_first_start_with_all_sends_what_was_there_and_what_comes(
     assert done.job_id == "start"
     assert done.rows in (4, 6)
     assert done.sent + done.known == done.rows // 2
+
+
+async def test_the_age_of_what_a_backfill_sends_is_no_latency(
+    databases: Databases, fake: FakeLangfuse
+) -> None:
+    await store(databases, chat(1, days=400))
+    async with running(databases, fake, **ALL) as run:
+        await until_backfilled(run)
+        await store(databases, chat(2))
+        await run.until(lambda: len(fake.trace_ids()) == 2)
+        await run.until_done()
+        latencies = [
+            seconds for event in run.events.of(TracesDelivered) for seconds in event.latencies_seconds
+        ]
+
+    assert len(latencies) == 1
+    assert latencies[0] < 60
 
 
 async def test_a_first_start_with_a_time_leaves_out_what_is_older(
