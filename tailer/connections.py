@@ -16,6 +16,7 @@ from tenacity import (
     wait_random,
 )
 
+from tailer.core.lag import Answer
 from tailer.core.lease import LeaseRhythm
 from tailer.destination import Destination, name_destination, open_destination
 from tailer.errors import SourceAway
@@ -40,7 +41,7 @@ _SOURCE_PATIENCE: Final = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """Open and proven; `streams` leads to LibreChat's database over connections that change streams may occupy."""
+    """Open and proven; `began` is the server's first answer; `streams` leads to LibreChat's database over connections that change streams may occupy."""
 
     streams: Database
     source: Database
@@ -49,6 +50,7 @@ class Connections:
     lease: MongoLease
     candidacy: Candidacy
     destination: Destination
+    began: Answer
 
     @property
     def address(self) -> str:
@@ -80,6 +82,8 @@ async def open_connections(
     stack.callback(state_client.close)
     source = tolerant_database(source_client, settings.mongo_database)
     facts = await _wait_for_source(lambda: inspect_source(source), emit)
+    cluster_seconds = int(time.time()) if facts.now is None else facts.now.time
+    began = Answer(cluster_seconds, time.monotonic())
     state = StateDatabase(state_client, settings.state_database, emit)
     lease = MongoLease(state, lease_time=settings.lease_time)
     rhythm = LeaseRhythm(settings.lease_time.total_seconds())
@@ -92,7 +96,7 @@ async def open_connections(
     streams = tolerant_database(streams_client, settings.mongo_database)
     # Opens its connections now: a standby takes over without waiting for any.
     await _wait_for_source(lambda: inspect_source(streams), emit)
-    return Connections(streams, source, facts, state, lease, candidacy, destination)
+    return Connections(streams, source, facts, state, lease, candidacy, destination, began)
 
 
 def _unstopped_seconds() -> float:

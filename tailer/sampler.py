@@ -6,8 +6,11 @@ second. Nothing is ever NaN: what is not known yet has no series.
 
 import asyncio
 import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from tailer.core.hints import Interest, Stream
+from tailer.core.lag import POLL_SECONDS, Answer, lag_seconds
 from tailer.core.turns import Wait
 from tailer.flow.backlog import Backlog
 from tailer.flow.delivery import Delivery
@@ -17,8 +20,6 @@ from tailer.metrics import Metrics, catalogue
 from tailer.web.health import Health, State
 
 BEAT_SECONDS = 1.0
-_POLL_SECONDS = 2.0
-"""A stream answers every second, also when it has nothing to say; later than this it counts as silent."""
 
 
 def show_state(metrics: Metrics, health: Health) -> None:
@@ -28,7 +29,10 @@ def show_state(metrics: Metrics, health: Health) -> None:
 
 
 class Sampler:
-    """Looks at the parts of the daemon and tells metrics and health what it sees."""
+    """Looks at the parts of the daemon and tells metrics and health what it sees.
+
+    `redactions` counts, by rule, what the masking replaced. `began` is what the server said when this process connected: a stream that has not opened counts from there.
+    """
 
     def __init__(
         self,
@@ -38,6 +42,9 @@ class Sampler:
         parking: Parking,
         delivery: Delivery,
         transmission: Transmission,
+        redactions: Mapping[str, int],
+        streams: Sequence[Stream],
+        began: Answer,
     ) -> None:
         self._metrics = metrics
         self._health = health
@@ -45,6 +52,10 @@ class Sampler:
         self._parking = parking
         self._delivery = delivery
         self._transmission = transmission
+        self._redactions = redactions
+        self._redactions_told: Counter[str] = Counter()
+        self._streams = streams
+        self._began = began
 
     async def run(self) -> None:
         """Sample on every beat, for ever; a late beat is the event loop's lag."""
@@ -60,27 +71,41 @@ class Sampler:
         self._health.loop_seconds = now
         self._health.refused = self._transmission.is_refused
         show_state(self._metrics, self._health)
-        for stream in Stream:
+        for stream in self._streams:
             self._sample_stream(stream, now)
         self._sample_turns(now)
+        self._sample_redactions()
         self._metrics.gauge(catalogue.QUEUE_LENGTH).set(self._delivery.queue_length)
         self._metrics.gauge(catalogue.QUEUE_CAPACITY).set(self._delivery.queue_capacity)
 
+    def _sample_redactions(self) -> None:
+        for rule, count in self._redactions.items():
+            new = count - self._redactions_told[rule]
+            self._metrics.count(catalogue.REDACTIONS, rule, by=new)
+            self._redactions_told[rule] = count
+
     def _sample_stream(self, stream: Stream, now: float) -> None:
-        if not self._backlog.is_started(stream):
-            return
-        metrics, source = self._metrics, self._backlog.source_seconds
-        position = self._backlog.read_position(stream).cluster_seconds
-        silent = self._backlog.silent_seconds(stream)
-        waiting = silent if silent is not None and silent > _POLL_SECONDS else 0.0
-        metrics.gauge(catalogue.POSITION_TIME).labels(stream.value).set(position)
-        metrics.gauge(catalogue.SOURCE_TIME).set(source)
-        metrics.gauge(catalogue.STREAM_LAG).labels(stream.value).set(max(0.0, source - position) + waiting)
+        metrics, backlog, name = self._metrics, self._backlog, stream.value
+        last, position = backlog.last_answer(stream), self._began.source_seconds
+        if last is None:
+            # It has not opened in this term: it is behind since its checkpoint, or since the daemon began.
+            metrics.gauge(catalogue.CONNECTED).labels(name).set(0)
+        else:
+            metrics.gauge(catalogue.SOURCE_TIME).set(backlog.source_seconds)
+            polled = time.time() - (now - last.told_seconds)
+            metrics.gauge(catalogue.LAST_POLL).labels(name).set(polled)
+        if backlog.is_started(stream):
+            position = backlog.read_position(stream).cluster_seconds
+            metrics.gauge(catalogue.POSITION_TIME).labels(name).set(position)
+        lag = lag_seconds(last or self._began, position, now)
+        metrics.gauge(catalogue.STREAM_LAG).labels(name).set(lag)
+        silent = backlog.silent_seconds(stream)
         if silent is not None:
-            metrics.gauge(catalogue.LAST_POLL).labels(stream.value).set(time.time() - silent)
+            metrics.gauge(catalogue.CONNECTED).labels(name).set(1 if silent <= POLL_SECONDS else 0)
             self._health.answered_seconds[stream] = now - silent
-        if silent is not None and silent > _POLL_SECONDS:
-            metrics.gauge(catalogue.CONNECTED).labels(stream.value).set(0)
+        elif backlog.is_paused(stream):
+            # Nobody asks it: its silence says nothing of MongoDB.
+            self._health.answered_seconds.pop(stream, None)
 
     def _sample_turns(self, now: float) -> None:
         turns, pending = self._backlog.turns, self._metrics.gauge(catalogue.PENDING)
@@ -91,10 +116,12 @@ class Sampler:
         pending.labels("awaiting_approval").set(self._parking.count(Wait.APPROVAL))
         oldest = turns.oldest_seconds()
         self._metrics.gauge(catalogue.OLDEST_PENDING).set(0 if oldest is None else now - oldest)
-        held = [self._backlog.oldest_position(stream) for stream in Stream]
+        held = [self._backlog.oldest_position(stream) for stream in self._streams]
         times = [position.cluster_seconds for position in held if position is not None]
         if times:
             self._metrics.gauge(catalogue.OLDEST_UNACKNOWLEDGED).set(min(times))
+        else:
+            self._metrics.forget(catalogue.OLDEST_UNACKNOWLEDGED)
         behind = max(0, self._backlog.source_seconds - min(times)) if times else 0
         # Cluster time stands still in a quiet database; the entry's own age does not.
         waiting = turns.oldest_seconds(except_for=Interest.QUESTION)

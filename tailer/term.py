@@ -98,6 +98,7 @@ class Term:
                 for stream in settings.streams
             ],
             self._observers,
+            connections.began,
         )
         emit(
             Started(

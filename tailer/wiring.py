@@ -1,6 +1,7 @@
 """Puts the parts of the flow together: the one place that says which part gets which."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from uuid import uuid4
@@ -10,6 +11,7 @@ from tailer.core.bounds import Bounds
 from tailer.core.content_policy import ContentPolicy, drop_content, mask_content
 from tailer.core.export import ExportOptions
 from tailer.core.hints import Stream
+from tailer.core.lag import Answer
 from tailer.core.masking import Masker, compile_rules
 from tailer.core.observations import Trace
 from tailer.core.open_turns import OpenTurns
@@ -55,8 +57,9 @@ async def make_pipeline(
     walk: RowWalk,
     sources: Sequence[ChangeSource],
     observers: Observers,
+    began: Answer,
 ) -> Pipeline:
-    """All tasks of a run; reads the state of earlier runs, and starts nothing."""
+    """All tasks of a run; reads the state of earlier runs, and starts nothing. `began` is the server's first answer."""
     emit, streams = observers.emit, [source.stream for source in sources]
     parking = Parking(
         state, Patience(settings.unanswered_after, settings.unfinished_after, settings.approval_time)
@@ -93,7 +96,8 @@ async def make_pipeline(
         observe_traces=observers.traces,
     )
     unfinished = await delivery.claim_unfinished() if settings.langfuse_enabled else []
-    options = await _make_options(settings, state)
+    redactions: Counter[str] = Counter()
+    options = await _make_options(settings, state, redactions)
     aftercare = Aftercare(
         backlog,
         reader,
@@ -140,7 +144,17 @@ async def make_pipeline(
         replay=Replay(backlog, state, delivery, emit),
         unfinished=unfinished,
         checkpointing=Checkpointing(backlog, state, emit, monotonic=time.monotonic),
-        sampler=Sampler(observers.metrics, observers.health, backlog, parking, delivery, transmission),
+        sampler=Sampler(
+            observers.metrics,
+            observers.health,
+            backlog,
+            parking,
+            delivery,
+            transmission,
+            redactions,
+            streams,
+            began,
+        ),
         health=observers.health,
         emit=emit,
         pace=Pace(
@@ -168,8 +182,8 @@ def needs_users(settings: Settings) -> bool:
     )
 
 
-async def _make_options(settings: Settings, state: MongoState) -> ExportOptions:
-    return replace(make_plain_options(settings), mask=await _make_mask(settings, state))
+async def _make_options(settings: Settings, state: MongoState, redactions: Counter[str]) -> ExportOptions:
+    return replace(make_plain_options(settings), mask=await _make_mask(settings, state, redactions))
 
 
 def make_plain_options(settings: Settings) -> ExportOptions:
@@ -202,7 +216,8 @@ def _make_naming(settings: Settings) -> UserNaming:
     return UserNaming(settings.user_id, secret.get_secret_value().encode() if secret is not None else b"")
 
 
-async def _make_mask(settings: Settings, state: MongoState) -> ContentPolicy:
-    """The masking of this deployment; its key is kept in the state database."""
+async def _make_mask(settings: Settings, state: MongoState, redactions: Counter[str]) -> ContentPolicy:
+    """The masking of this deployment, counted in `redactions`; its key is kept in the state database."""
     rules, key = compile_rules(settings.mask_patterns, settings.mask_fields), await state.mask_key()
-    return mask_content(lambda: Masker(rules, key))
+    redactions.update(dict.fromkeys(rules.rule_names, 0))
+    return mask_content(lambda: Masker(rules, key, redactions))

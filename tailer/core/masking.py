@@ -35,12 +35,16 @@ class Masker:
     Cheap to make: use one for a turn and read `counts` after it. Not meant to be shared between threads.
     """
 
-    def __init__(self, rules: MaskingRules, key: bytes) -> None:
-        """`key`: at least 16 secret bytes, the same for a whole deployment (ValueError if shorter)."""
+    def __init__(self, rules: MaskingRules, key: bytes, tally: Counter[str] | None = None) -> None:
+        """`key`: at least 16 secret bytes, the same for a whole deployment (ValueError if shorter).
+
+        `tally`: what counts for several maskers together.
+        """
         self._rules = rules
         self._by_name = {rule.name: rule for rule in rules.rules}
         self._placeholders = PlaceholderMaker(key)
         self._counts: Counter[str] = Counter()
+        self._tally = self._counts if tally is None else tally
 
     @property
     def counts(self) -> Counter[str]:
@@ -110,6 +114,8 @@ class Masker:
 
     def _replace(self, name: str, value: str) -> str:
         self._counts[name] += 1
+        if self._tally is not self._counts:
+            self._tally[name] += 1
         rule = self._by_name.get(name)
         return self._placeholders.make(name, rule.normalise(value) if rule is not None else value)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tailer.core.failures import FailureCause
 from tailer.core.hints import Stream
 from tailer.events.base import Event
 
@@ -25,6 +26,17 @@ class StreamFailed(Event):
     stream: Stream
     failure: str
     reaction: str
+    cause: FailureCause = FailureCause.OTHER
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnded(Event):
+    """The server ended a change stream without an error, because its collection was dropped or renamed; it is opened
+    again."""
+
+    name: ClassVar[str] = "stream_ended"
+    stream: Stream
+    cause: FailureCause = FailureCause.INVALIDATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +94,14 @@ class BackfillStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class BackfillAdvanced(Event):
-    """A chunk of a backfill is done."""
+    """A chunk of a backfill is done, or the backfill begins; `remaining_rows` is None where nobody could count them,
+    `position_seconds` is when the last row walked was made."""
 
     level: ClassVar[str | None] = None
     rows: int
     sent: int
+    remaining_rows: int | None = None
+    position_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

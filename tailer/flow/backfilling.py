@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tailer.core.backfill import CLOCK_MARGIN_SECONDS, Counts, Job, JobReason, choose_admissions
+from tailer.core.documents import inserted_seconds
 from tailer.core.export import trace_id_of
+from tailer.core.identity import DocumentKey
 from tailer.core.rows import Row
 from tailer.events import BackfillAdvanced, BackfillDone, BackfillStarted, Emit, GapsLeft
 from tailer.flow.backlog import Backlog
@@ -83,8 +85,12 @@ class Backfilling:
     async def _do(self, job: Job) -> None:
         self._emit(BackfillStarted(job.job_id, job.reason.value, resumed=job.position is not None))
         if job.total_rows is None:
-            await self._state.size_job(job.job_id, await self._walk.count(job))
+            total = await self._walk.count(job)
+            await self._state.size_job(job.job_id, total)
+        else:
+            total = job.total_rows
         counts, position = job.counts, job.position
+        self._tell_progress(Counts(), _left(total, counts), position)
         while True:
             await self._wait_for_room()
             began = self._monotonic()
@@ -94,11 +100,15 @@ class Backfilling:
             done, admitted = await self._do_chunk(chunk.rows, chunk.rows_walked)
             counts, position = counts + done, chunk.last
             await self._state.advance_job(job.job_id, position, counts)
-            self._emit(BackfillAdvanced(done.rows, done.sent))
+            self._tell_progress(done, _left(total, counts), position)
             cost = admitted + chunk.rows_walked * _WALKED_ROW_COST
             await asyncio.sleep(max(0.0, began + cost / self._pace.turns_per_second - self._monotonic()))
         await self._state.finish_job(job.job_id, job.gap_id)
         self._emit(BackfillDone(job.job_id, counts.rows, counts.known, counts.sent, counts.left_out))
+
+    def _tell_progress(self, done: Counts, remaining: int | None, position: DocumentKey | None) -> None:
+        made = None if position is None else inserted_seconds(position)
+        self._emit(BackfillAdvanced(done.rows, done.sent, remaining, made))
 
     async def _do_chunk(self, rows: Sequence[Row], rows_walked: int) -> tuple[Counts, int]:
         known = await self._state.find_exported([trace_id_of(row) for row in rows])
@@ -124,3 +134,8 @@ class Backfilling:
     def _has_room(self) -> bool:
         backlog, limit = self._backlog, self._pace.open_limit
         return not backlog.is_behind() and len(backlog) * _SHARE_OF_OPEN_TURNS <= limit
+
+
+def _left(total_rows: int | None, counts: Counts) -> int | None:
+    """Rows still to walk; rows that came after the counting make it no less than none."""
+    return None if total_rows is None else max(0, total_rows - counts.rows)

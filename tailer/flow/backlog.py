@@ -13,6 +13,7 @@ from tailer.core.backfill import Admission
 from tailer.core.documents import inserted_seconds
 from tailer.core.hints import CLASSIFIERS, STREAM_OF_INTEREST, ChangeHint, Interest, Stream
 from tailer.core.identity import DocumentKey
+from tailer.core.lag import Answer
 from tailer.core.open_turns import Entry, EntryKey, OpenTurns
 from tailer.core.positions import StreamPosition
 from tailer.core.watermark import Watermark
@@ -42,6 +43,7 @@ class Backlog:
         self._backfilled: set[EntryKey] = set()
         self._moves: Counter[Stream] = Counter()
         self._answered: dict[Stream, float] = {}
+        self._last_answers: dict[Stream, Answer] = {}
         self._taken_seconds = -math.inf
         self.source_seconds = 0
 
@@ -76,6 +78,19 @@ class Backlog:
         answered = self._answered.get(stream)
         return None if answered is None or stream in self._paused else self._monotonic() - answered
 
+    def is_paused(self, stream: Stream) -> bool:
+        """Whether reading waits for room."""
+        return stream in self._paused
+
+    def last_answer(self, stream: Stream) -> Answer | None:
+        """What the stream's last answer told, None before the first."""
+        return self._last_answers.get(stream)
+
+    @property
+    def limit(self) -> int:
+        """How many entries may be open before reading pauses."""
+        return self._limit
+
     def start(self, stream: Stream, checkpoint: Checkpoint) -> None:
         """Begin a stream at a stored position."""
         self._watermarks[stream] = Watermark(checkpoint.position)
@@ -105,6 +120,7 @@ class Backlog:
         watermark.advance(batch.position)
         self.source_seconds = max(self.source_seconds, batch.source_seconds)
         self._answered[stream] = now
+        self._last_answers[stream] = Answer(batch.source_seconds, now)
         self._opened.set()
 
     def _take_hint(

@@ -6,37 +6,12 @@ the text of an error or a URL. `docs/metrics.md` is written from this list.
 
 from typing import Final
 
+from tailer.metrics import labels
 from tailer.metrics.declaration import Kind, Label, Metric, Section
 
 _REQUEST_BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _LATENCY_BUCKETS: Final = (0.5, 1, 2, 3, 4, 5, 10, 30, 60, 120, 300, 900, 3600)
 _WRITE_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
-
-STREAM: Final = Label(
-    "stream", "the collection that is tailed", ("messages", "conversations", "transactions")
-)
-_OPERATION: Final = Label("op", "what was done to a document", ("insert", "update", "replace", "delete"))
-_REACTION: Final = Label(
-    "reason",
-    "what was done about the failure",
-    ("reopen", "resume_by_time", "history_lost", "step_over", "wait"),
-)
-_STATE: Final = Label(
-    "state", "what the daemon is doing", ("starting", "standby", "streaming", "halted", "stopping")
-)
-_WAITING: Final = Label(
-    "kind",
-    "what an open turn waits for",
-    ("awaiting_settle", "awaiting_response", "awaiting_finalise", "awaiting_approval"),
-)
-_RESULT: Final = Label(
-    "result",
-    "ok; retry: refused for now (429, 5xx, no connection); auth: keys refused; rejected: 400; too_large: 413; timeout: "
-    "nobody saw the answer",
-    ("ok", "retry", "auth", "rejected", "too_large", "timeout"),
-)
-_ENDPOINT: Final = Label("endpoint", "LibreChat's endpoint; at most TAILER_USAGE_LABEL_VALUES, then other")
-_MODEL: Final = Label("model", "the model; at most TAILER_USAGE_LABEL_VALUES, then other")
 
 BUILD_INFO: Final = Metric(
     "tailer_build_info",
@@ -45,7 +20,7 @@ BUILD_INFO: Final = Metric(
     (Label("version", "of the tailer; one value"),),
 )
 STATE: Final = Metric(
-    "tailer_state", Kind.GAUGE, "1 for the state that the daemon is in, 0 for the others", (_STATE,)
+    "tailer_state", Kind.GAUGE, "1 for the state that the daemon is in, 0 for the others", (labels.STATE,)
 )
 LEADER: Final = Metric("tailer_leader", Kind.GAUGE, "1 while this instance is the active one, 0 on a standby")
 LEADER_EPOCH: Final = Metric(
@@ -59,17 +34,22 @@ LOOP_LAG: Final = Metric(
 )
 
 CONNECTED: Final = Metric(
-    "tailer_stream_connected", Kind.GAUGE, "1 while the stream answers, 0 while it does not", (STREAM,)
+    "tailer_stream_connected",
+    Kind.GAUGE,
+    "1 while the stream answers, 0 while it does not; while reading is paused, what it was before",
+    (labels.STREAM,),
 )
-EVENTS: Final = Metric("tailer_stream_events_total", Kind.COUNTER, "Change events read", (STREAM, _OPERATION))
+EVENTS: Final = Metric(
+    "tailer_stream_events_total", Kind.COUNTER, "Change events read", (labels.STREAM, labels.EVENT_OPERATION)
+)
 LAST_POLL: Final = Metric(
-    "tailer_stream_last_poll_timestamp_seconds", Kind.GAUGE, "When the stream last answered", (STREAM,)
+    "tailer_stream_last_poll_timestamp_seconds", Kind.GAUGE, "When the stream last answered", (labels.STREAM,)
 )
 LAST_EVENT: Final = Metric(
     "tailer_stream_last_event_timestamp_seconds",
     Kind.GAUGE,
     "When a change event was last read; absent before the first",
-    (STREAM,),
+    (labels.STREAM,),
 )
 SOURCE_TIME: Final = Metric(
     "tailer_source_cluster_timestamp_seconds", Kind.GAUGE, "Cluster time of MongoDB's last answer"
@@ -78,34 +58,35 @@ POSITION_TIME: Final = Metric(
     "tailer_stream_position_timestamp_seconds",
     Kind.GAUGE,
     "Cluster time up to which the stream was read",
-    (STREAM,),
+    (labels.STREAM,),
 )
 STREAM_LAG: Final = Metric(
     "tailer_stream_lag_seconds",
     Kind.GAUGE,
-    "Cluster time not read yet: 0 when idle, growing every second while the stream does not answer",
-    (STREAM,),
+    "Cluster time not read yet: 0 when idle, growing every second while the stream does not answer or is not read; one "
+    "that has not opened counts from its checkpoint, or from the start",
+    (labels.STREAM,),
 )
 RESTARTS: Final = Metric(
     "tailer_stream_restarts_total",
     Kind.COUNTER,
-    "Failures after which the stream was opened again",
-    (STREAM, _REACTION),
+    "Failed or ended commands of a stream, each followed by another attempt",
+    (labels.STREAM, labels.CAUSE),
 )
 PAUSES: Final = Metric(
     "tailer_stream_pauses_total",
     Kind.COUNTER,
     "Times that reading waited because too much was open",
-    (STREAM,),
+    (labels.STREAM,),
 )
 GAPS: Final = Metric(
     "tailer_stream_gaps_total",
     Kind.COUNTER,
     "Stretches of lost history",
-    (STREAM, Label("reason", "the server's code, such as code_286, or no_token: a handful")),
+    (labels.STREAM, labels.GAP_REASON),
 )
 GAP_SECONDS: Final = Metric(
-    "tailer_stream_gap_seconds_total", Kind.COUNTER, "Cluster time of lost history", (STREAM,)
+    "tailer_stream_gap_seconds_total", Kind.COUNTER, "Cluster time of lost history", (labels.STREAM,)
 )
 GAPS_UNFILLED: Final = Metric(
     "tailer_stream_gaps_unfilled", Kind.GAUGE, "Stretches of lost history that no backfill has filled yet"
@@ -129,18 +110,28 @@ OPLOG_HEADROOM: Final = Metric(
     "tailer_oplog_headroom_seconds",
     Kind.GAUGE,
     "From the oldest entry of the oplog to the stored position: below 0 history is lost",
-    (STREAM,),
+    (labels.STREAM,),
 )
 BACKFILLED: Final = Metric("tailer_backfill_documents_total", Kind.COUNTER, "Rows that backfills walked")
+BACKFILL_REMAINING: Final = Metric(
+    "tailer_backfill_remaining_documents",
+    Kind.GAUGE,
+    "Rows that the backfill under way has still to walk, 0 without one; absent on a standby and where counting took too long",
+)
+BACKFILL_POSITION: Final = Metric(
+    "tailer_backfill_position_timestamp_seconds",
+    Kind.GAUGE,
+    "When the row was made that the backfill under way walked last; absent without one",
+)
 
 CHECKPOINT_TIME: Final = Metric(
-    "tailer_checkpoint_timestamp_seconds", Kind.GAUGE, "Cluster time of the stored position", (STREAM,)
+    "tailer_checkpoint_timestamp_seconds", Kind.GAUGE, "Cluster time of the stored position", (labels.STREAM,)
 )
 CHECKPOINT_SAVED: Final = Metric(
     "tailer_checkpoint_last_success_timestamp_seconds",
     Kind.GAUGE,
     "When a position was last stored",
-    (STREAM,),
+    (labels.STREAM,),
 )
 CHECKPOINT_WRITES: Final = Metric(
     "tailer_checkpoint_writes_total",
@@ -158,10 +149,10 @@ STATE_FAILURES: Final = Metric(
     "tailer_state_failures_total",
     Kind.COUNTER,
     "Failed reads and writes of the state database, each tried again",
-    (Label("operation", "a name in the code: some thirty"),),
+    (labels.STATE_OPERATION,),
 )
 
-PENDING: Final = Metric("tailer_pairs_pending", Kind.GAUGE, "Open and parked turns", (_WAITING,))
+PENDING: Final = Metric("tailer_pairs_pending", Kind.GAUGE, "Open and parked turns", (labels.WAITING,))
 OLDEST_PENDING: Final = Metric(
     "tailer_pair_oldest_pending_age_seconds", Kind.GAUGE, "Age of the oldest open turn, 0 when none is open"
 )
@@ -169,26 +160,30 @@ PAIRS: Final = Metric(
     "tailer_pairs_total",
     Kind.COUNTER,
     "Turns done",
-    (Label("outcome", "how the turn ended, or why it is not sent: some twenty, see `tailer/core`"),),
+    (labels.WORK_OUTCOME,),
 )
 UNREADABLE: Final = Metric(
     "tailer_document_parse_failures_total",
     Kind.COUNTER,
     "Rows without what makes them a message",
-    (
-        Label("collection", "LibreChat's collection"),
-        Label("reason", "the field that is missing or of the wrong type"),
-    ),
+    (labels.COLLECTION, labels.FIELD),
 )
 READ_FAILURES: Final = Metric(
     "tailer_read_failures_total",
     Kind.COUNTER,
-    "Failed queries, each tried again",
-    (Label("collection", "LibreChat's collection"),),
+    "Failed queries on LibreChat's collections, each tried again",
+    (labels.COLLECTION,),
+)
+
+REDACTIONS: Final = Metric(
+    "tailer_redactions_total",
+    Kind.COUNTER,
+    "Values that the masking replaced; what is built again after a crash counts again",
+    (Label("rule", "the built-in rules, and pattern-1 to pattern-n of the settings"),),
 )
 
 REQUESTS: Final = Metric(
-    "tailer_export_requests_total", Kind.COUNTER, "Requests to the destination", (_RESULT,)
+    "tailer_export_requests_total", Kind.COUNTER, "Requests to the destination", (labels.RESULT,)
 )
 REQUEST_DURATION: Final = Metric(
     "tailer_export_request_duration_seconds",
@@ -208,13 +203,7 @@ UNKNOWN_OUTCOMES: Final = Metric(
     "tailer_export_unknown_outcomes_total",
     Kind.COUNTER,
     "Batches whose answer nobody saw",
-    (
-        Label(
-            "verdict",
-            "found: Langfuse had it; sent_again: it had not; sent_again_unread: it could not be asked",
-            ("found", "sent_again", "sent_again_unread"),
-        ),
-    ),
+    (labels.VERDICT,),
 )
 MEDIA_LEFT_OUT: Final = Metric(
     "tailer_media_left_out_total",
@@ -226,7 +215,7 @@ ANNOTATIONS_FAILED: Final = Metric(
     "tailer_annotations_failed_total",
     Kind.COUNTER,
     "Scores and deletions refused for good",
-    (Label("operation", "a name in the code"),),
+    (labels.ANNOTATION,),
 )
 SPLITS: Final = Metric(
     "tailer_export_splits_total",
@@ -238,7 +227,7 @@ QUEUE_CAPACITY: Final = Metric("tailer_queue_capacity", Kind.GAUGE, "Batches tha
 OLDEST_UNACKNOWLEDGED: Final = Metric(
     "tailer_export_oldest_unacked_timestamp_seconds",
     Kind.GAUGE,
-    "Cluster time of the position held by the oldest turn that is not acknowledged",
+    "Cluster time of the position held by the oldest turn that is not acknowledged; absent while nothing is open",
 )
 EXPORT_LAG: Final = Metric(
     "tailer_export_lag_seconds",
@@ -269,33 +258,29 @@ LLM_TURNS: Final = Metric(
     Kind.COUNTER,
     "Turns acknowledged",
     (
-        _ENDPOINT,
-        _MODEL,
-        Label(
-            "outcome",
-            "how the turn ended",
-            ("complete", "error", "aborted", "partial", "unanswered", "copied"),
-        ),
+        labels.ENDPOINT,
+        labels.MODEL,
+        labels.TURN_OUTCOME,
     ),
 )
 LLM_TOKENS: Final = Metric(
     "tailer_llm_tokens_total",
     Kind.COUNTER,
     "Tokens of acknowledged model calls, in Langfuse's exclusive buckets",
-    (_ENDPOINT, _MODEL, Label("type", "input, output, and their cached parts: half a dozen")),
+    (labels.ENDPOINT, labels.MODEL, labels.TOKEN_BUCKET),
 )
 LLM_COST: Final = Metric(
     "tailer_llm_cost_usd_total",
     Kind.COUNTER,
     "Cost of acknowledged model calls, in US dollars",
-    (_ENDPOINT, _MODEL, Label("source", "where the cost was told, as in the traces: a handful")),
+    (labels.ENDPOINT, labels.MODEL, labels.COST_SOURCE),
 )
 LLM_TOOL_CALLS: Final = Metric(
     "tailer_llm_tool_calls_total",
     Kind.COUNTER,
     "Tool calls of acknowledged turns",
     (
-        Label("tool", "the tool; at most TAILER_USAGE_LABEL_VALUES, then other"),
+        labels.TOOL,
         Label("outcome", "", ("ok", "error")),
     ),
 )
@@ -310,7 +295,18 @@ USAGE: Final = Section(
     "What the models were used for (TAILER_USAGE_METRICS)",
     (LLM_TURNS, LLM_TOKENS, LLM_COST, LLM_TOOL_CALLS, LABEL_OVERFLOW),
 )
-ABSENT_UNTIL_KNOWN: Final = frozenset({SOURCE_TIME, CLOCK_SKEW, OPLOG_FIRST, OPLOG_WINDOW, DEAD_LETTERS_KEPT})
+ABSENT_UNTIL_KNOWN: Final = frozenset(
+    {
+        SOURCE_TIME,
+        CLOCK_SKEW,
+        OPLOG_FIRST,
+        OPLOG_WINDOW,
+        OLDEST_UNACKNOWLEDGED,
+        DEAD_LETTERS_KEPT,
+        BACKFILL_REMAINING,
+        BACKFILL_POSITION,
+    }
+)
 """Gauges without labels whose 0 would be a lie."""
 
 CATALOGUE: Final = (
@@ -320,13 +316,14 @@ CATALOGUE: Final = (
         (
             CONNECTED, EVENTS, LAST_POLL, LAST_EVENT, SOURCE_TIME, POSITION_TIME, STREAM_LAG, RESTARTS, PAUSES, GAPS,
             GAP_SECONDS, GAPS_UNFILLED, CLOCK_SKEW, OPLOG_FIRST, OPLOG_WINDOW, OPLOG_HEADROOM, BACKFILLED,
+            BACKFILL_REMAINING, BACKFILL_POSITION,
         ),
     ),
     Section(
         "Checkpoints and the state database",
         (CHECKPOINT_TIME, CHECKPOINT_SAVED, CHECKPOINT_WRITES, CHECKPOINT_DURATION, STATE_FAILURES),
     ),
-    Section("Turns", (PENDING, OLDEST_PENDING, PAIRS, UNREADABLE, READ_FAILURES)),
+    Section("Turns", (PENDING, OLDEST_PENDING, PAIRS, UNREADABLE, READ_FAILURES, REDACTIONS)),
     Section(
         "Sending",
         (

@@ -12,6 +12,10 @@ class Kind(StrEnum):
     HISTOGRAM = "histogram"
 
 
+OTHER = "other"
+"""What a label says of a value that is on no list."""
+
+
 @dataclass(frozen=True, slots=True)
 class Label:
     """A label. `values` is its closed set; None where `meaning` says what bounds it."""
@@ -19,6 +23,10 @@ class Label:
     name: str
     meaning: str
     values: tuple[str, ...] | None = None
+
+    def fit(self, value: str) -> str:
+        """The value, or `other` where it is on no list of a label that has one."""
+        return value if self.values is None or value in self.values else OTHER
 
 
 @dataclass(frozen=True, slots=True, eq=False)

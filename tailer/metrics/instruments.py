@@ -11,6 +11,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
 )
 
 from tailer.metrics.catalogue import ABSENT_UNTIL_KNOWN, CATALOGUE, USAGE
@@ -23,6 +24,8 @@ class Instruments:
 
     def __init__(self, *, with_usage: bool) -> None:
         self.registry = CollectorRegistry()
+        # A second series for each counter that says when it began: the start of the process says the same.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -53,6 +56,11 @@ class Instruments:
             if sets and len(sets) == len(metric.labels):
                 for values in itertools.product(*sets):
                     counter.labels(*values)
+
+    def count(self, metric: Metric, *values: str, by: float = 1) -> None:
+        """Move a counter on; a value that is on no list counts as `other`."""
+        fitted = [label.fit(value) for label, value in zip(metric.labels, values, strict=True)]
+        self._counters[metric].labels(*fitted).inc(by)
 
     def counter(self, metric: Metric) -> Counter:
         """The counter of a declaration."""

@@ -22,9 +22,10 @@ _TAIL: Final = """\
 
 - A label `destination`: one instance has one destination.
 - `tailer_task_restarts_total`: a task that ends unasked ends the process; see `process_start_time_seconds`.
-- `tailer_reconcile_*` and `tailer_backfill_remaining_documents`: these are commands, which tell on their own output; how far a backfill is, is in the state database.
+- `tailer_reconcile_*`: it is a command, which tells on its own output.
+- `tailer_schema_unknown_total`: fields are read by name; what is new is not looked at.
+- `tailer_pair_assembly_seconds`: turns are built in rounds; what somebody waits for is `tailer_end_to_end_latency_seconds`.
 - `tailer_oplog_used_ratio`, `tailer_queue_bytes`: the oplog is always full when it is old; a batch has at most `TAILER_BATCH_BYTES`.
-- `tailer_redactions_total`: what was masked stands in the trace.
 """
 
 

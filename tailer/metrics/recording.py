@@ -7,6 +7,7 @@ from tailer.core.observations import Trace
 from tailer.events import (
     AnnotationFailed,
     BackfillAdvanced,
+    BackfillDone,
     BatchSettled,
     BatchSplit,
     CheckpointSaved,
@@ -28,6 +29,7 @@ from tailer.events import (
     RequestDone,
     RowUnreadable,
     StateFailed,
+    StreamEnded,
     StreamFailed,
     StreamGapFound,
     StreamOpened,
@@ -37,22 +39,28 @@ from tailer.events import (
     TurnFailed,
 )
 from tailer.metrics import catalogue
+from tailer.metrics.declaration import Metric
 from tailer.metrics.instruments import Instruments
 from tailer.metrics.usage import Usage
 
 _OF_A_TERM = (
     catalogue.CONNECTED,
     catalogue.LAST_POLL,
+    catalogue.SOURCE_TIME,
     catalogue.POSITION_TIME,
     catalogue.STREAM_LAG,
     catalogue.PENDING,
     catalogue.CHECKPOINT_TIME,
+    catalogue.CHECKPOINT_SAVED,
+    catalogue.GAPS_UNFILLED,
     catalogue.OPLOG_HEADROOM,
     catalogue.OLDEST_PENDING,
     catalogue.QUEUE_LENGTH,
     catalogue.EXPORT_LAG,
     catalogue.OLDEST_UNACKNOWLEDGED,
     catalogue.PAUSED,
+    catalogue.BACKFILL_REMAINING,
+    catalogue.BACKFILL_POSITION,
 )
 
 
@@ -85,6 +93,7 @@ class Metrics(Instruments):
     def _(self, event: LeaseTaken) -> None:
         self.gauge(catalogue.LEADER).set(1)
         self.gauge(catalogue.LEADER_EPOCH).set(event.epoch)
+        self.gauge(catalogue.BACKFILL_REMAINING).set(0)
 
     @record.register
     def _(self, event: LeaseReleased) -> None:
@@ -122,11 +131,15 @@ class Metrics(Instruments):
     @record.register
     def _(self, event: StreamFailed) -> None:
         self.gauge(catalogue.CONNECTED).labels(event.stream.value).set(0)
-        self.counter(catalogue.RESTARTS).labels(event.stream.value, event.reaction).inc()
+        self.counter(catalogue.RESTARTS).labels(event.stream.value, event.cause.value).inc()
+
+    @record.register
+    def _(self, event: StreamEnded) -> None:
+        self.counter(catalogue.RESTARTS).labels(event.stream.value, event.cause.value).inc()
 
     @record.register
     def _(self, event: StreamGapFound) -> None:
-        self.counter(catalogue.GAPS).labels(event.stream.value, event.reason).inc()
+        self.count(catalogue.GAPS, event.stream.value, event.reason)
         self.counter(catalogue.GAP_SECONDS).labels(event.stream.value).inc(
             max(0, event.to_seconds - event.from_seconds)
         )
@@ -138,6 +151,19 @@ class Metrics(Instruments):
     @record.register
     def _(self, event: BackfillAdvanced) -> None:
         self.counter(catalogue.BACKFILLED).inc(event.rows)
+        self._show_or_forget(catalogue.BACKFILL_REMAINING, event.remaining_rows)
+        self._show_or_forget(catalogue.BACKFILL_POSITION, event.position_seconds)
+
+    @record.register
+    def _(self, event: BackfillDone) -> None:
+        self.gauge(catalogue.BACKFILL_REMAINING).set(0)
+        self.forget(catalogue.BACKFILL_POSITION)
+
+    def _show_or_forget(self, metric: Metric, value: float | None) -> None:
+        if value is None:
+            self.forget(metric)
+        else:
+            self.gauge(metric).set(value)
 
     @record.register
     def _(self, event: ReadingPaused) -> None:
@@ -175,13 +201,13 @@ class Metrics(Instruments):
 
     @record.register
     def _(self, event: StateFailed) -> None:
-        self.counter(catalogue.STATE_FAILURES).labels(event.operation).inc()
+        self.count(catalogue.STATE_FAILURES, event.operation)
         if event.operation == "save_checkpoint":
             self.counter(catalogue.CHECKPOINT_WRITES).labels("error").inc()
 
     @record.register
     def _(self, event: TurnDone) -> None:
-        self.counter(catalogue.PAIRS).labels(event.outcome).inc(event.count)
+        self.count(catalogue.PAIRS, event.outcome, by=event.count)
 
     @record.register
     def _(self, event: TurnFailed) -> None:
@@ -189,11 +215,11 @@ class Metrics(Instruments):
 
     @record.register
     def _(self, event: RowUnreadable) -> None:
-        self.counter(catalogue.UNREADABLE).labels(event.collection, event.field).inc()
+        self.count(catalogue.UNREADABLE, event.collection, event.field)
 
     @record.register
     def _(self, event: ReadFailed) -> None:
-        self.counter(catalogue.READ_FAILURES).labels(event.collection).inc()
+        self.count(catalogue.READ_FAILURES, event.collection)
 
     @record.register
     def _(self, event: RequestDone) -> None:

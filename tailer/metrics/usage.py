@@ -12,6 +12,7 @@ from tailer.core.trace import TURN_TRACE_NAME
 from tailer.logs import escape_unprintable
 from tailer.metrics import catalogue
 from tailer.metrics.instruments import Instruments
+from tailer.metrics.labels import COST_SOURCE, TOKEN_BUCKET
 
 _OTHER: Final = "other"
 _UNKNOWN: Final = "unknown"
@@ -52,10 +53,12 @@ class Usage:
 
     def _count_call(self, call: Observation, endpoint: str, model: str) -> None:
         for bucket, count in (call.usage or {}).items():
-            self._tokens.labels(endpoint, model, bucket).inc(max(0, count))
+            self._tokens.labels(endpoint, model, TOKEN_BUCKET.fit(bucket)).inc(max(0, count))
         if call.cost is not None:
             source = call.metadata.get("cost_source", _UNKNOWN)
-            self._cost.labels(endpoint, model, source).inc(max(0.0, call.cost.get("total", 0.0)))
+            self._cost.labels(endpoint, model, COST_SOURCE.fit(source)).inc(
+                max(0.0, call.cost.get("total", 0.0))
+            )
 
     def _bounded(self, label: str, value: str | None) -> str:
         if not value:

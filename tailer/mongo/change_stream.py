@@ -17,10 +17,17 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_ran
 
 from tailer.core.hints import ChangeHint, Operation, Stream
 from tailer.core.positions import StreamPosition, token_seconds
-from tailer.events import Emit, StreamFailed, StreamOpened
+from tailer.events import Emit, StreamEnded, StreamFailed, StreamOpened
 from tailer.flow.ports import HistoryLost, StreamBatch
 from tailer.mongo.connection import POLL_MILLISECONDS, Database
-from tailer.mongo.failures import Reaction, classify_failure, explain_source_failure, failure_name
+from tailer.mongo.failures import (
+    Reaction,
+    classify_failure,
+    explain_source_failure,
+    failure_cause,
+    failure_name,
+    gap_reason,
+)
 from tailer.mongo.hint_pipeline import HINT_PIPELINES, cluster_seconds, decode_hint, event_key
 from tailer.mongo.keys import TOLERANT
 
@@ -80,17 +87,21 @@ class MongoChangeStream:
                             fruitless = 0
                 # The server ended the cursor without an error: an invalidate. The token after it opens the successor.
                 reaction = Reaction.REOPEN
+                self._emit(StreamEnded(self._stream))
             except PyMongoError as error:
                 reaction = classify_failure(error)
-                self._emit(StreamFailed(self._stream, failure_name(error), reaction.value))
+                self._tell_failure(error, reaction)
                 refused = position is None and reaction is not Reaction.REOPEN
                 if refused or (reaction is Reaction.WAIT and not self._proven):
                     raise explain_source_failure(error, self._subject) from error
                 if position is not None and reaction is Reaction.HISTORY_LOST:
-                    raise HistoryLost(self._stream, position, failure_name(error)) from error
+                    raise HistoryLost(self._stream, position, gap_reason(error).value) from error
                 # Opening succeeds and reading on does not: without a pause that would go round as fast as it can.
                 await asyncio.sleep(_pause_seconds(fruitless))
                 fruitless += 1
+
+    def _tell_failure(self, error: PyMongoError, reaction: Reaction) -> None:
+        self._emit(StreamFailed(self._stream, failure_name(error), reaction.value, failure_cause(error)))
 
     @property
     def _subject(self) -> str:
@@ -174,7 +185,7 @@ class MongoChangeStream:
     def _report(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
         if isinstance(error, PyMongoError):
-            self._emit(StreamFailed(self._stream, failure_name(error), classify_failure(error).value))
+            self._tell_failure(error, classify_failure(error))
 
     async def _step_over(self, position: StreamPosition) -> StreamBatch:
         """Read one event with next to nothing of it; its row is read like any other, by its `_id`."""

@@ -6,17 +6,20 @@ from pymongo.errors import (
     AutoReconnect,
     ConfigurationError,
     ConnectionFailure,
+    NotPrimaryError,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
 )
 
+from tailer.core.failures import FailureCause, GapReason
 from tailer.errors import SourceAway, SourceError
 
 _STANDALONE = 40573
 _UNAUTHORIZED = 13
 _AUTHENTICATION_FAILED = 18
 _NOT_INITIALIZED = 94
+_HISTORY_LOST = 286
 
 REPLICA_SET_REMEDY = (
     "change streams need a replica set, and this mongod is standalone. One node is enough: start it with "
@@ -50,7 +53,7 @@ _REACTIONS = {
     237: Reaction.REOPEN,  # CursorKilled
     260: Reaction.RESUME_BY_TIME,  # InvalidResumeToken: sound, but of a stream over a whole database
     280: Reaction.RESUME_BY_TIME,
-    286: Reaction.HISTORY_LOST,
+    _HISTORY_LOST: Reaction.HISTORY_LOST,
     10334: Reaction.STEP_OVER,
     _UNAUTHORIZED: Reaction.WAIT,
     _AUTHENTICATION_FAILED: Reaction.WAIT,
@@ -60,11 +63,43 @@ _REACTIONS = {
 }
 
 
+_CAUSES = {
+    **dict.fromkeys((43, 136, 237), FailureCause.CURSOR_LOST),
+    # InterruptedAtShutdown, InterruptedDueToReplStateChange, NotWritablePrimary, ShutdownInProgress and their like.
+    **dict.fromkeys((91, 189, 10107, 11600, 11602, 13435, 13436), FailureCause.ELECTION),
+    # HostUnreachable, HostNotFound, NetworkTimeout, SocketException.
+    **dict.fromkeys((6, 7, 89, 9001), FailureCause.NETWORK),
+}
+_CAUSE_OF_REACTION = {
+    Reaction.RESUME_BY_TIME: FailureCause.TOKEN_UNKNOWN,
+    Reaction.HISTORY_LOST: FailureCause.HISTORY_LOST,
+    Reaction.STEP_OVER: FailureCause.TOO_LARGE,
+    Reaction.WAIT: FailureCause.DENIED,
+}
+
+
 def classify_failure(error: PyMongoError) -> Reaction:
     """The reaction to a failure of `aggregate` or `getMore`; what is not known is treated as passing."""
     if isinstance(error, OperationFailure) and not isinstance(error, ConnectionFailure):
         return _REACTIONS.get(error.code or 0, Reaction.REOPEN)
     return Reaction.REOPEN
+
+
+def failure_cause(error: PyMongoError) -> FailureCause:
+    """What ended a command of a change stream, as metrics count it."""
+    # The driver makes a NotPrimaryError of what a server says that steps down: a connection that failed, by its class.
+    if isinstance(error, NotPrimaryError):
+        return FailureCause.ELECTION
+    if isinstance(error, OperationFailure) and not isinstance(error, ConnectionFailure):
+        code = error.code or 0
+        return _CAUSES.get(code, _CAUSE_OF_REACTION.get(classify_failure(error), FailureCause.OTHER))
+    return FailureCause.NETWORK if isinstance(error, ConnectionFailure) else FailureCause.OTHER
+
+
+def gap_reason(error: PyMongoError) -> GapReason:
+    """Why history after a token is lost."""
+    code = error.code if isinstance(error, OperationFailure) else None
+    return GapReason.OPLOG_TOO_SHORT if code == _HISTORY_LOST else GapReason.TOKEN_DAMAGED
 
 
 def failure_name(error: PyMongoError) -> str:

@@ -40,7 +40,6 @@ NAMES = {
     "tailer_export_bytes_total",
     "tailer_export_lag_seconds",
     "tailer_export_paused",
-    "tailer_export_oldest_unacked_timestamp_seconds",
     "tailer_queue_length",
     "tailer_queue_capacity",
     "tailer_end_to_end_latency_seconds_count",

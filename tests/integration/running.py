@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from tailer.core.hints import Interest, Stream
+from tailer.core.lag import Answer
 from tailer.destination import open_destination
 from tailer.events import TurnDone
 from tailer.flow.ports import UNCONDITIONAL
@@ -114,9 +115,21 @@ def settings_for(databases: Databases, fake: FakeLangfuse | None, **changed: Any
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A run whose tasks nobody has started."""
+
+    state: MongoState
+    pipeline: Pipeline
+    events: Events
+    metrics: Metrics
+
+
 @asynccontextmanager
-async def running(databases: Databases, fake: FakeLangfuse | None, **changed: Any) -> AsyncIterator[Run]:
-    """A run for as long as the block lasts; its end is a crash, nothing is drained and nothing stored."""
+async def making(
+    databases: Databases, fake: FakeLangfuse | None, *, began: Answer | None = None, **changed: Any
+) -> AsyncIterator[Made]:
+    """All parts of a run; `began` is what the server said first, by default just now."""
     settings, events = settings_for(databases, fake, **changed), Events()
     async with AsyncExitStack() as stack:
         client = connect(databases.uri, application="running", socket_milliseconds=30_000)
@@ -131,13 +144,22 @@ async def running(databases: Databases, fake: FakeLangfuse | None, **changed: An
             source, events, history_bytes=settings.history_bytes, with_users=needs_users(settings)
         )
         stream = MongoChangeStream(source, Stream.MESSAGES, events)
-        observers = Observers(events, None, Metrics("test"), Health(time.monotonic(), time.monotonic()))
+        metrics = Metrics("test")
+        observers = Observers(events, None, metrics, Health(time.monotonic(), time.monotonic()))
         walk = MongoWalk(source, Collections(source, events))
-        pipeline = await make_pipeline(settings, state, destination, reader, walk, [stream], observers)
-        run = Run(databases, state, pipeline, events, _start(pipeline))
+        first = began or Answer(int(time.time()), time.monotonic())
+        pipeline = await make_pipeline(settings, state, destination, reader, walk, [stream], observers, first)
+        yield Made(state, pipeline, events, metrics)
+
+
+@asynccontextmanager
+async def running(databases: Databases, fake: FakeLangfuse | None, **changed: Any) -> AsyncIterator[Run]:
+    """A run for as long as the block lasts; its end is a crash, nothing is drained and nothing stored."""
+    async with making(databases, fake, **changed) as made, AsyncExitStack() as stack:
+        run = Run(databases, made.state, made.pipeline, made.events, _start(made.pipeline))
         stack.push_async_callback(_end, run.tasks)
         async with asyncio.timeout(20):
-            await pipeline.checkpointing.wait_for_first([Stream.MESSAGES])
+            await made.pipeline.checkpointing.wait_for_first([Stream.MESSAGES])
         yield run
         run.check()
 

@@ -217,7 +217,7 @@ async def test_reading_goes_on_with_exactly_what_follows_a_position(
 
 @pytest.mark.parametrize("ending", ["drop", "rename", "rename over", "drop database"])
 async def test_an_invalidated_stream_goes_on_with_the_next_collection(
-    database: Database, messages: ChangeSource, ending: str
+    database: Database, messages: ChangeSource, events: Events, ending: str
 ) -> None:
     """The server closes the cursor; the token after the invalidate opens the successor and nothing is missed."""
     async with Reading(messages) as reading:
@@ -236,6 +236,7 @@ async def test_an_invalidated_stream_goes_on_with_the_next_collection(
         await reading.until_read(4)
 
         assert reading.ids() == ["m1", "m2", "m3", "m4"]
+        assert [ended.cause for ended in events.of(StreamEnded)] == ["invalidate"]
 
     async with Reading(messages, reading.positions[1]) as again:
         await again.until_read(2)

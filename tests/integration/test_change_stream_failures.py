@@ -70,19 +70,24 @@ def failures(events: Events) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    ("fault", "failure"),
+    ("fault", "failure", "cause"),
     [
-        ({"errorCode": 43}, "code_43"),
-        ({"errorCode": 136}, "code_136"),
-        ({"errorCode": 237}, "code_237"),
-        ({"errorCode": 91}, "NotPrimaryError"),
-        ({"errorCode": 11602}, "NotPrimaryError"),
-        ({"errorCode": 59, "errorLabels": ["ResumableChangeStreamError"]}, "code_59"),
-        ({"closeConnection": True}, "AutoReconnect"),
+        ({"errorCode": 43}, "code_43", "cursor_lost"),
+        ({"errorCode": 136}, "code_136", "cursor_lost"),
+        ({"errorCode": 237}, "code_237", "cursor_lost"),
+        ({"errorCode": 91}, "NotPrimaryError", "election"),
+        ({"errorCode": 11602}, "NotPrimaryError", "election"),
+        ({"errorCode": 59, "errorLabels": ["ResumableChangeStreamError"]}, "code_59", "other"),
+        ({"closeConnection": True}, "AutoReconnect", "network"),
     ],
 )
 async def test_a_failed_getmore_reopens_the_stream_after_the_last_position(
-    database: Database, messages: ChangeSource, events: Events, fault: dict[str, Any], failure: str
+    database: Database,
+    messages: ChangeSource,
+    events: Events,
+    fault: dict[str, Any],
+    failure: str,
+    cause: str,
 ) -> None:
     """Cursor gone, position fallen off under an open cursor, shutdown, election, connection cut, and the unheard of."""
     async with Reading(messages) as reading:
@@ -96,6 +101,7 @@ async def test_a_failed_getmore_reopens_the_stream_after_the_last_position(
 
     assert reading.ids() == ["m1", "m2", "m3", "m4"]
     assert failures(events) == [(failure, "reopen")]
+    assert [failed.cause for failed in events.of(StreamFailed)] == [cause]
 
 
 async def test_a_stream_that_opens_and_then_fails_is_not_reopened_as_fast_as_it_can(
@@ -251,6 +257,7 @@ async def test_a_token_that_is_none_means_that_history_is_lost(
             pass
 
     assert lost.value.position.cluster_seconds == 17
+    assert lost.value.reason == "token_damaged"
     assert lost.value.stream is Stream.MESSAGES
     assert [reaction for _, reaction in failures(events)] == ["history_lost"]
 
@@ -268,8 +275,9 @@ async def test_a_token_older_than_the_oplog_means_that_history_is_lost(
         async with Reading(messages, reading.last):
             pass
 
-    assert (lost.value.position, lost.value.reason) == (reading.last, "code_286")
+    assert (lost.value.position, lost.value.reason) == (reading.last, "oplog_too_short")
     assert failures(events) == [("code_286", "history_lost")]
+    assert [failed.cause for failed in events.of(StreamFailed)] == ["history_lost"]
 
 
 async def test_a_cursor_that_falls_off_the_oplog_means_that_history_is_lost(

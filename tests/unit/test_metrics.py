@@ -1,7 +1,10 @@
 """The catalogue and what is exposed are one; labels are closed; the usage metrics are bounded."""
 
+import ast
 import json
+import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,23 +12,33 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from tailer.cli import execute
+from tailer.core.failures import FailureCause
 from tailer.core.hints import Stream
 from tailer.core.identity import ObservationId, TraceId
 from tailer.core.observations import Level, Observation, ObservationType, Trace
 from tailer.events import (
+    BackfillAdvanced,
+    BackfillDone,
     CheckpointSaved,
     ClockCompared,
     DeliveryRetried,
+    GapsLeft,
     HintsRead,
     LeadershipLost,
+    LeaseTaken,
     LettersCounted,
     OplogSeen,
+    RowUnreadable,
+    StateFailed,
+    StreamEnded,
+    StreamFailed,
+    TurnDone,
 )
 from tailer.flow.transmission import _RESULTS
 from tailer.metrics import Metrics, catalogue
 from tailer.metrics.catalogue import CATALOGUE, USAGE
 from tailer.metrics.declaration import Kind, Metric
-from tailer.mongo.failures import Reaction
+from tailer.metrics.labels import STATE_OPERATION, WORK_OUTCOME
 from tailer.web.health import State
 
 DECLARED = {metric.name: metric for section in CATALOGUE for metric in section.metrics}
@@ -64,7 +77,7 @@ def test_closed_sets_are_those_of_the_code() -> None:
 
     assert values(catalogue.STATE, "state") == {state.value for state in State}
     assert values(catalogue.CONNECTED, "stream") == {stream.value for stream in Stream}
-    assert values(catalogue.RESTARTS, "reason") == {reaction.value for reaction in Reaction}
+    assert values(catalogue.RESTARTS, "reason") == {cause.value for cause in FailureCause}
     assert values(catalogue.REQUESTS, "result") == set(_RESULTS.values())
 
 
@@ -120,6 +133,116 @@ def test_events_move_what_they_concern() -> None:
     assert value("tailer_export_retries_total") == 1
 
 
+def test_what_is_on_no_list_counts_as_other_and_makes_no_series() -> None:
+    metrics = Metrics("1")
+    metrics.record(StateFailed("something new", "code_1"))
+    metrics.record(TurnDone("something new", 2))
+    metrics.record(RowUnreadable("something", "k", "new"))
+    value = metrics.registry.get_sample_value
+
+    assert value("tailer_state_failures_total", {"operation": "other"}) == 1
+    assert value("tailer_pairs_total", {"outcome": "other"}) == 2
+    assert value("tailer_document_parse_failures_total", {"collection": "other", "reason": "other"}) == 1
+
+
+@pytest.mark.parametrize("metric", DECLARED.values(), ids=lambda metric: metric.name)
+def test_a_counter_whose_labels_are_all_closed_is_there_from_the_start(metric: Metric) -> None:
+    """Every combination with 0: so that `increase()` sees the first failure of each kind."""
+    sets = [label.values for label in metric.labels]
+    if metric.kind is not Kind.COUNTER or None in sets:
+        return
+    found = [
+        sample
+        for family in Metrics("1", usage_label_values=5).registry.collect()
+        for sample in family.samples
+        if sample.name == metric.name
+    ]
+    assert [sample.value for sample in found] == [0] * math.prod(len(values or ()) for values in sets)
+
+
+def first_texts(folder: str, *methods: str) -> set[str]:
+    """The literal texts that calls of these methods or functions get first."""
+    found = set()
+    for path in (Path(__file__).parents[2] / "tailer" / folder).rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant):
+                called = (
+                    call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+                )
+                if called in methods:
+                    found.add(str(call.args[0].value))
+    return found
+
+
+def test_every_operation_on_the_state_is_on_the_list() -> None:
+    told = first_texts("mongo/state", "attempt", "write", "report", "_read", "_write")
+    # What only commands do, which have no metrics.
+    commands = {"list_checkpoints", "forget_checkpoints", "forget_exports", "ask_for_replay"}
+
+    assert len(told) > 25
+    assert {operation for operation in told - commands if STATE_OPERATION.fit(operation) == "other"} == set()
+
+
+def test_every_outcome_that_the_flow_tells_is_on_the_list() -> None:
+    told = first_texts("", "TurnDone")
+    for path in (Path(__file__).parents[2] / "tailer" / "flow").rglob("*.py"):
+        told |= {
+            str(call.args[1].value)
+            for call in ast.walk(ast.parse(path.read_text("utf-8")))
+            if isinstance(call, ast.Call)
+            and isinstance(call.func, ast.Attribute)
+            and call.func.attr in {"_close", "_encode"}
+            and len(call.args) > 1
+            and isinstance(call.args[1], ast.Constant)
+        }
+
+    assert {"deleted", "title", "sending_disabled"} <= told
+    assert {outcome for outcome in told if WORK_OUTCOME.fit(outcome) == "other"} == set()
+
+
+def test_streams_that_fail_are_counted_by_what_ended_them() -> None:
+    metrics = Metrics("1")
+    metrics.record(StreamFailed(Stream.MESSAGES, "AutoReconnect", "reopen", FailureCause.NETWORK))
+    metrics.record(StreamEnded(Stream.MESSAGES))
+    value = metrics.registry.get_sample_value
+
+    for reason, count in (("network", 1), ("invalidate", 1), ("election", 0)):
+        assert value("tailer_stream_restarts_total", {"stream": "messages", "reason": reason}) == count
+
+
+def test_a_backfill_shows_how_far_it_is() -> None:
+    metrics = Metrics("1")
+    value = metrics.registry.get_sample_value
+    metrics.record(LeaseTaken(1, 0.0, after_release=True))
+    assert value("tailer_backfill_remaining_documents") == 0
+    metrics.record(BackfillAdvanced(200, 100, 800, 1_700_000_000))
+    assert value("tailer_backfill_remaining_documents") == 800
+    assert value("tailer_backfill_position_timestamp_seconds") == 1_700_000_000
+    metrics.record(BackfillAdvanced(200, 100, None, None))
+    assert value("tailer_backfill_remaining_documents") is None
+    metrics.record(BackfillDone("job", 400, 0, 200, 200))
+
+    assert value("tailer_backfill_documents_total") == 400
+    assert value("tailer_backfill_remaining_documents") == 0
+    assert value("tailer_backfill_position_timestamp_seconds") is None
+
+
+def test_an_instance_that_lost_the_lease_shows_nothing_of_its_term() -> None:
+    metrics = Metrics("1")
+    metrics.record(LeaseTaken(3, 0.0, after_release=True))
+    metrics.record(CheckpointSaved(Stream.MESSAGES, 1_000, 0.001))
+    metrics.record(GapsLeft(2))
+    metrics.record(LeadershipLost(3))
+    value = metrics.registry.get_sample_value
+
+    assert (value("tailer_leader"), value("tailer_leader_epoch")) == (0, 3)
+    for name in ("tailer_checkpoint_timestamp_seconds", "tailer_checkpoint_last_success_timestamp_seconds"):
+        assert value(name, {"stream": "messages"}) is None
+    assert value("tailer_stream_gaps_unfilled") == 0
+    assert value("tailer_backfill_remaining_documents") is None
+    assert value("tailer_checkpoint_writes_total", {"result": "ok"}) == 1
+
+
 def call(model: str, **more: object) -> Observation:
     return Observation(ObservationId("i"), None, ObservationType.GENERATION, model, 0, 1, model=model, **more)  # type: ignore[arg-type]
 
@@ -142,7 +265,7 @@ def test_an_acknowledged_turn_is_counted_with_its_tokens_cost_and_tools() -> Non
     metrics = Metrics("1", usage_label_values=5)
     generation = call(
         "gpt-4o",
-        usage={"input": 10, "input_cache_read": 4, "output": 2},
+        usage={"input": 10, "input_cached_tokens": 4, "output": 2},
         cost={"total": 0.25},
         metadata={"cost_source": "billed"},
     )
@@ -152,7 +275,7 @@ def test_an_acknowledged_turn_is_counted_with_its_tokens_cost_and_tools() -> Non
     who = {"endpoint": "openAI", "model": "gpt-4o"}
 
     assert value("tailer_llm_turns_total", {**who, "outcome": "complete"}) == 1
-    assert value("tailer_llm_tokens_total", {**who, "type": "input_cache_read"}) == 4
+    assert value("tailer_llm_tokens_total", {**who, "type": "input_cached_tokens"}) == 4
     assert value("tailer_llm_cost_usd_total", {**who, "source": "billed"}) == 0.25
     assert value("tailer_llm_tool_calls_total", {"tool": "search", "outcome": "error"}) == 1
 

@@ -1,0 +1,93 @@
+"""The labels and their closed sets. A value that is on no list is counted as `other`: a new series is never made."""
+
+from typing import Final
+
+from tailer.core.failures import FailureCause, GapReason
+from tailer.core.policies import Fact
+from tailer.core.turns import Exclusion, Outcome, Wait
+from tailer.core.usage import CostSource
+from tailer.metrics.declaration import OTHER, Label
+
+STREAM: Final = Label(
+    "stream", "the collection that is tailed", ("messages", "conversations", "transactions")
+)
+EVENT_OPERATION: Final = Label("op", "what was done to a document", ("insert", "update", "replace", "delete"))
+CAUSE: Final = Label(
+    "reason",
+    "what ended the command; invalidate: the collection was dropped or renamed; denied: a privilege or a password; "
+    "token_unknown: read again from the token's time; too_large: one event is stepped over, its row is read",
+    tuple(cause.value for cause in FailureCause),
+)
+GAP_REASON: Final = Label(
+    "reason",
+    "the oplog did not reach back, or the token could not be read",
+    tuple(r.value for r in GapReason),
+)
+STATE: Final = Label(
+    "state", "what the daemon is doing", ("starting", "standby", "streaming", "halted", "stopping")
+)
+WAITING: Final = Label(
+    "kind",
+    "what an open turn waits for",
+    ("awaiting_settle", "awaiting_response", "awaiting_finalise", "awaiting_approval"),
+)
+RESULT: Final = Label(
+    "result",
+    "ok; retry: refused for now (429, 5xx, no connection); auth: keys refused; rejected: 400; too_large: 413; timeout: "
+    "nobody saw the answer",
+    ("ok", "retry", "auth", "rejected", "too_large", "timeout"),
+)
+VERDICT: Final = Label(
+    "verdict",
+    "found: Langfuse had it; sent_again: it had not; sent_again_unread: it could not be asked",
+    ("found", "sent_again", "sent_again_unread"),
+)
+COLLECTION: Final = Label(
+    "collection",
+    "LibreChat's collection",
+    ("messages", "conversations", "transactions", "agents", "users", OTHER),
+)
+FIELD: Final = Label("reason", "the field that is missing or no text", ("messageId", "conversationId", OTHER))
+ANNOTATION: Final = Label(
+    "operation", "what was refused", ("put_score", "delete_score", "put_correction", "delete_traces")
+)
+STATE_OPERATION: Final = Label(
+    "operation",
+    "what was tried",
+    (
+        "add_dead_letters", "add_gap", "add_job", "advance_job", "begin_batch", "count_dead_letters",
+        "drop_dead_letters", "end_replay", "find_exported", "find_pending", "find_refused", "find_traces",
+        "finish_batch", "finish_job", "load_checkpoint", "load_parked", "load_replays", "load_sent", "mask_key",
+        "next_job", "park", "pending_batches", "prepare", "raise_fence", "read_lease", "record_deleted",
+        "record_feedback", "release_lease", "renew_lease", "save_checkpoint", "size_job", "take_lease",
+        "unfilled_gaps", "unpark", OTHER,
+    ),
+)  # fmt: skip
+TURN_OUTCOME: Final = Label("outcome", "how the turn ended", tuple(outcome.value for outcome in Outcome))
+WORK_OUTCOME: Final = Label(
+    "outcome",
+    "how the turn ended; title, api_usage, edited: other traces; the rest says why a row gives no trace now",
+    tuple(
+        dict.fromkeys(
+            (
+                *(outcome.value for outcome in Outcome), "title", "api_usage", "edited",
+                *(exclusion.value for exclusion in Exclusion),
+                *(f"denied_{fact.value}" for fact in Fact),
+                *(f"parked_{wait.value}" for wait in Wait),
+                "sent_before", "followed", "deleted", "deletion_kept", "deletion_followed", "deletion_unknown",
+                "expiry_followed", "no_title", "no_tokens", "spent_in_chat", "sending_disabled", "dead_letter", OTHER,
+            )
+        )
+    ),
+)  # fmt: skip
+ENDPOINT: Final = Label("endpoint", "LibreChat's endpoint; at most TAILER_USAGE_LABEL_VALUES, then other")
+MODEL: Final = Label("model", "the model; at most TAILER_USAGE_LABEL_VALUES, then other")
+TOOL: Final = Label("tool", "the tool; at most TAILER_USAGE_LABEL_VALUES, then other")
+TOKEN_BUCKET: Final = Label(
+    "type",
+    "Langfuse's exclusive buckets",
+    ("input", "output", "input_cached_tokens", "input_cache_creation", OTHER),
+)
+COST_SOURCE: Final = Label(
+    "source", "where the cost was told, as in the traces", (*(s.value for s in CostSource), OTHER)
+)
