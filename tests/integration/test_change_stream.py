@@ -16,7 +16,7 @@ from tailer.core.hints import Operation, Stream
 from tailer.core.positions import StreamPosition
 from tailer.demo.replica_set import ReplicaSet
 from tailer.errors import SourceAway, SourceError
-from tailer.events import StreamFailed, StreamOpened
+from tailer.events import StreamEnded, StreamFailed, StreamOpened
 from tailer.flow.ports import ChangeSource
 from tailer.mongo.change_stream import MongoChangeStream
 from tailer.mongo.connection import (

@@ -1,22 +1,16 @@
-"""What the gauges say of streams that do not answer, never opened, or are not asked; and how clocks are compared."""
+"""What the gauges say of streams that do not answer, never opened, or are not asked."""
 
 import asyncio
 import time
 from pathlib import Path
 
-import pytest
-
 from tailer.core.hints import ChangeHint, Operation, Stream
 from tailer.core.identity import DocumentKey
 from tailer.core.lag import Answer
 from tailer.core.positions import StreamPosition
-from tailer.events import ClockCompared
 from tailer.flow.ports import Checkpoint, StreamBatch
 from tailer.metrics import Metrics
-from tailer.mongo.connection import connect, tolerant_database
-from tailer.mongo.oplog import OplogWatch
 from tests.e2e.databases import Databases
-from tests.integration.evidence import Events
 from tests.integration.running import making
 
 
@@ -121,25 +115,6 @@ async def test_what_holds_the_position_is_shown_only_while_something_is_open(
         made.pipeline.sampler.sample()
         assert value("tailer_export_oldest_unacked_timestamp_seconds") is None
         assert value("tailer_export_lag_seconds") == 0
-
-
-async def test_the_clocks_are_compared_wherever_this_machine_is(
-    databases: Databases, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """MongoDB tells its time without a zone; New York's must not be taken for it."""
-    events = Events()
-    client = connect(databases.uri, application="test", socket_milliseconds=10_000)
-    try:
-        with monkeypatch.context() as patched:
-            patched.setenv("TZ", "America/New_York")
-            time.tzset()
-            await OplogWatch(tolerant_database(client, "LibreChat"), events).look()
-    finally:
-        time.tzset()
-        client.close()
-    (compared,) = events.of(ClockCompared)
-
-    assert abs(compared.ahead_seconds) < 5
 
 
 def response(key: str, cluster_seconds: int) -> ChangeHint:
