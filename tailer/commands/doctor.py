@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from tailer.commands.command import Command
 from tailer.commands.terminal import paint
+from tailer.errors import SettingsError
 from tailer.logs import escape_unprintable
 
 if TYPE_CHECKING:
@@ -46,10 +47,16 @@ def _hours(text: str) -> timedelta:
 
 def _execute(options: argparse.Namespace) -> int:
     from tailer.doctor.examination import examine  # noqa: PLC0415 - a small command starts quickly
-    from tailer.doctor.findings import Verdict, worst  # noqa: PLC0415
+    from tailer.doctor.findings import Verdict, failed, skipped, worst  # noqa: PLC0415
     from tailer.settings import load_settings  # noqa: PLC0415
 
-    findings = asyncio.run(examine(load_settings(), downtime=options.downtime_hours))
+    try:
+        findings = asyncio.run(examine(load_settings(), downtime=options.downtime_hours))
+    except SettingsError as error:
+        findings = [
+            failed("settings", f"cannot be used: {error.subject}", error.hint),
+            skipped("everything else", "see the failure above"),
+        ]
     verdict = worst(findings)
     if options.json:
         rows = [dataclasses.asdict(finding) for finding in findings]
@@ -67,15 +74,18 @@ def _describe(findings: "Sequence[Finding]") -> list[str]:
         mark = paint(_COLOURS[finding.verdict], finding.verdict)
         lines.append(f"{mark}  {finding.check.ljust(width)}  {escape_unprintable(finding.seen)}")
         if finding.remedy is not None:
-            indent = " " * (width + 8)
-            lines += wrap(
-                escape_unprintable(finding.remedy),
-                _WIDTH,
-                initial_indent=f"{indent}remedy: ",
-                subsequent_indent=f"{indent}        ",
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
+            lines += [
+                line
+                for paragraph in finding.remedy.splitlines()
+                for line in wrap(
+                    escape_unprintable(paragraph),
+                    _WIDTH,
+                    initial_indent="      -> ",
+                    subsequent_indent="         ",
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                )
+            ]
     counts = [
         f"{number} {verdict}"
         for verdict in _COLOURS

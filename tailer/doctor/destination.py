@@ -1,6 +1,7 @@
 """The checks of where traces go."""
 
 import asyncio
+import os
 from typing import Final
 
 from tailer.doctor.findings import Finding, failed, passed, skipped, warned
@@ -68,4 +69,11 @@ def _check_file(settings: Settings) -> Finding:
     remedy = "set LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY, or leave it so"
     if not path.parent.is_dir():
         return failed("trace file", f"{path.parent} is no directory", "make it, or set TAILER_FILE_PATH")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        return failed(
+            "trace file",
+            f"{path} cannot be written to",
+            "set LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY to send to Langfuse, or TAILER_FILE_PATH to a place that "
+            "this user may write to",
+        )
     return warned("trace file", f"traces go to {path}, not to Langfuse", remedy)

@@ -1,13 +1,16 @@
 """Each check of the doctor on real parts: when all is well, and when it is not."""
 
+import json
 import signal
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from bson import ObjectId
 from pydantic import SecretStr
 
+from tailer.cli import execute
 from tailer.commands.doctor import _describe
 from tailer.core.hints import Stream
 from tailer.demo.mongod import Mongod, find_mongod
@@ -191,7 +194,37 @@ def test_people_see_a_line_a_check_with_the_remedy_below(monkeypatch: pytest.Mon
     assert lines == [
         "PASS  MongoDB reachable  mongodb:27017",
         "FAIL  replica set        standalone",
-        "                         remedy: make it one",
+        "      -> make it one",
         "",
         "1 PASS, 1 FAIL",
     ]
+
+
+def test_settings_that_cannot_be_used_are_a_finding_like_any_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TAILER_MONGO_URI", "no-uri")
+    assert execute(["doctor", "--json"]) == 1
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    assert execute(["doctor"]) == 1
+    people = capsys.readouterr().out
+
+    assert [finding["verdict"] for finding in findings] == ["FAIL", "SKIP"]
+    assert "TAILER_MONGO_URI" in findings[0]["seen"]
+    assert "-> TAILER_MONGO_URI" in people
+
+
+async def test_a_trace_file_that_cannot_be_written_is_found(databases: Databases, tmp_path: Path) -> None:
+    """As in a container with a read-only root; the user of these tests may write anything that is not a directory's."""
+    missing = settings_for(
+        databases,
+        None,
+        file_path=tmp_path / "nowhere" / "t.jsonl",
+        http_port=0,
+        lease_time=timedelta(seconds=1),
+    )
+    found = await findings_of(missing)
+
+    assert found["trace file"].verdict is Verdict.FAIL
+    assert "TAILER_FILE_PATH" in (found["trace file"].remedy or "")
