@@ -1,9 +1,25 @@
 """What came of sending something, and of asking for it: values that the flow branches on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TypeAlias
 
 from tailer.core.identity import ObservationId
+
+
+class RequestResult(StrEnum):
+    """What a request is counted as."""
+
+    OK = "ok"
+    RETRY = "retry"
+    RATE_LIMITED = "rate_limited"
+    SERVER_ERROR = "server_error"
+    CONNECTION = "connection"
+    TIMEOUT = "timeout"
+    AUTH = "auth"
+    REJECTED = "rejected"
+    TOO_LARGE = "too_large"
+    WITHHELD = "withheld"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +33,7 @@ class Retry:
 
     reason: str
     after_seconds: float | None = None
+    result: RequestResult = field(default=RequestResult.RETRY, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +60,7 @@ class Unknown:
     """Nobody saw the answer: the batch may have been taken."""
 
     reason: str
+    result: RequestResult = field(default=RequestResult.TIMEOUT, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from tailer.flow.outcomes import (
     LookupAnswer,
     Refused,
     Rejected,
+    RequestResult,
     Retry,
     TooLarge,
     Unanswered,
@@ -46,12 +47,10 @@ FinalOutcome: TypeAlias = Delivered | TooLarge | Rejected
 _LONGEST_WAIT_SECONDS = 60.0
 _LOOKUP_INTERVAL_SECONDS = 0.5
 _RESULTS = {
-    Delivered: "ok",
-    Retry: "retry",
-    TooLarge: "too_large",
-    Rejected: "rejected",
-    Refused: "auth",
-    Unknown: "timeout",
+    Delivered: RequestResult.OK,
+    TooLarge: RequestResult.TOO_LARGE,
+    Rejected: RequestResult.REJECTED,
+    Refused: RequestResult.AUTH,
 }
 
 
@@ -97,7 +96,9 @@ class Transmission:
     async def _send_once(self, payload: bytes) -> DeliveryOutcome:
         began = self._monotonic()
         outcome = await self._sink.deliver(payload)
-        self._emit(RequestDone(_RESULTS[type(outcome)], self._monotonic() - began, len(payload)))
+        result = outcome.result if isinstance(outcome, Retry | Unknown) else _RESULTS[type(outcome)]
+        sent_bytes = 0 if result is RequestResult.WITHHELD else len(payload)
+        self._emit(RequestDone(result.value, self._monotonic() - began, sent_bytes))
         return outcome
 
     def _wait(self, state: RetryCallState) -> float:

@@ -22,6 +22,7 @@ from tailer.flow.outcomes import (
     LookupAnswer,
     Refused,
     Rejected,
+    RequestResult,
     Retry,
     TooLarge,
     Unanswered,
@@ -102,7 +103,7 @@ class LangfuseSpans:
                 headers = {**_HEADERS, "content-length": str(len(payload))}
                 response = await self._connection.http.post(_TRACES_PATH, content=body, headers=headers)
         except SendingDoubted:
-            return Retry("lease in doubt")
+            return Retry("lease in doubt", result=RequestResult.WITHHELD)
         except (
             httpx.ConnectError,
             httpx.ConnectTimeout,
@@ -110,9 +111,11 @@ class LangfuseSpans:
             httpx.WriteError,
             httpx.WriteTimeout,
         ):
-            return Retry("connection")
+            return Retry("connection", result=RequestResult.CONNECTION)
+        except httpx.TimeoutException as error:
+            return Unknown(type(error).__name__, RequestResult.TIMEOUT)
         except httpx.RequestError as error:
-            return Unknown(type(error).__name__)
+            return Unknown(type(error).__name__, RequestResult.CONNECTION)
         return read_answer(response)
 
     async def find(self, probes: Sequence[Probe]) -> LookupAnswer:
@@ -192,8 +195,13 @@ def read_answer(response: httpx.Response) -> DeliveryOutcome:
         return Refused(f"http_{status}")
     if status in (httpx.codes.BAD_GATEWAY, httpx.codes.GATEWAY_TIMEOUT):
         # A proxy lost the server's answer, and maybe not the request.
-        return Unknown(f"http_{status}")
-    return Retry(f"http_{status}", _retry_after(response))
+        return Unknown(f"http_{status}", RequestResult.SERVER_ERROR)
+    result = RequestResult.RETRY
+    if status == httpx.codes.TOO_MANY_REQUESTS:
+        result = RequestResult.RATE_LIMITED
+    elif response.is_server_error:
+        result = RequestResult.SERVER_ERROR
+    return Retry(f"http_{status}", _retry_after(response), result)
 
 
 def _retry_after(response: httpx.Response) -> float | None:

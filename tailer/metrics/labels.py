@@ -6,6 +6,7 @@ from tailer.core.failures import FailureCause, GapReason
 from tailer.core.policies import Fact
 from tailer.core.turns import Exclusion, Outcome, Wait
 from tailer.core.usage import CostSource
+from tailer.flow.outcomes import RequestResult
 from tailer.metrics.declaration import OTHER, Label
 
 STREAM: Final = Label(
@@ -33,9 +34,10 @@ WAITING: Final = Label(
 )
 RESULT: Final = Label(
     "result",
-    "ok; retry: refused for now (429, 5xx, no connection); auth: keys refused; rejected: 400; too_large: 413; timeout: "
-    "nobody saw the answer",
-    ("ok", "retry", "auth", "rejected", "too_large", "timeout"),
+    "ok; rate_limited: 429; server_error: 5xx; connection: none, or one that broke; timeout: nobody saw the answer; "
+    "retry: anything else that is tried again; auth: keys refused; rejected: 400; too_large: 413; withheld: not sent, "
+    "because the lease was in doubt",
+    tuple(result.value for result in RequestResult),
 )
 VERDICT: Final = Label(
     "verdict",
@@ -80,7 +82,10 @@ WORK_OUTCOME: Final = Label(
         )
     ),
 )  # fmt: skip
-ENDPOINT: Final = Label("endpoint", "LibreChat's endpoint; at most TAILER_USAGE_LABEL_VALUES, then other")
+ENDPOINT: Final = Label(
+    "endpoint",
+    "LibreChat's endpoint, or api for its remote API; at most TAILER_USAGE_LABEL_VALUES, then other",
+)
 MODEL: Final = Label("model", "the model; at most TAILER_USAGE_LABEL_VALUES, then other")
 TOOL: Final = Label("tool", "the tool; at most TAILER_USAGE_LABEL_VALUES, then other")
 TOKEN_BUCKET: Final = Label(

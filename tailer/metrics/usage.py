@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tailer.core.observations import Level, Observation, ObservationType, Trace
+from tailer.core.spending import SPENDING_TRACE_NAME
 from tailer.core.totals import model_name
 from tailer.core.trace import TURN_TRACE_NAME
 from tailer.logs import escape_unprintable
@@ -16,6 +17,8 @@ from tailer.metrics.labels import COST_SOURCE, TOKEN_BUCKET
 
 _OTHER: Final = "other"
 _UNKNOWN: Final = "unknown"
+_API: Final = "api"
+"""The endpoint of calls of LibreChat's remote API, which store none."""
 _MOST_CHARACTERS: Final = 64
 
 
@@ -33,11 +36,15 @@ class Usage:
 
     def count(self, traces: Sequence[Trace]) -> None:
         """Count acknowledged traces; a title is model calls without a turn."""
+        # A title names no endpoint: it has that of the turn beside it, which is of the same message.
+        named = {
+            trace.message_id: trace.metadata["endpoint"] for trace in traces if "endpoint" in trace.metadata
+        }
         for trace in traces:
-            self._count(trace)
+            self._count(trace, named.get(trace.message_id))
 
-    def _count(self, trace: Trace) -> None:
-        endpoint = self._bounded("endpoint", trace.metadata.get("endpoint"))
+    def _count(self, trace: Trace, named: str | None) -> None:
+        endpoint = self._bounded("endpoint", _API if trace.name == SPENDING_TRACE_NAME else named)
         models = []
         for item in trace.observations:
             if item.type is ObservationType.GENERATION:

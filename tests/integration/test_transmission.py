@@ -83,9 +83,15 @@ async def test_a_pause_that_the_server_asks_for_is_kept(
     assert arrived_once(fake)
 
 
-@pytest.mark.parametrize("status", [429, 500])
+@pytest.mark.parametrize(("status", "result"), [(429, "rate_limited"), (500, "server_error"), (408, "retry")])
 async def test_what_was_not_taken_is_sent_until_it_is(
-    transmission: Transmission, batch: Batch, fake: FakeLangfuse, wire: Wire, events: Events, status: int
+    transmission: Transmission,
+    batch: Batch,
+    fake: FakeLangfuse,
+    wire: Wire,
+    events: Events,
+    status: int,
+    result: str,
 ) -> None:
     """The server's own trouble: the same bytes, with growing pauses."""
     fake.faults.add(answer(status, times=3))
@@ -95,7 +101,7 @@ async def test_what_was_not_taken_is_sent_until_it_is(
     pauses = [event.wait_seconds for event in events.of(DeliveryRetried)]
     assert [event.attempt for event in events.of(DeliveryRetried)] == [1, 2, 3]
     assert pauses[2] > pauses[0]
-    assert [event.result for event in events.of(RequestDone)] == ["retry", "retry", "retry", "ok"]
+    assert [event.result for event in events.of(RequestDone)] == [result, result, result, "ok"]
     assert arrived_once(fake)
 
 

@@ -34,7 +34,7 @@ from tailer.events import (
     StreamFailed,
     TurnDone,
 )
-from tailer.flow.transmission import _RESULTS
+from tailer.flow.outcomes import RequestResult
 from tailer.metrics import Metrics, catalogue
 from tailer.metrics.catalogue import CATALOGUE, USAGE
 from tailer.metrics.declaration import Kind, Metric
@@ -78,7 +78,7 @@ def test_closed_sets_are_those_of_the_code() -> None:
     assert values(catalogue.STATE, "state") == {state.value for state in State}
     assert values(catalogue.CONNECTED, "stream") == {stream.value for stream in Stream}
     assert values(catalogue.RESTARTS, "reason") == {cause.value for cause in FailureCause}
-    assert values(catalogue.REQUESTS, "result") == set(_RESULTS.values())
+    assert values(catalogue.REQUESTS, "result") == {result.value for result in RequestResult}
 
 
 def test_a_failure_that_never_happened_is_zero_so_that_the_first_is_an_increase() -> None:
@@ -278,6 +278,22 @@ def test_an_acknowledged_turn_is_counted_with_its_tokens_cost_and_tools() -> Non
     assert value("tailer_llm_tokens_total", {**who, "type": "input_cached_tokens"}) == 4
     assert value("tailer_llm_cost_usd_total", {**who, "source": "billed"}) == 0.25
     assert value("tailer_llm_tool_calls_total", {"tool": "search", "outcome": "error"}) == 1
+
+
+def test_a_title_counts_under_the_endpoint_of_its_turn_and_is_no_turn() -> None:
+    metrics = Metrics("1", usage_label_values=5)
+    turn = trace_of(call("m", usage={"input": 1}))
+    title = replace(
+        trace_of(call("small", usage={"input": 2})), name="librechat-title", metadata={"message_id": "m"}
+    )
+    metrics.count_traces([turn, title])
+    value = metrics.registry.get_sample_value
+
+    assert value("tailer_llm_tokens_total", {"endpoint": "openAI", "model": "small", "type": "input"}) == 2
+    assert (
+        value("tailer_llm_turns_total", {"endpoint": "openAI", "model": "small", "outcome": "complete"})
+        is None
+    )
 
 
 def test_a_later_piece_of_a_turn_is_no_second_turn() -> None:
