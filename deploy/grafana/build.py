@@ -63,7 +63,7 @@ _ROWS: Final = (
             _stat("Oplog head room", "How far the stored position is from the oldest entry of MongoDB's oplog. Below 0 history is lost. No data without the privilege serverStatus.", "min(tailer_oplog_headroom_seconds{$mine})", "s", (-1e12, "red"), (21_600, "orange"), (43_200, "green")),
             _stat("Active", "Instances that hold the lease: 1 is right.", "sum(tailer_leader{$mine})", "short", (0, "red"), (1, "green"), (2, "red")),
             _stat("Dead letters", "Turns that could not be sent and are kept.", "max(tailer_dead_letters_kept{$mine})", "short", (0, "green"), (1, "orange")),
-            _stat("Open turns", "Turns that wait for their end, for LibreChat's last writes or for their answer.", "sum(tailer_pairs_pending{$mine})", "short", (0, "green")),
+            _stat("Firing alerts", "Of the rules in deploy/prometheus, where this Prometheus evaluates them.", 'count(ALERTS{alertstate="firing", alertname=~"Tailer.*", namespace=~"$namespace", job=~"$job"}) or vector(0)', "short", (0, "green"), (1, "red")),
             _stat("p95 end to end", "From the end of a turn to its acknowledgement, with the settle time, in the last hour.", "histogram_quantile(0.95, sum by (le) (rate(tailer_end_to_end_latency_seconds_bucket{$mine}[1h])))", "s", (0, "green"), (60, "orange")),
             _stat("In time, 30 days", "Share of turns acknowledged within 60 s of their end; the goal is 99 %.", 'sum(increase(tailer_end_to_end_latency_seconds_bucket{$mine, le="60.0"}[30d])) / sum(increase(tailer_end_to_end_latency_seconds_count{$mine}[30d]))', "percentunit", (0, "red"), (0.99, "green")),
             Panel("Read lag by stream", "Grows every second while MongoDB does not answer.", [("tailer_stream_lag_seconds{$mine}", "{{stream}}")], "s"),
@@ -72,6 +72,7 @@ _ROWS: Final = (
             Panel("Checkpoint behind reading", "Cluster time between what was read and what is stored: what a restart reads again.", [("tailer_stream_position_timestamp_seconds{$mine} - tailer_checkpoint_timestamp_seconds{$mine}", "{{stream}}")], "s"),
             Panel("Since the last answer", "A stream is asked every second and answers also when nothing happens.", [("time() - tailer_stream_last_poll_timestamp_seconds{$mine}", "{{stream}}")], "s"),
             Panel("State", "What each instance is doing.", [("tailer_state{$mine} == 1", "{{instance}} {{state}}")], "short", "state-timeline"),
+            Panel("End to end, all turns", "How many turns took how long: a few that are late show here and in no percentile.", [("sum by (le) (increase(tailer_end_to_end_latency_seconds_bucket{$mine}[$__rate_interval]))", "{{le}}")], "s", "heatmap", 24),
         ),
     ),
     Row(
@@ -94,6 +95,9 @@ _ROWS: Final = (
             Panel("Rows that cannot be read", "Rows without what makes them a message, and failed queries.", [("sum(increase(tailer_document_parse_failures_total{$mine}[$__rate_interval])) or vector(0)", "rows"), ("sum(increase(tailer_read_failures_total{$mine}[$__rate_interval])) or vector(0)", "queries")], "short"),
             Panel("Dead letters", "Turns that became dead letters, by reason.", [("sum by (reason) (increase(tailer_dead_letters_total{$mine}[$__rate_interval]))", "{{reason}}")], "short"),
             Panel("Backfill", "Rows walked by backfills.", [("sum(rate(tailer_backfill_documents_total{$mine}[$__rate_interval]))", "rows")], "ops"),
+            Panel("Backfill left", "Rows that backfills have yet to walk.", [("sum(tailer_backfill_remaining_documents{$mine}) or vector(0)", "rows")], "short"),
+            Panel("Backfill ends in", "At the speed of the last hour; 0 without a backfill.", [("sum(tailer_backfill_remaining_documents{$mine}) / (sum(rate(tailer_backfill_documents_total{$mine}[1h])) > 0) or vector(0)", "at the earliest")], "s"),
+            Panel("Masked", "Texts that a rule masked, by rule.", [("sum by (rule) (rate(tailer_redactions_total{$mine}[$__rate_interval])) or vector(0)", "{{rule}}")], "ops"),
         ),
     ),
     Row(
@@ -126,6 +130,7 @@ _ROWS: Final = (
             Panel("CPU", "Cores in use; one instance uses one at most.", [("rate(process_cpu_seconds_total{$mine}[$__rate_interval])", "{{instance}}")], "short"),
             Panel("Event loop lag", "How late a timer runs, 99 in 100.", [("histogram_quantile(0.99, sum by (le, instance) (rate(tailer_event_loop_lag_seconds_bucket{$mine}[$__rate_interval])))", "{{instance}}")], "s"),
             Panel("Open files", "Sockets are files too.", [("process_open_fds{$mine}", "{{instance}}")], "short"),
+            Panel("Garbage collections", "By generation.", [("sum by (generation) (rate(python_gc_collections_total{$mine}[$__rate_interval]))", "{{generation}}")], "ops"),
             Panel("Running for", "Since the start of the process.", [("time() - process_start_time_seconds{$mine}", "{{instance}}")], "s"),
             Panel("Version", "Which release runs.", [("tailer_build_info{$mine}", "{{instance}} {{version}}")], "short"),
         ),
@@ -255,6 +260,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
                 "datasource": _SOURCE,
                 "expr": query.replace("$mine", _MINE),
                 "legendFormat": legend or "__auto",
+                "format": "heatmap" if panel.kind == "heatmap" else "time_series",
                 "editorMode": "code",
                 "range": True,
             }
@@ -271,6 +277,8 @@ def _options(panel: Panel) -> dict[str, Any]:
             "showValue": "never",
             "legend": {"showLegend": False, "displayMode": "list", "placement": "bottom"},
         }
+    if panel.kind == "heatmap":
+        return {"calculate": False, "yAxis": {"unit": panel.unit}, "tooltip": {"mode": "single"}}
     return {
         "legend": {"showLegend": True, "displayMode": "list", "placement": "bottom"},
         "tooltip": {"mode": "multi", "sort": "desc"},
