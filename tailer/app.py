@@ -154,6 +154,7 @@ class Daemon:
                 await asyncio.sleep(BEAT_SECONDS)
 
         beating = asyncio.create_task(beat(), name="beat")
+        beating.add_done_callback(self._report_end)
         try:
             yield
         finally:
@@ -174,11 +175,18 @@ class Daemon:
                 await asyncio.sleep(_WATCH_SECONDS)
 
         watching = asyncio.create_task(watch(), name="watch")
+        watching.add_done_callback(self._report_end)
         try:
             yield
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
+
+    def _report_end(self, task: asyncio.Task[None]) -> None:
+        """A task beside the daily work that ends by an error does not end the daemon, but is not silent either."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._emit(TaskFailed(*_locate(error)))
 
     def _make_board(self) -> StatusBoard:
         return StatusBoard(

@@ -72,7 +72,9 @@ class Stopped(Event):
 
 @dataclass(frozen=True, slots=True)
 class TaskFailed(Event):
-    """A task of the daemon ended by an error that nothing expected; the daemon stops. `where` names code only."""
+    """A task of the daemon ended by an error that nothing expected; the daemon stops, unless the task only watched.
+
+    `where` names code only."""
 
     level: ClassVar[str | None] = "error"
     name: ClassVar[str] = "task_failed"
