@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 DEPLOY_TOOLS := $(VENV)/.deploy-tools
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test soak format derive benchmark lock clean
+.PHONY: help venv demo test test-outside test-inside soak format derive benchmark lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -33,9 +33,16 @@ test: venv $(DEPLOY_TOOLS)  ## the whole check: lint, types, import rules, unit,
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-outside test-inside
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+# Two halves side by side: each waits for servers most of the time.
+test-outside:
+	$(BIN)/coverage run -m pytest -p no:cacheprovider tests/deploy tests/e2e
+
+test-inside:
+	$(BIN)/coverage run -m pytest -p no:cacheprovider --ignore=tests/deploy --ignore=tests/e2e
 
 soak: venv  ## the oracle for long: make soak ROUNDS=200 TAILER_TEST_SEED=7
 	TAILER_ORACLE_ROUNDS=$(or $(ROUNDS),200) $(BIN)/python -m pytest -s -q tests/oracle/test_oracle.py

@@ -16,6 +16,8 @@ from tailer.demo.replica_set import ReplicaSet
 STREAMS: Final = ("messages", "conversations")
 _NUMBERS: Final = itertools.count(1)
 _POLL_SECONDS: Final = 0.05
+_ABANDONED_SECONDS: Final = 1.0
+"""No living run leaves a transaction alone for so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +40,11 @@ class Databases:
 
     async def last_write(self) -> Timestamp:
         """The time of the newest entry of the oplog."""
-        answer = await self.source.command("ping")
-        written: Timestamp = answer["operationTime"]
-        return written
+        # A read, because the driver repeats it when a server steps down, which it does not do for a command.
+        async with await self.source.client.start_session() as session:
+            await self.source["any"].find_one({}, session=session)
+            written: Timestamp = session.delegate.operation_time
+            return written
 
     async def checkpoint(self, stream: str) -> Timestamp | None:
         """The time of the stored position of a stream, None before the first."""
@@ -95,8 +99,29 @@ async def open_databases(replica_set: ReplicaSet) -> AsyncIterator[Databases]:
     try:
         yield pair
     finally:
-        # A run that was cut off leaves a transaction open, for which dropping would wait a minute.
-        await client.admin.command({"killAllSessions": []})
-        await client.drop_database(pair.source)
-        await client.drop_database(pair.state)
+        await _drop(client, pair.source.name, pair.state.name)
         client.close()
+
+
+async def _drop(client: "AsyncIOMotorClient[dict[str, Any]]", *names: str) -> None:
+    """Drop databases without waiting a minute for the transaction that a run which was cut off left open."""
+
+    async def drop_all() -> None:
+        for name in names:
+            await client.drop_database(name)
+
+    dropping = asyncio.create_task(drop_all(), name="drop databases")
+    while not (await asyncio.wait({dropping}, timeout=_ABANDONED_SECONDS))[0]:
+        # Only what nobody goes on with: other runs may be at work on the same server.
+        abandoned = [
+            {"lsid": {"id": found["lsid"]["id"], "uid": found["lsid"]["uid"]}}
+            async for found in client.admin.aggregate(
+                [
+                    {"$currentOp": {"idleSessions": True}},
+                    {"$match": {"transaction.timeInactiveMicros": {"$gt": _ABANDONED_SECONDS * 1_000_000}}},
+                ]
+            )
+        ]
+        if abandoned:
+            await client.admin.command({"killAllSessionsByPattern": abandoned})
+    await dropping
