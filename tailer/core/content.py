@@ -7,6 +7,7 @@ up in a count and not as a lost turn. Arrays can have holes (null) on partial sa
 from dataclasses import dataclass
 
 from tailer.core.json_text import encode_json
+from tailer.core.light import light_dataclass
 from tailer.core.values import (
     Document,
     duration_milliseconds,
@@ -22,7 +23,7 @@ _FAILED_TOOL_SUFFIX = "Please fix your mistakes."
 _HAND_OFF_PREFIX = "lc_transfer_to_"
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class TextPart:
     """A piece of the answer."""
 
@@ -30,7 +31,7 @@ class TextPart:
     agent_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class ReasoningPart:
     """A piece of the model's reasoning (`think`); never part of the answer."""
 
@@ -38,7 +39,7 @@ class ReasoningPart:
     agent_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class ToolCall:
     """One call of a tool: `arguments` as stored (JSON text or an object), `output` None while it has none."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tailer.core.content import Part, read_parts
 from tailer.core.identity import DocumentKey
+from tailer.core.light import light_dataclass
 from tailer.core.values import (
     Document,
     amount,
@@ -33,7 +34,7 @@ class MalformedDocument(Exception):
         self.field = field
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class ReportedUsage:
     """`metadata.usage` (0.8.7 and later): all model calls of the turn, `input` without cache, cost in USD."""
 
@@ -64,7 +65,7 @@ class Feedback:
     text: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Message:
     """One row of `messages`: a user's question or a response, told apart by `isCreatedByUser` alone."""
 
@@ -97,7 +98,7 @@ class Message:
     inserted_seconds: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Transaction:
     """One row of `transactions`; amounts as positive numbers, cost in USD, None where not stored."""
 
@@ -116,7 +117,7 @@ class Transaction:
     created_milliseconds: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Conversation:
     """One row of `conversations`: the *current* settings; those of older turns are overwritten."""
 

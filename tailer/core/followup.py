@@ -13,6 +13,7 @@ from tailer.core.bounds import Allowance, Bounds
 from tailer.core.content_policy import ContentPolicy
 from tailer.core.documents import Feedback, Message
 from tailer.core.identity import DocumentKey, TraceId, observation_id
+from tailer.core.light import light_dataclass
 from tailer.core.observations import Observation, ObservationType, Trace
 from tailer.core.policies import ContentChoice
 from tailer.core.trace import TURN_TRACE_NAME
@@ -37,7 +38,7 @@ class ScoreType(StrEnum):
     CORRECTION = "CORRECTION"
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class TextMark:
     """What is remembered of a text that was sent: its length and a digest, never the text."""
 
@@ -45,7 +46,7 @@ class TextMark:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class SentTurn:
     """The record of a turn that was sent, as far as later changes need it."""
 

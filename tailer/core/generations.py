@@ -1,14 +1,14 @@
 """A model call as a generation observation: model, exclusive token buckets, cost, and the source of each number."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from tailer.core.identity import ObservationId
+from tailer.core.light import light_dataclass
 from tailer.core.observations import Level, Observation, ObservationType
 from tailer.core.usage import ModelCall, Tokens, Usage
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Frame:
     """Where an observation sits: its id, its parent and its times."""
 

@@ -4,10 +4,10 @@ Events are hints and documents are truth: a hint decides only whether a row is w
 repeated, late or reordered hint does no harm.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from tailer.core.identity import DocumentKey
+from tailer.core.light import light_dataclass
 
 
 class Stream(StrEnum):
@@ -39,7 +39,7 @@ class Interest(StrEnum):
     SPENDING = "spending"
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class ChangeHint:
     """One change event. `changed` names the top-level fields that an update set or removed; the ids and flags are
     known for inserts and replacements only. `written_milliseconds` is LibreChat's `updatedAt` of this write where it

@@ -5,19 +5,19 @@ and prunes to the model's window.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from tailer.core.content import Part, SteerPart, SummaryPart, TextPart, ToolCall
 from tailer.core.documents import Message
 from tailer.core.identity import NO_PARENT
 from tailer.core.json_text import encode_json
+from tailer.core.light import light_dataclass
 from tailer.core.turns import TurnRecord
 
 ChatMessage = dict[str, object]
 """`{role, content}` with `tool_calls` or `tool_call_id` where they belong, as OpenAI shapes them."""
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Prompt:
     """The chat messages of a turn, oldest first, and how many earlier rows the byte limit left out."""
 
@@ -48,7 +48,7 @@ def build_prompt(record: TurnRecord, *, byte_limit: int) -> Prompt:
     return Prompt(tuple(messages), left_out + record.history_left_out)
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Ancestors:
     """The ids of a question's ancestors to read, newest first, and how many further ones were left unread."""
 

@@ -1,10 +1,11 @@
 """A trace as Langfuse shows it: observations with their attributes, before any wire format."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from tailer.core.identity import ObservationId, TraceId
+from tailer.core.light import light_dataclass
 
 
 class ObservationType(StrEnum):
@@ -24,7 +25,7 @@ class Level(StrEnum):
     ERROR = "ERROR"
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Observation:
     """One span. `input` and `output` are JSON-like values or None; times are milliseconds since 1970; `usage` has
     Langfuse's exclusive buckets; `cost` is in USD and always has `total`."""
@@ -46,7 +47,7 @@ class Observation:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Trace:
     """One trace: what every observation repeats, and the observations, root first.
 

@@ -6,7 +6,7 @@ one before a response is where a regenerated answer began.
 """
 
 import heapq
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -57,6 +57,7 @@ class OpenTurns:
         self._settle_seconds = settle_seconds
         self._park_seconds = park_seconds
         self._entries: dict[EntryKey, Entry] = {}
+        self._counts: Counter[Interest] = Counter()
         self._schedule: list[tuple[float, int, EntryKey]] = []
         self._sequence = 0
         self._questions: dict[str, EntryKey] = {}
@@ -70,14 +71,15 @@ class OpenTurns:
 
     def count(self, interest: Interest) -> int:
         """How many entries of one kind are open."""
-        return sum(1 for key in self._entries if key.interest is interest)
+        return self._counts[interest]
 
     def oldest_seconds(self, *, except_for: Interest | None = None) -> float | None:
         """When the oldest entry was opened, None when nothing is open; entries of one kind may be left out."""
+        # Entries stand in the order in which they were opened.
         opened = (
             entry.opened_seconds for entry in self._entries.values() if entry.key.interest is not except_for
         )
-        return min(opened, default=None)
+        return next(opened, None)
 
     def open(self, interest: Interest, hint: ChangeHint, now: float, *, age_seconds: float) -> EntryKey:
         """Open an entry for a hint, or note that the row changed again; returns its key.
@@ -90,8 +92,7 @@ class OpenTurns:
         entry = self._entries.get(key)
         if entry is None:
             entry = Entry(key, opened_seconds=now, due_seconds=due)
-            self._entries[key] = entry
-            self._push(entry)
+            self._add(entry)
         elif entry.taken:
             entry.changed_since_taken = True
             entry.due_seconds = due
@@ -121,8 +122,7 @@ class OpenTurns:
             entry = Entry(
                 key, opened_seconds=now, due_seconds=now, message_id=message_id, deadline_passed=True
             )
-            self._entries[key] = entry
-            self._push(entry)
+            self._add(entry)
 
     def admit(
         self, key: EntryKey, row: Row, now: float, *, deadline_passed: bool, cluster_seconds: int
@@ -138,16 +138,15 @@ class OpenTurns:
             cluster_seconds=cluster_seconds,
             deadline_passed=deadline_passed,
         )
-        self._entries[key] = entry
+        self._add(entry)
         if key.interest is Interest.RESPONSE:
             self._join_conversation(entry, row.conversation_id)
-        self._push(entry)
 
     def answer(self, question_message_id: str) -> EntryKey | None:
         """Close the open question that a response answers; its key, or None when none is open."""
         key = self._questions.pop(question_message_id, None)
         if key is not None:
-            self._entries.pop(key, None)
+            self._remove(key)
         return key
 
     def touch(self, hint: ChangeHint) -> None:
@@ -220,7 +219,7 @@ class OpenTurns:
         if entry.changed_since_taken:
             self.release(key, entry.due_seconds)
             return False
-        del self._entries[key]
+        self._remove(key)
         self._leave_conversation(entry)
         if entry.message_id is not None and self._questions.get(entry.message_id) == key:
             del self._questions[entry.message_id]
@@ -243,6 +242,15 @@ class OpenTurns:
         entry.changed_since_taken = False
         entry.due_seconds = due_seconds
         self._push(entry)
+
+    def _add(self, entry: Entry) -> None:
+        self._entries[entry.key] = entry
+        self._counts[entry.key.interest] += 1
+        self._push(entry)
+
+    def _remove(self, key: EntryKey) -> None:
+        if self._entries.pop(key, None) is not None:
+            self._counts[key.interest] -= 1
 
     def _join_conversation(self, entry: Entry, conversation_id: str) -> None:
         entry.conversation_id = conversation_id

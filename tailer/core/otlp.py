@@ -49,7 +49,12 @@ def frame_request(chunks: Iterable[bytes], *, scope_version: str) -> bytes:
     resource = _field(
         b"\x0a", _field(b"\x0a", _attribute("service.name", _text(b"\x0a", "librechat-tailer")))
     )
-    return _field(b"\x0a", resource + _field(b"\x12", scope + b"".join(chunks)))
+    spans = list(chunks)
+    scope_size = len(scope) + sum(map(len, spans))
+    scope_head = b"\x12" + _varint(scope_size)
+    head = b"\x0a" + _varint(len(resource) + len(scope_head) + scope_size)
+    # Put together once: a request is large.
+    return b"".join((head, resource, scope_head, scope, *spans))
 
 
 def _encode_span(item: Observation, trace_id: bytes, shared: bytes) -> bytes:

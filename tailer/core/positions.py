@@ -1,9 +1,14 @@
 """A place in a change stream, as it is read, kept and compared."""
 
-from dataclasses import dataclass
+from typing import Final
+
+from tailer.core.light import light_dataclass
+
+_TIMESTAMP: Final = "82"
+"""A resume token of a change begins with the type of a timestamp, then its seconds and its number within them."""
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class StreamPosition:
     """A resume token (the hex `_data`, always resumed with `startAfter`) and the server's time of it in seconds.
 
@@ -13,10 +18,17 @@ class StreamPosition:
     token: str | None
     cluster_seconds: int
 
+    @property
+    def moment(self) -> str:
+        """The server's time of it, to be compared: seconds, then the number within the second, as hex digits."""
+        if self.token is not None and self.token.startswith(_TIMESTAMP):
+            return self.token[2:18]
+        return f"{self.cluster_seconds:08x}{1:08x}".upper()
+
 
 def token_seconds(token: str) -> int | None:
-    """The cluster time inside a resume token: byte 0 is the type of a timestamp, bytes 1 to 4 are its seconds."""
+    """The seconds of the cluster time that a resume token begins with; None where it begins with something else."""
     try:
-        return int(token[2:10], 16) if token.startswith("82") else None
+        return int(token[2:10], 16) if token.startswith(_TIMESTAMP) else None
     except ValueError:
         return None

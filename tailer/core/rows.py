@@ -1,19 +1,20 @@
 """Which rows a turn needs, decided from rows without content, and the record put together from the rows read."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 from tailer.core.documents import Agent, Conversation, Message, Transaction
 from tailer.core.history import Ancestors, select_ancestors
 from tailer.core.identity import DocumentKey
+from tailer.core.light import light_dataclass
 from tailer.core.turns import Sibling, TurnRecord
 from tailer.core.users import User
 
 _AGENT_PREFIX = "agent_"
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Row:
     """A row of `messages` without its content: enough to know whether it must be read at all."""
 
@@ -32,7 +33,7 @@ ConversationRows: TypeAlias = Mapping[tuple[str, str | None], Mapping[str, Row]]
 """The rows of conversations by (conversation id, owner), then by message id: two users may own the same id."""
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class RowSelection:
     """The rows to read for the turn of `row`: its question and the question's ancestors, newest first."""
 

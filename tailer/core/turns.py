@@ -5,12 +5,12 @@ U): an agent-framework failure is an `error` part and not `error:true`; `unfinis
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
 from tailer.core.content import ErrorPart, Part, ReasoningPart, TextPart, ToolCall
 from tailer.core.documents import Agent, Conversation, Message, Transaction
+from tailer.core.light import light_dataclass
 from tailer.core.policies import CopyPolicy, NativePolicy, Policies, TemporaryPolicy
 from tailer.core.usage import NO_USAGE, Usage, resolve_title_usage, resolve_turn_usage
 from tailer.core.users import User
@@ -62,7 +62,7 @@ class Exclusion(StrEnum):
 Verdict: TypeAlias = Outcome | Wait | Exclusion
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Sibling:
     """Another response to the same question."""
 
@@ -70,7 +70,7 @@ class Sibling:
     created_milliseconds: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class TurnRecord:
     """What was read back for one turn. `history` holds the ancestors of the question, oldest first, without those
     that were too much to read; `siblings` are all responses to the question, `question_siblings` all questions in its place. `ledger_kept` says that LibreChat writes
@@ -93,7 +93,7 @@ class TurnRecord:
     media: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Turn:
     """A turn as it happened. `usage` is None for a question that nobody answered."""
 

@@ -7,10 +7,10 @@ transactions when the provider told nothing; those are marked as estimates.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from tailer.core.documents import Message, ReportedUsage, Transaction
+from tailer.core.light import light_dataclass
 
 TITLE_CONTEXT = "title"
 _UNKNOWN_MODEL_RATE = 6.0
@@ -36,7 +36,7 @@ class CostSource(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Tokens:
     """Exclusive buckets: `input` without cache. None where nobody told."""
 
@@ -46,7 +46,7 @@ class Tokens:
     cache_write: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class ModelCall:
     """One call of a model; `cost` in USD."""
 
@@ -56,7 +56,7 @@ class ModelCall:
     cost: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Usage:
     """The model calls of a turn (or of its title) and how far their numbers can be trusted."""
 

@@ -234,6 +234,11 @@ class Assembly:
         sent = await self._state.find_exported(titles) if titles else frozenset()
         kept = []
         for parcel in parcels:
+            own = parcel.traces[0].record_id
+            if len(parcel.traces) == 1 and own not in busy:
+                self._in_flight.add(own)
+                kept.append(parcel)
+                continue
             pairs = [
                 (trace, chunk)
                 for trace, chunk in zip(parcel.traces, parcel.chunks, strict=True)

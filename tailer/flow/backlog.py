@@ -39,6 +39,7 @@ class Backlog:
         self._watermarks: dict[Stream, Watermark[EntryKey, StreamPosition]] = {}
         self._opened = asyncio.Event()
         self._closed = asyncio.Event()
+        self._read = asyncio.Event()
         self._paused: set[Stream] = set()
         self._backfilled: set[EntryKey] = set()
         self._moves: Counter[Stream] = Counter()
@@ -122,6 +123,7 @@ class Backlog:
         self._answered[stream] = now
         self._last_answers[stream] = Answer(batch.source_seconds, now)
         self._opened.set()
+        self._read.set()
 
     def _take_hint(
         self,
@@ -188,6 +190,19 @@ class Backlog:
             await self._closed.wait()
         self._paused.discard(stream)
         self._answered[stream] = self._monotonic()
+
+    async def wait_for_messages(self, stream: Stream, position: StreamPosition) -> None:
+        """Return once `messages`, where they are followed, were read up to the time of a position of another stream;
+        until then that stream counts as paused."""
+        while (
+            messages := self._watermarks.get(Stream.MESSAGES)
+        ) is not None and messages.read.moment < position.moment:
+            self._paused.add(stream)
+            self._read.clear()
+            await self._read.wait()
+        if stream in self._paused:
+            self._paused.discard(stream)
+            self._answered[stream] = self._monotonic()
 
     def admit(self, admission: Admission) -> None:
         """Open what a backfill found: due at once, and no position is held back by it."""

@@ -28,6 +28,9 @@ class Intake:
                     if lost is not None:
                         await self._declare_gap(lost, batch.position)
                         lost = None
+                    if stream is Stream.CONVERSATIONS and batch.hints:
+                        # A title whose turn is open already goes with it; ahead of it, it would be built twice.
+                        await self._backlog.wait_for_messages(stream, batch.hints[-1][1])
                     self._backlog.take_hints(stream, batch)
                     self._count(stream, batch)
                     if len(self._backlog) >= self._open_limit:

@@ -1,14 +1,15 @@
 """What one open entry gives to be sent."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from tailer.core.followup import Edit, SentTurn
+from tailer.core.light import light_dataclass
 from tailer.core.observations import Trace
 from tailer.core.open_turns import EntryKey
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Parcel:
     """Traces, or a later piece of one, with their chunks; the entry is done when they are acknowledged.
 
@@ -25,7 +26,7 @@ class Parcel:
     also: tuple[EntryKey, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Receipt:
     """What is told of a trace when it is acknowledged: its record, how much it holds, when what it shows ended."""
 
@@ -34,7 +35,7 @@ class Receipt:
     ended_milliseconds: int
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Consignment:
     """A parcel whose chunks are in a batch: what is closed and told when that is acknowledged.
 

@@ -12,6 +12,7 @@ from tailer.core.documents import AttachedFile, Message
 from tailer.core.followup import Edit, Score, SentTurn
 from tailer.core.hints import ChangeHint, Stream
 from tailer.core.identity import DocumentKey, ObservationId, TraceId
+from tailer.core.light import light_dataclass
 from tailer.core.observations import Trace
 from tailer.core.positions import StreamPosition
 from tailer.core.rows import Row
@@ -116,7 +117,7 @@ class RowWalk(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Probe:
     """What to look for in the destination: the first observation of what was sent, in its trace."""
 
@@ -124,7 +125,7 @@ class Probe:
     observation_id: ObservationId
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class BatchItem:
     """One trace, or a later piece of one, in a batch.
 
