@@ -31,8 +31,8 @@ from tailer.mongo.failures import (
 from tailer.mongo.hint_pipeline import HINT_PIPELINES, cluster_seconds, decode_hint, event_key
 from tailer.mongo.keys import TOLERANT
 
-_BATCH_SIZE = 1000
-_BUSY_EVENTS = 500
+_BATCH_SIZE = 500
+_BUSY_EVENTS = 250
 _BREATH_SECONDS = 0.05
 """A `getMore` answers as soon as there is one event, so under load each brings a handful and costs as much as a full one.
 After a reply that is not nearly full the next is asked for a little later; little beside the settle time."""

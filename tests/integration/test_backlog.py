@@ -164,6 +164,40 @@ async def test_reading_pauses_while_too_much_is_open(database: Database, state: 
     assert len(reader.backlog) == 4
 
 
+async def test_titles_are_read_no_sooner_than_the_turns_before_them(
+    database: Database, state: MongoState
+) -> None:
+    """In a backlog the smaller stream would run ahead, and each title would be sent before its turn, on its own."""
+    reader = Reader(database, state)
+    backlog = reader.backlog
+    before = StreamPosition(None, (await database.command("ping"))["operationTime"].time)
+    backlog.start(Stream.MESSAGES, Checkpoint(before))
+    backlog.start(Stream.CONVERSATIONS, Checkpoint(before))
+    turn = await insert(database, "a1", "q1")
+    await database["conversations"].insert_one({"conversationId": "c"})
+    await database["conversations"].update_one({"conversationId": "c"}, {"$set": {"title": "A chat"}})
+    source = MongoChangeStream(database, Stream.CONVERSATIONS, reader.events)
+    titles = asyncio.create_task(reader.intake.read(source))
+    try:
+        async with asyncio.timeout(20):
+            while not backlog.is_paused(Stream.CONVERSATIONS):  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.01)
+        assert len(backlog) == 0
+        assert backlog.silent_seconds(Stream.CONVERSATIONS) is None
+        async with reader.reading():
+            await reader.events.until(
+                lambda: any(event.updates for event in reader.events.of(HintsRead)), seconds=20
+            )
+        assert not backlog.is_paused(Stream.CONVERSATIONS)
+    finally:
+        titles.cancel()
+        await asyncio.gather(titles, return_exceptions=True)
+
+    due = await backlog.take_due(limit=10, gather_seconds=0)
+    assert [entry.key.interest for entry in due] == [Interest.RESPONSE, Interest.TITLE]
+    assert due[0].key == turn
+
+
 async def test_lost_history_becomes_a_gap_and_reading_goes_on(database: Database, state: MongoState) -> None:
     """From now; the gap is in the database with its beginning and its end."""
     reader = Reader(database, state)

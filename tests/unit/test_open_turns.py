@@ -193,6 +193,22 @@ def test_the_oldest_entry_tells_how_far_behind_we_are(turns: OpenTurns) -> None:
     assert turns.oldest_seconds() == 100
 
 
+def test_what_is_counted_is_what_is_open(turns: OpenTurns) -> None:
+    """Closing, and being answered, count back; a question may be left out of the oldest."""
+    turns.open(Interest.QUESTION, change("q", message_id="m-q"), 99, age_seconds=0)
+    open_response(turns, 100, "a")
+    open_response(turns, 101, "b")
+    assert turns.oldest_seconds(except_for=Interest.QUESTION) == 100
+    taken = turns.take_due(1_000, 2)
+    for entry in taken:
+        turns.close(entry.key)
+    assert (turns.count(Interest.RESPONSE), turns.count(Interest.QUESTION)) == (0, 1)
+    assert turns.oldest_seconds(except_for=Interest.QUESTION) is None
+    turns.answer("m-q")
+    turns.answer("m-q")
+    assert (turns.count(Interest.QUESTION), len(turns), turns.oldest_seconds()) == (0, 0, None)
+
+
 def test_the_event_that_finished_a_partial_row_gives_its_end(turns: OpenTurns) -> None:
     """Not its insertion, nor a later touch or feedback."""
     open_response(turns, 100, written=1_000, changed={"unfinished"})
