@@ -103,6 +103,7 @@ def _classify(status: int, headers: Mapping[str, str]) -> DeliveryOutcome:
         return Retry("answered with a page") if is_page else Delivered()
     if status in (401, 403):
         return Refused(f"http_{status}")
-    if status in (408, 409, 429) or status >= 500:  # noqa: PLR2004 - HTTP: the server's own trouble
+    # A redirect is a setting that somebody will mend; the others are the server's own trouble.
+    if 300 <= status < 400 or status in (408, 409, 429) or status >= 500:  # noqa: PLR2004 - HTTP
         return Retry(f"http_{status}")
     return Rejected(f"http_{status}")

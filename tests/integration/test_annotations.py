@@ -178,6 +178,7 @@ async def test_a_single_score_meets_the_same_troubles(
         (answer(429), Retry("http_429")),
         (answer(408), Retry("http_408")),
         (answer(409), Retry("http_409")),
+        (answer(301), Retry("http_301")),
         (answer(401), Refused("http_401")),
         (answer(403), Refused("http_403")),
         (cut(stored=False), Retry("RemoteProtocolError")),
