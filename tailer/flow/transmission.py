@@ -12,7 +12,6 @@ from tenacity import (
     AsyncRetrying,
     RetryCallState,
     retry_if_result,
-    stop_after_delay,
     wait_exponential,
     wait_fixed,
     wait_random,
@@ -122,27 +121,55 @@ class Transmission:
         """Ask the destination, for the lookup time, whether it has the batch: it takes a request as a whole."""
         self._emit(DeliveryUnknown(reason, len(batch.items)))
         probes = list(dict.fromkeys((batch.items[0].probe, batch.items[-1].probe)))
+        answering = _Answering(self._monotonic)
         attempts = AsyncRetrying(
             retry=retry_if_result(lambda answer: isinstance(answer, Found) and not answer.observation_ids),
             wait=wait_fixed(_LOOKUP_INTERVAL_SECONDS),
-            stop=stop_after_delay(self._lookup.total_seconds()),
+            stop=lambda _: answering.seconds >= self._lookup.total_seconds(),
             retry_error_callback=_last_answer,
         )
-        answer: LookupAnswer = await attempts(self._ask, probes)
+        answer: LookupAnswer = await attempts(self._ask, probes, answering)
         taken = isinstance(answer, Found) and bool(answer.observation_ids)
         verdict = "found" if taken else "sent_again" if isinstance(answer, Found) else "sent_again_unread"
         self._emit(BatchSettled(verdict, len(batch.items)))
         return taken
 
-    async def _ask(self, probes: list[Probe]) -> LookupAnswer:
+    async def _ask(self, probes: list[Probe], answering: "_Answering") -> LookupAnswer:
         """An answer, however long the destination is away: sending again without one could count a turn twice."""
         attempts = AsyncRetrying(
             retry=retry_if_result(lambda answer: isinstance(answer, Unanswered)),
             wait=wait_exponential(multiplier=_LOOKUP_INTERVAL_SECONDS, max=_LONGEST_WAIT_SECONDS / 4)
             + wait_random(0, 1),
+            before_sleep=lambda _: answering.end(),
         )
         answer: LookupAnswer = await attempts(self._sink.find, probes)
+        answering.go_on()
         return answer
+
+
+class _Answering:
+    """For how long the destination has answered without a break.
+
+    Only that time counts as looking: one that was away shows what it took before only a while after it is back.
+    """
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._since: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Since the first answer of all that came without a break."""
+        return 0.0 if self._since is None else self._monotonic() - self._since
+
+    def go_on(self) -> None:
+        """There was an answer."""
+        if self._since is None:
+            self._since = self._monotonic()
+
+    def end(self) -> None:
+        """There was none."""
+        self._since = None
 
 
 def _last_answer(state: RetryCallState) -> LookupAnswer:

@@ -88,7 +88,7 @@ class DeliverySettings(BaseModel):
     ] = Field(
         default=timedelta(seconds=30),
         description="How long a batch of unknown outcome is looked for in Langfuse before the same bytes go "
-        "again. 30: Langfuse stores what it accepted through a queue.",
+        "again, counted while Langfuse answers. 30: it stores what it accepted through a queue.",
     )
     checkpoint_interval: Annotated[
         timedelta, Setting(Group.DELIVERY, duration(0.05, 300), ("TAILER_CHECKPOINT_SECONDS",))

@@ -236,6 +236,25 @@ async def test_a_lookup_waits_for_a_server_that_does_not_answer_just_now(
     assert [event.verdict for event in events.of(BatchSettled)] == ["found"]
 
 
+async def test_the_lookup_time_counts_from_the_first_answer(
+    transmission: Transmission, batch: Batch, fake: FakeLangfuse, wire: Wire, events: Events
+) -> None:
+    """A server that was away for longer than that time shows what it took only a while after it is back."""
+    fake.state.visible_after_seconds = 3600
+    fake.faults.add(hang(stored=True), hang(stored=False, route=Route.OBSERVATIONS, times=2))
+    sending = asyncio.create_task(transmission.send(batch))
+    async with asyncio.timeout(20):
+        # The first and the last trace of the batch are asked for.
+        while fake.requests[Route.OBSERVATIONS, "200"] < 2:  # noqa: ASYNC110 - counted by a server
+            await asyncio.sleep(0.01)
+    fake.state.visible_after_seconds = 0
+    assert await sending == Delivered()
+
+    assert wire.posts == [batch.payload]
+    assert [event.verdict for event in events.of(BatchSettled)] == ["found"]
+    assert arrived_once(fake)
+
+
 async def test_a_server_that_is_away_is_waited_for(
     transmission: Transmission, batch: Batch, fake: FakeLangfuse, wire: Wire, events: Events
 ) -> None:

@@ -20,6 +20,7 @@ from tests.oracle.schedule import Blow, Fault
 
 _RESTART_SECONDS = 0.1
 _MANY = 10_000
+_LOG_CHARACTERS = 60_000
 
 
 @dataclass(slots=True)
@@ -176,13 +177,14 @@ class World:
         return await self.replica_set.primary()
 
     def describe_logs(self) -> str:
-        """The ends of what the tailers said."""
-        tails = [
-            f"--- {replica.name}, life {number} of {len(replica.lives)}\n{daemon.output[-3000:]}"
+        """What the tailers said, all lives in the order of time; the end of it."""
+        said = sorted(
+            (line.partition('"time":"')[2][:24], f"{replica.name} {number}: {line}")
             for replica in self.replicas
             for number, daemon in enumerate(replica.lives, start=1)
-        ]
-        return "\n".join(tails[-4:])
+            for line in daemon.output.splitlines()
+        )
+        return "\n".join(line for _, line in said)[-_LOG_CHARACTERS:]
 
 
 @asynccontextmanager
