@@ -39,12 +39,12 @@ def make_report(
         },
         "open_turns": _counts(figures.open_turns),
         "oldest_open_seconds": _rounded(figures.oldest_open_seconds),
-        "turns": _counts(figures.turns),
+        "turns": _counts(_happened(figures.turns)),
         "events_total": _whole(figures.events_total),
         "traces_total": _whole(figures.traces_total),
         "dead_letters": {
             "kept": _whole(figures.dead_letters_kept),
-            "since_start": _counts(figures.dead_letters),
+            "since_start": _counts(_happened(figures.dead_letters)),
         },
         "gaps": {"since_start": condition.gaps, "unfilled": _whole(figures.gaps_unfilled)},
         "oplog": {
@@ -99,6 +99,11 @@ def _course(course: Course) -> Report:
         "events_per_minute": [_rounded(value) for value in course.events_per_minute],
         "traces_per_minute": [_rounded(value) for value in course.traces_per_minute],
     }
+
+
+def _happened(counts: Mapping[str, float]) -> Mapping[str, float]:
+    """Counters of a closed set of labels begin at 0, and nobody wants to read forty of those."""
+    return {label: count for label, count in counts.items() if count}
 
 
 def _rounded(value: float | None) -> float | None:

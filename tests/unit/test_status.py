@@ -195,3 +195,24 @@ def test_a_report_says_what_is_not_known_and_guesses_nothing() -> None:
     assert report["lag"] == {"read_seconds": None, "export_seconds": None}
     assert report["oplog"] == {"headroom_seconds": None, "window_seconds": None}
     assert (report["checkpoint_age_seconds"], report["ready"], report["streams"]) == (None, True, {})
+
+
+def test_outcomes_that_never_came_are_not_listed() -> None:
+    """Counters of a closed set begin at 0; the page would be a list of noughts. What is open is listed also when none is."""
+    report = make_report(
+        "1.0",
+        WELL,
+        Figures(
+            open_turns={"awaiting_settle": 0.0},
+            turns={"complete": 3.0, "denied_model": 0.0},
+            dead_letters={"rejected": 0.0},
+        ),
+        History().course(0.0),
+        Troubles(),
+        RecentTraces(TracesShown.NONE),
+        now_seconds=NOW,
+    )
+
+    assert report["turns"] == {"complete": 3}
+    assert report["dead_letters"]["since_start"] == {}
+    assert report["open_turns"] == {"awaiting_settle": 0}

@@ -42,7 +42,8 @@ const plots = [
 const traceList = new TraceList(find("traces-list"));
 
 const sum = (counts) => Object.values(counts).reduce((total, count) => total + count, 0);
-const latest = (values) => values.at(-1) ?? values.at(-2) ?? null;
+// A step that has just begun has no sample yet.
+const latest = (values) => values.slice(-3).findLast((value) => value !== null) ?? null;
 
 // What is late by more than this is marked; the daemon's own judgement stands under "Needs attention".
 const isLate = (seconds) => seconds !== null && seconds > 60;
@@ -57,7 +58,7 @@ function tilesOf(report) {
     ["Open turns", Object.keys(report.open_turns).length ? inNumbers(sum(report.open_turns)) : "not known", `oldest ${inSeconds(report.oldest_open_seconds)}`, false],
     ["Dead letters", inNumbers(letters), report.dead_letters.kept === null ? "since start" : "kept", letters > 0],
     ["Checkpoint", inSeconds(report.checkpoint_age_seconds), "since the position was stored", isLate(report.checkpoint_age_seconds)],
-    ["Oplog head room", inSeconds(headroom), headroom === null ? "MongoDB does not tell" : "before history is lost", false],
+    ["Oplog head room", inSeconds(headroom), headroom === null ? "MongoDB does not tell" : `of ${inSeconds(Math.max(headroom, report.oplog.window_seconds))} that MongoDB keeps`, false],
   ];
 }
 
