@@ -18,9 +18,32 @@ from tailer.mongo.failures import failure_name
 Result = TypeVar("Result")
 
 _PASSING_CODES = frozenset(
-    {6, 7, 50, 64, 89, 91, 112, 189, 262, 317, 358, 384, 9001, 10107, 11600, 11602, 13435, 13436}
+    {
+        6,
+        7,
+        43,
+        50,
+        64,
+        89,
+        91,
+        112,
+        189,
+        237,
+        262,
+        317,
+        358,
+        384,
+        9001,
+        10107,
+        11600,
+        11601,
+        11602,
+        13435,
+        13436,
+    }
 )
-"""Host unreachable, time limit, write concern timed out, write conflict, shutdown, primary stepped down and their like."""
+"""Host unreachable, cursor gone, time limit, write concern timed out, write conflict, shutdown, primary stepped down,
+interrupted (by `killOp`, or by a takeover that ends the session of its predecessor) and their like."""
 _PASSING_LABELS = ("RetryableWriteError", "TransientTransactionError")
 """The second one means that nothing of the transaction happened: it is done again from its beginning."""
 

@@ -274,11 +274,12 @@ async def test_a_write_that_no_majority_has_yet_is_written_again(
     assert await state.pending_batches() == []
 
 
+@pytest.mark.parametrize("code", [11602, 11601, 43, 237])
 async def test_reads_and_single_writes_outlast_a_passing_failure(
-    client: Client, state: MongoState, events: Events
+    client: Client, state: MongoState, events: Events, code: int
 ) -> None:
-    """An election in the middle of whatever the state is asked for."""
-    data = {"failCommands": ["find", "update"], "appName": APPLICATION, "errorCode": 11602}
+    """An election in the middle of whatever the state is asked for; somebody who ends operations, sessions, cursors."""
+    data = {"failCommands": ["find", "update"], "appName": APPLICATION, "errorCode": code}
     for call in (
         lambda: state.save_checkpoint(Stream.MESSAGES, checkpoint(5)),
         lambda: state.load_checkpoint(Stream.MESSAGES),
