@@ -12,7 +12,7 @@ from tailer.core.content_policy import ContentPolicy, drop_content, mask_content
 from tailer.core.export import ExportOptions
 from tailer.core.hints import Stream
 from tailer.core.lag import Answer
-from tailer.core.masking import Masker, compile_rules
+from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.observations import Trace
 from tailer.core.open_turns import OpenTurns
 from tailer.core.policies import Policies

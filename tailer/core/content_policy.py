@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from tailer.core.json_text import encode_json
-from tailer.core.masking import Masker, MaskingError
+from tailer.core.masking.masker import Masker, MaskingError
 from tailer.core.observations import Level, Observation, Trace
 
 ContentPolicy: TypeAlias = Callable[[Trace], Trace]

@@ -18,7 +18,7 @@ from tailer.core.bounds import Bounds
 from tailer.core.content_policy import mask_content
 from tailer.core.documents import MalformedDocument, read_message
 from tailer.core.export import Exported, ExportOptions, export_turn
-from tailer.core.masking import Masker, compile_rules
+from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.otlp import SpanContext, encode_trace
 from tailer.core.policies import ContentChoice, Policies
 from tailer.core.rows import Row

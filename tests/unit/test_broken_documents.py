@@ -14,7 +14,7 @@ from tailer.core.content_policy import mask_content
 from tailer.core.documents import MalformedDocument, Message, read_message
 from tailer.core.export import Exported, export_title
 from tailer.core.identity import DocumentKey
-from tailer.core.masking import Masker, compile_rules
+from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.otlp import SpanContext, encode_trace
 from tailer.core.policies import (
     ContentChoice,

@@ -26,7 +26,7 @@ from tailer.core.followup import (
     mark_text,
 )
 from tailer.core.identity import observation_id, turn_trace_id
-from tailer.core.masking import Masker, compile_rules
+from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.observations import ObservationType, Trace
 from tailer.core.otlp import SpanContext, encode_trace
 from tailer.core.policies import ContentChoice, CopyPolicy, Policies

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.masking import Masker, MaskingError, compile_rules
+from tailer.core.masking.masker import Masker, MaskingError, compile_rules
 
 KEY = b"a deployment's own key"
 RULES = compile_rules([], ["ssn", "diagnosis"])

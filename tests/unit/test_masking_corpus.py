@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from tailer.core.masking import Masker, compile_rules
+from tailer.core.masking.masker import Masker, compile_rules
 
 CORPUS = Path(__file__).parent.parent / "corpus" / "masking.jsonl"
 FEWEST_EXAMPLES = 300

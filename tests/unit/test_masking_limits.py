@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from tailer.core.expressions import LONGEST_REPEAT
-from tailer.core.masking import Masker, MaskingError, compile_rules
+from tailer.core.masking.expressions import LONGEST_REPEAT
+from tailer.core.masking.masker import Masker, MaskingError, compile_rules
 
 KEY = bytes(16)
 SHORT_LENGTH = 250_000

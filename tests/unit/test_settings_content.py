@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from tailer.core.masking import Masker, compile_rules
+from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.policies import ContentChoice, ContentRule, Fact, Rule
 from tailer.core.users import UserIdChoice
 from tailer.errors import SettingsError

@@ -8,7 +8,7 @@ the end of the text.
 import re
 from collections.abc import Iterator, Sequence
 
-from tailer.core.detection import Rule, Span
+from tailer.core.masking.detection import Rule, Span
 
 FIELD_RULE_NAME = "field"
 SCALAR = re.compile(r"[^\s,}\]]+")

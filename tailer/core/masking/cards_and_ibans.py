@@ -7,7 +7,7 @@ Refuses: to guess. A number without a valid checksum is left alone, so order num
 import re
 from collections.abc import Iterator
 
-from tailer.core.detection import DIGITS, Rule, Span
+from tailer.core.masking.detection import DIGITS, Rule, Span
 
 # (first prefix, last prefix, lengths)
 ISSUERS: tuple[tuple[int, int, frozenset[int]], ...] = (

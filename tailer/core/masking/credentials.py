@@ -8,7 +8,7 @@ Refuses: to judge values by the name they are given to; that is the work of `ass
 import re
 from collections.abc import Callable, Iterator
 
-from tailer.core.detection import BOUNDARY, Rule, Span, accept_all, find_with
+from tailer.core.masking.detection import BOUNDARY, Rule, Span, accept_all, find_with
 
 LONG_PART = re.compile(r"[A-Za-z0-9]{12,}")
 TEMPLATE = re.compile(r"\A(?:\$|\{|<|%[({s]|:?\[|\*+\Z|x+\Z|X+\Z|\.+\Z|[^:]*:(?:\$|\{|<|%[({s]|\*+\Z|x+\Z))")

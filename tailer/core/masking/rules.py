@@ -8,11 +8,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tailer.core import accounts, assignments, contacts, credentials
-from tailer.core.detection import Finder, Rule, Span
-from tailer.core.expressions import LONGEST_REPEAT, compile_expression
-from tailer.core.fields import FIELD_RULE_NAME, build_field_rule
-from tailer.core.placeholders import compile_placeholder_pattern
+from tailer.core.masking import cards_and_ibans as accounts
+from tailer.core.masking import credentials
+from tailer.core.masking import emails_and_phones as contacts
+from tailer.core.masking import named_secrets as assignments
+from tailer.core.masking.detection import Finder, Rule, Span
+from tailer.core.masking.expressions import LONGEST_REPEAT, compile_expression
+from tailer.core.masking.fields import FIELD_RULE_NAME, build_field_rule
+from tailer.core.masking.placeholders import compile_placeholder_pattern
 
 TOO_DEEP_NAME = "too-deep"
 # Earlier rules give their name where spans overlap.

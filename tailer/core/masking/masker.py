@@ -13,10 +13,10 @@ import json
 import re
 from collections import Counter
 
-from tailer.core import assignments
-from tailer.core.fields import FIELD_RULE_NAME
-from tailer.core.masking_rules import TOO_DEEP_NAME, MaskingError, MaskingRules, compile_rules
-from tailer.core.placeholders import PlaceholderMaker
+from tailer.core.masking import named_secrets as assignments
+from tailer.core.masking.fields import FIELD_RULE_NAME
+from tailer.core.masking.placeholders import PlaceholderMaker
+from tailer.core.masking.rules import TOO_DEEP_NAME, MaskingError, MaskingRules, compile_rules
 
 __all__ = ["Masker", "MaskingError", "MaskingRules", "compile_rules"]
 

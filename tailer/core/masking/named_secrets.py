@@ -8,7 +8,7 @@ Refuses: to look at values without such a name.
 import re
 from collections.abc import Iterator
 
-from tailer.core.detection import Rule, Span
+from tailer.core.masking.detection import Rule, Span
 
 NAMES = (
     "password", "passwd", "passphrase", "pwd", "_pass", "secret", "credential", "token", "sig",

@@ -8,7 +8,7 @@ digits is more likely an identifier, a price or a date, and is left alone.
 import re
 from collections.abc import Iterator
 
-from tailer.core.detection import DIGITS, Rule, Span
+from tailer.core.masking.detection import DIGITS, Rule, Span
 
 AT_SIGN = re.compile(r"@|%40")
 LOCAL_SIGNS = frozenset("._%+-'")
