@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from tailer.core.hints import Stream
 from tailer.core.lease import LeaseRecord
-from tailer.core.positions import StreamPosition
 from tailer.core.repositioning import Repositioning, compare_positions
+from tailer.core.stream.hints import Stream
+from tailer.core.stream.positions import StreamPosition
 from tailer.destination import name_destination
 from tailer.errors import RequestRefused
 from tailer.events import Event

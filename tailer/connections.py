@@ -16,8 +16,8 @@ from tenacity import (
     wait_random,
 )
 
-from tailer.core.lag import Answer
 from tailer.core.lease import LeaseRhythm
+from tailer.core.stream.lag import Answer
 from tailer.destination import Destination, name_destination, open_destination
 from tailer.errors import SourceAway
 from tailer.events import Emit, SourceUnanswered

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from tailer.core.hints import Interest, Stream
-from tailer.core.open_turns import EntryKey
+from tailer.core.stream.hints import Interest, Stream
+from tailer.core.stream.open_turns import EntryKey
 from tailer.core.turns import Wait
 from tailer.events import Drained, Emit, Stopping, TurnDone
 from tailer.flow.assembly import Assembly

@@ -9,8 +9,8 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from tailer.core.hints import Interest, Stream
-from tailer.core.lag import POLL_SECONDS, Answer, lag_seconds
+from tailer.core.stream.hints import Interest, Stream
+from tailer.core.stream.lag import POLL_SECONDS, Answer, lag_seconds
 from tailer.core.turns import Wait
 from tailer.flow.backlog import Backlog
 from tailer.flow.delivery import Delivery

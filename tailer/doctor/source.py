@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from tailer.core.hints import Stream
+from tailer.core.stream.hints import Stream
 from tailer.doctor.findings import Finding, failed, passed, skipped, warned
 from tailer.doctor.privileges import Rights, judge_reading
 from tailer.mongo.connection import Database, describe_address

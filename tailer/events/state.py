@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tailer.core.hints import Stream
+from tailer.core.stream.hints import Stream
 from tailer.events.base import Event
 
 

@@ -22,11 +22,11 @@ from tailer.core.followup import (
     make_edit_trace,
     make_feedback_score,
 )
-from tailer.core.hints import Interest
 from tailer.core.identity import DocumentKey, title_trace_id_beside
-from tailer.core.open_turns import Entry
 from tailer.core.policies import DeletionPolicy
 from tailer.core.rows import Row
+from tailer.core.stream.hints import Interest
+from tailer.core.stream.open_turns import Entry
 from tailer.core.turns import answer_text
 from tailer.events import AnnotationFailed, DeliveryRetried, Emit, TurnDone
 from tailer.flow.backlog import Backlog

@@ -18,11 +18,11 @@ from tailer.core.export import (
     trace_id_of,
 )
 from tailer.core.files import files_of
-from tailer.core.hints import Interest
 from tailer.core.identity import DocumentKey, TraceId, observation_id, title_trace_id_beside
 from tailer.core.observations import Trace
-from tailer.core.open_turns import Entry, EntryKey
 from tailer.core.rows import Row
+from tailer.core.stream.hints import Interest
+from tailer.core.stream.open_turns import Entry, EntryKey
 from tailer.core.turns import Exclusion, TurnRecord, Wait
 from tailer.events import Emit, TurnDone, TurnFailed
 from tailer.flow.aftercare import Aftercare

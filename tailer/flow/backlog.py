@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 
 from tailer.core.backfill import Admission
 from tailer.core.documents import inserted_seconds
-from tailer.core.hints import CLASSIFIERS, STREAM_OF_INTEREST, ChangeHint, Interest, Stream
 from tailer.core.identity import DocumentKey
-from tailer.core.lag import Answer
-from tailer.core.open_turns import Entry, EntryKey, OpenTurns
-from tailer.core.positions import StreamPosition
-from tailer.core.watermark import Watermark
+from tailer.core.stream.hints import CLASSIFIERS, STREAM_OF_INTEREST, ChangeHint, Interest, Stream
+from tailer.core.stream.lag import Answer
+from tailer.core.stream.open_turns import Entry, EntryKey, OpenTurns
+from tailer.core.stream.positions import StreamPosition
+from tailer.core.stream.watermark import Watermark
 from tailer.flow.parking import Parking
 from tailer.flow.ports import Checkpoint, StreamBatch
 

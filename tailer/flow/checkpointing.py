@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from tailer.core.hints import Stream
+from tailer.core.stream.hints import Stream
 from tailer.events import CheckpointSaved, Emit
 from tailer.flow.backlog import Backlog
 from tailer.flow.ports import Checkpoint

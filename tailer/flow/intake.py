@@ -1,7 +1,7 @@
 """Reads the streams into the backlog: batch by batch, pausing while too much is open."""
 
-from tailer.core.hints import Operation, Stream
-from tailer.core.positions import StreamPosition
+from tailer.core.stream.hints import Operation, Stream
+from tailer.core.stream.positions import StreamPosition
 from tailer.events import Emit, HintsRead, ReadingPaused, StreamGapFound
 from tailer.flow.backlog import Backlog
 from tailer.flow.ports import ChangeSource, Gap, HistoryLost, StreamBatch

@@ -6,7 +6,7 @@ from dataclasses import field
 from tailer.core.followup import Edit, SentTurn
 from tailer.core.light import light_dataclass
 from tailer.core.observations import Trace
-from tailer.core.open_turns import EntryKey
+from tailer.core.stream.open_turns import EntryKey
 
 
 @light_dataclass(frozen=True, slots=True)

@@ -10,13 +10,13 @@ from typing import Protocol
 from tailer.core.backfill import Job
 from tailer.core.documents import AttachedFile, Message
 from tailer.core.followup import Edit, Score, SentTurn
-from tailer.core.hints import ChangeHint, Stream
 from tailer.core.identity import DocumentKey, ObservationId, TraceId
 from tailer.core.light import light_dataclass
 from tailer.core.observations import Trace
-from tailer.core.positions import StreamPosition
 from tailer.core.rows import Row
 from tailer.core.spending import Spending
+from tailer.core.stream.hints import ChangeHint, Stream
+from tailer.core.stream.positions import StreamPosition
 from tailer.core.turns import TurnRecord, Wait
 from tailer.flow.outcomes import DeliveryOutcome, LookupAnswer
 

@@ -6,9 +6,9 @@ as it was built: it shows a moment that is over. A letter is forgotten when its 
 
 from collections.abc import Sequence
 
-from tailer.core.hints import Interest
 from tailer.core.identity import unanswered_trace_id
-from tailer.core.open_turns import EntryKey
+from tailer.core.stream.hints import Interest
+from tailer.core.stream.open_turns import EntryKey
 from tailer.events import DeadLetterReplayed, Emit
 from tailer.flow.backlog import Backlog
 from tailer.flow.delivery import Delivery

@@ -8,9 +8,9 @@ from typing import Protocol
 
 from tailer.core.backfill import Counts, Job
 from tailer.core.followup import SentTurn
-from tailer.core.hints import Stream
 from tailer.core.identity import DocumentKey, TraceId
 from tailer.core.lease import LeaseRecord
+from tailer.core.stream.hints import Stream
 from tailer.flow.ports import Batch, BatchItem, Checkpoint, DeadLetter, Gap, ParkedTurn
 
 

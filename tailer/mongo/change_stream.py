@@ -15,8 +15,8 @@ from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo.errors import PyMongoError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
-from tailer.core.hints import ChangeHint, Operation, Stream
-from tailer.core.positions import StreamPosition, token_seconds
+from tailer.core.stream.hints import ChangeHint, Operation, Stream
+from tailer.core.stream.positions import StreamPosition, token_seconds
 from tailer.events import Emit, StreamEnded, StreamFailed, StreamOpened
 from tailer.flow.ports import HistoryLost, StreamBatch
 from tailer.mongo.connection import POLL_MILLISECONDS, Database

@@ -13,8 +13,8 @@ from bson import Timestamp
 from pymongo.errors import OperationFailure, PyMongoError
 
 from tailer.core.documents import MalformedDocument, read_message
-from tailer.core.hints import Stream
-from tailer.core.positions import StreamPosition
+from tailer.core.stream.hints import Stream
+from tailer.core.stream.positions import StreamPosition
 from tailer.events import Event
 from tailer.mongo.change_stream import start_stage
 from tailer.mongo.clock import ask_hello

@@ -7,8 +7,8 @@ from typing import Any
 from bson import ObjectId
 from pymongo.errors import ExecutionTimeout, PyMongoError
 
-from tailer.core.hints import Stream
-from tailer.core.positions import StreamPosition
+from tailer.core.stream.hints import Stream
+from tailer.core.stream.positions import StreamPosition
 from tailer.mongo.change_stream import start_stage
 from tailer.mongo.connection import Database
 from tailer.mongo.failures import Reaction, classify_failure, explain_source_failure

@@ -10,8 +10,8 @@ from pydantic import Field, InstanceOf, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from tailer.core.hints import Stream
 from tailer.core.policies import ContentChoice
+from tailer.core.stream.hints import Stream
 from tailer.core.users import UserIdChoice
 from tailer.errors import SettingsError
 from tailer.settings.addresses import parse_mongo_uri

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from tailer.core.hints import Stream
+from tailer.core.stream.hints import Stream
 from tailer.status.figures import Condition
 
 

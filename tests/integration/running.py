@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from tailer.core.hints import Interest, Stream
-from tailer.core.lag import Answer
+from tailer.core.stream.hints import Interest, Stream
+from tailer.core.stream.lag import Answer
 from tailer.destination import open_destination
 from tailer.events import TurnDone
 from tailer.flow.ports import UNCONDITIONAL

@@ -10,11 +10,11 @@ from datetime import timedelta
 
 import httpx
 
-from tailer.core.hints import ChangeHint, Interest, Operation, Stream
 from tailer.core.identity import DocumentKey
-from tailer.core.open_turns import EntryKey, OpenTurns
 from tailer.core.otlp import SpanContext
-from tailer.core.positions import StreamPosition
+from tailer.core.stream.hints import ChangeHint, Interest, Operation, Stream
+from tailer.core.stream.open_turns import EntryKey, OpenTurns
+from tailer.core.stream.positions import StreamPosition
 from tailer.flow.backlog import Backlog
 from tailer.flow.batching import BatchLimits
 from tailer.flow.checkpointing import Checkpointing

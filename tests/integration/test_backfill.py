@@ -11,8 +11,8 @@ from bson import ObjectId
 
 from tailer.backfill import BackfillDesk, Request, open_backfills
 from tailer.core.backfill import Job, JobReason, Start, StartMode
-from tailer.core.hints import Stream
 from tailer.core.identity import turn_trace_id, unanswered_trace_id
+from tailer.core.stream.hints import Stream
 from tailer.errors import RequestRefused
 from tailer.events import BackfillDone, BackfillStarted, GapsLeft, TracesDelivered
 from tailer.flow import backfilling

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 from bson import ObjectId
 
-from tailer.core.hints import Interest, Stream
-from tailer.core.open_turns import EntryKey, OpenTurns
-from tailer.core.positions import StreamPosition
+from tailer.core.stream.hints import Interest, Stream
+from tailer.core.stream.open_turns import EntryKey, OpenTurns
+from tailer.core.stream.positions import StreamPosition
 from tailer.demo.replica_set import ReplicaSet
 from tailer.events import HintsRead, ReadingPaused, StreamGapFound
 from tailer.flow.backlog import Backlog

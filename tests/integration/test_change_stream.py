@@ -12,8 +12,8 @@ from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import OperationFailure
 
-from tailer.core.hints import Operation, Stream
-from tailer.core.positions import StreamPosition
+from tailer.core.stream.hints import Operation, Stream
+from tailer.core.stream.positions import StreamPosition
 from tailer.demo.replica_set import ReplicaSet
 from tailer.errors import SourceAway, SourceError
 from tailer.events import StreamEnded, StreamFailed, StreamOpened

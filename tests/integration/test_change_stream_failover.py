@@ -10,7 +10,7 @@ import pytest
 from bson import ObjectId
 from pymongo.errors import PyMongoError
 
-from tailer.core.hints import Stream
+from tailer.core.stream.hints import Stream
 from tailer.demo.replica_set import ReplicaSet
 from tailer.events import StreamFailed
 from tailer.mongo.change_stream import MongoChangeStream

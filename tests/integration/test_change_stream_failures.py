@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tailer.core.hints import Operation, Stream
-from tailer.core.positions import StreamPosition, token_seconds
+from tailer.core.stream.hints import Operation, Stream
+from tailer.core.stream.positions import StreamPosition, token_seconds
 from tailer.demo.replica_set import ReplicaSet
 from tailer.errors import SourceError
 from tailer.events import StreamFailed, StreamOpened

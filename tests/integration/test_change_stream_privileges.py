@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pymongo import MongoClient
 
-from tailer.core.hints import Stream
+from tailer.core.stream.hints import Stream
 from tailer.demo.recording import Document
 from tailer.demo.replica_set import ReplicaSet
 from tailer.errors import SourceAway, SourceError

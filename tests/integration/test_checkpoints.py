@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from tailer.checkpoints import CheckpointDesk, open_desk
-from tailer.core.hints import Stream
-from tailer.core.positions import StreamPosition
+from tailer.core.stream.hints import Stream
+from tailer.core.stream.positions import StreamPosition
 from tailer.demo.replica_set import ReplicaSet
 from tailer.errors import RequestRefused
 from tailer.flow.ports import Checkpoint

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tailer.core.hints import Stream
 from tailer.core.identity import turn_trace_id
-from tailer.core.positions import StreamPosition
+from tailer.core.stream.hints import Stream
+from tailer.core.stream.positions import StreamPosition
 from tailer.demo.replica_set import ReplicaSet
 from tailer.events import (
     BatchSettled,

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from tailer.cli import execute
 from tailer.commands.doctor import _describe
-from tailer.core.hints import Stream
+from tailer.core.stream.hints import Stream
 from tailer.demo.mongod import Mongod, find_mongod
 from tailer.doctor.examination import examine
 from tailer.doctor.findings import Finding, Verdict, worst

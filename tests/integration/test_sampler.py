@@ -4,10 +4,10 @@ import asyncio
 import time
 from pathlib import Path
 
-from tailer.core.hints import ChangeHint, Operation, Stream
 from tailer.core.identity import DocumentKey
-from tailer.core.lag import Answer
-from tailer.core.positions import StreamPosition
+from tailer.core.stream.hints import ChangeHint, Operation, Stream
+from tailer.core.stream.lag import Answer
+from tailer.core.stream.positions import StreamPosition
 from tailer.flow.ports import Checkpoint, StreamBatch
 from tailer.metrics import Metrics
 from tests.e2e.databases import Databases

@@ -11,9 +11,9 @@ import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
-from tailer.core.hints import Stream
 from tailer.core.identity import DocumentKey
-from tailer.core.positions import StreamPosition
+from tailer.core.stream.hints import Stream
+from tailer.core.stream.positions import StreamPosition
 from tailer.core.turns import Wait
 from tailer.demo.replica_set import ReplicaSet
 from tailer.errors import StateError

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from tailer.core.hints import Stream
+from tailer.core.stream.hints import Stream
 from tailer.errors import SettingsError
 from tailer.events import TurnDone
 from tailer.metrics import Metrics

@@ -28,11 +28,11 @@ from tailer.core.documents import (
     read_transaction,
 )
 from tailer.core.export import Exported, ExportOptions, export_turn
-from tailer.core.hints import ChangeHint, Operation
 from tailer.core.identity import NO_PARENT, DocumentKey
 from tailer.core.observations import Observation, ObservationType, Trace
 from tailer.core.policies import Policies
 from tailer.core.rows import Row, add_agent, make_record, select_rows
+from tailer.core.stream.hints import ChangeHint, Operation
 from tailer.core.turns import TurnRecord, Wait
 from tailer.core.users import UserNaming
 from tailer.core.values import filled_string, identifier, milliseconds

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.hints import Interest, Operation, classify_conversation, classify_message
+from tailer.core.stream.hints import Interest, Operation, classify_conversation, classify_message
 from tests.recordings import NAMES, truth
 from tests.unit.documents import change, replay
 

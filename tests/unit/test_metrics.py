@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from tailer.cli import execute
-from tailer.core.failures import FailureCause
-from tailer.core.hints import Stream
 from tailer.core.identity import ObservationId, TraceId
 from tailer.core.observations import Level, Observation, ObservationType, Trace
+from tailer.core.stream.failures import FailureCause
+from tailer.core.stream.hints import Stream
 from tailer.events import (
     BackfillAdvanced,
     BackfillDone,

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.hints import ChangeHint, Interest, Operation
 from tailer.core.identity import DocumentKey
-from tailer.core.open_turns import Entry, EntryKey, OpenTurns
+from tailer.core.stream.hints import ChangeHint, Interest, Operation
+from tailer.core.stream.open_turns import Entry, EntryKey, OpenTurns
 from tests.unit.documents import change
 
 SETTLE, PARK = 2.0, 600.0

@@ -1,6 +1,6 @@
 """Places in a change stream: which comes first."""
 
-from tailer.core.positions import StreamPosition, token_seconds
+from tailer.core.stream.positions import StreamPosition, token_seconds
 
 TOKEN = "8265F0000100000002"
 

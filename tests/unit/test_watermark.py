@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tailer.core.watermark import Watermark
+from tailer.core.stream.watermark import Watermark
 
 
 def test_the_position_before_an_open_entry_is_safe_and_the_entry_itself_is_not() -> None:

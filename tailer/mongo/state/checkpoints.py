@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime
 
-from tailer.core.hints import Stream
 from tailer.core.identity import DocumentKey
-from tailer.core.positions import StreamPosition
+from tailer.core.stream.hints import Stream
+from tailer.core.stream.positions import StreamPosition
 from tailer.flow.ports import Checkpoint
 from tailer.mongo.hint_pipeline import PIPELINE_FINGERPRINTS
 from tailer.mongo.state.database import StateDatabase
