@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from tailer.core.documents import AttachedFile
 from tailer.core.json_text import encode_json
+from tailer.core.librechat.documents import AttachedFile
 from tailer.core.turns import TurnRecord
 
 _MOST_FILES = 50

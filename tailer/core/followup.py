@@ -11,8 +11,8 @@ from hashlib import sha256
 
 from tailer.core.bounds import Allowance, Bounds
 from tailer.core.content_policy import ContentPolicy
-from tailer.core.documents import Feedback, Message
 from tailer.core.identity import DocumentKey, TraceId, observation_id
+from tailer.core.librechat.documents import Feedback, Message
 from tailer.core.light import light_dataclass
 from tailer.core.observations import Observation, ObservationType, Trace
 from tailer.core.policies import ContentChoice

@@ -6,10 +6,10 @@ and prunes to the model's window.
 
 from collections.abc import Mapping, Sequence
 
-from tailer.core.content import Part, SteerPart, SummaryPart, TextPart, ToolCall
-from tailer.core.documents import Message
 from tailer.core.identity import NO_PARENT
 from tailer.core.json_text import encode_json
+from tailer.core.librechat.content import Part, SteerPart, SummaryPart, TextPart, ToolCall
+from tailer.core.librechat.documents import Message
 from tailer.core.light import light_dataclass
 from tailer.core.turns import TurnRecord
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tailer.core.documents import Transaction
+from tailer.core.librechat.documents import Transaction
 from tailer.core.rows import Row
 
 _BEFORE_QUESTION_MILLISECONDS = 1_000

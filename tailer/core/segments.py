@@ -6,7 +6,7 @@ agents that answer in parallel carry an id that names the model.
 
 from collections.abc import Sequence
 
-from tailer.core.content import ErrorPart, HandOffPart, Part, ReasoningPart, TextPart, ToolCall
+from tailer.core.librechat.content import ErrorPart, HandOffPart, Part, ReasoningPart, TextPart, ToolCall
 from tailer.core.usage import ModelCall
 
 

@@ -5,9 +5,9 @@ Such a call becomes a small trace of its own that holds tokens and cost. Prompt 
 
 from dataclasses import dataclass
 
-from tailer.core.documents import Transaction
 from tailer.core.generations import Frame, build_generation
 from tailer.core.identity import DocumentKey, observation_id, spending_trace_id
+from tailer.core.librechat.documents import Transaction
 from tailer.core.observations import Trace
 from tailer.core.usage import resolve_spending
 

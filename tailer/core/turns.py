@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import TypeAlias
 
-from tailer.core.content import ErrorPart, Part, ReasoningPart, TextPart, ToolCall
-from tailer.core.documents import Agent, Conversation, Message, Transaction
+from tailer.core.librechat.content import ErrorPart, Part, ReasoningPart, TextPart, ToolCall
+from tailer.core.librechat.documents import Agent, Conversation, Message, Transaction
 from tailer.core.light import light_dataclass
 from tailer.core.policies import CopyPolicy, NativePolicy, Policies, TemporaryPolicy
 from tailer.core.usage import NO_USAGE, Usage, resolve_title_usage, resolve_turn_usage

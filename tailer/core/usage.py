@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from enum import StrEnum
 
-from tailer.core.documents import Message, ReportedUsage, Transaction
+from tailer.core.librechat.documents import Message, ReportedUsage, Transaction
 from tailer.core.light import light_dataclass
 
 TITLE_CONTEXT = "title"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 
-from tailer.core.values import Document, filled_string
+from tailer.core.librechat.bson_values import Document, filled_string
 
 USER_FIELDS = ("email", "username", "name", "role", "provider", "tenantId")
 """What may be read of a user; everything else in that collection is secret or nobody's business."""

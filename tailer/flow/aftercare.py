@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_exponential, wait_random
 
 from tailer.core.content_policy import ContentPolicy
-from tailer.core.documents import Message
 from tailer.core.export import trace_id_of
 from tailer.core.followup import (
     EditedText,
@@ -23,6 +22,7 @@ from tailer.core.followup import (
     make_feedback_score,
 )
 from tailer.core.identity import DocumentKey, title_trace_id_beside
+from tailer.core.librechat.documents import Message
 from tailer.core.policies import DeletionPolicy
 from tailer.core.rows import Row
 from tailer.core.stream.hints import Interest

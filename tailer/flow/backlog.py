@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from tailer.core.backfill import Admission
-from tailer.core.documents import inserted_seconds
 from tailer.core.identity import DocumentKey
+from tailer.core.librechat.documents import inserted_seconds
 from tailer.core.stream.hints import CLASSIFIERS, STREAM_OF_INTEREST, ChangeHint, Interest, Stream
 from tailer.core.stream.lag import Answer
 from tailer.core.stream.open_turns import Entry, EntryKey, OpenTurns

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tailer.core.backfill import Job
-from tailer.core.documents import AttachedFile, Message
 from tailer.core.followup import Edit, Score, SentTurn
 from tailer.core.identity import DocumentKey, ObservationId, TraceId
+from tailer.core.librechat.documents import AttachedFile, Message
 from tailer.core.light import light_dataclass
 from tailer.core.observations import Trace
 from tailer.core.rows import Row

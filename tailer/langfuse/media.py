@@ -18,8 +18,8 @@ from langfuse.api.core.api_error import ApiError
 from langfuse.api.media.types.media_content_type import MediaContentType
 from pydantic import ValidationError
 
-from tailer.core.documents import AttachedFile
 from tailer.core.identity import ObservationId, TraceId
+from tailer.core.librechat.documents import AttachedFile
 from tailer.events import Emit, MediaLeftOut
 from tailer.langfuse.connection import LangfuseConnection
 

@@ -9,7 +9,9 @@ from asyncio import gather
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-from tailer.core.documents import (
+from tailer.core.identity import DocumentKey
+from tailer.core.librechat.bson_values import filled_string, identifier
+from tailer.core.librechat.documents import (
     Agent,
     Conversation,
     MalformedDocument,
@@ -18,7 +20,6 @@ from tailer.core.documents import (
     read_conversation,
     read_message,
 )
-from tailer.core.identity import DocumentKey
 from tailer.core.rows import (
     ConversationRows,
     Row,
@@ -33,7 +34,6 @@ from tailer.core.rows import (
 from tailer.core.spending import Spending
 from tailer.core.turns import TurnRecord
 from tailer.core.usage import TITLE_CONTEXT
-from tailer.core.values import filled_string, identifier
 from tailer.events import Emit, RowUnreadable
 from tailer.mongo.collections import ROW_FIELDS, Collections
 from tailer.mongo.connection import Database

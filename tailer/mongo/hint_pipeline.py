@@ -11,9 +11,9 @@ from hashlib import sha256
 import bson
 
 from tailer.core.identity import DocumentKey
+from tailer.core.librechat.bson_values import milliseconds, string, strings
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
 from tailer.core.stream.positions import StreamPosition
-from tailer.core.values import milliseconds, string, strings
 from tailer.mongo.keys import to_key
 
 _ID_BYTES = 400

@@ -16,8 +16,8 @@ import bson
 
 from tailer.core.bounds import Bounds
 from tailer.core.content_policy import mask_content
-from tailer.core.documents import MalformedDocument, read_message
 from tailer.core.export import Exported, ExportOptions, export_turn
+from tailer.core.librechat.documents import MalformedDocument, read_message
 from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.otlp import SpanContext, encode_trace
 from tailer.core.policies import ContentChoice, Policies

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tailer.core.documents import AttachedFile
 from tailer.core.identity import observation_id, turn_trace_id
+from tailer.core.librechat.documents import AttachedFile
 from tailer.events import Event, MediaLeftOut
 from tailer.langfuse.connection import Credentials, LangfuseConnection
 from tailer.langfuse.media import LangfuseMedia, MediaOptions

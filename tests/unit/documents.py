@@ -17,7 +17,10 @@ from hypothesis import strategies as st
 
 from tailer.core.bounds import Bounds
 from tailer.core.content_policy import show_content
-from tailer.core.documents import (
+from tailer.core.export import Exported, ExportOptions, export_turn
+from tailer.core.identity import NO_PARENT, DocumentKey
+from tailer.core.librechat.bson_values import filled_string, identifier, milliseconds
+from tailer.core.librechat.documents import (
     Agent,
     Conversation,
     Message,
@@ -27,15 +30,12 @@ from tailer.core.documents import (
     read_message,
     read_transaction,
 )
-from tailer.core.export import Exported, ExportOptions, export_turn
-from tailer.core.identity import NO_PARENT, DocumentKey
 from tailer.core.observations import Observation, ObservationType, Trace
 from tailer.core.policies import Policies
 from tailer.core.rows import Row, add_agent, make_record, select_rows
 from tailer.core.stream.hints import ChangeHint, Operation
 from tailer.core.turns import TurnRecord, Wait
 from tailer.core.users import UserNaming
-from tailer.core.values import filled_string, identifier, milliseconds
 from tailer.demo.recording import RecordedEvent
 from tests.recordings import load
 

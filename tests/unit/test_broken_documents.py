@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tailer.core.content_policy import mask_content
-from tailer.core.documents import MalformedDocument, Message, read_message
 from tailer.core.export import Exported, export_title
 from tailer.core.identity import DocumentKey
+from tailer.core.librechat.documents import MalformedDocument, Message, read_message
 from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.otlp import SpanContext, encode_trace
 from tailer.core.policies import (

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.content import (
+from tailer.core.librechat.content import (
     ErrorPart,
     HandOffPart,
     OtherPart,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core.content_policy import drop_content, mask_content, show_content
-from tailer.core.documents import Message
+from tailer.core.librechat.documents import Message
 from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.observations import Level, Observation, ObservationType, Trace
 from tailer.core.otlp import SpanContext, encode_trace

@@ -7,14 +7,14 @@ from bson import ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.documents import (
+from tailer.core.identity import NO_PARENT, DocumentKey
+from tailer.core.librechat.documents import (
     MalformedDocument,
     read_agent,
     read_conversation,
     read_message,
     read_transaction,
 )
-from tailer.core.identity import NO_PARENT, DocumentKey
 from tests.unit.documents import (
     ANY_TEXT,
     CONVERSATION,

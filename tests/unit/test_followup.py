@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core.content_policy import ContentPolicy, mask_content, show_content
-from tailer.core.documents import Message
 from tailer.core.export import Exported
 from tailer.core.followup import (
     Edit,
@@ -26,6 +25,7 @@ from tailer.core.followup import (
     mark_text,
 )
 from tailer.core.identity import observation_id, turn_trace_id
+from tailer.core.librechat.documents import Message
 from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.observations import ObservationType, Trace
 from tailer.core.otlp import SpanContext, encode_trace

@@ -6,8 +6,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.documents import Message
 from tailer.core.identity import NO_PARENT, DocumentKey
+from tailer.core.librechat.documents import Message
 from tailer.core.rows import (
     Row,
     RowSelection,

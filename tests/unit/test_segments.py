@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.content import read_parts
+from tailer.core.librechat.content import read_parts
 from tailer.core.observations import ObservationType
 from tailer.core.segments import assign_parts, split_segments
 from tailer.core.usage import ModelCall

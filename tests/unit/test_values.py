@@ -9,7 +9,7 @@ from bson.datetime_ms import DatetimeMS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core import values
+from tailer.core.librechat import bson_values as values
 from tests.unit.documents import VALUES
 
 READERS = (

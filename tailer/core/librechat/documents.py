@@ -7,10 +7,8 @@ row without an id of its own cannot become anything: that is a `MalformedDocumen
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tailer.core.content import Part, read_parts
 from tailer.core.identity import DocumentKey
-from tailer.core.light import light_dataclass
-from tailer.core.values import (
+from tailer.core.librechat.bson_values import (
     Document,
     amount,
     count,
@@ -22,6 +20,8 @@ from tailer.core.values import (
     string,
     strings,
 )
+from tailer.core.librechat.content import Part, read_parts
+from tailer.core.light import light_dataclass
 
 
 class MalformedDocument(Exception):

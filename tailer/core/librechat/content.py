@@ -7,8 +7,7 @@ up in a count and not as a lost turn. Arrays can have holes (null) on partial sa
 from dataclasses import dataclass
 
 from tailer.core.json_text import encode_json
-from tailer.core.light import light_dataclass
-from tailer.core.values import (
+from tailer.core.librechat.bson_values import (
     Document,
     duration_milliseconds,
     filled_string,
@@ -17,6 +16,7 @@ from tailer.core.values import (
     sequence,
     string,
 )
+from tailer.core.light import light_dataclass
 
 _FAILED_TOOL_PREFIX = "Error: "
 _FAILED_TOOL_SUFFIX = "Please fix your mistakes."

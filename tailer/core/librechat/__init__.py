@@ -1,0 +1,1 @@
+"""LibreChat's documents, read tolerantly: rows, content parts, transactions, agents, users."""
