@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from tailer.core.stream.hints import Interest, Stream
 from tailer.core.stream.open_turns import EntryKey
-from tailer.core.turns import Wait
+from tailer.core.turn.turns import Wait
 from tailer.events import Drained, Emit, Stopping, TurnDone
 from tailer.flow.assembly import Assembly
 from tailer.flow.backfilling import Backfilling

@@ -15,8 +15,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_
 from tailer.backfill import Request, make_job
 from tailer.core.export import Exported, ExportOptions, export_turn, is_chosen
 from tailer.core.identity import DocumentKey, ObservationId, TraceId, observation_id
-from tailer.core.rows import Row
-from tailer.core.turns import TurnRecord, Wait
+from tailer.core.turn.readback import Row
+from tailer.core.turn.turns import TurnRecord, Wait
 from tailer.destination import open_destination
 from tailer.errors import DestinationError, RequestRefused
 from tailer.events import Event

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from tailer.core.stream.hints import Interest, Stream
 from tailer.core.stream.lag import POLL_SECONDS, Answer, lag_seconds
-from tailer.core.turns import Wait
+from tailer.core.turn.turns import Wait
 from tailer.flow.backlog import Backlog
 from tailer.flow.delivery import Delivery
 from tailer.flow.parking import Parking

@@ -12,9 +12,9 @@ from enum import StrEnum
 from tailer.core.export import trace_id_of
 from tailer.core.identity import DocumentKey, TraceId
 from tailer.core.librechat.documents import inserted_seconds
-from tailer.core.rows import Row
 from tailer.core.stream.hints import Interest
 from tailer.core.stream.open_turns import EntryKey
+from tailer.core.turn.readback import Row
 
 CLOCK_MARGIN_SECONDS = 600
 """An `_id` is made by LibreChat's clock, a gap is told in MongoDB's: what is walked begins and ends so much wider."""

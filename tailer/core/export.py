@@ -11,11 +11,11 @@ from tailer.core.followup import SentTurn, mark_text
 from tailer.core.identity import TraceId, native_copy_trace_id, turn_trace_id, unanswered_trace_id
 from tailer.core.observations import Trace
 from tailer.core.policies import ContentChoice, Fact, Facts, Policies
-from tailer.core.rows import Row
 from tailer.core.sampling import is_sampled
 from tailer.core.spending import Spending, build_spending_trace
 from tailer.core.trace import build_title_trace, build_turn_trace
-from tailer.core.turns import (
+from tailer.core.turn.readback import Row
+from tailer.core.turn.turns import (
     Exclusion,
     Outcome,
     Turn,

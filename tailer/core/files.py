@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from tailer.core.json_text import encode_json
 from tailer.core.librechat.documents import AttachedFile
-from tailer.core.turns import TurnRecord
+from tailer.core.turn.turns import TurnRecord
 
 _MOST_FILES = 50
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from tailer.core.identity import ObservationId
 from tailer.core.light import light_dataclass
 from tailer.core.observations import Level, Observation, ObservationType
-from tailer.core.usage import ModelCall, Tokens, Usage
+from tailer.core.turn.usage import ModelCall, Tokens, Usage
 
 
 @light_dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from tailer.core.generations import Frame, build_generation
 from tailer.core.identity import DocumentKey, observation_id, spending_trace_id
 from tailer.core.librechat.documents import Transaction
 from tailer.core.observations import Trace
-from tailer.core.usage import resolve_spending
+from tailer.core.turn.usage import resolve_spending
 
 SPENDING_TRACE_NAME = "librechat-api-usage"
 

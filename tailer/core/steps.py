@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 
 from tailer.core.bounds import Allowance
 from tailer.core.generations import Frame, build_generation
-from tailer.core.history import ChatMessage, Prompt, tool_call_shape
 from tailer.core.identity import ObservationId, observation_id
 from tailer.core.json_text import decode_json, encode_json
 from tailer.core.librechat.content import HandOffPart, Part, SteerPart, SummaryPart, ToolCall
 from tailer.core.observations import Level, Observation, ObservationType
-from tailer.core.segments import assign_parts
-from tailer.core.turns import Outcome, Turn, join_text
-from tailer.core.usage import NO_USAGE, ModelCall, Usage
+from tailer.core.turn.history import ChatMessage, Prompt, tool_call_shape
+from tailer.core.turn.segments import assign_parts
+from tailer.core.turn.turns import Outcome, Turn, join_text
+from tailer.core.turn.usage import NO_USAGE, ModelCall, Usage
 
 _ANSWERING_CONTEXTS = frozenset({"message", "abort", "incomplete"})
 """Transaction contexts of the calls that wrote the answer; other contexts are calls beside it."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from tailer.core.observations import Observation, ObservationType, Trace
-from tailer.core.usage import CostSource, UsageSource
+from tailer.core.turn.usage import CostSource, UsageSource
 
 _Number = TypeVar("_Number", int, float)
 

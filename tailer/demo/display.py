@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final, TypeAlias
 
 from tailer.core.totals import Totals
-from tailer.core.turns import Outcome
+from tailer.core.turn.turns import Outcome
 from tailer.demo.finished_turn import FinishedTurn
 from tailer.logs import escape_unprintable
 

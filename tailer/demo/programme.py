@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tailer.core.identity import TraceId, title_trace_id, turn_trace_id
-from tailer.core.usage import TITLE_CONTEXT
+from tailer.core.turn.usage import TITLE_CONTEXT
 from tailer.demo.recording import Document, Recording
 
 BEGIN_EVERY: Final = timedelta(seconds=4)

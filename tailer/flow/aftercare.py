@@ -24,10 +24,10 @@ from tailer.core.followup import (
 from tailer.core.identity import DocumentKey, title_trace_id_beside
 from tailer.core.librechat.documents import Message
 from tailer.core.policies import DeletionPolicy
-from tailer.core.rows import Row
 from tailer.core.stream.hints import Interest
 from tailer.core.stream.open_turns import Entry
-from tailer.core.turns import answer_text
+from tailer.core.turn.readback import Row
+from tailer.core.turn.turns import answer_text
 from tailer.events import AnnotationFailed, DeliveryRetried, Emit, TurnDone
 from tailer.flow.backlog import Backlog
 from tailer.flow.outcomes import Delivered, DeliveryOutcome, Refused, Retry, Unknown

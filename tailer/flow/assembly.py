@@ -20,10 +20,10 @@ from tailer.core.export import (
 from tailer.core.files import files_of
 from tailer.core.identity import DocumentKey, TraceId, observation_id, title_trace_id_beside
 from tailer.core.observations import Trace
-from tailer.core.rows import Row
 from tailer.core.stream.hints import Interest
 from tailer.core.stream.open_turns import Entry, EntryKey
-from tailer.core.turns import Exclusion, TurnRecord, Wait
+from tailer.core.turn.readback import Row
+from tailer.core.turn.turns import Exclusion, TurnRecord, Wait
 from tailer.events import Emit, TurnDone, TurnFailed
 from tailer.flow.aftercare import Aftercare
 from tailer.flow.backlog import Backlog

@@ -12,7 +12,7 @@ from tailer.core.backfill import CLOCK_MARGIN_SECONDS, Counts, Job, JobReason, c
 from tailer.core.export import trace_id_of
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.documents import inserted_seconds
-from tailer.core.rows import Row
+from tailer.core.turn.readback import Row
 from tailer.events import BackfillAdvanced, BackfillDone, BackfillStarted, Emit, GapsLeft
 from tailer.flow.backlog import Backlog
 from tailer.flow.ports import RowWalk

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tailer.core.identity import DocumentKey
-from tailer.core.turns import Wait
+from tailer.core.turn.turns import Wait
 from tailer.flow.ports import ParkedTurn
 from tailer.flow.stores import ParkedStore
 

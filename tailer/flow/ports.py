@@ -13,11 +13,11 @@ from tailer.core.identity import DocumentKey, ObservationId, TraceId
 from tailer.core.librechat.documents import AttachedFile, Message
 from tailer.core.light import light_dataclass
 from tailer.core.observations import Trace
-from tailer.core.rows import Row
 from tailer.core.spending import Spending
 from tailer.core.stream.hints import ChangeHint, Stream
 from tailer.core.stream.positions import StreamPosition
-from tailer.core.turns import TurnRecord, Wait
+from tailer.core.turn.readback import Row
+from tailer.core.turn.turns import TurnRecord, Wait
 from tailer.flow.outcomes import DeliveryOutcome, LookupAnswer
 
 

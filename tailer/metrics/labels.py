@@ -4,8 +4,8 @@ from typing import Final
 
 from tailer.core.policies import Fact
 from tailer.core.stream.failures import FailureCause, GapReason
-from tailer.core.turns import Exclusion, Outcome, Wait
-from tailer.core.usage import CostSource
+from tailer.core.turn.turns import Exclusion, Outcome, Wait
+from tailer.core.turn.usage import CostSource
 from tailer.flow.outcomes import RequestResult
 from tailer.metrics.declaration import OTHER, Label
 

@@ -6,7 +6,7 @@ from typing import Any
 from pymongo.errors import OperationFailure
 
 from tailer.core.librechat.bson_values import count, filled_string, identifier, milliseconds, strings
-from tailer.core.rows import Row
+from tailer.core.turn.readback import Row
 from tailer.events import CollectionDenied, Emit, ReadFailed, RowUnreadable
 from tailer.mongo.connection import Database
 from tailer.mongo.keys import to_key

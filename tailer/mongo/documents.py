@@ -20,7 +20,8 @@ from tailer.core.librechat.documents import (
     read_conversation,
     read_message,
 )
-from tailer.core.rows import (
+from tailer.core.spending import Spending
+from tailer.core.turn.readback import (
     ConversationRows,
     Row,
     RowSelection,
@@ -31,9 +32,8 @@ from tailer.core.rows import (
     saved_agent_id,
     select_rows,
 )
-from tailer.core.spending import Spending
-from tailer.core.turns import TurnRecord
-from tailer.core.usage import TITLE_CONTEXT
+from tailer.core.turn.turns import TurnRecord
+from tailer.core.turn.usage import TITLE_CONTEXT
 from tailer.events import Emit, RowUnreadable
 from tailer.mongo.collections import ROW_FIELDS, Collections
 from tailer.mongo.connection import Database

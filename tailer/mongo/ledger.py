@@ -4,11 +4,11 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from tailer.core.identity import DocumentKey
-from tailer.core.ledger import assign_by_time
 from tailer.core.librechat.bson_values import filled_string, identifier
 from tailer.core.librechat.documents import Transaction, read_transaction
-from tailer.core.rows import ConversationRows, Row, RowSelection
 from tailer.core.spending import Spending
+from tailer.core.turn.readback import ConversationRows, Row, RowSelection
+from tailer.core.turn.transactions_by_time import assign_by_time
 from tailer.mongo.collections import Collections
 from tailer.mongo.keys import from_key, to_key
 

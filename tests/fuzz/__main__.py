@@ -21,8 +21,8 @@ from tailer.core.librechat.documents import MalformedDocument, read_message
 from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.otlp import SpanContext, encode_trace
 from tailer.core.policies import ContentChoice, Policies
-from tailer.core.rows import Row
-from tailer.core.turns import TurnRecord, Wait
+from tailer.core.turn.readback import Row
+from tailer.core.turn.turns import TurnRecord, Wait
 from tailer.core.users import UserIdChoice, UserNaming
 from tailer.mongo.collections import Collections
 from tailer.mongo.keys import TOLERANT, to_key

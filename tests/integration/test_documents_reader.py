@@ -13,8 +13,8 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 
 from tailer.core.identity import DocumentKey
-from tailer.core.rows import Row
-from tailer.core.turns import TurnRecord
+from tailer.core.turn.readback import Row
+from tailer.core.turn.turns import TurnRecord
 from tailer.demo.recording import Document
 from tailer.demo.replica_set import ReplicaSet
 from tailer.events import CollectionDenied, RowUnreadable

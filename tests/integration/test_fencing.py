@@ -11,7 +11,7 @@ from motor.motor_asyncio import AsyncIOMotorClientSession
 from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
-from tailer.core.turns import Wait
+from tailer.core.turn.turns import Wait
 from tailer.demo.replica_set import ReplicaSet
 from tailer.errors import LeaseLost, StateError
 from tailer.flow.ports import Batch, Checkpoint, DeadLetter, Gap, ParkedTurn

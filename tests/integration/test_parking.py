@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tailer.core.identity import DocumentKey
-from tailer.core.turns import Wait
+from tailer.core.turn.turns import Wait
 from tailer.demo.replica_set import ReplicaSet
 from tailer.flow.parking import Parking
 from tailer.mongo.connection import connect

@@ -14,7 +14,7 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
-from tailer.core.turns import Wait
+from tailer.core.turn.turns import Wait
 from tailer.demo.replica_set import ReplicaSet
 from tailer.errors import StateError
 from tailer.events import StateFailed

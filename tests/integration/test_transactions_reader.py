@@ -10,7 +10,7 @@ from bson import ObjectId
 
 from tailer.core.identity import DocumentKey
 from tailer.core.spending import Spending
-from tailer.core.turns import TurnRecord
+from tailer.core.turn.turns import TurnRecord
 from tailer.demo.replica_set import ReplicaSet
 from tailer.mongo.connection import Database, connect, tolerant_database
 from tailer.mongo.documents import MongoDocuments

@@ -32,9 +32,9 @@ from tailer.core.librechat.documents import (
 )
 from tailer.core.observations import Observation, ObservationType, Trace
 from tailer.core.policies import Policies
-from tailer.core.rows import Row, add_agent, make_record, select_rows
 from tailer.core.stream.hints import ChangeHint, Operation
-from tailer.core.turns import TurnRecord, Wait
+from tailer.core.turn.readback import Row, add_agent, make_record, select_rows
+from tailer.core.turn.turns import TurnRecord, Wait
 from tailer.core.users import UserNaming
 from tailer.demo.recording import RecordedEvent
 from tests.recordings import load

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.branches import Branch, BranchReason, find_branch
-from tailer.core.turns import Sibling
+from tailer.core.turn.branches import Branch, BranchReason, find_branch
+from tailer.core.turn.turns import Sibling
 from tests.recordings import truth
 from tests.unit.documents import (
     QUESTION,

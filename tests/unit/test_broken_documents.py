@@ -24,8 +24,8 @@ from tailer.core.policies import (
     Policies,
     TemporaryPolicy,
 )
-from tailer.core.rows import Row, make_record, select_rows
-from tailer.core.turns import TurnRecord, Wait
+from tailer.core.turn.readback import Row, make_record, select_rows
+from tailer.core.turn.turns import TurnRecord, Wait
 from tailer.core.users import User
 from tests.unit.documents import (
     ANY_TEXT,

@@ -13,7 +13,7 @@ from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.observations import Level, Observation, ObservationType, Trace
 from tailer.core.otlp import SpanContext, encode_trace
 from tailer.core.policies import ContentChoice, ContentRule, Fact, Policies, Rule, TemporaryPolicy
-from tailer.core.turns import TurnRecord
+from tailer.core.turn.turns import TurnRecord
 from tests.unit.documents import (
     MISSING,
     Document,

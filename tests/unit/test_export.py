@@ -21,7 +21,7 @@ from tailer.core.policies import (
     parse_rules,
 )
 from tailer.core.sampling import is_sampled
-from tailer.core.turns import Exclusion, Outcome, TurnRecord, Wait
+from tailer.core.turn.turns import Exclusion, Outcome, TurnRecord, Wait
 from tailer.core.users import User
 from tests.unit.documents import (
     CONVERSATION,

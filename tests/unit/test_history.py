@@ -5,10 +5,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.history import Prompt, build_prompt, chat_from_parts, select_ancestors
 from tailer.core.identity import NO_PARENT
 from tailer.core.librechat.content import read_parts
-from tailer.core.turns import TurnRecord
+from tailer.core.turn.history import Prompt, build_prompt, chat_from_parts, select_ancestors
+from tailer.core.turn.turns import TurnRecord
 from tests.unit.documents import (
     CONTENTS,
     MISSING,

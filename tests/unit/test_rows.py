@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tailer.core.identity import NO_PARENT, DocumentKey
 from tailer.core.librechat.documents import Message
-from tailer.core.rows import (
+from tailer.core.turn.readback import (
     Row,
     RowSelection,
     add_agent,

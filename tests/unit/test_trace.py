@@ -17,7 +17,7 @@ from tailer.core.otlp import SpanContext, encode_trace
 from tailer.core.policies import CopyPolicy, Policies
 from tailer.core.stream.hints import ChangeHint, Interest, classify_message
 from tailer.core.stream.open_turns import OpenTurns
-from tailer.core.turns import Wait
+from tailer.core.turn.turns import Wait
 from tests.recordings import NAMES, truth
 from tests.unit.documents import (
     MISSING,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core.policies import CopyPolicy, NativePolicy, Policies, TemporaryPolicy
-from tailer.core.turns import (
+from tailer.core.turn.turns import (
     Exclusion,
     Outcome,
     Sibling,

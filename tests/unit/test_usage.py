@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core.policies import Policies, TemporaryPolicy
-from tailer.core.turns import Outcome, Turn, build_turn, judge_response
-from tailer.core.usage import (
+from tailer.core.turn.turns import Outcome, Turn, build_turn, judge_response
+from tailer.core.turn.usage import (
     CostSource,
     ModelCall,
     Tokens,

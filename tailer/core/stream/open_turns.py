@@ -12,8 +12,8 @@ from itertools import islice
 from typing import NamedTuple
 
 from tailer.core.identity import DocumentKey
-from tailer.core.rows import Row
 from tailer.core.stream.hints import ChangeHint, Interest, Operation
+from tailer.core.turn.readback import Row
 
 _TIMES_OF_ONE_ROW = 4
 """Touches remembered of one row: those of an answer that was generated anew, and of the one after it."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pymongo import UpdateOne
 
 from tailer.core.identity import DocumentKey
-from tailer.core.turns import Wait
+from tailer.core.turn.turns import Wait
 from tailer.flow.ports import ParkedTurn
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from tailer.core.turns import Sibling, TurnRecord
+from tailer.core.turn.turns import Sibling, TurnRecord
 
 
 class BranchReason(StrEnum):

@@ -11,7 +11,7 @@ from tailer.core.json_text import encode_json
 from tailer.core.librechat.content import Part, SteerPart, SummaryPart, TextPart, ToolCall
 from tailer.core.librechat.documents import Message
 from tailer.core.light import light_dataclass
-from tailer.core.turns import TurnRecord
+from tailer.core.turn.turns import TurnRecord
 
 ChatMessage = dict[str, object]
 """`{role, content}` with `tool_calls` or `tool_call_id` where they belong, as OpenAI shapes them."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tailer.core.librechat.documents import Transaction
-from tailer.core.rows import Row
+from tailer.core.turn.readback import Row
 
 _BEFORE_QUESTION_MILLISECONDS = 1_000
 _AFTER_RESPONSE_MILLISECONDS = 10_000
