@@ -15,7 +15,7 @@ from typing import Final
 
 from tailer import __version__
 from tailer.connections import Connections, open_connections
-from tailer.core.observations import Trace
+from tailer.core.trace.observations import Trace
 from tailer.errors import LeaseLost, SoftwareError, StateError, TailerError
 from tailer.events import (
     Event,

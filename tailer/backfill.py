@@ -10,8 +10,8 @@ from uuid import uuid4
 
 from tailer.app import Daemon
 from tailer.core.backfill import Job, JobReason
-from tailer.core.export import trace_id_of
 from tailer.core.sampling import is_sampled
+from tailer.core.trace.export import trace_id_of
 from tailer.errors import RequestRefused
 from tailer.events import Event
 from tailer.logs import LogLevel, LogWriter

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_exponential, wait_random
 
-from tailer.core.otlp import SpanContext
+from tailer.core.trace.otlp import SpanContext
 from tailer.errors import DestinationError
 from tailer.events import DestinationAway, DestinationProven, Emit, SendingDisabled
 from tailer.flow.ports import Annotations, MediaLibrary, Permit, Sink

@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_delay, wait_random_exponential
 
 from tailer.backfill import Request, make_job
-from tailer.core.export import Exported, ExportOptions, export_turn, is_chosen
 from tailer.core.identity import DocumentKey, ObservationId, TraceId, observation_id
+from tailer.core.trace.export import Exported, ExportOptions, export_turn, is_chosen
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord, Wait
 from tailer.destination import open_destination

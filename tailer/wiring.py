@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from tailer.core.backfill import Job, JobReason, Start, StartMode
-from tailer.core.bounds import Bounds
-from tailer.core.content_policy import ContentPolicy, drop_content, mask_content
-from tailer.core.export import ExportOptions
 from tailer.core.masking.masker import Masker, compile_rules
-from tailer.core.observations import Trace
 from tailer.core.policies import Policies
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.lag import Answer
 from tailer.core.stream.open_turns import OpenTurns
+from tailer.core.trace.bounds import Bounds
+from tailer.core.trace.content_policy import ContentPolicy, drop_content, mask_content
+from tailer.core.trace.export import ExportOptions
+from tailer.core.trace.observations import Trace
 from tailer.core.users import UserNaming
 from tailer.destination import Destination
 from tailer.events import Emit

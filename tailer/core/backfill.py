@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from tailer.core.export import trace_id_of
 from tailer.core.identity import DocumentKey, TraceId
 from tailer.core.librechat.documents import inserted_seconds
 from tailer.core.stream.hints import Interest
 from tailer.core.stream.open_turns import EntryKey
+from tailer.core.trace.export import trace_id_of
 from tailer.core.turn.readback import Row
 
 CLOCK_MARGIN_SECONDS = 600

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeAlias
 
-from tailer.core.totals import Totals
+from tailer.core.trace.totals import Totals
 from tailer.core.turn.turns import Outcome
 from tailer.demo.finished_turn import FinishedTurn
 from tailer.logs import escape_unprintable

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tailer.core.observations import ObservationType, Trace
-from tailer.core.totals import Totals, add_totals, generations, model_name
-from tailer.core.trace import TITLE_TRACE_NAME
+from tailer.core.trace.build import TITLE_TRACE_NAME
+from tailer.core.trace.observations import ObservationType, Trace
+from tailer.core.trace.totals import Totals, add_totals, generations, model_name
 
 UNKNOWN_OUTCOME: Final = "unknown"
 # The recordings were made with a simulated model that takes its orders in double brackets.

@@ -18,8 +18,8 @@ from uuid import uuid4
 
 from tailer.app import EXIT_FORCED, Daemon
 from tailer.core.identity import TraceId, title_trace_id, turn_trace_id
-from tailer.core.observations import Trace
 from tailer.core.stream.hints import Stream
+from tailer.core.trace.observations import Trace
 from tailer.demo.database import DemoDatabase, given_uri, open_database
 from tailer.demo.destination import choose_destination
 from tailer.demo.finished_turn import is_title, read_turn

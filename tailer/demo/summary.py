@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tailer.core.observations import Trace
-from tailer.core.totals import Totals, add_totals, generations, model_name
+from tailer.core.trace.observations import Trace
+from tailer.core.trace.totals import Totals, add_totals, generations, model_name
 from tailer.demo.display import format_dollars, label
 from tailer.demo.finished_turn import FinishedTurn
 

@@ -9,9 +9,14 @@ from dataclasses import dataclass
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_exponential, wait_random
 
-from tailer.core.content_policy import ContentPolicy
-from tailer.core.export import trace_id_of
-from tailer.core.followup import (
+from tailer.core.identity import DocumentKey, title_trace_id_beside
+from tailer.core.librechat.documents import Message
+from tailer.core.policies import DeletionPolicy
+from tailer.core.stream.hints import Interest
+from tailer.core.stream.open_turns import Entry
+from tailer.core.trace.content_policy import ContentPolicy
+from tailer.core.trace.export import trace_id_of
+from tailer.core.trace.followup import (
     EditedText,
     SentTurn,
     feedback_digest,
@@ -21,11 +26,6 @@ from tailer.core.followup import (
     make_edit_trace,
     make_feedback_score,
 )
-from tailer.core.identity import DocumentKey, title_trace_id_beside
-from tailer.core.librechat.documents import Message
-from tailer.core.policies import DeletionPolicy
-from tailer.core.stream.hints import Interest
-from tailer.core.stream.open_turns import Entry
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import answer_text
 from tailer.events import AnnotationFailed, DeliveryRetried, Emit, TurnDone

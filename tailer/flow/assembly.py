@@ -7,7 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from enum import StrEnum
 
-from tailer.core.export import (
+from tailer.core.identity import DocumentKey, TraceId, observation_id, title_trace_id_beside
+from tailer.core.stream.hints import Interest
+from tailer.core.stream.open_turns import Entry, EntryKey
+from tailer.core.trace.export import (
     Exported,
     ExportOptions,
     export_spending,
@@ -17,11 +20,8 @@ from tailer.core.export import (
     shows_media,
     trace_id_of,
 )
-from tailer.core.files import files_of
-from tailer.core.identity import DocumentKey, TraceId, observation_id, title_trace_id_beside
-from tailer.core.observations import Trace
-from tailer.core.stream.hints import Interest
-from tailer.core.stream.open_turns import Entry, EntryKey
+from tailer.core.trace.files import files_of
+from tailer.core.trace.observations import Trace
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import Exclusion, TurnRecord, Wait
 from tailer.events import Emit, TurnDone, TurnFailed

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tailer.core.backfill import CLOCK_MARGIN_SECONDS, Counts, Job, JobReason, choose_admissions
-from tailer.core.export import trace_id_of
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.documents import inserted_seconds
+from tailer.core.trace.export import trace_id_of
 from tailer.core.turn.readback import Row
 from tailer.events import BackfillAdvanced, BackfillDone, BackfillStarted, Emit, GapsLeft
 from tailer.flow.backlog import Backlog

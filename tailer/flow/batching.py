@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tailer.core.identity import DocumentKey
-from tailer.core.observations import Trace
+from tailer.core.trace.observations import Trace
 from tailer.flow.parcels import Consignment, Parcel, consign
 from tailer.flow.ports import Batch, BatchItem, Probe, Sink
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-from tailer.core.observations import Trace
+from tailer.core.trace.observations import Trace
 from tailer.events import BatchSplit, Emit, TraceRejected, TracesDelivered, TurnDone
 from tailer.flow.backlog import Backlog
 from tailer.flow.batching import BatchLimits, Shipment, halve, make_shipments

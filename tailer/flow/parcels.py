@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import field
 
-from tailer.core.followup import Edit, SentTurn
 from tailer.core.light import light_dataclass
-from tailer.core.observations import Trace
 from tailer.core.stream.open_turns import EntryKey
+from tailer.core.trace.followup import Edit, SentTurn
+from tailer.core.trace.observations import Trace
 
 
 @light_dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tailer.core.backfill import Job
-from tailer.core.followup import Edit, Score, SentTurn
 from tailer.core.identity import DocumentKey, ObservationId, TraceId
 from tailer.core.librechat.documents import AttachedFile, Message
 from tailer.core.light import light_dataclass
-from tailer.core.observations import Trace
-from tailer.core.spending import Spending
 from tailer.core.stream.hints import ChangeHint, Stream
 from tailer.core.stream.positions import StreamPosition
+from tailer.core.trace.followup import Edit, Score, SentTurn
+from tailer.core.trace.observations import Trace
+from tailer.core.trace.spending import Spending
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord, Wait
 from tailer.flow.outcomes import DeliveryOutcome, LookupAnswer

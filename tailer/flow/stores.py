@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from tailer.core.backfill import Counts, Job
-from tailer.core.followup import SentTurn
 from tailer.core.identity import DocumentKey, TraceId
 from tailer.core.lease import LeaseRecord
 from tailer.core.stream.hints import Stream
+from tailer.core.trace.followup import SentTurn
 from tailer.flow.ports import Batch, BatchItem, Checkpoint, DeadLetter, Gap, ParkedTurn
 
 

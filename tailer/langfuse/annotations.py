@@ -10,8 +10,8 @@ from langfuse.api.core.api_error import ApiError
 from langfuse.api.scores.types.create_score_request import CreateScoreRequest
 from pydantic import ValidationError
 
-from tailer.core.followup import Score
 from tailer.core.identity import TraceId
+from tailer.core.trace.followup import Score
 from tailer.flow.outcomes import Delivered, DeliveryOutcome, Refused, Rejected, Retry
 from tailer.langfuse.connection import LangfuseConnection
 

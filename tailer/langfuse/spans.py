@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from tailer import __version__
 from tailer.core.identity import ObservationId
-from tailer.core.observations import Trace
-from tailer.core.otlp import SpanContext, encode_trace, frame_request
+from tailer.core.trace.observations import Trace
+from tailer.core.trace.otlp import SpanContext, encode_trace, frame_request
 from tailer.flow.outcomes import (
     Delivered,
     DeliveryOutcome,

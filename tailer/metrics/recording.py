@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import singledispatchmethod
 
-from tailer.core.observations import Trace
+from tailer.core.trace.observations import Trace
 from tailer.events import (
     AnnotationFailed,
     BackfillAdvanced,

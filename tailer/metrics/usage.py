@@ -6,10 +6,10 @@ An observation is sent once, so it is counted once; an edit afterwards sends no 
 from collections.abc import Sequence
 from typing import Final
 
-from tailer.core.observations import Level, Observation, ObservationType, Trace
-from tailer.core.spending import SPENDING_TRACE_NAME
-from tailer.core.totals import model_name
-from tailer.core.trace import TURN_TRACE_NAME
+from tailer.core.trace.build import TURN_TRACE_NAME
+from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
+from tailer.core.trace.spending import SPENDING_TRACE_NAME
+from tailer.core.trace.totals import model_name
 from tailer.logs import escape_unprintable
 from tailer.metrics import catalogue
 from tailer.metrics.instruments import Instruments

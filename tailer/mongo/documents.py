@@ -20,7 +20,7 @@ from tailer.core.librechat.documents import (
     read_conversation,
     read_message,
 )
-from tailer.core.spending import Spending
+from tailer.core.trace.spending import Spending
 from tailer.core.turn.readback import (
     ConversationRows,
     Row,

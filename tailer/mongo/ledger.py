@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.bson_values import filled_string, identifier
 from tailer.core.librechat.documents import Transaction, read_transaction
-from tailer.core.spending import Spending
+from tailer.core.trace.spending import Spending
 from tailer.core.turn.readback import ConversationRows, Row, RowSelection
 from tailer.core.turn.transactions_by_time import assign_by_time
 from tailer.mongo.collections import Collections

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator
 
-from tailer.core.otlp import SpanContext
+from tailer.core.trace.otlp import SpanContext
 from tailer.settings.addresses import parse_langfuse_url
 from tailer.settings.source import Group, Setting
 from tailer.settings.values import UnfitValueError, duration, secret, share, switch, text

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from tailer.core.followup import Score
 from tailer.core.identity import ObservationId, TraceId
 from tailer.core.json_text import encode_json
-from tailer.core.observations import Observation, Trace
+from tailer.core.trace.followup import Score
+from tailer.core.trace.observations import Observation, Trace
 from tailer.errors import DestinationError
 from tailer.flow.outcomes import Delivered, DeliveryOutcome, Found, LookupAnswer, Retry, Unanswered
 from tailer.flow.ports import UNCONDITIONAL, Permit, Probe

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from tailer.core.observations import Trace
+from tailer.core.trace.observations import Trace
 from tailer.events import Event
 from tailer.status.figures import Condition, Figures
 from tailer.status.history import History, Sample

@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
 from tailer.core.json_text import encode_json
-from tailer.core.observations import Observation, Trace
-from tailer.core.totals import Totals, add_totals, generations, model_name
+from tailer.core.trace.observations import Observation, Trace
+from tailer.core.trace.totals import Totals, add_totals, generations, model_name
 
 _MOST_TRACES: Final = 15
 _MOST_OBSERVATIONS: Final = 40

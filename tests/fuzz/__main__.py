@@ -14,13 +14,13 @@ from typing import Any
 
 import bson
 
-from tailer.core.bounds import Bounds
-from tailer.core.content_policy import mask_content
-from tailer.core.export import Exported, ExportOptions, export_turn
 from tailer.core.librechat.documents import MalformedDocument, read_message
 from tailer.core.masking.masker import Masker, compile_rules
-from tailer.core.otlp import SpanContext, encode_trace
 from tailer.core.policies import ContentChoice, Policies
+from tailer.core.trace.bounds import Bounds
+from tailer.core.trace.content_policy import mask_content
+from tailer.core.trace.export import Exported, ExportOptions, export_turn
+from tailer.core.trace.otlp import SpanContext, encode_trace
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord, Wait
 from tailer.core.users import UserIdChoice, UserNaming

@@ -7,9 +7,9 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from tailer.core.identity import DocumentKey, ObservationId, TraceId, turn_trace_id
-from tailer.core.observations import Observation, ObservationType, Trace
 from tailer.core.stream.hints import ChangeHint
 from tailer.core.stream.positions import StreamPosition
+from tailer.core.trace.observations import Observation, ObservationType, Trace
 from tailer.events import Event
 from tailer.flow.ports import BatchItem, ChangeSource, Probe
 

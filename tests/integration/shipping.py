@@ -11,10 +11,10 @@ from datetime import timedelta
 import httpx
 
 from tailer.core.identity import DocumentKey
-from tailer.core.otlp import SpanContext
 from tailer.core.stream.hints import ChangeHint, Interest, Operation, Stream
 from tailer.core.stream.open_turns import EntryKey, OpenTurns
 from tailer.core.stream.positions import StreamPosition
+from tailer.core.trace.otlp import SpanContext
 from tailer.flow.backlog import Backlog
 from tailer.flow.batching import BatchLimits
 from tailer.flow.checkpointing import Checkpointing

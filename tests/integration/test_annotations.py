@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tailer.core.followup import Score, ScoreType
 from tailer.core.identity import turn_trace_id
-from tailer.core.otlp import SpanContext
+from tailer.core.trace.followup import Score, ScoreType
+from tailer.core.trace.otlp import SpanContext
 from tailer.flow.outcomes import Delivered, DeliveryOutcome, Refused, Rejected, Retry
 from tailer.langfuse.annotations import LangfuseAnnotations
 from tailer.langfuse.connection import Credentials, LangfuseConnection

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tailer.core.followup import feedback_score_id
 from tailer.core.identity import turn_trace_id
+from tailer.core.trace.followup import feedback_score_id
 from tailer.events import DeliveryRetried
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, Route, bad_span

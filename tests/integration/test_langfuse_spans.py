@@ -10,7 +10,7 @@ import httpx
 import pytest
 from aiohttp import web
 
-from tailer.core.otlp import SpanContext
+from tailer.core.trace.otlp import SpanContext
 from tailer.errors import DestinationError
 from tailer.flow.outcomes import (
     Delivered,

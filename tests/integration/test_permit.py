@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tailer.core.otlp import SpanContext
+from tailer.core.trace.otlp import SpanContext
 from tailer.errors import LeaseLost
 from tailer.flow.outcomes import Delivered, Found, Retry
 from tailer.langfuse.annotations import LangfuseAnnotations

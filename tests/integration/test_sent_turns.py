@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 from pymongo.errors import BulkWriteError
 
-from tailer.core.followup import Edit, EditedText, SentTurn, mark_text
 from tailer.core.identity import DocumentKey, TraceId, title_trace_id, turn_trace_id
 from tailer.core.policies import ContentChoice
+from tailer.core.trace.followup import Edit, EditedText, SentTurn, mark_text
 from tailer.demo.replica_set import ReplicaSet
 from tailer.flow.ports import Batch, BatchItem, DeadLetter
 from tailer.mongo.connection import Client, connect

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tailer.core.followup import Score, ScoreType
 from tailer.core.identity import turn_trace_id
+from tailer.core.trace.followup import Score, ScoreType
 from tailer.errors import DestinationError
 from tailer.events import BatchSettled
 from tailer.flow.outcomes import Delivered, Found, Retry, Unanswered

@@ -9,7 +9,7 @@ import pytest
 from bson import ObjectId
 
 from tailer.core.identity import DocumentKey
-from tailer.core.spending import Spending
+from tailer.core.trace.spending import Spending
 from tailer.core.turn.turns import TurnRecord
 from tailer.demo.replica_set import ReplicaSet
 from tailer.mongo.connection import Database, connect, tolerant_database

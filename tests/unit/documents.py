@@ -15,9 +15,6 @@ from typing import Any, Final, TypeAlias
 from bson import ObjectId
 from hypothesis import strategies as st
 
-from tailer.core.bounds import Bounds
-from tailer.core.content_policy import show_content
-from tailer.core.export import Exported, ExportOptions, export_turn
 from tailer.core.identity import NO_PARENT, DocumentKey
 from tailer.core.librechat.bson_values import filled_string, identifier, milliseconds
 from tailer.core.librechat.documents import (
@@ -30,9 +27,12 @@ from tailer.core.librechat.documents import (
     read_message,
     read_transaction,
 )
-from tailer.core.observations import Observation, ObservationType, Trace
 from tailer.core.policies import Policies
 from tailer.core.stream.hints import ChangeHint, Operation
+from tailer.core.trace.bounds import Bounds
+from tailer.core.trace.content_policy import show_content
+from tailer.core.trace.export import Exported, ExportOptions, export_turn
+from tailer.core.trace.observations import Observation, ObservationType, Trace
 from tailer.core.turn.readback import Row, add_agent, make_record, select_rows
 from tailer.core.turn.turns import TurnRecord, Wait
 from tailer.core.users import UserNaming

@@ -5,8 +5,8 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.bounds import Allowance, Bounds
 from tailer.core.json_text import encode_json
+from tailer.core.trace.bounds import Allowance, Bounds
 from tests.unit.documents import ANY_TEXT
 
 MARK = re.compile(r"… \[cut: (\d+) bytes left out\]\Z")

@@ -10,12 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tailer.core.content_policy import mask_content
-from tailer.core.export import Exported, export_title
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.documents import MalformedDocument, Message, read_message
 from tailer.core.masking.masker import Masker, compile_rules
-from tailer.core.otlp import SpanContext, encode_trace
 from tailer.core.policies import (
     ContentChoice,
     CopyPolicy,
@@ -24,6 +21,9 @@ from tailer.core.policies import (
     Policies,
     TemporaryPolicy,
 )
+from tailer.core.trace.content_policy import mask_content
+from tailer.core.trace.export import Exported, export_title
+from tailer.core.trace.otlp import SpanContext, encode_trace
 from tailer.core.turn.readback import Row, make_record, select_rows
 from tailer.core.turn.turns import TurnRecord, Wait
 from tailer.core.users import User

@@ -9,9 +9,9 @@ from itertools import pairwise
 import pytest
 
 from tailer.core.identity import ObservationId, TraceId, title_trace_id, turn_trace_id
-from tailer.core.observations import Level, Observation, ObservationType, Trace
-from tailer.core.totals import Totals, add_totals
-from tailer.core.trace import TITLE_TRACE_NAME, TURN_TRACE_NAME
+from tailer.core.trace.build import TITLE_TRACE_NAME, TURN_TRACE_NAME
+from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
+from tailer.core.trace.totals import Totals, add_totals
 from tailer.demo.display import (
     Display,
     colourful,

@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.export import Exported, export_title, is_chosen, shows_media, trace_id_of
 from tailer.core.identity import native_copy_trace_id, title_trace_id, turn_trace_id, unanswered_trace_id
-from tailer.core.observations import Level
 from tailer.core.policies import (
     ContentChoice,
     CopyPolicy,
@@ -21,6 +19,8 @@ from tailer.core.policies import (
     parse_rules,
 )
 from tailer.core.sampling import is_sampled
+from tailer.core.trace.export import Exported, export_title, is_chosen, shows_media, trace_id_of
+from tailer.core.trace.observations import Level
 from tailer.core.turn.turns import Exclusion, Outcome, TurnRecord, Wait
 from tailer.core.users import User
 from tests.unit.documents import (

@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.files import describe_files
-from tailer.core.otlp import SpanContext, encode_trace
+from tailer.core.trace.files import describe_files
+from tailer.core.trace.otlp import SpanContext, encode_trace
 from tests.recordings import truth
 from tests.unit.documents import (
     VALUES,

@@ -8,9 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.content_policy import ContentPolicy, mask_content, show_content
-from tailer.core.export import Exported
-from tailer.core.followup import (
+from tailer.core.identity import observation_id, turn_trace_id
+from tailer.core.librechat.documents import Message
+from tailer.core.masking.masker import Masker, compile_rules
+from tailer.core.policies import ContentChoice, CopyPolicy, Policies
+from tailer.core.trace.content_policy import ContentPolicy, mask_content, show_content
+from tailer.core.trace.export import Exported
+from tailer.core.trace.followup import (
     Edit,
     EditedText,
     Score,
@@ -24,12 +28,8 @@ from tailer.core.followup import (
     make_feedback_score,
     mark_text,
 )
-from tailer.core.identity import observation_id, turn_trace_id
-from tailer.core.librechat.documents import Message
-from tailer.core.masking.masker import Masker, compile_rules
-from tailer.core.observations import ObservationType, Trace
-from tailer.core.otlp import SpanContext, encode_trace
-from tailer.core.policies import ContentChoice, CopyPolicy, Policies
+from tailer.core.trace.observations import ObservationType, Trace
+from tailer.core.trace.otlp import SpanContext, encode_trace
 from tests.recordings import truth
 from tests.unit.documents import (
     ANY_TEXT,

@@ -13,9 +13,9 @@ from prometheus_client import CollectorRegistry
 
 from tailer.cli import execute
 from tailer.core.identity import ObservationId, TraceId
-from tailer.core.observations import Level, Observation, ObservationType, Trace
 from tailer.core.stream.failures import FailureCause
 from tailer.core.stream.hints import Stream
+from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
 from tailer.events import (
     BackfillAdvanced,
     BackfillDone,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tailer.core.identity import ObservationId, TraceId
-from tailer.core.observations import Level, Observation, ObservationType, Trace
-from tailer.core.otlp import SpanContext, encode_trace, frame_request
+from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
+from tailer.core.trace.otlp import SpanContext, encode_trace, frame_request
 from tests.unit.documents import (
     ANY_TEXT,
     VALUES,

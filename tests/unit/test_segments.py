@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core.librechat.content import read_parts
-from tailer.core.observations import ObservationType
+from tailer.core.trace.observations import ObservationType
 from tailer.core.turn.segments import assign_parts, split_segments
 from tailer.core.turn.usage import ModelCall
 from tests.recordings import truth

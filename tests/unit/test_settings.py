@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from tailer.core.bounds import Bounds
 from tailer.core.policies import ContentChoice
+from tailer.core.trace.bounds import Bounds
 from tailer.errors import SettingsError
 from tailer.logs import LogLevel
 from tailer.settings import Settings, SinkChoice, load_settings

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core.identity import TraceId
-from tailer.core.observations import Level, Observation, ObservationType, Trace
 from tailer.core.stream.hints import Stream
+from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
 from tailer.events import DeliveryPaused, HintsRead, StreamGapFound
 from tailer.status.figures import Condition, Figures, StreamFigures
 from tailer.status.history import HISTORY_SECONDS, SAMPLE_SECONDS, STEPS, History, Sample

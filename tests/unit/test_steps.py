@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tailer.core.bounds import Bounds
-from tailer.core.observations import Level, Observation, ObservationType, Trace
+from tailer.core.trace.bounds import Bounds
+from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
 from tests.recordings import truth
 from tests.unit.documents import (
     MISSING,

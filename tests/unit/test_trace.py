@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailer.core.bounds import Bounds
-from tailer.core.export import Exported
 from tailer.core.identity import title_trace_id, turn_trace_id, unanswered_trace_id
-from tailer.core.observations import Level, Observation, ObservationType, Trace
-from tailer.core.otlp import SpanContext, encode_trace
 from tailer.core.policies import CopyPolicy, Policies
 from tailer.core.stream.hints import ChangeHint, Interest, classify_message
 from tailer.core.stream.open_turns import OpenTurns
+from tailer.core.trace.bounds import Bounds
+from tailer.core.trace.export import Exported
+from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
+from tailer.core.trace.otlp import SpanContext, encode_trace
 from tailer.core.turn.turns import Wait
 from tests.recordings import NAMES, truth
 from tests.unit.documents import (

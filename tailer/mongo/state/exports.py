@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tailer.core.followup import SentTurn
 from tailer.core.identity import DocumentKey, TraceId
+from tailer.core.trace.followup import SentTurn
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence
 from tailer.mongo.state.records import read_sent

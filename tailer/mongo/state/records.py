@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from tailer.core.followup import Edit, EditedText, SentTurn, TextMark
 from tailer.core.identity import DocumentKey, ObservationId, TraceId
 from tailer.core.policies import ContentChoice
+from tailer.core.trace.followup import Edit, EditedText, SentTurn, TextMark
 from tailer.flow.ports import BatchItem, Probe
 
 

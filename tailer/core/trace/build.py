@@ -5,12 +5,12 @@ Everything comes from the turn; the same turn gives the same trace.
 
 from collections.abc import Mapping
 
-from tailer.core.bounds import Allowance, Bounds
-from tailer.core.files import describe_files
-from tailer.core.generations import Frame, build_generation
 from tailer.core.identity import TraceId, native_copy_trace_id, observation_id, title_trace_id
-from tailer.core.observations import Level, Observation, ObservationType, Trace
-from tailer.core.steps import StepBuilder
+from tailer.core.trace.bounds import Allowance, Bounds
+from tailer.core.trace.files import describe_files
+from tailer.core.trace.generations import Frame, build_generation
+from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
+from tailer.core.trace.steps import StepBuilder
 from tailer.core.turn.branches import find_branch
 from tailer.core.turn.history import build_prompt
 from tailer.core.turn.turns import Outcome, Turn

@@ -8,12 +8,12 @@ model call has a true duration for its generation.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tailer.core.bounds import Allowance
-from tailer.core.generations import Frame, build_generation
 from tailer.core.identity import ObservationId, observation_id
 from tailer.core.json_text import decode_json, encode_json
 from tailer.core.librechat.content import HandOffPart, Part, SteerPart, SummaryPart, ToolCall
-from tailer.core.observations import Level, Observation, ObservationType
+from tailer.core.trace.bounds import Allowance
+from tailer.core.trace.generations import Frame, build_generation
+from tailer.core.trace.observations import Level, Observation, ObservationType
 from tailer.core.turn.history import ChatMessage, Prompt, tool_call_shape
 from tailer.core.turn.segments import assign_parts
 from tailer.core.turn.turns import Outcome, Turn, join_text

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tailer.core.observations import Observation, ObservationType, Trace
+from tailer.core.trace.observations import Observation, ObservationType, Trace
 from tailer.core.turn.usage import CostSource, UsageSource
 
 _Number = TypeVar("_Number", int, float)

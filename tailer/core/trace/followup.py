@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 
-from tailer.core.bounds import Allowance, Bounds
-from tailer.core.content_policy import ContentPolicy
 from tailer.core.identity import DocumentKey, TraceId, observation_id
 from tailer.core.librechat.documents import Feedback, Message
 from tailer.core.light import light_dataclass
-from tailer.core.observations import Observation, ObservationType, Trace
 from tailer.core.policies import ContentChoice
-from tailer.core.trace import TURN_TRACE_NAME
+from tailer.core.trace.bounds import Allowance, Bounds
+from tailer.core.trace.build import TURN_TRACE_NAME
+from tailer.core.trace.content_policy import ContentPolicy
+from tailer.core.trace.observations import Observation, ObservationType, Trace
 
 FEEDBACK_NAME = "user-feedback"
 """The name LibreChat's own tracing gives it."""

@@ -5,10 +5,10 @@ Such a call becomes a small trace of its own that holds tokens and cost. Prompt 
 
 from dataclasses import dataclass
 
-from tailer.core.generations import Frame, build_generation
 from tailer.core.identity import DocumentKey, observation_id, spending_trace_id
 from tailer.core.librechat.documents import Transaction
-from tailer.core.observations import Trace
+from tailer.core.trace.generations import Frame, build_generation
+from tailer.core.trace.observations import Trace
 from tailer.core.turn.usage import resolve_spending
 
 SPENDING_TRACE_NAME = "librechat-api-usage"

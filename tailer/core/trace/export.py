@@ -4,16 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from tailer.core.bounds import Bounds
-from tailer.core.content_policy import ContentPolicy, drop_content, show_content
-from tailer.core.files import files_of
-from tailer.core.followup import SentTurn, mark_text
 from tailer.core.identity import TraceId, native_copy_trace_id, turn_trace_id, unanswered_trace_id
-from tailer.core.observations import Trace
 from tailer.core.policies import ContentChoice, Fact, Facts, Policies
 from tailer.core.sampling import is_sampled
-from tailer.core.spending import Spending, build_spending_trace
-from tailer.core.trace import build_title_trace, build_turn_trace
+from tailer.core.trace.bounds import Bounds
+from tailer.core.trace.build import build_title_trace, build_turn_trace
+from tailer.core.trace.content_policy import ContentPolicy, drop_content, show_content
+from tailer.core.trace.files import files_of
+from tailer.core.trace.followup import SentTurn, mark_text
+from tailer.core.trace.observations import Trace
+from tailer.core.trace.spending import Spending, build_spending_trace
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import (
     Exclusion,

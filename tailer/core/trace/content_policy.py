@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from tailer.core.json_text import encode_json
 from tailer.core.masking.masker import Masker, MaskingError
-from tailer.core.observations import Level, Observation, Trace
+from tailer.core.trace.observations import Level, Observation, Trace
 
 ContentPolicy: TypeAlias = Callable[[Trace], Trace]
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from struct import pack
 
 from tailer.core.json_text import encode_json_bytes
-from tailer.core.observations import Level, Observation, Trace
+from tailer.core.trace.observations import Level, Observation, Trace
 
 _ENVIRONMENT = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
 _LABEL_CHARACTERS = 200
