@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from tailer.app import Daemon
 from tailer.core.backfill import Job, JobReason
-from tailer.core.sampling import is_sampled
+from tailer.core.policy.sampling import is_sampled
 from tailer.core.trace.export import trace_id_of
 from tailer.errors import RequestRefused
 from tailer.events import Event

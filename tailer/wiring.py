@@ -8,7 +8,8 @@ from uuid import uuid4
 
 from tailer.core.backfill import Job, JobReason, Start, StartMode
 from tailer.core.masking.masker import Masker, compile_rules
-from tailer.core.policies import Policies
+from tailer.core.policy.policies import Policies
+from tailer.core.policy.users import UserNaming
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.lag import Answer
 from tailer.core.stream.open_turns import OpenTurns
@@ -16,7 +17,6 @@ from tailer.core.trace.bounds import Bounds
 from tailer.core.trace.content_policy import ContentPolicy, drop_content, mask_content
 from tailer.core.trace.export import ExportOptions
 from tailer.core.trace.observations import Trace
-from tailer.core.users import UserNaming
 from tailer.destination import Destination
 from tailer.events import Emit
 from tailer.flow.aftercare import Aftercare, AftercareOptions

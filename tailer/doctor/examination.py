@@ -7,7 +7,7 @@ from datetime import timedelta
 from http.client import HTTPConnection, HTTPException
 from typing import Final, TypeVar
 
-from tailer.core.policies import NativePolicy
+from tailer.core.policy.policies import NativePolicy
 from tailer.doctor.destination import check_destination
 from tailer.doctor.findings import Finding, failed, passed, skipped
 from tailer.doctor.source import check_oplog, check_privileges, check_rows, check_server, check_streams

@@ -11,7 +11,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_expone
 
 from tailer.core.identity import DocumentKey, title_trace_id_beside
 from tailer.core.librechat.documents import Message
-from tailer.core.policies import DeletionPolicy
+from tailer.core.policy.policies import DeletionPolicy
 from tailer.core.stream.hints import Interest
 from tailer.core.stream.open_turns import Entry
 from tailer.core.trace.content_policy import ContentPolicy

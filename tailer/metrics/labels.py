@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tailer.core.policies import Fact
+from tailer.core.policy.policies import Fact
 from tailer.core.stream.failures import FailureCause, GapReason
 from tailer.core.turn.turns import Exclusion, Outcome, Wait
 from tailer.core.turn.usage import CostSource

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from bson import ObjectId
 from cachetools import TTLCache
 
-from tailer.core.users import USER_FIELDS, User, read_user
+from tailer.core.policy.users import USER_FIELDS, User, read_user
 from tailer.mongo.collections import Collections
 
 _REMEMBERED_USERS = 10_000

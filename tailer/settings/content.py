@@ -6,9 +6,9 @@ from typing import Annotated, Final
 from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator
 
 from tailer.core.masking.masker import compile_rules
-from tailer.core.policies import ContentChoice, ContentRule, Fact, parse_content_rule
+from tailer.core.policy.policies import ContentChoice, ContentRule, Fact, parse_content_rule
+from tailer.core.policy.users import UserIdChoice
 from tailer.core.trace.bounds import Bounds
-from tailer.core.users import UserIdChoice
 from tailer.logs import escape_unprintable, redact
 from tailer.settings.lists import expressions, pieces, words
 from tailer.settings.selection import FACT_NAMES

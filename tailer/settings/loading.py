@@ -10,9 +10,9 @@ from pydantic import Field, InstanceOf, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from tailer.core.policies import ContentChoice
+from tailer.core.policy.policies import ContentChoice
+from tailer.core.policy.users import UserIdChoice
 from tailer.core.stream.hints import Stream
-from tailer.core.users import UserIdChoice
 from tailer.errors import SettingsError
 from tailer.settings.addresses import parse_mongo_uri
 from tailer.settings.content import ContentSettings

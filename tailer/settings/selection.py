@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, Field
 
-from tailer.core.policies import (
+from tailer.core.policy.policies import (
     CopyPolicy,
     DeletionPolicy,
     Fact,

@@ -14,7 +14,7 @@ from typing import Final
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from tailer.core.policies import ContentRule, Rule
+from tailer.core.policy.policies import ContentRule, Rule
 from tailer.settings.addresses import parse_mongo_uri
 from tailer.settings.loading import Settings
 from tailer.settings.source import Group, Setting, collect_settings

@@ -16,14 +16,14 @@ import bson
 
 from tailer.core.librechat.documents import MalformedDocument, read_message
 from tailer.core.masking.masker import Masker, compile_rules
-from tailer.core.policies import ContentChoice, Policies
+from tailer.core.policy.policies import ContentChoice, Policies
+from tailer.core.policy.users import UserIdChoice, UserNaming
 from tailer.core.trace.bounds import Bounds
 from tailer.core.trace.content_policy import mask_content
 from tailer.core.trace.export import Exported, ExportOptions, export_turn
 from tailer.core.trace.otlp import SpanContext, encode_trace
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord, Wait
-from tailer.core.users import UserIdChoice, UserNaming
 from tailer.mongo.collections import Collections
 from tailer.mongo.keys import TOLERANT, to_key
 from tests.fuzz.rows import make_rows

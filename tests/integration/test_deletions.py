@@ -8,7 +8,7 @@ import pytest
 from bson import ObjectId
 
 from tailer.core.identity import title_trace_id, turn_trace_id
-from tailer.core.policies import DeletionPolicy, TemporaryPolicy
+from tailer.core.policy.policies import DeletionPolicy, TemporaryPolicy
 from tailer.events import AnnotationFailed, DeliveryRetried, HintsRead
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, Route, hang

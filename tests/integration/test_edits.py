@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from tailer.core.identity import turn_trace_id
-from tailer.core.policies import ContentChoice
+from tailer.core.policy.policies import ContentChoice
 from tailer.events import BatchSettled
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, StoredSpan, hang

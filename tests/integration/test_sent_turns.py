@@ -9,7 +9,7 @@ import pytest
 from pymongo.errors import BulkWriteError
 
 from tailer.core.identity import DocumentKey, TraceId, title_trace_id, turn_trace_id
-from tailer.core.policies import ContentChoice
+from tailer.core.policy.policies import ContentChoice
 from tailer.core.trace.followup import Edit, EditedText, SentTurn, mark_text
 from tailer.demo.replica_set import ReplicaSet
 from tailer.flow.ports import Batch, BatchItem, DeadLetter

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from tailer.core.users import USER_FIELDS, User
+from tailer.core.policy.users import USER_FIELDS, User
 from tailer.demo.replica_set import ReplicaSet
 from tailer.mongo.connection import Database, connect, tolerant_database
 from tailer.mongo.documents import MongoDocuments

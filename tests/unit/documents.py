@@ -27,7 +27,8 @@ from tailer.core.librechat.documents import (
     read_message,
     read_transaction,
 )
-from tailer.core.policies import Policies
+from tailer.core.policy.policies import Policies
+from tailer.core.policy.users import UserNaming
 from tailer.core.stream.hints import ChangeHint, Operation
 from tailer.core.trace.bounds import Bounds
 from tailer.core.trace.content_policy import show_content
@@ -35,7 +36,6 @@ from tailer.core.trace.export import Exported, ExportOptions, export_turn
 from tailer.core.trace.observations import Observation, ObservationType, Trace
 from tailer.core.turn.readback import Row, add_agent, make_record, select_rows
 from tailer.core.turn.turns import TurnRecord, Wait
-from tailer.core.users import UserNaming
 from tailer.demo.recording import RecordedEvent
 from tests.recordings import load
 

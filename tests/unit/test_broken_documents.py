@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.documents import MalformedDocument, Message, read_message
 from tailer.core.masking.masker import Masker, compile_rules
-from tailer.core.policies import (
+from tailer.core.policy.policies import (
     ContentChoice,
     CopyPolicy,
     Fact,
@@ -21,12 +21,12 @@ from tailer.core.policies import (
     Policies,
     TemporaryPolicy,
 )
+from tailer.core.policy.users import User
 from tailer.core.trace.content_policy import mask_content
 from tailer.core.trace.export import Exported, export_title
 from tailer.core.trace.otlp import SpanContext, encode_trace
 from tailer.core.turn.readback import Row, make_record, select_rows
 from tailer.core.turn.turns import TurnRecord, Wait
-from tailer.core.users import User
 from tests.unit.documents import (
     ANY_TEXT,
     MISSING,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tailer.core.librechat.documents import Message
 from tailer.core.masking.masker import Masker, compile_rules
-from tailer.core.policies import ContentChoice, ContentRule, Fact, Policies, Rule, TemporaryPolicy
+from tailer.core.policy.policies import ContentChoice, ContentRule, Fact, Policies, Rule, TemporaryPolicy
 from tailer.core.trace.content_policy import drop_content, mask_content, show_content
 from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
 from tailer.core.trace.otlp import SpanContext, encode_trace

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core.identity import native_copy_trace_id, title_trace_id, turn_trace_id, unanswered_trace_id
-from tailer.core.policies import (
+from tailer.core.policy.policies import (
     ContentChoice,
     CopyPolicy,
     Fact,
@@ -18,11 +18,11 @@ from tailer.core.policies import (
     parse_content_rule,
     parse_rules,
 )
-from tailer.core.sampling import is_sampled
+from tailer.core.policy.sampling import is_sampled
+from tailer.core.policy.users import User
 from tailer.core.trace.export import Exported, export_title, is_chosen, shows_media, trace_id_of
 from tailer.core.trace.observations import Level
 from tailer.core.turn.turns import Exclusion, Outcome, TurnRecord, Wait
-from tailer.core.users import User
 from tests.unit.documents import (
     CONVERSATION,
     MISSING,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.policies import (
+from tailer.core.policy.policies import (
     ContentChoice,
     ContentRule,
     Fact,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tailer.core.policies import CopyPolicy, Policies, TemporaryPolicy
+from tailer.core.policy.policies import CopyPolicy, Policies, TemporaryPolicy
 from tailer.core.trace.export import Exported
 from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
 from tailer.core.turn.transactions_by_time import assign_by_time

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from tailer.core.policies import ContentChoice
+from tailer.core.policy.policies import ContentChoice
 from tailer.core.trace.bounds import Bounds
 from tailer.errors import SettingsError
 from tailer.logs import LogLevel

@@ -9,8 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from tailer.core.masking.masker import Masker, compile_rules
-from tailer.core.policies import ContentChoice, ContentRule, Fact, Rule
-from tailer.core.users import UserIdChoice
+from tailer.core.policy.policies import ContentChoice, ContentRule, Fact, Rule
+from tailer.core.policy.users import UserIdChoice
 from tailer.errors import SettingsError
 from tailer.settings import Settings, describe_settings, load_settings
 

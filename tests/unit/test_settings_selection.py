@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tailer.core.policies import (
+from tailer.core.policy.policies import (
     CopyPolicy,
     DeletionPolicy,
     Fact,

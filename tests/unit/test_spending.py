@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core.identity import DocumentKey, spending_trace_id
-from tailer.core.policies import Fact, Policies, parse_rules
+from tailer.core.policy.policies import Fact, Policies, parse_rules
+from tailer.core.policy.users import UserIdChoice, UserNaming
 from tailer.core.trace.export import export_spending
 from tailer.core.trace.observations import ObservationType
 from tailer.core.trace.otlp import SpanContext, encode_trace
 from tailer.core.trace.spending import Spending, build_spending_trace
-from tailer.core.users import UserIdChoice, UserNaming
 from tests.unit.documents import (
     MISSING,
     USER,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailer.core.identity import title_trace_id, turn_trace_id, unanswered_trace_id
-from tailer.core.policies import CopyPolicy, Policies
+from tailer.core.policy.policies import CopyPolicy, Policies
 from tailer.core.stream.hints import ChangeHint, Interest, classify_message
 from tailer.core.stream.open_turns import OpenTurns
 from tailer.core.trace.bounds import Bounds

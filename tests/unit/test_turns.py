@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.policies import CopyPolicy, NativePolicy, Policies, TemporaryPolicy
+from tailer.core.policy.policies import CopyPolicy, NativePolicy, Policies, TemporaryPolicy
 from tailer.core.turn.turns import (
     Exclusion,
     Outcome,

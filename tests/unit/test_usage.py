@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.policies import Policies, TemporaryPolicy
+from tailer.core.policy.policies import Policies, TemporaryPolicy
 from tailer.core.turn.turns import Outcome, Turn, build_turn, judge_response
 from tailer.core.turn.usage import (
     CostSource,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.users import USER_FIELDS, User, UserIdChoice, UserNaming, read_user
+from tailer.core.policy.users import USER_FIELDS, User, UserIdChoice, UserNaming, read_user
 from tests.unit.documents import ANY_TEXT, USER, VALUES, response_row, trace_of, turn_record, user_row
 
 ANNA = User(USER, "anna@example.org", "anna", "ADMIN")

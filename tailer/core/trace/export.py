@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from tailer.core.identity import TraceId, native_copy_trace_id, turn_trace_id, unanswered_trace_id
-from tailer.core.policies import ContentChoice, Fact, Facts, Policies
-from tailer.core.sampling import is_sampled
+from tailer.core.policy.policies import ContentChoice, Fact, Facts, Policies
+from tailer.core.policy.sampling import is_sampled
+from tailer.core.policy.users import UserNaming
 from tailer.core.trace.bounds import Bounds
 from tailer.core.trace.build import build_title_trace, build_turn_trace
 from tailer.core.trace.content_policy import ContentPolicy, drop_content, show_content
@@ -26,7 +27,6 @@ from tailer.core.turn.turns import (
     judge_question,
     judge_response,
 )
-from tailer.core.users import UserNaming
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from hashlib import sha256
 from tailer.core.identity import DocumentKey, TraceId, observation_id
 from tailer.core.librechat.documents import Feedback, Message
 from tailer.core.light import light_dataclass
-from tailer.core.policies import ContentChoice
+from tailer.core.policy.policies import ContentChoice
 from tailer.core.trace.bounds import Allowance, Bounds
 from tailer.core.trace.build import TURN_TRACE_NAME
 from tailer.core.trace.content_policy import ContentPolicy

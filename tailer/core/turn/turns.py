@@ -11,9 +11,9 @@ from typing import TypeAlias
 from tailer.core.librechat.content import ErrorPart, Part, ReasoningPart, TextPart, ToolCall
 from tailer.core.librechat.documents import Agent, Conversation, Message, Transaction
 from tailer.core.light import light_dataclass
-from tailer.core.policies import CopyPolicy, NativePolicy, Policies, TemporaryPolicy
+from tailer.core.policy.policies import CopyPolicy, NativePolicy, Policies, TemporaryPolicy
+from tailer.core.policy.users import User
 from tailer.core.turn.usage import NO_USAGE, Usage, resolve_title_usage, resolve_turn_usage
-from tailer.core.users import User
 
 _DEFAULT_POLICIES = Policies()
 _OWN_SAVES_MILLISECONDS = 500

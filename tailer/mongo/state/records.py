@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from tailer.core.identity import DocumentKey, ObservationId, TraceId
-from tailer.core.policies import ContentChoice
+from tailer.core.policy.policies import ContentChoice
 from tailer.core.trace.followup import Edit, EditedText, SentTurn, TextMark
 from tailer.flow.ports import BatchItem, Probe
 
