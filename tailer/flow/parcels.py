@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import field
 
-from tailer.core.light import light_dataclass
+from tailer.core.light_dataclass import light_dataclass
 from tailer.core.stream.open_turns import EntryKey
 from tailer.core.trace.followup import Edit, SentTurn
 from tailer.core.trace.observations import Trace

@@ -10,7 +10,7 @@ from typing import Protocol
 from tailer.core.backfill import Job
 from tailer.core.identity import DocumentKey, ObservationId, TraceId
 from tailer.core.librechat.documents import AttachedFile, Message
-from tailer.core.light import light_dataclass
+from tailer.core.light_dataclass import light_dataclass
 from tailer.core.stream.hints import ChangeHint, Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.core.trace.followup import Edit, Score, SentTurn

@@ -16,7 +16,7 @@ from tailer.core.librechat.bson_values import (
     sequence,
     string,
 )
-from tailer.core.light import light_dataclass
+from tailer.core.light_dataclass import light_dataclass
 
 _FAILED_TOOL_PREFIX = "Error: "
 _FAILED_TOOL_SUFFIX = "Please fix your mistakes."

@@ -21,7 +21,7 @@ from tailer.core.librechat.bson_values import (
     strings,
 )
 from tailer.core.librechat.content import Part, read_parts
-from tailer.core.light import light_dataclass
+from tailer.core.light_dataclass import light_dataclass
 
 
 class MalformedDocument(Exception):

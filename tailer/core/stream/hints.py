@@ -7,7 +7,7 @@ repeated, late or reordered hint does no harm.
 from enum import StrEnum
 
 from tailer.core.identity import DocumentKey
-from tailer.core.light import light_dataclass
+from tailer.core.light_dataclass import light_dataclass
 
 
 class Stream(StrEnum):

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tailer.core.light import light_dataclass
+from tailer.core.light_dataclass import light_dataclass
 
 _TIMESTAMP: Final = "82"
 """A resume token of a change begins with the type of a timestamp, then its seconds and its number within them."""

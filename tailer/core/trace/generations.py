@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from tailer.core.identity import ObservationId
-from tailer.core.light import light_dataclass
+from tailer.core.light_dataclass import light_dataclass
 from tailer.core.trace.observations import Level, Observation, ObservationType
 from tailer.core.turn.usage import ModelCall, Tokens, Usage
 

@@ -5,7 +5,7 @@ from dataclasses import field
 from enum import StrEnum
 
 from tailer.core.identity import ObservationId, TraceId
-from tailer.core.light import light_dataclass
+from tailer.core.light_dataclass import light_dataclass
 
 
 class ObservationType(StrEnum):

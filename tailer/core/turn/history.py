@@ -10,7 +10,7 @@ from tailer.core.identity import NO_PARENT
 from tailer.core.json_text import encode_json
 from tailer.core.librechat.content import Part, SteerPart, SummaryPart, TextPart, ToolCall
 from tailer.core.librechat.documents import Message
-from tailer.core.light import light_dataclass
+from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.turns import TurnRecord
 
 ChatMessage = dict[str, object]

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.documents import Agent, Conversation, Message, Transaction
-from tailer.core.light import light_dataclass
+from tailer.core.light_dataclass import light_dataclass
 from tailer.core.policy.users import User
 from tailer.core.turn.history import Ancestors, select_ancestors
 from tailer.core.turn.turns import Sibling, TurnRecord

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from tailer.core.librechat.content import ErrorPart, Part, ReasoningPart, TextPart, ToolCall
 from tailer.core.librechat.documents import Agent, Conversation, Message, Transaction
-from tailer.core.light import light_dataclass
+from tailer.core.light_dataclass import light_dataclass
 from tailer.core.policy.policies import CopyPolicy, NativePolicy, Policies, TemporaryPolicy
 from tailer.core.policy.users import User
 from tailer.core.turn.usage import NO_USAGE, Usage, resolve_title_usage, resolve_turn_usage

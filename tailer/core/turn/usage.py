@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from tailer.core.librechat.documents import Message, ReportedUsage, Transaction
-from tailer.core.light import light_dataclass
+from tailer.core.light_dataclass import light_dataclass
 
 TITLE_CONTEXT = "title"
 _UNKNOWN_MODEL_RATE = 6.0
