@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import uuid4
 
-from tailer.app import Daemon
 from tailer.core.backfill import Job, JobReason
 from tailer.core.policy.sampling import is_sampled
 from tailer.core.trace.export import trace_id_of
+from tailer.daemon.daemon import Daemon
+from tailer.daemon.presence import has_active_instance
+from tailer.daemon.supervision import Shutdown
 from tailer.errors import RequestRefused
 from tailer.events import Event
 from tailer.logs import LogLevel, LogWriter
@@ -27,9 +29,7 @@ from tailer.mongo.history import server_seconds
 from tailer.mongo.state import MongoLease, StateDatabase
 from tailer.mongo.state.backfills import read_job, write_job
 from tailer.mongo.walk import MongoWalk
-from tailer.presence import has_active_instance
 from tailer.settings import Settings
-from tailer.supervision import Shutdown
 
 _APPLICATION = "librechat-tailer-backfill"
 _CHUNK_ROWS = 1000

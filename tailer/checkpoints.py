@@ -9,7 +9,7 @@ from tailer.core.lease import LeaseRecord
 from tailer.core.repositioning import Repositioning, compare_positions
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
-from tailer.destination import name_destination
+from tailer.daemon.destinations import name_destination
 from tailer.errors import RequestRefused
 from tailer.events import Event
 from tailer.flow.ports import Checkpoint

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tailer.daemon.presence import has_active_instance
 from tailer.errors import RequestRefused
 from tailer.events import Event
 from tailer.mongo.connection import QUERY_SOCKET_MILLISECONDS, connect
 from tailer.mongo.state import MongoLease, StateDatabase
 from tailer.mongo.state.dead_letters import ASKED
-from tailer.presence import has_active_instance
 from tailer.settings import Settings
 
 _SHORTEST_PREFIX = 6

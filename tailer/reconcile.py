@@ -17,7 +17,8 @@ from tailer.core.identity import DocumentKey, ObservationId, TraceId, observatio
 from tailer.core.trace.export import Exported, ExportOptions, export_turn, is_chosen
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord, Wait
-from tailer.destination import open_destination
+from tailer.daemon.destinations import open_destination
+from tailer.daemon.wiring import make_plain_options, needs_users
 from tailer.errors import DestinationError, RequestRefused
 from tailer.events import Event
 from tailer.flow.outcomes import Unanswered, Unreadable
@@ -31,7 +32,6 @@ from tailer.mongo.state import StateDatabase
 from tailer.mongo.state.dead_letters import ask_anew
 from tailer.mongo.walk import MongoWalk
 from tailer.settings import Settings
-from tailer.wiring import make_plain_options, needs_users
 
 _CHUNK_ROWS = 200
 _PROBES_AT_ONCE = 8

@@ -6,7 +6,7 @@ from tailer.commands.command import Command
 
 
 def _execute(_: argparse.Namespace) -> int:
-    from tailer.app import run_daemon  # noqa: PLC0415 - a small command starts without the daemon
+    from tailer.daemon.daemon import run_daemon  # noqa: PLC0415 - a small command starts without the daemon
     from tailer.settings import load_settings  # noqa: PLC0415
 
     return run_daemon(load_settings())

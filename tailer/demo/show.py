@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
-from tailer.app import EXIT_FORCED, Daemon
 from tailer.core.identity import TraceId, title_trace_id, turn_trace_id
 from tailer.core.stream.hints import Stream
 from tailer.core.trace.observations import Trace
+from tailer.daemon.daemon import EXIT_FORCED, Daemon
+from tailer.daemon.supervision import Shutdown
 from tailer.demo.database import DemoDatabase, given_uri, open_database
 from tailer.demo.destination import choose_destination
 from tailer.demo.finished_turn import is_title, read_turn
@@ -31,7 +32,6 @@ from tailer.errors import TailerError
 from tailer.events import Event, Listening, StreamOpened, TraceRejected, TurnFailed
 from tailer.logs import LogFormat, LogWriter, route_library_logs
 from tailer.settings import Settings
-from tailer.supervision import Shutdown
 
 _PATIENCE: Final = timedelta(seconds=30)
 """How long after the last recorded write the last trace may take: the settle time and a few retries."""

@@ -8,6 +8,7 @@ from http.client import HTTPConnection, HTTPException
 from typing import Final, TypeVar
 
 from tailer.core.policy.policies import NativePolicy
+from tailer.daemon.wiring import needs_users
 from tailer.doctor.destination import check_destination
 from tailer.doctor.findings import Finding, failed, passed, skipped
 from tailer.doctor.source import check_oplog, check_privileges, check_rows, check_server, check_streams
@@ -15,7 +16,6 @@ from tailer.doctor.state import check_state
 from tailer.mongo.connection import QUERY_SOCKET_MILLISECONDS, connect, tolerant_database
 from tailer.mongo.state.survey import StoredCheckpoint
 from tailer.settings import Settings
-from tailer.wiring import needs_users
 
 _LIMIT: Final = timedelta(seconds=30)
 _PORT_SECONDS: Final = 2.0

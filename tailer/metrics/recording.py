@@ -1,4 +1,4 @@
-"""How events move the metrics. Gauges of what lasts are set by the sampler in `tailer.sampler`."""
+"""How events move the metrics. Gauges of what lasts are set by the sampler in `tailer.daemon.gauges`."""
 
 from collections.abc import Sequence
 from functools import singledispatchmethod

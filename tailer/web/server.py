@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from tailer.errors import SettingsError
+from tailer.health import Health
 from tailer.web.guard import HEADERS
-from tailer.web.health import Health
 from tailer.web.status_page import StatusPage
 
 PATIENCE_SECONDS = 15.0

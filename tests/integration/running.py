@@ -12,9 +12,13 @@ from pydantic import SecretStr
 
 from tailer.core.stream.hints import Interest, Stream
 from tailer.core.stream.lag import Answer
-from tailer.destination import open_destination
+from tailer.daemon.destinations import open_destination
+from tailer.daemon.pipeline import Pipeline
+from tailer.daemon.supervision import Work
+from tailer.daemon.wiring import Observers, make_pipeline, needs_users
 from tailer.events import TurnDone
 from tailer.flow.ports import UNCONDITIONAL
+from tailer.health import Health
 from tailer.metrics import Metrics
 from tailer.mongo.change_stream import MongoChangeStream
 from tailer.mongo.collections import Collections
@@ -22,11 +26,7 @@ from tailer.mongo.connection import connect, tolerant_database
 from tailer.mongo.documents import MongoDocuments
 from tailer.mongo.state import MongoState
 from tailer.mongo.walk import MongoWalk
-from tailer.pipeline import Pipeline
 from tailer.settings import Settings, SinkChoice, load_settings
-from tailer.supervision import Work
-from tailer.web.health import Health
-from tailer.wiring import Observers, make_pipeline, needs_users
 from tests.e2e.databases import Databases, token_time
 from tests.fakes.langfuse import FakeLangfuse
 from tests.integration.evidence import Events

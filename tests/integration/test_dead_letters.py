@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from tailer import pipeline
 from tailer.core.identity import title_trace_id, turn_trace_id
+from tailer.daemon import pipeline
 from tailer.dead_letters import LetterDesk, Replayed, open_letters
 from tailer.errors import RequestRefused
 from tailer.events import DeadLetterReplayed, TraceRejected

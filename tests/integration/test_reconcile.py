@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tailer import pipeline
 from tailer.backfill import Request
 from tailer.core.identity import turn_trace_id
+from tailer.daemon import pipeline
 from tailer.dead_letters import open_letters
 from tailer.errors import DestinationError, RequestRefused
 from tailer.reconcile import Comparison, open_reconciliation

@@ -6,12 +6,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import httpx
 import pytest
 
+from tailer.health import Health
 from tailer.metrics import Metrics
 from tailer.status.board import StatusBoard
 from tailer.status.figures import Condition
 from tailer.status.traces import TracesShown
 from tailer.web.figures import read_figures
-from tailer.web.health import Health
 from tailer.web.server import WebServer
 from tailer.web.status_page import StatusPage
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import pytest
 
+from tailer.daemon.supervision import Shutdown, supervise, within
 from tailer.errors import SoftwareError, StateError
-from tailer.supervision import Shutdown, supervise, within
 
 
 class Journal:

@@ -3,7 +3,7 @@
 import asyncio
 import io
 
-from tailer.app import Daemon
+from tailer.daemon.daemon import Daemon
 from tailer.events import TaskFailed
 from tailer.logs import LogFormat, LogLevel, LogWriter
 from tests.e2e.databases import Databases

@@ -8,8 +8,8 @@ import pytest
 from tailer.core.stream.hints import Stream
 from tailer.errors import SettingsError
 from tailer.events import TurnDone
+from tailer.health import Health, State
 from tailer.metrics import Metrics
-from tailer.web.health import Health, State
 from tailer.web.server import WebServer
 
 

@@ -88,7 +88,7 @@ def test_version_is_told_without_loading_what_it_does_not_need() -> None:
     assert (0, f"tailer {tailer.__version__}\n") == (done.returncode, done.stdout)
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "tailer.cli" in loaded
-    assert not {"pydantic", "motor", "langfuse", "aiohttp", "tailer.app", "tailer.demo"} & loaded
+    assert not {"pydantic", "motor", "langfuse", "aiohttp", "tailer.daemon.daemon", "tailer.demo"} & loaded
 
 
 def test_the_help_lists_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,7 +133,7 @@ def test_run_hands_the_settings_to_the_daemon_and_returns_its_code(
         received.append(settings)
         return 17
 
-    stand_in(clean_environment, "tailer.app", run_daemon=run_daemon)
+    stand_in(clean_environment, "tailer.daemon.daemon", run_daemon=run_daemon)
     clean_environment.setenv("MONGO_URI", URI)
 
     assert execute(["run"]) == 17
@@ -172,7 +172,7 @@ def test_an_error_is_told_with_its_remedy_and_its_code(
     def run_daemon(_settings: Settings) -> int:
         raise kind(operation="opening", subject="the stream", hint="grant find\nand changeStream")
 
-    stand_in(clean_environment, "tailer.app", run_daemon=run_daemon)
+    stand_in(clean_environment, "tailer.daemon.daemon", run_daemon=run_daemon)
     clean_environment.setenv("MONGO_URI", URI)
 
     assert kind.exit_code == execute(["run"])
@@ -191,7 +191,7 @@ def test_control_c_ends_with_130(clean_environment: pytest.MonkeyPatch) -> None:
     def run_daemon(_settings: Settings) -> int:
         raise KeyboardInterrupt
 
-    stand_in(clean_environment, "tailer.app", run_daemon=run_daemon)
+    stand_in(clean_environment, "tailer.daemon.daemon", run_daemon=run_daemon)
     clean_environment.setenv("MONGO_URI", URI)
 
     assert execute(["run"]) == 130

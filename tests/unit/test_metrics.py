@@ -35,11 +35,11 @@ from tailer.events import (
     TurnDone,
 )
 from tailer.flow.outcomes import RequestResult
+from tailer.health import State
 from tailer.metrics import Metrics, catalogue
 from tailer.metrics.catalogue import CATALOGUE, USAGE
 from tailer.metrics.declaration import Kind, Metric
 from tailer.metrics.labels import STATE_OPERATION, WORK_OUTCOME
-from tailer.web.health import State
 
 DECLARED = {metric.name: metric for section in CATALOGUE for metric in section.metrics}
 FORBIDDEN = {"user", "user_id", "conversation", "conversation_id", "message", "message_id", "url", "error"}

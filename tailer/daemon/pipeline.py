@@ -8,6 +8,8 @@ from datetime import timedelta
 from tailer.core.stream.hints import Interest, Stream
 from tailer.core.stream.open_turns import EntryKey
 from tailer.core.turn.turns import Wait
+from tailer.daemon.gauges import Sampler
+from tailer.daemon.supervision import Shutdown, Work, within
 from tailer.events import Drained, Emit, Stopping, TurnDone
 from tailer.flow.assembly import Assembly
 from tailer.flow.backfilling import Backfilling
@@ -18,9 +20,7 @@ from tailer.flow.intake import Intake
 from tailer.flow.parking import Parking
 from tailer.flow.ports import Batch, ChangeSource
 from tailer.flow.replay import Replay
-from tailer.sampler import Sampler
-from tailer.supervision import Shutdown, Work, within
-from tailer.web.health import Health, State
+from tailer.health import Health, State
 
 _ROUND_ENTRIES = 256
 """Entries that one round reads back together: few enough queries a turn, few enough rows in memory."""

@@ -18,7 +18,7 @@ from tenacity import (
 
 from tailer.core.lease import LeaseRhythm
 from tailer.core.stream.lag import Answer
-from tailer.destination import Destination, name_destination, open_destination
+from tailer.daemon.destinations import Destination, name_destination, open_destination
 from tailer.errors import SourceAway
 from tailer.events import Emit, SourceUnanswered
 from tailer.flow.leadership import Candidacy

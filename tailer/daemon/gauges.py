@@ -16,8 +16,8 @@ from tailer.flow.backlog import Backlog
 from tailer.flow.delivery import Delivery
 from tailer.flow.parking import Parking
 from tailer.flow.transmission import Transmission
+from tailer.health import Health, State
 from tailer.metrics import Metrics, catalogue
-from tailer.web.health import Health, State
 
 BEAT_SECONDS = 1.0
 

@@ -17,7 +17,9 @@ from tailer.core.trace.bounds import Bounds
 from tailer.core.trace.content_policy import ContentPolicy, drop_content, mask_content
 from tailer.core.trace.export import ExportOptions
 from tailer.core.trace.observations import Trace
-from tailer.destination import Destination
+from tailer.daemon.destinations import Destination
+from tailer.daemon.gauges import Sampler
+from tailer.daemon.pipeline import Pace, Pipeline
 from tailer.events import Emit
 from tailer.flow.aftercare import Aftercare, AftercareOptions
 from tailer.flow.assembly import Assembly
@@ -31,12 +33,10 @@ from tailer.flow.parking import Parking, Patience
 from tailer.flow.ports import ChangeSource, DocumentReader, RowWalk
 from tailer.flow.replay import Replay
 from tailer.flow.transmission import Transmission
+from tailer.health import Health
 from tailer.metrics import Metrics
 from tailer.mongo.state import MongoState
-from tailer.pipeline import Pace, Pipeline
-from tailer.sampler import Sampler
 from tailer.settings import Settings
-from tailer.web.health import Health
 
 
 @dataclass(frozen=True, slots=True)

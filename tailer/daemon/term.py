@@ -4,8 +4,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tailer import __version__
-from tailer.connections import Connections
-from tailer.destination import name_destination
+from tailer.daemon.connections import Connections
+from tailer.daemon.destinations import name_destination
+from tailer.daemon.pipeline import Pipeline
+from tailer.daemon.supervision import Shutdown, supervise, within
+from tailer.daemon.wiring import Observers, make_pipeline, needs_users
 from tailer.errors import LeaseLost
 from tailer.events import Started
 from tailer.flow.leadership import Leadership
@@ -14,10 +17,7 @@ from tailer.mongo.collections import Collections
 from tailer.mongo.documents import MongoDocuments
 from tailer.mongo.state import MongoState
 from tailer.mongo.walk import MongoWalk
-from tailer.pipeline import Pipeline
 from tailer.settings import Settings
-from tailer.supervision import Shutdown, supervise, within
-from tailer.wiring import Observers, make_pipeline, needs_users
 
 _LAST_WRITE_LIMIT: Final = timedelta(seconds=5)
 

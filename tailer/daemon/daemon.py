@@ -14,8 +14,13 @@ from dataclasses import asdict
 from typing import Final
 
 from tailer import __version__
-from tailer.connections import Connections, open_connections
 from tailer.core.trace.observations import Trace
+from tailer.daemon.connections import Connections, open_connections
+from tailer.daemon.gauges import BEAT_SECONDS, show_state
+from tailer.daemon.interpreter import fit_interpreter
+from tailer.daemon.supervision import Shutdown, unless_asked
+from tailer.daemon.term import Term
+from tailer.daemon.wiring import Observers
 from tailer.errors import LeaseLost, SoftwareError, StateError, TailerError
 from tailer.events import (
     Event,
@@ -28,22 +33,17 @@ from tailer.events import (
     StreamGapFound,
     TaskFailed,
 )
+from tailer.health import Health, State
 from tailer.logs import LogLevel, LogWriter, route_library_logs
 from tailer.metrics import Metrics
 from tailer.mongo.oplog import OplogWatch
 from tailer.mongo.state.survey import count_dead_letters
-from tailer.runtime import fit_interpreter
-from tailer.sampler import BEAT_SECONDS, show_state
 from tailer.settings import Settings
 from tailer.status.board import StatusBoard
 from tailer.status.traces import TracesShown
-from tailer.supervision import Shutdown, unless_asked
-from tailer.term import Term
 from tailer.web.figures import read_figures
-from tailer.web.health import Health, State
 from tailer.web.server import PATIENCE_SECONDS, WebServer
 from tailer.web.status_page import StatusPage
-from tailer.wiring import Observers
 
 EXIT_FORCED: Final = 130
 _WATCH_SECONDS: Final = 30.0
