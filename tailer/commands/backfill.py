@@ -13,8 +13,8 @@ from tailer.commands.progress import Progress
 from tailer.commands.times import read_moment
 
 if TYPE_CHECKING:
-    from tailer.backfill import BackfillDesk, Estimate
     from tailer.core.backfill import Job
+    from tailer.operations.backfill import BackfillDesk, Estimate
 
 EXIT_INCOMPLETE: Final = 1
 _LOOK_SECONDS: Final = 0.5
@@ -42,7 +42,7 @@ def _execute(options: argparse.Namespace) -> int:
 
 
 async def _backfill(options: argparse.Namespace) -> int:
-    from tailer.backfill import Request, open_backfills  # noqa: PLC0415 - a small command starts quickly
+    from tailer.operations.backfill import Request, open_backfills  # noqa: PLC0415 - a small command starts quickly
     from tailer.settings import load_settings  # noqa: PLC0415
 
     request = Request(options.since, options.until, options.conversation)

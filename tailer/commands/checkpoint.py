@@ -13,8 +13,8 @@ from tailer.commands.terminal import align, paint
 from tailer.commands.times import read_moment
 
 if TYPE_CHECKING:
-    from tailer.checkpoints import Change, Survey
     from tailer.core.repositioning import Stretch
+    from tailer.operations.checkpoints import Change, Survey
 
 EXIT_DECLINED: Final = 1
 _BOLD: Final = "1"
@@ -48,7 +48,7 @@ def _execute(options: argparse.Namespace) -> int:
 
 
 async def _show(*, as_json: bool) -> int:
-    from tailer.checkpoints import open_desk  # noqa: PLC0415 - a small command starts quickly
+    from tailer.operations.checkpoints import open_desk  # noqa: PLC0415 - a small command starts quickly
     from tailer.settings import load_settings  # noqa: PLC0415
 
     async with open_desk(load_settings()) as desk:
@@ -61,7 +61,7 @@ async def _show(*, as_json: bool) -> int:
 
 
 def _as_document(survey: "Survey") -> dict[str, object]:
-    from tailer.checkpoints import describe_time  # noqa: PLC0415
+    from tailer.operations.checkpoints import describe_time  # noqa: PLC0415
 
     lease, pending = survey.lease, survey.pending
     return {
@@ -90,7 +90,7 @@ def _as_document(survey: "Survey") -> dict[str, object]:
 
 
 def _describe_survey(survey: "Survey") -> Sequence[str]:
-    from tailer.checkpoints import describe_time  # noqa: PLC0415
+    from tailer.operations.checkpoints import describe_time  # noqa: PLC0415
 
     rows = [("stream", "position", "age", "resumable", "epoch", "destination")]
     rows += [
@@ -118,7 +118,7 @@ def _describe_survey(survey: "Survey") -> Sequence[str]:
 
 
 async def _change(begin: datetime | None, *, agreed: bool) -> int:
-    from tailer.checkpoints import open_desk  # noqa: PLC0415
+    from tailer.operations.checkpoints import open_desk  # noqa: PLC0415
     from tailer.settings import load_settings  # noqa: PLC0415
 
     async with open_desk(load_settings()) as desk:
@@ -133,7 +133,7 @@ async def _change(begin: datetime | None, *, agreed: bool) -> int:
 
 
 def _describe_changes(changes: Sequence["Change"]) -> Sequence[str]:
-    from tailer.checkpoints import describe_time  # noqa: PLC0415
+    from tailer.operations.checkpoints import describe_time  # noqa: PLC0415
 
     lines = []
     for change in changes:
@@ -155,7 +155,7 @@ def _describe_changes(changes: Sequence["Change"]) -> Sequence[str]:
 
 
 def _describe_stretch(stretch: "Stretch", change: "Change") -> str:
-    from tailer.checkpoints import describe_time  # noqa: PLC0415
+    from tailer.operations.checkpoints import describe_time  # noqa: PLC0415
 
     rows = change.rows
     number = "" if rows is None else f", {'more than' if rows.more else 'some'} {rows.rows} rows made then"

@@ -14,7 +14,7 @@ from tailer.commands.terminal import align, paint
 from tailer.logs import escape_unprintable
 
 if TYPE_CHECKING:
-    from tailer.dead_letters import LetterDesk, StoredLetter
+    from tailer.operations.dead_letters import LetterDesk, StoredLetter
 
 EXIT_DECLINED: Final = 1
 EXIT_NOT_SENT: Final = 1
@@ -47,7 +47,7 @@ def _execute(options: argparse.Namespace) -> int:
 
 
 async def _act(options: argparse.Namespace) -> int:
-    from tailer.dead_letters import open_letters  # noqa: PLC0415 - a small command starts quickly
+    from tailer.operations.dead_letters import open_letters  # noqa: PLC0415 - a small command starts quickly
     from tailer.settings import load_settings  # noqa: PLC0415
 
     async with open_letters(load_settings()) as desk:

@@ -15,7 +15,7 @@ from tailer.errors import SettingsError
 from tailer.logs import escape_unprintable
 
 if TYPE_CHECKING:
-    from tailer.doctor.findings import Finding
+    from tailer.operations.doctor.findings import Finding
 
 EXIT_UNWELL: Final = 1
 _COLOURS: Final = {"PASS": "32", "WARN": "33", "FAIL": "31", "SKIP": "2"}
@@ -46,8 +46,8 @@ def _hours(text: str) -> timedelta:
 
 
 def _execute(options: argparse.Namespace) -> int:
-    from tailer.doctor.examination import examine  # noqa: PLC0415 - a small command starts quickly
-    from tailer.doctor.findings import Verdict, failed, skipped, worst  # noqa: PLC0415
+    from tailer.operations.doctor.examination import examine  # noqa: PLC0415 - a small command starts quickly
+    from tailer.operations.doctor.findings import Verdict, failed, skipped, worst  # noqa: PLC0415
     from tailer.settings import load_settings  # noqa: PLC0415
 
     try:

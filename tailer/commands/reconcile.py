@@ -13,7 +13,7 @@ from tailer.commands.times import read_moment
 from tailer.logs import escape_unprintable
 
 if TYPE_CHECKING:
-    from tailer.reconcile import Comparison, Discrepancy
+    from tailer.operations.reconcile import Comparison, Discrepancy
     from tailer.settings import Settings
 
 EXIT_DIFFERENT: Final = 1
@@ -35,8 +35,8 @@ def _execute(options: argparse.Namespace) -> int:
 
 
 async def _reconcile(options: argparse.Namespace) -> int:
-    from tailer.backfill import Request  # noqa: PLC0415 - a small command starts quickly
-    from tailer.reconcile import open_reconciliation  # noqa: PLC0415
+    from tailer.operations.backfill import Request  # noqa: PLC0415 - a small command starts quickly
+    from tailer.operations.reconcile import open_reconciliation  # noqa: PLC0415
     from tailer.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings()
@@ -56,7 +56,7 @@ async def _reconcile(options: argparse.Namespace) -> int:
 
 async def _wait_for_repair(settings: "Settings", missing: "Sequence[Discrepancy]") -> int:
     """How many were sent while this waited; without a running tailer none."""
-    from tailer.dead_letters import open_letters  # noqa: PLC0415
+    from tailer.operations.dead_letters import open_letters  # noqa: PLC0415
 
     async with open_letters(settings) as desk:
         asked = {found.trace_id for found in missing}

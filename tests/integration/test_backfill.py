@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from tailer.backfill import BackfillDesk, Request, open_backfills
 from tailer.core.backfill import Job, JobReason, Start, StartMode
 from tailer.core.identity import turn_trace_id, unanswered_trace_id
 from tailer.core.stream.hints import Stream
@@ -17,6 +16,7 @@ from tailer.errors import RequestRefused
 from tailer.events import BackfillDone, BackfillStarted, GapsLeft, TracesDelivered
 from tailer.flow import backfilling
 from tailer.flow.ports import Gap
+from tailer.operations.backfill import BackfillDesk, Request, open_backfills
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse
 from tests.integration.rows import answer, question

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tailer.checkpoints import CheckpointDesk, open_desk
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.demo.replica_set import ReplicaSet
@@ -14,6 +13,7 @@ from tailer.errors import RequestRefused
 from tailer.flow.ports import Checkpoint
 from tailer.mongo.change_stream import MongoChangeStream
 from tailer.mongo.connection import tolerant_database
+from tailer.operations.checkpoints import CheckpointDesk, open_desk
 from tests.e2e.databases import Databases, open_databases
 from tests.integration.evidence import Events, Reading
 from tests.integration.leading import lead

@@ -10,11 +10,11 @@ from bson import ObjectId
 
 from tailer.core.identity import title_trace_id, turn_trace_id
 from tailer.daemon import pipeline
-from tailer.dead_letters import LetterDesk, Replayed, open_letters
 from tailer.errors import RequestRefused
 from tailer.events import DeadLetterReplayed, TraceRejected
 from tailer.flow.ports import DeadLetter
 from tailer.mongo.keys import to_key
+from tailer.operations.dead_letters import LetterDesk, Replayed, open_letters
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, bad_span
 from tests.integration.rows import ALICE, answer, question, transaction

@@ -14,8 +14,8 @@ from tailer.cli import execute
 from tailer.commands.doctor import _describe
 from tailer.core.stream.hints import Stream
 from tailer.demo.mongod import Mongod, find_mongod
-from tailer.doctor.examination import examine
-from tailer.doctor.findings import Finding, Verdict, worst
+from tailer.operations.doctor.examination import examine
+from tailer.operations.doctor.findings import Finding, Verdict, worst
 from tailer.settings import Settings
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, Route, answer

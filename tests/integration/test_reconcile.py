@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from tailer.backfill import Request
 from tailer.core.identity import turn_trace_id
 from tailer.daemon import pipeline
-from tailer.dead_letters import open_letters
 from tailer.errors import DestinationError, RequestRefused
-from tailer.reconcile import Comparison, open_reconciliation
+from tailer.operations.backfill import Request
+from tailer.operations.dead_letters import open_letters
+from tailer.operations.reconcile import Comparison, open_reconciliation
 from tailer.settings import Settings
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, Route

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-import tailer.dead_letters
+import tailer.operations.dead_letters
 from tailer.cli import execute
-from tailer.dead_letters import Replayed, StoredLetter
+from tailer.operations.dead_letters import Replayed, StoredLetter
 from tailer.settings import Settings
 
 REFUSED = StoredLetter(
@@ -75,7 +75,7 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
         yield stand_in
 
     monkeypatch.setenv("TAILER_MONGO_URI", "mongodb://localhost/LibreChat")
-    monkeypatch.setattr(tailer.dead_letters, "open_letters", open_stand_in)
+    monkeypatch.setattr(tailer.operations.dead_letters, "open_letters", open_stand_in)
     return stand_in
 
 

@@ -4,10 +4,10 @@ import asyncio
 import os
 from typing import Final
 
-from tailer.doctor.findings import Finding, failed, passed, skipped, warned
 from tailer.errors import DestinationError
 from tailer.langfuse.connection import Credentials, Unreachable
 from tailer.langfuse.examination import CLOUDS, ask_health, ask_project
+from tailer.operations.doctor.findings import Finding, failed, passed, skipped, warned
 from tailer.settings import Settings, SinkChoice
 
 _LEAST_VERSION: Final = (3, 22)

@@ -7,8 +7,6 @@ from datetime import timedelta
 from typing import Final
 
 from tailer.core.stream.hints import Stream
-from tailer.doctor.findings import Finding, failed, passed, skipped, warned
-from tailer.doctor.privileges import Rights, judge_reading
 from tailer.mongo.connection import Database, describe_address
 from tailer.mongo.examination import (
     ExaminationFailed,
@@ -20,6 +18,8 @@ from tailer.mongo.examination import (
     try_resuming,
 )
 from tailer.mongo.state.survey import StoredCheckpoint
+from tailer.operations.doctor.findings import Finding, failed, passed, skipped, warned
+from tailer.operations.doctor.privileges import Rights, judge_reading
 
 _LEAST_VERSION: Final = (4, 4)
 _SHOWN_VERSION: Final = "6.0"

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tailer.doctor.findings import Finding, failed, passed, warned
+from tailer.operations.doctor.findings import Finding, failed, passed, warned
 
 _WRITES: Final = frozenset({"insert", "update", "remove", "dropCollection", "dropDatabase", "createIndex"})
 STREAMED: Final = ("messages", "conversations")

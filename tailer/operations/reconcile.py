@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_delay, wait_random_exponential
 
-from tailer.backfill import Request, make_job
 from tailer.core.identity import DocumentKey, ObservationId, TraceId, observation_id
 from tailer.core.trace.export import Exported, ExportOptions, export_turn, is_chosen
 from tailer.core.turn.readback import Row
@@ -31,6 +30,7 @@ from tailer.mongo.history import server_seconds
 from tailer.mongo.state import StateDatabase
 from tailer.mongo.state.dead_letters import ask_anew
 from tailer.mongo.walk import MongoWalk
+from tailer.operations.backfill import Request, make_job
 from tailer.settings import Settings
 
 _CHUNK_ROWS = 200

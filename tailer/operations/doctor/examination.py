@@ -9,12 +9,18 @@ from typing import Final, TypeVar
 
 from tailer.core.policy.policies import NativePolicy
 from tailer.daemon.wiring import needs_users
-from tailer.doctor.destination import check_destination
-from tailer.doctor.findings import Finding, failed, passed, skipped
-from tailer.doctor.source import check_oplog, check_privileges, check_rows, check_server, check_streams
-from tailer.doctor.state import check_state
 from tailer.mongo.connection import QUERY_SOCKET_MILLISECONDS, connect, tolerant_database
 from tailer.mongo.state.survey import StoredCheckpoint
+from tailer.operations.doctor.destination import check_destination
+from tailer.operations.doctor.findings import Finding, failed, passed, skipped
+from tailer.operations.doctor.librechat import (
+    check_oplog,
+    check_privileges,
+    check_rows,
+    check_server,
+    check_streams,
+)
+from tailer.operations.doctor.state import check_state
 from tailer.settings import Settings
 
 _LIMIT: Final = timedelta(seconds=30)

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from tailer.daemon.presence import has_active_instance
-from tailer.doctor.findings import Finding, failed, passed, warned
 from tailer.errors import StateError
 from tailer.mongo.connection import Client
 from tailer.mongo.examination import ExaminationFailed, open_state, try_writing
 from tailer.mongo.state import MongoLease
 from tailer.mongo.state.survey import StoredCheckpoint, count_pending, list_checkpoints
+from tailer.operations.doctor.findings import Finding, failed, passed, warned
 from tailer.settings import Settings
 
 _STANDALONE = (20, 263)

@@ -1,0 +1,1 @@
+"""What an operator asks for beside running: backfill, checkpoints, dead letters, reconcile, doctor."""

@@ -1,0 +1,1 @@
+"""What `tailer doctor` asks and how it judges the answers."""
