@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tailer.core.stream.hints import Stream
-from tailer.status.figures import Condition
+from tailer.web.page.figures import Condition
 
 
 class State(StrEnum):

@@ -39,9 +39,9 @@ from tailer.metrics import Metrics
 from tailer.mongo.oplog import OplogWatch
 from tailer.mongo.state.survey import count_dead_letters
 from tailer.settings import Settings
-from tailer.status.board import StatusBoard
-from tailer.status.traces import TracesShown
 from tailer.web.figures import read_figures
+from tailer.web.page.board import StatusBoard
+from tailer.web.page.traces import TracesShown
 from tailer.web.server import PATIENCE_SECONDS, WebServer
 from tailer.web.status_page import StatusPage
 

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from tailer.demo.database import DATABASE, STATE_DATABASE, given_uri
 from tailer.errors import DestinationError
 from tailer.settings import Settings, SinkChoice, load_settings
-from tailer.status.traces import TracesShown
+from tailer.web.page.traces import TracesShown
 
 ENVIRONMENT: Final = "demo"
 """The Langfuse environment of the demo's traces, so that they are never taken for the operator's own."""

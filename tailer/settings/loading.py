@@ -25,7 +25,7 @@ from tailer.settings.status import StatusSettings
 from tailer.settings.turns import TurnSettings
 from tailer.settings.usage_metrics import UsageMetricSettings
 from tailer.settings.values import UnfitValueError
-from tailer.status.traces import TracesShown
+from tailer.web.page.traces import TracesShown
 
 DOTENV: Final = ".env"
 _UNKNOWN_REMEDY: Final = "correct the name or remove the variable; `tailer check-config` lists all names"

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 from tailer.settings.lists import pieces
 from tailer.settings.source import Group, Setting
 from tailer.settings.values import choice, switch
-from tailer.status.traces import TracesShown
+from tailer.web.page.traces import TracesShown
 
 _NOT_IN_A_HOST = frozenset("/:@ ")
 

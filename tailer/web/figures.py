@@ -6,7 +6,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from tailer.status.figures import Figures, StreamFigures
+from tailer.web.page.figures import Figures, StreamFigures
 
 _Series = Mapping[str, Mapping[str, float]]
 """The values of a metric by those of its one label, by the empty text where it has none."""

@@ -8,8 +8,8 @@ from typing import Final
 from aiohttp import web
 
 from tailer.core.json_text import encode_json_bytes
-from tailer.status.report import Report
 from tailer.web.guard import is_known_host
+from tailer.web.page.report import Report
 
 _ASSETS: Final = {
     "/": ("status.html", "text/html"),

@@ -8,10 +8,10 @@ import pytest
 
 from tailer.health import Health
 from tailer.metrics import Metrics
-from tailer.status.board import StatusBoard
-from tailer.status.figures import Condition
-from tailer.status.traces import TracesShown
 from tailer.web.figures import read_figures
+from tailer.web.page.board import StatusBoard
+from tailer.web.page.figures import Condition
+from tailer.web.page.traces import TracesShown
 from tailer.web.server import WebServer
 from tailer.web.status_page import StatusPage
 

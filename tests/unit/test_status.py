@@ -7,12 +7,12 @@ from tailer.core.identity import TraceId
 from tailer.core.stream.hints import Stream
 from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
 from tailer.events import DeliveryPaused, HintsRead, StreamGapFound
-from tailer.status.figures import Condition, Figures, StreamFigures
-from tailer.status.history import HISTORY_SECONDS, SAMPLE_SECONDS, STEPS, History, Sample
-from tailer.status.judgement import Tone, judge
-from tailer.status.report import make_report
-from tailer.status.traces import RecentTraces, TracesShown, view_trace
-from tailer.status.troubles import Troubles
+from tailer.web.page.figures import Condition, Figures, StreamFigures
+from tailer.web.page.judgement import Tone, judge
+from tailer.web.page.report import make_report
+from tailer.web.page.samples import HISTORY_SECONDS, SAMPLE_SECONDS, STEPS, History, Sample
+from tailer.web.page.traces import RecentTraces, TracesShown, view_trace
+from tailer.web.page.troubles import Troubles
 
 NOW = 1_800_000_000.0
 WELL = Condition("streaming", (), 0, 10.0)

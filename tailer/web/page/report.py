@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from tailer.status.figures import Condition, Figures, StreamFigures
-from tailer.status.history import Course
-from tailer.status.judgement import judge
-from tailer.status.traces import RecentTraces
-from tailer.status.troubles import Troubles
+from tailer.web.page.figures import Condition, Figures, StreamFigures
+from tailer.web.page.judgement import judge
+from tailer.web.page.samples import Course
+from tailer.web.page.traces import RecentTraces
+from tailer.web.page.troubles import Troubles
 
 Report: TypeAlias = dict[str, Any]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from tailer.status.figures import Condition, Figures
+from tailer.web.page.figures import Condition, Figures
 
 _LATE_SECONDS: Final = 60.0
 """A lag above this is worth a word; MongoDB's elections and the settle time stay well below."""

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 
 from tailer.core.trace.observations import Trace
 from tailer.events import Event
-from tailer.status.figures import Condition, Figures
-from tailer.status.history import History, Sample
-from tailer.status.report import Report, make_report
-from tailer.status.traces import RecentTraces, TracesShown
-from tailer.status.troubles import Troubles
+from tailer.web.page.figures import Condition, Figures
+from tailer.web.page.report import Report, make_report
+from tailer.web.page.samples import History, Sample
+from tailer.web.page.traces import RecentTraces, TracesShown
+from tailer.web.page.troubles import Troubles
 
 
 class StatusBoard:
