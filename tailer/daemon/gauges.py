@@ -13,9 +13,9 @@ from tailer.core.stream.hints import Interest, Stream
 from tailer.core.stream.lag import POLL_SECONDS, Answer, lag_seconds
 from tailer.core.turn.turns import Wait
 from tailer.flow.backlog import Backlog
-from tailer.flow.delivery import Delivery
 from tailer.flow.parking import Parking
-from tailer.flow.transmission import Transmission
+from tailer.flow.sending.delivery import Delivery
+from tailer.flow.sending.transmission import Transmission
 from tailer.health import Health, State
 from tailer.metrics import Metrics, catalogue
 

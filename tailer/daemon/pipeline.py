@@ -15,11 +15,11 @@ from tailer.flow.assembly import Assembly
 from tailer.flow.backfilling import Backfilling
 from tailer.flow.backlog import Backlog
 from tailer.flow.checkpointing import Checkpointing
-from tailer.flow.delivery import Delivery
 from tailer.flow.intake import Intake
 from tailer.flow.parking import Parking
 from tailer.flow.ports import Batch, ChangeSource
-from tailer.flow.replay import Replay
+from tailer.flow.sending.delivery import Delivery
+from tailer.flow.sending.replays import Replay
 from tailer.health import Health, State
 
 _ROUND_ENTRIES = 256

@@ -25,14 +25,14 @@ from tailer.flow.aftercare import Aftercare, AftercareOptions
 from tailer.flow.assembly import Assembly
 from tailer.flow.backfilling import Backfilling, BackfillPace
 from tailer.flow.backlog import Backlog
-from tailer.flow.batching import BatchLimits
 from tailer.flow.checkpointing import Checkpointing
-from tailer.flow.delivery import Delivery
 from tailer.flow.intake import Intake
 from tailer.flow.parking import Parking, Patience
 from tailer.flow.ports import ChangeSource, DocumentReader, RowWalk
-from tailer.flow.replay import Replay
-from tailer.flow.transmission import Transmission
+from tailer.flow.sending.batching import BatchLimits
+from tailer.flow.sending.delivery import Delivery
+from tailer.flow.sending.replays import Replay
+from tailer.flow.sending.transmission import Transmission
 from tailer.health import Health
 from tailer.metrics import Metrics
 from tailer.mongo.state import MongoState

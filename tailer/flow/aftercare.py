@@ -30,9 +30,9 @@ from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import answer_text
 from tailer.events import AnnotationFailed, DeliveryRetried, Emit, TurnDone
 from tailer.flow.backlog import Backlog
-from tailer.flow.outcomes import Delivered, DeliveryOutcome, Refused, Retry, Unknown
-from tailer.flow.parcels import Parcel
 from tailer.flow.ports import Annotations, DocumentReader, Sink
+from tailer.flow.sending.outcomes import Delivered, DeliveryOutcome, Refused, Retry, Unknown
+from tailer.flow.sending.parcels import Parcel
 from tailer.flow.stores import StateStore
 
 _TEXT_FIELDS = frozenset({"text", "content"})

@@ -27,9 +27,9 @@ from tailer.core.turn.turns import Exclusion, TurnRecord, Wait
 from tailer.events import Emit, TurnDone, TurnFailed
 from tailer.flow.aftercare import Aftercare
 from tailer.flow.backlog import Backlog
-from tailer.flow.parcels import Parcel
 from tailer.flow.parking import Parking
 from tailer.flow.ports import DeadLetter, DocumentReader, MediaLibrary, Sink
+from tailer.flow.sending.parcels import Parcel
 from tailer.flow.stores import StateStore
 
 _TURN_INTERESTS = (Interest.RESPONSE, Interest.QUESTION)

@@ -18,7 +18,7 @@ from tailer.core.trace.observations import Trace
 from tailer.core.trace.spending import Spending
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord, Wait
-from tailer.flow.outcomes import DeliveryOutcome, LookupAnswer
+from tailer.flow.sending.outcomes import DeliveryOutcome, LookupAnswer
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from tailer.core.identity import TraceId
 from tailer.core.trace.followup import Score
-from tailer.flow.outcomes import Delivered, DeliveryOutcome, Refused, Rejected, Retry
+from tailer.flow.sending.outcomes import Delivered, DeliveryOutcome, Refused, Rejected, Retry
 from tailer.langfuse.connection import LangfuseConnection
 
 _SUCCESS = range(200, 300)

@@ -15,7 +15,8 @@ from tailer import __version__
 from tailer.core.identity import ObservationId
 from tailer.core.trace.observations import Trace
 from tailer.core.trace.otlp import SpanContext, encode_trace, frame_request
-from tailer.flow.outcomes import (
+from tailer.flow.ports import Probe
+from tailer.flow.sending.outcomes import (
     Delivered,
     DeliveryOutcome,
     Found,
@@ -29,7 +30,6 @@ from tailer.flow.outcomes import (
     Unknown,
     Unreadable,
 )
-from tailer.flow.ports import Probe
 from tailer.langfuse.connection import LangfuseConnection, SendingDoubted
 
 _TRACES_PATH = "/api/public/otel/v1/traces"

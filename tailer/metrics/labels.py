@@ -6,7 +6,7 @@ from tailer.core.policy.policies import Fact
 from tailer.core.stream.failures import FailureCause, GapReason
 from tailer.core.turn.turns import Exclusion, Outcome, Wait
 from tailer.core.turn.usage import CostSource
-from tailer.flow.outcomes import RequestResult
+from tailer.flow.sending.outcomes import RequestResult
 from tailer.metrics.declaration import OTHER, Label
 
 STREAM: Final = Label(

@@ -16,13 +16,13 @@ from tailer.core.stream.open_turns import EntryKey, OpenTurns
 from tailer.core.stream.positions import StreamPosition
 from tailer.core.trace.otlp import SpanContext
 from tailer.flow.backlog import Backlog
-from tailer.flow.batching import BatchLimits
 from tailer.flow.checkpointing import Checkpointing
-from tailer.flow.delivery import Delivery
-from tailer.flow.parcels import Parcel
 from tailer.flow.parking import Parking, Patience
 from tailer.flow.ports import StreamBatch
-from tailer.flow.transmission import Transmission
+from tailer.flow.sending.batching import BatchLimits
+from tailer.flow.sending.delivery import Delivery
+from tailer.flow.sending.parcels import Parcel
+from tailer.flow.sending.transmission import Transmission
 from tailer.langfuse.connection import Credentials, LangfuseConnection
 from tailer.langfuse.spans import LangfuseSpans
 from tailer.mongo.state import MongoState

@@ -9,7 +9,7 @@ import pytest
 from tailer.core.identity import turn_trace_id
 from tailer.core.trace.followup import Score, ScoreType
 from tailer.core.trace.otlp import SpanContext
-from tailer.flow.outcomes import Delivered, DeliveryOutcome, Refused, Rejected, Retry
+from tailer.flow.sending.outcomes import Delivered, DeliveryOutcome, Refused, Rejected, Retry
 from tailer.langfuse.annotations import LangfuseAnnotations
 from tailer.langfuse.connection import Credentials, LangfuseConnection
 from tailer.langfuse.spans import LangfuseSpans

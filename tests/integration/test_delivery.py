@@ -18,8 +18,8 @@ from tailer.events import (
     TraceRejected,
     TracesDelivered,
 )
-from tailer.flow.batching import BatchLimits, make_shipments
 from tailer.flow.ports import Batch, StreamBatch
+from tailer.flow.sending.batching import BatchLimits, make_shipments
 from tailer.langfuse.spans import LangfuseSpans
 from tailer.mongo.connection import Client, connect
 from tailer.mongo.state import MongoState

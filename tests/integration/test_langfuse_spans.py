@@ -12,7 +12,7 @@ from aiohttp import web
 
 from tailer.core.trace.otlp import SpanContext
 from tailer.errors import DestinationError
-from tailer.flow.outcomes import (
+from tailer.flow.sending.outcomes import (
     Delivered,
     DeliveryOutcome,
     Found,

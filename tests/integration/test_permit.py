@@ -8,7 +8,7 @@ import pytest
 
 from tailer.core.trace.otlp import SpanContext
 from tailer.errors import LeaseLost
-from tailer.flow.outcomes import Delivered, Found, Retry
+from tailer.flow.sending.outcomes import Delivered, Found, Retry
 from tailer.langfuse.annotations import LangfuseAnnotations
 from tailer.langfuse.connection import Credentials, LangfuseConnection
 from tailer.langfuse.spans import LangfuseSpans

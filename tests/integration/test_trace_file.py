@@ -17,9 +17,9 @@ from tailer.core.identity import turn_trace_id
 from tailer.core.trace.followup import Score, ScoreType
 from tailer.errors import DestinationError
 from tailer.events import BatchSettled
-from tailer.flow.outcomes import Delivered, Found, Retry, Unanswered
 from tailer.flow.ports import Batch
-from tailer.flow.transmission import Transmission
+from tailer.flow.sending.outcomes import Delivered, Found, Retry, Unanswered
+from tailer.flow.sending.transmission import Transmission
 from tailer.sinks.file import TraceFile
 from tests.e2e.databases import Databases
 from tests.integration.evidence import Events, make_item, make_trace, observation_ids, probes, trace_ids
@@ -128,7 +128,7 @@ def test_a_full_disk_leaves_no_half_batch_and_the_retry_writes_all_of_it(path: P
         """
         import asyncio, resource, signal, sys
         from pathlib import Path
-        from tailer.flow.outcomes import Delivered, Retry
+        from tailer.flow.sending.outcomes import Delivered, Retry
         from tailer.sinks.file import TraceFile
         from tests.integration.evidence import make_trace
 

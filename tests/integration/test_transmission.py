@@ -17,9 +17,9 @@ from tailer.events import (
     DeliveryUnknown,
     RequestDone,
 )
-from tailer.flow.outcomes import Delivered, Rejected, TooLarge
 from tailer.flow.ports import Batch
-from tailer.flow.transmission import Transmission
+from tailer.flow.sending.outcomes import Delivered, Rejected, TooLarge
+from tailer.flow.sending.transmission import Transmission
 from tailer.langfuse.spans import LangfuseSpans
 from tests.fakes.langfuse import FakeLangfuse, Fault, Route, answer, cut, hang, html_page, reset
 from tests.integration.evidence import Events, make_item, make_trace, trace_ids

@@ -34,7 +34,7 @@ from tailer.events import (
     StreamFailed,
     TurnDone,
 )
-from tailer.flow.outcomes import RequestResult
+from tailer.flow.sending.outcomes import RequestResult
 from tailer.health import State
 from tailer.metrics import Metrics, catalogue
 from tailer.metrics.catalogue import CATALOGUE, USAGE

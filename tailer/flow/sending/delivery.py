@@ -7,13 +7,13 @@ from typing import assert_never
 from tailer.core.trace.observations import Trace
 from tailer.events import BatchSplit, Emit, TraceRejected, TracesDelivered, TurnDone
 from tailer.flow.backlog import Backlog
-from tailer.flow.batching import BatchLimits, Shipment, halve, make_shipments
-from tailer.flow.outcomes import Delivered, Rejected, TooLarge
-from tailer.flow.parcels import Consignment, Parcel, consign
 from tailer.flow.parking import Parking
 from tailer.flow.ports import Batch, BatchItem, DeadLetter, Sink
+from tailer.flow.sending.batching import BatchLimits, Shipment, halve, make_shipments
+from tailer.flow.sending.outcomes import Delivered, Rejected, TooLarge
+from tailer.flow.sending.parcels import Consignment, Parcel, consign
+from tailer.flow.sending.transmission import Transmission
 from tailer.flow.stores import StateStore
-from tailer.flow.transmission import Transmission
 
 
 class Delivery:

@@ -26,7 +26,8 @@ from tailer.events import (
     Emit,
     RequestDone,
 )
-from tailer.flow.outcomes import (
+from tailer.flow.ports import Batch, Probe, Sink
+from tailer.flow.sending.outcomes import (
     Delivered,
     DeliveryOutcome,
     Found,
@@ -39,7 +40,6 @@ from tailer.flow.outcomes import (
     Unanswered,
     Unknown,
 )
-from tailer.flow.ports import Batch, Probe, Sink
 
 FinalOutcome: TypeAlias = Delivered | TooLarge | Rejected
 

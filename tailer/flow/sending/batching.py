@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from tailer.core.identity import DocumentKey
 from tailer.core.trace.observations import Trace
-from tailer.flow.parcels import Consignment, Parcel, consign
 from tailer.flow.ports import Batch, BatchItem, Probe, Sink
+from tailer.flow.sending.parcels import Consignment, Parcel, consign
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""From what a lane hands over to an acknowledged batch."""
