@@ -20,6 +20,7 @@ from tailer.core.stream.positions import StreamPosition, token_seconds
 from tailer.events import Emit, StreamEnded, StreamFailed, StreamOpened
 from tailer.flow.ports import HistoryLost, StreamBatch
 from tailer.mongo.connection import POLL_MILLISECONDS, Database
+from tailer.mongo.document_keys import TOLERANT
 from tailer.mongo.failures import (
     Reaction,
     classify_failure,
@@ -29,7 +30,6 @@ from tailer.mongo.failures import (
     gap_reason,
 )
 from tailer.mongo.hint_pipeline import HINT_PIPELINES, cluster_seconds, decode_hint, event_key
-from tailer.mongo.keys import TOLERANT
 
 _BATCH_SIZE = 500
 _BUSY_EVENTS = 250

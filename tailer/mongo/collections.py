@@ -9,8 +9,8 @@ from tailer.core.librechat.bson_values import count, filled_string, identifier, 
 from tailer.core.turn.readback import Row
 from tailer.events import CollectionDenied, Emit, ReadFailed, RowUnreadable
 from tailer.mongo.connection import Database
-from tailer.mongo.keys import to_key
-from tailer.mongo.persistence import keep_trying
+from tailer.mongo.document_keys import to_key
+from tailer.mongo.retrying import keep_trying
 
 ROW_FIELDS: Mapping[str, object] = {
     "messageId": 1,

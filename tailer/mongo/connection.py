@@ -8,8 +8,8 @@ from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo.errors import PyMongoError
 
 from tailer.errors import SourceError
+from tailer.mongo.document_keys import TOLERANT
 from tailer.mongo.failures import REPLICA_SET_REMEDY, explain_source_failure
-from tailer.mongo.keys import TOLERANT
 
 Client: TypeAlias = "AsyncIOMotorClient[dict[str, Any]]"
 Database: TypeAlias = "AsyncIOMotorDatabase[dict[str, Any]]"

@@ -37,8 +37,8 @@ from tailer.core.turn.usage import TITLE_CONTEXT
 from tailer.events import Emit, RowUnreadable
 from tailer.mongo.collections import ROW_FIELDS, Collections
 from tailer.mongo.connection import Database
-from tailer.mongo.keys import from_key, to_key
-from tailer.mongo.ledger import find_ledgers, read_spending, read_transactions
+from tailer.mongo.document_keys import from_key, to_key
+from tailer.mongo.transactions import find_ledgers, read_spending, read_transactions
 from tailer.mongo.users import Users
 
 GROUP_BYTES = 2_000_000

@@ -14,7 +14,7 @@ from tailer.core.identity import DocumentKey
 from tailer.core.librechat.bson_values import milliseconds, string, strings
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
 from tailer.core.stream.positions import StreamPosition
-from tailer.mongo.keys import to_key
+from tailer.mongo.document_keys import to_key
 
 _ID_BYTES = 400
 """Longer ids are left out: the row is read by its `_id`, and a hint must stay small whatever a client wrote. They are

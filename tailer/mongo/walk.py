@@ -13,8 +13,8 @@ from tailer.core.identity import DocumentKey
 from tailer.flow.ports import WalkedRows
 from tailer.mongo.collections import ROW_FIELDS, Collections
 from tailer.mongo.connection import Database
-from tailer.mongo.keys import from_key, to_key
-from tailer.mongo.persistence import keep_trying, passes
+from tailer.mongo.document_keys import from_key, to_key
+from tailer.mongo.retrying import keep_trying, passes
 
 _COUNT_MILLISECONDS = 20_000
 _ID_INDEX = [("_id", 1)]

@@ -25,7 +25,7 @@ from tailer.mongo.connection import (
     inspect_source,
     tolerant_database,
 )
-from tailer.mongo.history import server_seconds
+from tailer.mongo.resuming import server_seconds
 from tailer.mongo.state import MongoLease, StateDatabase
 from tailer.mongo.state.backfills import read_job, write_job
 from tailer.mongo.walk import MongoWalk

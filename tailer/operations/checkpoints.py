@@ -20,7 +20,7 @@ from tailer.mongo.connection import (
     inspect_source,
     tolerant_database,
 )
-from tailer.mongo.history import RowCount, count_rows, is_resumable, server_seconds
+from tailer.mongo.resuming import RowCount, count_rows, is_resumable, server_seconds
 from tailer.mongo.state import MongoLease, MongoState, StateDatabase
 from tailer.mongo.state.survey import Pending, StoredCheckpoint, count_pending, list_checkpoints
 from tailer.settings import Settings

@@ -26,7 +26,7 @@ from tailer.langfuse.spans import LangfuseSpans
 from tailer.mongo.collections import Collections
 from tailer.mongo.connection import QUERY_SOCKET_MILLISECONDS, connect, inspect_source, tolerant_database
 from tailer.mongo.documents import MongoDocuments
-from tailer.mongo.history import server_seconds
+from tailer.mongo.resuming import server_seconds
 from tailer.mongo.state import StateDatabase
 from tailer.mongo.state.dead_letters import ask_anew
 from tailer.mongo.walk import MongoWalk

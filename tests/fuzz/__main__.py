@@ -25,7 +25,7 @@ from tailer.core.trace.otlp import SpanContext, encode_trace
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord, Wait
 from tailer.mongo.collections import Collections
-from tailer.mongo.keys import TOLERANT, to_key
+from tailer.mongo.document_keys import TOLERANT, to_key
 from tests.fuzz.rows import make_rows
 
 _BROKEN = (b"plain", b"pl\xffin")

@@ -20,7 +20,7 @@ from tailer.flow.parking import Parking
 from tailer.flow.ports import Checkpoint
 from tailer.mongo.change_stream import MongoChangeStream
 from tailer.mongo.connection import Database, connect, tolerant_database
-from tailer.mongo.keys import to_key
+from tailer.mongo.document_keys import to_key
 from tailer.mongo.state import MongoState
 from tests.integration.evidence import Events
 from tests.integration.leading import lead

@@ -13,7 +13,7 @@ from tailer.daemon import pipeline
 from tailer.errors import RequestRefused
 from tailer.events import DeadLetterReplayed, TraceRejected
 from tailer.flow.ports import DeadLetter
-from tailer.mongo.keys import to_key
+from tailer.mongo.document_keys import to_key
 from tailer.operations.dead_letters import LetterDesk, Replayed, open_letters
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, bad_span

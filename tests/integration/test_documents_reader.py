@@ -20,8 +20,8 @@ from tailer.demo.replica_set import ReplicaSet
 from tailer.events import CollectionDenied, RowUnreadable
 from tailer.mongo import documents as reader_module
 from tailer.mongo.connection import Database, connect, tolerant_database
+from tailer.mongo.document_keys import to_key
 from tailer.mongo.documents import MongoDocuments
-from tailer.mongo.keys import to_key
 from tests.integration.evidence import Events
 from tests.integration.rows import ALICE, BOB, answer, question
 

@@ -13,8 +13,8 @@ from tailer.core.trace.spending import Spending
 from tailer.core.turn.turns import TurnRecord
 from tailer.demo.replica_set import ReplicaSet
 from tailer.mongo.connection import Database, connect, tolerant_database
+from tailer.mongo.document_keys import to_key
 from tailer.mongo.documents import MongoDocuments
-from tailer.mongo.keys import to_key
 from tests.integration.evidence import Events
 from tests.integration.rows import ALICE, BOB, NOW, answer, question, transaction
 

@@ -10,8 +10,8 @@ from bson import ObjectId
 from tailer.core.policy.users import USER_FIELDS, User
 from tailer.demo.replica_set import ReplicaSet
 from tailer.mongo.connection import Database, connect, tolerant_database
+from tailer.mongo.document_keys import to_key
 from tailer.mongo.documents import MongoDocuments
-from tailer.mongo.keys import to_key
 from tests.integration.evidence import Events
 from tests.integration.rows import ALICE, BOB, answer
 

@@ -10,7 +10,7 @@ from pymongo.errors import CollectionInvalid, OperationFailure
 from tailer.errors import StateError
 from tailer.events import Emit, StateFailed
 from tailer.mongo.connection import Client
-from tailer.mongo.persistence import keep_trying
+from tailer.mongo.retrying import keep_trying
 
 Result = TypeVar("Result")
 

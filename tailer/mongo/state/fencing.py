@@ -19,7 +19,7 @@ from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo.errors import PyMongoError
 
 from tailer.errors import LeaseLost
-from tailer.mongo.persistence import keep_trying
+from tailer.mongo.retrying import keep_trying
 from tailer.mongo.state.database import MAJORITY, StateDatabase
 
 FENCE_ID = "fence"

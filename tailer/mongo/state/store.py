@@ -8,7 +8,7 @@ from tailer.mongo.state.dead_letters import DeadLetters
 from tailer.mongo.state.exports import Exports
 from tailer.mongo.state.fencing import Fence
 from tailer.mongo.state.gaps import Gaps
-from tailer.mongo.state.keys import Keys
+from tailer.mongo.state.mask_key import Keys
 from tailer.mongo.state.parked import ParkedTurns
 
 

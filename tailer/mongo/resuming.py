@@ -11,9 +11,9 @@ from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.mongo.change_stream import start_stage
 from tailer.mongo.connection import Database
+from tailer.mongo.document_keys import TOLERANT
 from tailer.mongo.failures import Reaction, classify_failure, explain_source_failure
 from tailer.mongo.hint_pipeline import HINT_PIPELINES
-from tailer.mongo.keys import TOLERANT
 
 _PATIENCE_MILLISECONDS = 5_000
 _MOST_ROWS = 1_000_000

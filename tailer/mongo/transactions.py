@@ -10,7 +10,7 @@ from tailer.core.trace.spending import Spending
 from tailer.core.turn.readback import ConversationRows, Row, RowSelection
 from tailer.core.turn.transactions_by_time import assign_by_time
 from tailer.mongo.collections import Collections
-from tailer.mongo.keys import from_key, to_key
+from tailer.mongo.document_keys import from_key, to_key
 
 
 async def read_transactions(
