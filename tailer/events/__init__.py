@@ -48,7 +48,12 @@ from tailer.events.reading import (
     TurnDone,
     TurnFailed,
 )
-from tailer.events.source import (
+from tailer.events.state import (
+    CheckpointSaved,
+    LettersCounted,
+    StateFailed,
+)
+from tailer.events.streams import (
     BackfillAdvanced,
     BackfillDone,
     BackfillStarted,
@@ -63,11 +68,6 @@ from tailer.events.source import (
     StreamFailed,
     StreamGapFound,
     StreamOpened,
-)
-from tailer.events.state import (
-    CheckpointSaved,
-    LettersCounted,
-    StateFailed,
 )
 
 __all__ = [
