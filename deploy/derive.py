@@ -15,7 +15,7 @@ from typing import Final
 
 from tailer.metrics.listing import write_document
 from tailer.settings import Settings
-from tailer.settings.source import collect_settings
+from tailer.settings.environment import collect_settings
 
 DEPLOY: Final = Path(__file__).resolve().parent
 CHART: Final = DEPLOY / "helm" / "librechat-tailer"

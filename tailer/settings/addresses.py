@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from tailer.settings.values import UnfitValueError
+from tailer.settings.kinds import UnfitValueError
 
 _HOST: Final = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]@]+)(?::(?P<port>[0-9]{1,5}))?")
 _RESERVED_SIGNS: Final = frozenset("/?#[]@ ")

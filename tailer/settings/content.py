@@ -10,10 +10,10 @@ from tailer.core.policy.policies import ContentChoice, ContentRule, Fact, parse_
 from tailer.core.policy.users import UserIdChoice
 from tailer.core.trace.bounds import Bounds
 from tailer.logs import escape_unprintable, redact
+from tailer.settings.environment import Group, Setting
+from tailer.settings.kinds import UnfitValueError, choice, quote, secret, text, whole_number
 from tailer.settings.lists import expressions, pieces, words
 from tailer.settings.selection import FACT_NAMES
-from tailer.settings.source import Group, Setting
-from tailer.settings.values import UnfitValueError, choice, quote, secret, text, whole_number
 
 _BOUNDS: Final = Bounds()
 _SHORTEST_SECRET: Final = 16

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from tailer.logs import LogFormat, LogLevel
-from tailer.settings.source import Group, Setting
-from tailer.settings.values import UnfitValueError, choice, duration, quote, text, whole_number
+from tailer.settings.environment import Group, Setting
+from tailer.settings.kinds import UnfitValueError, choice, duration, quote, text, whole_number
 
 
 class SinkChoice(StrEnum):

@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validato
 
 from tailer.core.trace.otlp import SpanContext
 from tailer.settings.addresses import parse_langfuse_url
-from tailer.settings.source import Group, Setting
-from tailer.settings.values import UnfitValueError, duration, secret, share, switch, text
+from tailer.settings.environment import Group, Setting
+from tailer.settings.kinds import UnfitValueError, duration, secret, share, switch, text
 
 _LONGEST_RELEASE: Final = 200
 _MILLISECOND: Final = timedelta(milliseconds=1)

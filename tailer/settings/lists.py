@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tailer.logs import redact
-from tailer.settings.values import Kind, UnfitValueError, quote
+from tailer.settings.kinds import Kind, UnfitValueError, quote
 
 _LONGEST_PIECE: Final = 200
 _ARRAY_START: Final = re.compile(r"\[\s*[\"'\]]")

@@ -17,14 +17,14 @@ from tailer.errors import SettingsError
 from tailer.settings.addresses import parse_mongo_uri
 from tailer.settings.content import ContentSettings
 from tailer.settings.delivery import DeliverySettings
+from tailer.settings.environment import Findings, NamedValuesSource, Origin, collect_settings
+from tailer.settings.kinds import UnfitValueError
 from tailer.settings.langfuse import LangfuseSettings
 from tailer.settings.mongo import DEFAULT_DATABASE, MongoSettings
 from tailer.settings.selection import SelectionSettings
-from tailer.settings.source import Findings, NamedValuesSource, Origin, collect_settings
 from tailer.settings.status import StatusSettings
 from tailer.settings.turns import TurnSettings
 from tailer.settings.usage_metrics import UsageMetricSettings
-from tailer.settings.values import UnfitValueError
 from tailer.web.page.traces import TracesShown
 
 DOTENV: Final = ".env"

@@ -10,8 +10,8 @@ from tailer.settings.addresses import (
     is_system_database,
     parse_mongo_uri,
 )
-from tailer.settings.source import Group, Setting
-from tailer.settings.values import UnfitValueError, secret, text
+from tailer.settings.environment import Group, Setting
+from tailer.settings.kinds import UnfitValueError, secret, text
 
 DEFAULT_DATABASE: Final = "LibreChat"
 

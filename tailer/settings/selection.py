@@ -13,9 +13,9 @@ from tailer.core.policy.policies import (
     TemporaryPolicy,
     parse_rule,
 )
+from tailer.settings.environment import Group, Setting
+from tailer.settings.kinds import choice, switch
 from tailer.settings.lists import pieces
-from tailer.settings.source import Group, Setting
-from tailer.settings.values import choice, switch
 
 FACT_NAMES: Final = ", ".join(Fact)
 _RULES: Final = pieces(

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from tailer.settings.environment import Group, Setting
+from tailer.settings.kinds import choice, switch
 from tailer.settings.lists import pieces
-from tailer.settings.source import Group, Setting
-from tailer.settings.values import choice, switch
 from tailer.web.page.traces import TracesShown
 
 _NOT_IN_A_HOST = frozenset("/:@ ")

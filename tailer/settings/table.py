@@ -16,9 +16,9 @@ from pydantic.fields import FieldInfo
 
 from tailer.core.policy.policies import ContentRule, Rule
 from tailer.settings.addresses import parse_mongo_uri
+from tailer.settings.environment import Group, Setting, collect_settings
+from tailer.settings.kinds import Kind
 from tailer.settings.loading import Settings
-from tailer.settings.source import Group, Setting, collect_settings
-from tailer.settings.values import Kind
 
 _NONE: Final = "none"
 _WIDEST_COLUMN: Final = 42

@@ -6,8 +6,8 @@ from typing import Annotated, Final
 from pydantic import BaseModel, Field
 
 from tailer.core.backfill import Start, StartMode
-from tailer.settings.source import Group, Setting
-from tailer.settings.values import duration, number, start_point, whole_number
+from tailer.settings.environment import Group, Setting
+from tailer.settings.kinds import duration, number, start_point, whole_number
 
 _DAY_SECONDS: Final = 86_400
 _WEEK_SECONDS: Final = 7 * _DAY_SECONDS

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from tailer.settings.source import Group, Setting
-from tailer.settings.values import switch, whole_number
+from tailer.settings.environment import Group, Setting
+from tailer.settings.kinds import switch, whole_number
 
 
 class UsageMetricSettings(BaseModel):

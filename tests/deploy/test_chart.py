@@ -12,7 +12,7 @@ import pytest
 
 from tailer import __version__
 from tailer.settings import Settings, load_settings
-from tailer.settings.source import collect_settings
+from tailer.settings.environment import collect_settings
 from tests.deploy.manifests import (
     CHART,
     check_strictly,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tailer.settings import Settings
-from tailer.settings.source import collect_settings
+from tailer.settings.environment import collect_settings
 from tests.deploy.manifests import yaml
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tailer.settings import Settings
-from tailer.settings.source import collect_settings
+from tailer.settings.environment import collect_settings
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "systemd"
 ANALYZE = shutil.which("systemd-analyze")

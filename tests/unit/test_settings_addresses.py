@@ -10,7 +10,7 @@ from tailer.settings.addresses import (
     parse_langfuse_url,
     parse_mongo_uri,
 )
-from tailer.settings.values import UnfitValueError
+from tailer.settings.kinds import UnfitValueError
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tailer.settings import SettingRow, Settings, describe_settings, load_settings
-from tailer.settings.source import collect_settings
+from tailer.settings.environment import collect_settings
 from tailer.settings.table import format_table
 
 URI = "mongodb://user:hunter2@mongodb:27017/chat?replicaSet=rs0"

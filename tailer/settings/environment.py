@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource
 
-from tailer.settings.values import Kind
+from tailer.settings.kinds import Kind
 
 _OWN: Final = "TAILER_"
 _LANGFUSE: Final = "LANGFUSE_"
