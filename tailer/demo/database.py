@@ -10,9 +10,9 @@ from typing import Final
 
 from pymongo.errors import ConnectionFailure, PyMongoError
 
-from tailer.demo.player import play
 from tailer.demo.programme import Programme
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.player import play
+from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import SourceError
 from tailer.mongo.connection import (
     QUERY_SOCKET_MILLISECONDS,

@@ -10,7 +10,7 @@ from typing import Final
 
 from tailer.core.identity import TraceId, title_trace_id, turn_trace_id
 from tailer.core.turn.usage import TITLE_CONTEXT
-from tailer.demo.recording import Document, Recording
+from tailer.demo.stage.recording import Document, Recording
 
 BEGIN_EVERY: Final = timedelta(seconds=4)
 """How long after one recording the next begins: with ten of them something happens all the time, and the longest,

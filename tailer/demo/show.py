@@ -25,8 +25,8 @@ from tailer.demo.database import DemoDatabase, given_uri, open_database
 from tailer.demo.destination import choose_destination
 from tailer.demo.finished_turn import is_title, read_turn
 from tailer.demo.programme import Programme, make_programme
-from tailer.demo.recording import Recording, demo_recordings
 from tailer.demo.screen import Screen
+from tailer.demo.stage.recording import Recording, demo_recordings
 from tailer.demo.summary import Summary
 from tailer.errors import TailerError
 from tailer.events import Event, Listening, StreamOpened, TraceRejected, TurnFailed

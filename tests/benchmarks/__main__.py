@@ -13,7 +13,7 @@ from typing import Any
 
 from pymongo import MongoClient
 
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.replica_set import ReplicaSet
 from tests.benchmarks.measures import Measures, Scene, measure_backlog, measure_live, server_seconds
 from tests.benchmarks.processes import start_fake
 from tests.benchmarks.report import SUBJECTS, describe_machine, judge, tabulate_backlog, tabulate_live

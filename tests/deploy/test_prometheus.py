@@ -15,8 +15,8 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
-from tailer.demo.player import play
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.player import play
+from tailer.demo.stage.replica_set import ReplicaSet
 from tests.deploy.test_dashboards import FILES, panels, read
 from tests.deploy.test_prometheus_rules import RULES
 from tests.e2e.daemon import Daemon, langfuse_settings, start

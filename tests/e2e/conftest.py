@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.replica_set import ReplicaSet
 from tests.e2e.playing import FOLLOWED, UNANSWERED, Played, place_all, play_live
 from tests.recordings import NAMES
 

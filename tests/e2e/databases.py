@@ -10,8 +10,8 @@ from typing import Any, Final
 from bson import Timestamp
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 
-from tailer.demo.recording import Document
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.recording import Document
+from tailer.demo.stage.replica_set import ReplicaSet
 
 STREAMS: Final = ("messages", "conversations")
 _NUMBERS: Final = itertools.count(1)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
 
-from tailer.demo.recording import Document, Recording
+from tailer.demo.stage.recording import Document, Recording
 from tests.fakes.langfuse import StoredSpan
 from tests.recordings import ProviderRequest, TrueTurn, Truth, load, truth
 

@@ -8,8 +8,8 @@ from datetime import timedelta
 
 from motor.motor_asyncio import AsyncIOMotorDatabase
 
-from tailer.demo.player import play
-from tailer.demo.recording import Document, RecordedEvent
+from tailer.demo.stage.player import play
+from tailer.demo.stage.recording import Document, RecordedEvent
 from tests.e2e.expectations import Traffic, trace_id_of
 from tests.fakes.langfuse import FakeLangfuse
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from tailer.demo.player import play
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.player import play
+from tailer.demo.stage.replica_set import ReplicaSet
 from tests.e2e.daemon import Metrics, langfuse_settings, start
 from tests.e2e.databases import open_databases
 from tests.e2e.expectations import ExpectedTurn, Sent, Traffic, place, sent_spans

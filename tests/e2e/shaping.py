@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from tailer.demo.recording import Document, RecordedEvent, Recording
+from tailer.demo.stage.recording import Document, RecordedEvent, Recording
 from tests.e2e.expectations import Traffic
 
 Change = Callable[[Document], Document]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tailer.demo.player import play
+from tailer.demo.stage.player import play
 from tests.e2e.daemon import Daemon, langfuse_settings, start
 from tests.e2e.databases import Databases
 from tests.e2e.expectations import Traffic, place, sent_spans

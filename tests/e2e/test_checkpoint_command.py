@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tailer.demo.player import play
+from tailer.demo.stage.player import play
 from tests.e2e.daemon import langfuse_settings, run_to_end, start
 from tests.e2e.databases import Databases
 from tests.e2e.expectations import Traffic, place

@@ -15,8 +15,8 @@ from pymongo import MongoClient
 
 from tailer.core.identity import title_trace_id, turn_trace_id
 from tailer.demo.database import DATABASE, STATE_DATABASE
-from tailer.demo.recording import demo_recordings
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.recording import demo_recordings
+from tailer.demo.stage.replica_set import ReplicaSet
 from tests.e2e.daemon import langfuse_settings, make_environment
 from tests.e2e.terminal import Terminal, open_terminal
 from tests.fakes.langfuse import FakeLangfuse

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from tailer.demo.recording import Document
+from tailer.demo.stage.recording import Document
 from tests.e2e.expectations import TURN, trace_id_of
 from tests.e2e.playing import MARKED_AS_GUESS, UNANSWERED, Played
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tailer.demo.player import play
-from tailer.demo.recording import RecordedEvent
+from tailer.demo.stage.player import play
+from tailer.demo.stage.recording import RecordedEvent
 from tests.e2e.daemon import Daemon, langfuse_settings, start
 from tests.e2e.databases import Databases
 from tests.e2e.expectations import TITLE, TURN, Traffic, place, sent_spans

@@ -11,8 +11,8 @@ import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import MongoClient
 
-from tailer.demo.player import play
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.player import play
+from tailer.demo.stage.replica_set import ReplicaSet
 from tests.e2e.daemon import langfuse_settings, run_to_end, start
 from tests.e2e.databases import Databases
 from tests.e2e.expectations import place

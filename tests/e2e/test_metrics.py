@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tailer.demo.player import play
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.player import play
+from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.metrics.catalogue import CATALOGUE
 from tailer.metrics.declaration import Kind, Metric
 from tests.e2e.daemon import Daemon, Metrics, langfuse_settings, start

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tailer.demo.recording import Document
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.recording import Document
+from tailer.demo.stage.replica_set import ReplicaSet
 from tests.e2e.expectations import TITLE, TURN, Sent, Traffic
 from tests.e2e.playing import Played, place_all, play_live, turns_done
 from tests.e2e.shaping import reshape

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
-from tailer.demo.player import play
-from tailer.demo.recording import Document
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.player import play
+from tailer.demo.stage.recording import Document
+from tailer.demo.stage.replica_set import ReplicaSet
 from tests.e2e.daemon import langfuse_settings, start
 from tests.e2e.databases import Databases
 from tests.e2e.expectations import TITLE, TURN, Traffic, place, sent_spans, trace_id_of

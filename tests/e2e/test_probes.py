@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from tailer.demo.player import play
-from tailer.demo.recording import RecordedEvent
+from tailer.demo.stage.player import play
+from tailer.demo.stage.recording import RecordedEvent
 from tests.e2e.daemon import Metrics, langfuse_settings, run_to_end, start
 from tests.e2e.databases import STREAMS, Databases
 from tests.e2e.expectations import place

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tailer.demo.player import play
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.player import play
+from tailer.demo.stage.replica_set import ReplicaSet
 from tests.e2e.daemon import Daemon, langfuse_settings, run_to_end, start
 from tests.e2e.databases import Databases
 from tests.e2e.expectations import Traffic, place

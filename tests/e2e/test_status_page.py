@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tailer.demo.player import play
+from tailer.demo.stage.player import play
 from tests.e2e.browser import CHROMIUM, MISSING, Page, open_browser
 from tests.e2e.daemon import Daemon, langfuse_settings, start
 from tests.e2e.databases import Databases

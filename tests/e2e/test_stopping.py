@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tailer.demo.player import play
+from tailer.demo.stage.player import play
 from tests.e2e.daemon import Daemon, langfuse_settings, start
 from tests.e2e.databases import Databases
 from tests.e2e.expectations import Traffic, place

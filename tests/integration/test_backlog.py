@@ -12,7 +12,7 @@ from bson import ObjectId
 from tailer.core.stream.hints import Interest, Stream
 from tailer.core.stream.open_turns import EntryKey, OpenTurns
 from tailer.core.stream.positions import StreamPosition
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.events import HintsRead, ReadingPaused, StreamGapFound
 from tailer.flow.backlog import Backlog
 from tailer.flow.intake import Intake

@@ -14,7 +14,7 @@ from pymongo.errors import OperationFailure
 
 from tailer.core.stream.hints import Operation, Stream
 from tailer.core.stream.positions import StreamPosition
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import SourceAway, SourceError
 from tailer.events import StreamEnded, StreamFailed, StreamOpened
 from tailer.flow.ports import ChangeSource

@@ -11,7 +11,7 @@ from bson import ObjectId
 from pymongo.errors import PyMongoError
 
 from tailer.core.stream.hints import Stream
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.events import StreamFailed
 from tailer.mongo.change_stream import MongoChangeStream
 from tailer.mongo.connection import STREAM_SOCKET_MILLISECONDS, Database, connect, tolerant_database

@@ -9,7 +9,7 @@ import pytest
 
 from tailer.core.stream.hints import Operation, Stream
 from tailer.core.stream.positions import StreamPosition, token_seconds
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import SourceError
 from tailer.events import StreamFailed, StreamOpened
 from tailer.flow.ports import ChangeSource, HistoryLost

@@ -7,8 +7,8 @@ import pytest
 from pymongo import MongoClient
 
 from tailer.core.stream.hints import Stream
-from tailer.demo.recording import Document
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.recording import Document
+from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import SourceAway, SourceError
 from tailer.events import StreamFailed
 from tailer.mongo.change_stream import MongoChangeStream

@@ -8,7 +8,7 @@ import pytest
 
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import RequestRefused
 from tailer.flow.ports import Checkpoint
 from tailer.mongo.change_stream import MongoChangeStream

@@ -9,7 +9,7 @@ import pytest
 from tailer.core.identity import turn_trace_id
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.events import (
     BatchSettled,
     BatchSplit,

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from tailer.cli import execute
 from tailer.commands.doctor import _describe
 from tailer.core.stream.hints import Stream
-from tailer.demo.mongod import Mongod, find_mongod
+from tailer.demo.stage.mongod import Mongod, find_mongod
 from tailer.operations.doctor.examination import examine
 from tailer.operations.doctor.findings import Finding, Verdict, worst
 from tailer.settings import Settings

@@ -15,8 +15,8 @@ from pymongo import MongoClient
 from tailer.core.identity import DocumentKey
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord
-from tailer.demo.recording import Document
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.recording import Document
+from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.events import CollectionDenied, RowUnreadable
 from tailer.mongo import documents as reader_module
 from tailer.mongo.connection import Database, connect, tolerant_database

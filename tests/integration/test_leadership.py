@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from tailer.core.lease import LeaseRhythm
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import LeaseLost
 from tailer.events import LeaseDoubted, LeaseTaken, StandingBy
 from tailer.flow.leadership import Candidacy, Leadership

@@ -7,7 +7,7 @@ import pytest
 
 from tailer.core.identity import DocumentKey
 from tailer.core.turn.turns import Wait
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.flow.parking import Parking
 from tailer.mongo.connection import connect
 from tailer.mongo.state import MongoState

@@ -10,9 +10,9 @@ from bson import ObjectId
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 from pymongo.errors import DuplicateKeyError
 
-from tailer.demo.player import MAJORITY, apply, play
-from tailer.demo.recording import Document, RecordedEvent, Recording, UpdateDescription
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.player import MAJORITY, apply, play
+from tailer.demo.stage.recording import Document, RecordedEvent, Recording, UpdateDescription
+from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import TailerError
 from tests.recordings import NAMES, load
 

@@ -19,9 +19,9 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from tailer.demo.mongod import find_mongod
-from tailer.demo.recording import Document
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.mongod import find_mongod
+from tailer.demo.stage.recording import Document
+from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import TailerError
 
 CHANGE_STREAM_NEEDS_A_REPLICA_SET = 40573
@@ -225,7 +225,7 @@ def test_the_server_dies_with_the_process_that_started_it() -> None:
     program = textwrap.dedent(
         """
         import time
-        from tailer.demo.replica_set import ReplicaSet
+        from tailer.demo.stage.replica_set import ReplicaSet
         with ReplicaSet() as replica_set:
             (member,) = replica_set.members
             print(member.process_id, member.log_path.parent.parent, flush=True)

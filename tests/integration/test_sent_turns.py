@@ -11,7 +11,7 @@ from pymongo.errors import BulkWriteError
 from tailer.core.identity import DocumentKey, TraceId, title_trace_id, turn_trace_id
 from tailer.core.policy.policies import ContentChoice
 from tailer.core.trace.followup import Edit, EditedText, SentTurn, mark_text
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.flow.ports import Batch, BatchItem, DeadLetter
 from tailer.mongo.connection import Client, connect
 from tailer.mongo.state import MongoState

@@ -15,7 +15,7 @@ from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.core.turn.turns import Wait
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import StateError
 from tailer.events import StateFailed
 from tailer.flow.ports import Batch, Checkpoint, DeadLetter, Gap, ParkedTurn

@@ -11,7 +11,7 @@ from bson import ObjectId
 from tailer.core.identity import DocumentKey
 from tailer.core.trace.spending import Spending
 from tailer.core.turn.turns import TurnRecord
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.mongo.connection import Database, connect, tolerant_database
 from tailer.mongo.document_keys import to_key
 from tailer.mongo.documents import MongoDocuments

@@ -8,7 +8,7 @@ import pytest
 from bson import ObjectId
 
 from tailer.core.policy.users import USER_FIELDS, User
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.mongo.connection import Database, connect, tolerant_database
 from tailer.mongo.document_keys import to_key
 from tailer.mongo.documents import MongoDocuments

@@ -13,7 +13,7 @@ from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClient
 
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.replica_set import ReplicaSet
 from tests.e2e.daemon import langfuse_settings
 from tests.e2e.databases import open_databases
 from tests.oracle.schedule import make_schedule

@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tailer.demo.member import Member
-from tailer.demo.replica_set import ReplicaSet
+from tailer.demo.stage.member import Member
+from tailer.demo.stage.replica_set import ReplicaSet
 from tests.e2e.daemon import Daemon, start
 from tests.fakes.langfuse import ControlClient, answer, cut, delay, hang
 from tests.fakes.langfuse import Fault as LangfuseFault

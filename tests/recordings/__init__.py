@@ -14,8 +14,8 @@ from typing import Any, Final, Literal, TypeAlias, cast
 
 from bson import ObjectId
 
-from tailer.demo.identities import rename_object_id, rename_text, shift_object_id
-from tailer.demo.recording import Recording, parse_recording
+from tailer.demo.stage.identities import rename_object_id, rename_text, shift_object_id
+from tailer.demo.stage.recording import Recording, parse_recording
 
 _DIRECTORY: Final = Path(__file__).parent
 

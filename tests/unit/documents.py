@@ -36,7 +36,7 @@ from tailer.core.trace.export import Exported, ExportOptions, export_turn
 from tailer.core.trace.observations import Observation, ObservationType, Trace
 from tailer.core.turn.readback import Row, add_agent, make_record, select_rows
 from tailer.core.turn.turns import TurnRecord, Wait
-from tailer.demo.recording import RecordedEvent
+from tailer.demo.stage.recording import RecordedEvent
 from tests.recordings import load
 
 Document: TypeAlias = dict[str, Any]

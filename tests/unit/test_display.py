@@ -24,8 +24,8 @@ from tailer.demo.display import (
 )
 from tailer.demo.finished_turn import FinishedTurn, is_title, read_turn
 from tailer.demo.programme import BEGIN_EVERY, Programme, make_programme
-from tailer.demo.recording import demo_recordings
 from tailer.demo.screen import Screen
+from tailer.demo.stage.recording import demo_recordings
 from tailer.demo.summary import Summary, percentile
 from tailer.events import DeliveryRetried
 

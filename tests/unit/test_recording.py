@@ -11,8 +11,8 @@ from bson import ObjectId, json_util
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailer.demo.identities import NO_PARENT, rename_object_id, rename_text
-from tailer.demo.recording import (
+from tailer.demo.stage.identities import NO_PARENT, rename_object_id, rename_text
+from tailer.demo.stage.recording import (
     RecordedEvent,
     Recording,
     UpdateDescription,

@@ -7,7 +7,7 @@ from importlib import resources
 
 import pytest
 
-from tailer.demo.recording import Document, RecordedEvent, Recording, demo_recordings
+from tailer.demo.stage.recording import Document, RecordedEvent, Recording, demo_recordings
 from tests.recordings import load
 
 COLLECTIONS = {"messages", "conversations", "transactions", "agents", "files", "users"}

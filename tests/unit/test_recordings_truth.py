@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tailer.demo.recording import Recording
+from tailer.demo.stage.recording import Recording
 from tests.recordings import NAMES, Truth, load, recording_path, truth
 
 

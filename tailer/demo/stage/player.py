@@ -13,7 +13,7 @@ from typing import Final, assert_never
 from motor.motor_asyncio import AsyncIOMotorCollection, AsyncIOMotorDatabase
 from pymongo import WriteConcern
 
-from tailer.demo.recording import Document, RecordedEvent, Recording, UpdateDescription, interleave
+from tailer.demo.stage.recording import Document, RecordedEvent, Recording, UpdateDescription, interleave
 from tailer.errors import TailerError
 
 MAJORITY: Final = WriteConcern(w="majority")

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeAlias, cast, get_args
 from bson import ObjectId, json_util
 from bson.errors import BSONError
 
-from tailer.demo.identities import rename_object_id, rename_text, shift_object_id, whole_seconds
+from tailer.demo.stage.identities import rename_object_id, rename_text, shift_object_id, whole_seconds
 from tailer.errors import TailerError
 
 Document: TypeAlias = dict[str, Any]

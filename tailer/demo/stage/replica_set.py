@@ -28,8 +28,8 @@ from bson import Timestamp
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from tailer.demo.member import Member
-from tailer.demo.mongod import Mongod, find_mongod
+from tailer.demo.stage.member import Member
+from tailer.demo.stage.mongod import Mongod, find_mongod
 
 _UNAUTHORIZED: Final = 13
 

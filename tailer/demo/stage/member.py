@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from tailer.demo.mongod import Mongod
+from tailer.demo.stage.mongod import Mongod
 
 Run: TypeAlias = Callable[[Callable[[], None]], Awaitable[None]]
 """Runs blocking work on the replica set's own thread."""
