@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tailer.core.stream.hints import Stream
-from tailer.web.page.figures import Condition
 
 
 class State(StrEnum):
@@ -19,6 +18,16 @@ class State(StrEnum):
 
 _READY = frozenset({State.STREAMING, State.STANDBY})
 """A standby does all that it should: its orchestrator must neither restart it nor wait for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What the daemon says of itself to the probes: its state, and why it is not ready, in words for an operator."""
+
+    state: str
+    problems: tuple[str, ...]
+    gaps: int
+    uptime_seconds: float
 
 
 @dataclass(slots=True)

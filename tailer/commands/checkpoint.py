@@ -13,8 +13,7 @@ from tailer.commands.terminal import align, paint
 from tailer.commands.times import read_moment
 
 if TYPE_CHECKING:
-    from tailer.core.repositioning import Stretch
-    from tailer.operations.checkpoints import Change, Survey
+    from tailer.operations.checkpoints import Change, Stretch, Survey
 
 EXIT_DECLINED: Final = 1
 _BOLD: Final = "1"

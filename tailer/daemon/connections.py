@@ -17,7 +17,7 @@ from tenacity import (
 )
 
 from tailer.core.lease import LeaseRhythm
-from tailer.core.stream.lag import Answer
+from tailer.core.stream.positions import Answer
 from tailer.daemon.destinations import Destination, name_destination, open_destination
 from tailer.errors import SourceAway
 from tailer.events import Emit, SourceUnanswered

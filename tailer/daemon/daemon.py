@@ -14,6 +14,7 @@ from dataclasses import asdict
 from typing import Final
 
 from tailer import __version__
+from tailer.core.policy.policies import TracesShown
 from tailer.core.trace.observations import Trace
 from tailer.daemon.connections import Connections, open_connections
 from tailer.daemon.gauges import BEAT_SECONDS, show_state
@@ -39,9 +40,8 @@ from tailer.metrics import Metrics
 from tailer.mongo.oplog import OplogWatch
 from tailer.mongo.state.survey import count_dead_letters
 from tailer.settings import Settings
-from tailer.web.figures import read_figures
 from tailer.web.page.board import StatusBoard
-from tailer.web.page.traces import TracesShown
+from tailer.web.page.figures import read_figures
 from tailer.web.server import PATIENCE_SECONDS, WebServer
 from tailer.web.status_page import StatusPage
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from tailer.core.stream.hints import Interest, Stream
-from tailer.core.stream.lag import POLL_SECONDS, Answer, lag_seconds
+from tailer.core.stream.positions import POLL_SECONDS, Answer, lag_seconds
 from tailer.core.turn.turns import Wait
 from tailer.flow.backlog import Backlog
 from tailer.flow.parking import Parking

@@ -17,7 +17,8 @@ from tailer.flow.backlog import Backlog
 from tailer.flow.checkpointing import Checkpointing
 from tailer.flow.intake import Intake
 from tailer.flow.parking import Parking
-from tailer.flow.ports import Batch, ChangeSource
+from tailer.flow.ports import ChangeSource
+from tailer.flow.records import Batch
 from tailer.flow.sending.delivery import Delivery
 from tailer.flow.sending.replays import Replay
 from tailer.health import Health, State

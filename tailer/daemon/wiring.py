@@ -11,8 +11,8 @@ from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.policy.policies import Policies
 from tailer.core.policy.users import UserNaming
 from tailer.core.stream.hints import Stream
-from tailer.core.stream.lag import Answer
 from tailer.core.stream.open_turns import OpenTurns
+from tailer.core.stream.positions import Answer
 from tailer.core.trace.bounds import Bounds
 from tailer.core.trace.content_policy import ContentPolicy, drop_content, mask_content
 from tailer.core.trace.export import ExportOptions

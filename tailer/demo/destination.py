@@ -12,10 +12,10 @@ from typing import ClassVar, Final
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from tailer.core.policy.policies import TracesShown
 from tailer.demo.database import DATABASE, STATE_DATABASE, given_uri
 from tailer.errors import DestinationError
 from tailer.settings import Settings, SinkChoice, load_settings
-from tailer.web.page.traces import TracesShown
 
 ENVIRONMENT: Final = "demo"
 """The Langfuse environment of the demo's traces, so that they are never taken for the operator's own."""

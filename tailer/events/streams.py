@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tailer.core.stream.failures import FailureCause
 from tailer.core.stream.hints import Stream
+from tailer.core.stream.positions import FailureCause
 from tailer.events.base import Event
 
 

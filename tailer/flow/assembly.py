@@ -28,7 +28,8 @@ from tailer.events import Emit, TurnDone, TurnFailed
 from tailer.flow.aftercare import Aftercare
 from tailer.flow.backlog import Backlog
 from tailer.flow.parking import Parking
-from tailer.flow.ports import DeadLetter, DocumentReader, MediaLibrary, Sink
+from tailer.flow.ports import DocumentReader, MediaLibrary, Sink
+from tailer.flow.records import DeadLetter
 from tailer.flow.sending.parcels import Parcel
 from tailer.flow.stores import StateStore
 

@@ -13,12 +13,11 @@ from tailer.core.backfill import Admission
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.documents import inserted_seconds
 from tailer.core.stream.hints import CLASSIFIERS, STREAM_OF_INTEREST, ChangeHint, Interest, Stream
-from tailer.core.stream.lag import Answer
 from tailer.core.stream.open_turns import Entry, EntryKey, OpenTurns
-from tailer.core.stream.positions import StreamPosition
+from tailer.core.stream.positions import Answer, StreamPosition
 from tailer.core.stream.watermark import Watermark
 from tailer.flow.parking import Parking
-from tailer.flow.ports import Checkpoint, StreamBatch
+from tailer.flow.records import Checkpoint, StreamBatch
 
 _BEHIND_SECONDS = 15
 """The position of an idle stream moves every ten seconds."""

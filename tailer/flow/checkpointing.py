@@ -8,7 +8,7 @@ from datetime import timedelta
 from tailer.core.stream.hints import Stream
 from tailer.events import CheckpointSaved, Emit
 from tailer.flow.backlog import Backlog
-from tailer.flow.ports import Checkpoint
+from tailer.flow.records import Checkpoint
 from tailer.flow.stores import CheckpointStore
 
 _FIRST_IDLE_SECONDS = 0.5

@@ -4,7 +4,8 @@ from tailer.core.stream.hints import Operation, Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.events import Emit, HintsRead, ReadingPaused, StreamGapFound
 from tailer.flow.backlog import Backlog
-from tailer.flow.ports import ChangeSource, Gap, HistoryLost, StreamBatch
+from tailer.flow.ports import ChangeSource, HistoryLost
+from tailer.flow.records import Gap, StreamBatch
 from tailer.flow.stores import GapStore
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 from tailer.core.lease import LeaseRhythm, Vigil
 from tailer.errors import LeaseLost
@@ -135,3 +136,22 @@ class Candidacy:
         if self._term is None:
             raise LeaseLost(subject="lease", epoch=0)
         await self._term.wait()
+
+
+_LOOK_SECONDS = 0.5
+
+
+async def has_active_instance(lease: LeaseStore, lease_time: timedelta) -> bool:
+    """Whether the lease beats while this looks, for as long as a standby would be patient with it."""
+    before = await lease.read()
+    if before is None or before.released:
+        return False
+    try:
+        async with asyncio.timeout(max(lease_time.total_seconds(), before.lease_seconds)):
+            while True:
+                await asyncio.sleep(_LOOK_SECONDS)
+                now = await lease.read()
+                if now is not None and (now.epoch, now.beat) != (before.epoch, before.beat):
+                    return not now.released
+    except TimeoutError:
+        return False

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from tailer.core.identity import DocumentKey
 from tailer.core.turn.turns import Wait
-from tailer.flow.ports import ParkedTurn
+from tailer.flow.records import ParkedTurn
 from tailer.flow.stores import ParkedStore
 
 _IN_MEMORY = 20_000

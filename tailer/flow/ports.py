@@ -4,30 +4,20 @@ The packages `tailer.mongo`, `tailer.langfuse` and `tailer.sinks` answer; nothin
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from tailer.core.backfill import Job
 from tailer.core.identity import DocumentKey, ObservationId, TraceId
 from tailer.core.librechat.documents import AttachedFile, Message
-from tailer.core.light_dataclass import light_dataclass
-from tailer.core.stream.hints import ChangeHint, Stream
+from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
-from tailer.core.trace.followup import Edit, Score, SentTurn
+from tailer.core.trace.followup import Score
 from tailer.core.trace.observations import Trace
 from tailer.core.trace.spending import Spending
 from tailer.core.turn.readback import Row
-from tailer.core.turn.turns import TurnRecord, Wait
+from tailer.core.turn.turns import TurnRecord
+from tailer.flow.records import Probe, StreamBatch, WalkedRows
 from tailer.flow.sending.outcomes import DeliveryOutcome, LookupAnswer
-
-
-@dataclass(frozen=True, slots=True)
-class StreamBatch:
-    """Hints with the position of each, the position after them all, and the server's time of the reply."""
-
-    hints: Sequence[tuple[ChangeHint, StreamPosition]]
-    position: StreamPosition
-    source_seconds: int
 
 
 class ChangeSource(Protocol):
@@ -58,16 +48,6 @@ class HistoryLost(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """A stretch of a stream that was never read, in cluster seconds."""
-
-    stream: Stream
-    from_seconds: int
-    to_seconds: int
-    reason: str
-
-
 class DocumentReader(Protocol):
     """Reads rows back in batches, with indexed queries only."""
 
@@ -96,15 +76,6 @@ class DocumentReader(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class WalkedRows:
-    """A chunk of a walk: the rows that are messages, how many documents there were, and the `_id` of the last."""
-
-    rows: Sequence[Row]
-    rows_walked: int
-    last: DocumentKey | None
-
-
 class RowWalk(Protocol):
     """Walks the rows of a backfill in the order of their `_id`s."""
 
@@ -115,70 +86,6 @@ class RowWalk(Protocol):
     async def read(self, job: Job, after: DocumentKey | None, limit: int) -> WalkedRows:
         """The next rows of a job; `last` is None at its end."""
         ...
-
-
-@light_dataclass(frozen=True, slots=True)
-class Probe:
-    """What to look for in the destination: the first observation of what was sent, in its trace."""
-
-    trace_id: TraceId
-    observation_id: ObservationId
-
-
-@light_dataclass(frozen=True, slots=True)
-class BatchItem:
-    """One trace, or a later piece of one, in a batch.
-
-    `record_id` is its export record; `sent` what that record keeps of a turn for later changes; `edit` the edit that
-    a later piece shows, which the turn's record is brought up to."""
-
-    record_id: str
-    probe: Probe
-    message_id: str
-    document_key: DocumentKey
-    chunk_bytes: int
-    sent: SentTurn | None = None
-    edit: Edit | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What goes out in one request. `payload` is stored before it is sent, so that a retry is the same bytes."""
-
-    batch_id: str
-    items: tuple[BatchItem, ...]
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ParkedTurn:
-    """A turn that waits long, kept in the state database; times are cluster seconds."""
-
-    document_key: DocumentKey
-    message_id: str | None
-    wait: Wait
-    since_seconds: int
-    deadline_seconds: int
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A stored position with the touches of rows that a restart would not see again."""
-
-    position: StreamPosition
-    touches: tuple[tuple[DocumentKey, tuple[int, ...]], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A turn that cannot be sent, or a later piece of one: why, and its item and chunk where one was built."""
-
-    record_id: str
-    message_id: str
-    document_key: DocumentKey
-    reason: str
-    chunk: bytes | None
-    item: BatchItem | None = None
 
 
 class Permit(Protocol):

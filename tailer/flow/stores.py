@@ -11,7 +11,7 @@ from tailer.core.identity import DocumentKey, TraceId
 from tailer.core.lease import LeaseRecord
 from tailer.core.stream.hints import Stream
 from tailer.core.trace.followup import SentTurn
-from tailer.flow.ports import Batch, BatchItem, Checkpoint, DeadLetter, Gap, ParkedTurn
+from tailer.flow.records import Batch, BatchItem, Checkpoint, DeadLetter, Gap, ParkedTurn
 
 
 class LeaseStore(Protocol):

@@ -15,7 +15,7 @@ from tailer import __version__
 from tailer.core.identity import ObservationId
 from tailer.core.trace.observations import Trace
 from tailer.core.trace.otlp import SpanContext, encode_trace, frame_request
-from tailer.flow.ports import Probe
+from tailer.flow.records import Probe
 from tailer.flow.sending.outcomes import (
     Delivered,
     DeliveryOutcome,

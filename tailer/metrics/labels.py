@@ -3,7 +3,7 @@
 from typing import Final
 
 from tailer.core.policy.policies import Fact
-from tailer.core.stream.failures import FailureCause, GapReason
+from tailer.core.stream.positions import FailureCause, GapReason
 from tailer.core.turn.turns import Exclusion, Outcome, Wait
 from tailer.core.turn.usage import CostSource
 from tailer.flow.sending.outcomes import RequestResult

@@ -18,7 +18,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_ran
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
 from tailer.core.stream.positions import StreamPosition, token_seconds
 from tailer.events import Emit, StreamEnded, StreamFailed, StreamOpened
-from tailer.flow.ports import HistoryLost, StreamBatch
+from tailer.flow.ports import HistoryLost
+from tailer.flow.records import StreamBatch
 from tailer.mongo.connection import POLL_MILLISECONDS, Database
 from tailer.mongo.document_keys import TOLERANT
 from tailer.mongo.failures import (

@@ -1,6 +1,8 @@
 """Clients for LibreChat's database and for the state database, and the checks that a start needs."""
 
+import time
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any, TypeAlias
 
 from bson import Timestamp
@@ -79,3 +81,15 @@ def describe_address(client: Client) -> str:
     """The hosts of a client, without user and password."""
     seeds = client.delegate.topology_description.server_descriptions()
     return ", ".join(sorted(f"{host}:{port}" for host, port in seeds))
+
+
+async def ask_hello(database: Database) -> tuple[dict[str, Any], float]:
+    """The answer of `hello`, and how many seconds this machine's clock is ahead of the one in it.
+
+    The server's clock was read somewhere within the round trip: half of that is uncertain.
+    """
+    asked, began = time.time(), time.monotonic()
+    hello: dict[str, Any] = await database.command("hello")
+    middle = asked + (time.monotonic() - began) / 2
+    # The driver gives UTC without saying so.
+    return hello, middle - hello["localTime"].replace(tzinfo=UTC).timestamp()

@@ -17,8 +17,7 @@ from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.events import Event
 from tailer.mongo.change_stream import start_stage
-from tailer.mongo.clock import ask_hello
-from tailer.mongo.connection import Client, Database
+from tailer.mongo.connection import Client, Database, ask_hello
 from tailer.mongo.document_keys import to_key
 from tailer.mongo.failures import Reaction, classify_failure, explain_source_failure, failure_name
 from tailer.mongo.hint_pipeline import HINT_PIPELINES

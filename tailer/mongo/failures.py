@@ -12,7 +12,7 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
-from tailer.core.stream.failures import FailureCause, GapReason
+from tailer.core.stream.positions import FailureCause, GapReason
 from tailer.errors import SourceAway, SourceError
 
 _STANDALONE = 40573

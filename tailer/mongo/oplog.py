@@ -7,8 +7,7 @@ from bson import Timestamp
 from pymongo.errors import OperationFailure, PyMongoError
 
 from tailer.events import ClockCompared, Emit, OplogHidden, OplogSeen
-from tailer.mongo.clock import ask_hello
-from tailer.mongo.connection import Database
+from tailer.mongo.connection import Database, ask_hello
 from tailer.mongo.failures import failure_name
 
 _HINT = (

@@ -10,7 +10,7 @@ from pymongo.errors import ExecutionTimeout
 
 from tailer.core.backfill import Job
 from tailer.core.identity import DocumentKey
-from tailer.flow.ports import WalkedRows
+from tailer.flow.records import WalkedRows
 from tailer.mongo.collections import ROW_FIELDS, Collections
 from tailer.mongo.connection import Database
 from tailer.mongo.document_keys import from_key, to_key

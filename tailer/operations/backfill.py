@@ -9,13 +9,13 @@ from datetime import datetime
 from uuid import uuid4
 
 from tailer.core.backfill import Job, JobReason
-from tailer.core.policy.sampling import is_sampled
+from tailer.core.policy.policies import is_sampled
 from tailer.core.trace.export import trace_id_of
 from tailer.daemon.daemon import Daemon
-from tailer.daemon.presence import has_active_instance
 from tailer.daemon.supervision import Shutdown
 from tailer.errors import RequestRefused
 from tailer.events import Event
+from tailer.flow.leadership import has_active_instance
 from tailer.logs import LogLevel, LogWriter
 from tailer.mongo.collections import Collections
 from tailer.mongo.connection import (

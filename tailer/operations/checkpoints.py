@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from tailer.core.lease import LeaseRecord
-from tailer.core.repositioning import Repositioning, compare_positions
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.daemon.destinations import name_destination
 from tailer.errors import RequestRefused
 from tailer.events import Event
-from tailer.flow.ports import Checkpoint
+from tailer.flow.records import Checkpoint
 from tailer.mongo.connection import (
     QUERY_SOCKET_MILLISECONDS,
     Database,
@@ -26,6 +25,22 @@ from tailer.mongo.state.survey import Pending, StoredCheckpoint, count_pending, 
 from tailer.settings import Settings
 
 _APPLICATION = "librechat-tailer-checkpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A time of a stream, in cluster seconds, the end not included."""
+
+    begin_seconds: int
+    end_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Repositioning:
+    """`read_again`: changes that were read before. `skipped`: changes that no stream will ever read."""
+
+    read_again: Stretch | None
+    skipped: Stretch | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,3 +195,12 @@ def describe_time(seconds: int) -> str:
 def _unheard(event: Event) -> None:
     """A command has no log: it waits while the database is away."""
     del event
+
+
+def compare_positions(stored_seconds: int | None, begin_seconds: int) -> Repositioning:
+    """What follows from beginning at a time instead of at the stored position; None where nothing is stored."""
+    if stored_seconds is None or stored_seconds == begin_seconds:
+        return Repositioning(None, None)
+    if begin_seconds < stored_seconds:
+        return Repositioning(Stretch(begin_seconds, stored_seconds), None)
+    return Repositioning(None, Stretch(stored_seconds, begin_seconds))

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tailer.daemon.presence import has_active_instance
 from tailer.errors import RequestRefused
 from tailer.events import Event
+from tailer.flow.leadership import has_active_instance
 from tailer.mongo.connection import QUERY_SOCKET_MILLISECONDS, connect
 from tailer.mongo.state import MongoLease, StateDatabase
 from tailer.mongo.state.dead_letters import ASKED

@@ -20,7 +20,8 @@ from tailer.daemon.destinations import open_destination
 from tailer.daemon.wiring import make_plain_options, needs_users
 from tailer.errors import DestinationError, RequestRefused
 from tailer.events import Event
-from tailer.flow.ports import UNCONDITIONAL, DeadLetter, Probe
+from tailer.flow.ports import UNCONDITIONAL
+from tailer.flow.records import DeadLetter, Probe
 from tailer.flow.sending.outcomes import Unanswered, Unreadable
 from tailer.langfuse.spans import LangfuseSpans
 from tailer.mongo.collections import Collections

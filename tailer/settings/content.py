@@ -11,8 +11,17 @@ from tailer.core.policy.users import UserIdChoice
 from tailer.core.trace.bounds import Bounds
 from tailer.logs import escape_unprintable, redact
 from tailer.settings.environment import Group, Setting
-from tailer.settings.kinds import UnfitValueError, choice, quote, secret, text, whole_number
-from tailer.settings.lists import expressions, pieces, words
+from tailer.settings.kinds import (
+    UnfitValueError,
+    choice,
+    expressions,
+    pieces,
+    quote,
+    secret,
+    text,
+    whole_number,
+    words,
+)
 from tailer.settings.selection import FACT_NAMES
 
 _BOUNDS: Final = Bounds()

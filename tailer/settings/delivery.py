@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
-from tailer.logs import LogFormat, LogLevel
 from tailer.settings.environment import Group, Setting
-from tailer.settings.kinds import UnfitValueError, choice, duration, quote, text, whole_number
+from tailer.settings.kinds import UnfitValueError, choice, duration, text, whole_number
 
 
 class SinkChoice(StrEnum):
@@ -17,12 +16,6 @@ class SinkChoice(StrEnum):
 
     LANGFUSE = "langfuse"
     FILE = "file"
-
-
-def _check_host(name: str) -> str:
-    if "/" in name or " " in name:
-        raise UnfitValueError(problem=f"is {quote(name)}, which is no host name")
-    return name
 
 
 def _choose_sink(validated: dict[str, Any]) -> SinkChoice:
@@ -113,41 +106,6 @@ class DeliverySettings(BaseModel):
         "reaches back, so nothing that can be read again is sent again.",
     )
 
-    lease_time: Annotated[
-        timedelta, Setting(Group.OPERATION, duration(1, 120), ("TAILER_LEASE_SECONDS",))
-    ] = Field(
-        default=timedelta(seconds=8),
-        description="How long the active instance may be silent before a standby takes over; also what a single "
-        "instance waits after a crash. 8: with the look of a standby and its start a killed instance is replaced "
-        "within 15 seconds, and three renewals may fail before.",
-    )
-    http_host: Annotated[
-        str,
-        Setting(Group.OPERATION, text("a host name or an IP address", _check_host), ("TAILER_HTTP_HOST",)),
-    ] = Field(
-        default="0.0.0.0",  # noqa: S104 - probes and Prometheus come from outside the container
-        description="Address for probes and metrics. All, because both come from outside the container.",
-    )
-    http_port: Annotated[int, Setting(Group.OPERATION, whole_number(0, 65_535), ("TAILER_HTTP_PORT",))] = (
-        Field(
-            default=9464,
-            description="Port for probes and metrics, 0 for any free one. 9464, the port that OpenTelemetry "
-            "gave to Prometheus exporters.",
-        )
-    )
-    log_format: Annotated[LogFormat, Setting(Group.OPERATION, choice(LogFormat), ("TAILER_LOG_FORMAT",))] = (
-        Field(
-            default=LogFormat.AUTO,
-            description="Form of the log lines. Auto: text for the person at a terminal, JSON for what collects "
-            "logs.",
-        )
-    )
-    log_level: Annotated[LogLevel, Setting(Group.OPERATION, choice(LogLevel), ("TAILER_LOG_LEVEL",))] = Field(
-        default=LogLevel.INFO,
-        description="The least level that is logged. Info: starts, stops and what changes, nothing for each "
-        "turn.",
-    )
-
     @field_validator("sink")
     @classmethod
     def _check_sink(cls, sink: SinkChoice, info: ValidationInfo) -> SinkChoice:
@@ -160,8 +118,3 @@ class DeliverySettings(BaseModel):
                 "set LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY, or TAILER_SINK=file",
             )
         return sink
-
-    @field_validator("log_level")
-    @classmethod
-    def _follow_debug(cls, level: LogLevel, info: ValidationInfo) -> LogLevel:
-        return LogLevel.DEBUG if info.data.get("langfuse_debug") else level

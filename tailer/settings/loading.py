@@ -10,7 +10,7 @@ from pydantic import Field, InstanceOf, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from tailer.core.policy.policies import ContentChoice
+from tailer.core.policy.policies import ContentChoice, TracesShown
 from tailer.core.policy.users import UserIdChoice
 from tailer.core.stream.hints import Stream
 from tailer.errors import SettingsError
@@ -21,11 +21,9 @@ from tailer.settings.environment import Findings, NamedValuesSource, Origin, col
 from tailer.settings.kinds import UnfitValueError
 from tailer.settings.langfuse import LangfuseSettings
 from tailer.settings.mongo import DEFAULT_DATABASE, MongoSettings
+from tailer.settings.operation import OperationSettings
 from tailer.settings.selection import SelectionSettings
-from tailer.settings.status import StatusSettings
 from tailer.settings.turns import TurnSettings
-from tailer.settings.usage_metrics import UsageMetricSettings
-from tailer.web.page.traces import TracesShown
 
 DOTENV: Final = ".env"
 _UNKNOWN_REMEDY: Final = "correct the name or remove the variable; `tailer check-config` lists all names"
@@ -41,8 +39,7 @@ class UnknownNamesError(ValueError):
 
 # Fields come from the last base to the first: a later group may look at the values of an earlier one.
 class Settings(
-    UsageMetricSettings,
-    StatusSettings,
+    OperationSettings,
     DeliverySettings,
     ContentSettings,
     SelectionSettings,

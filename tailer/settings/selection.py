@@ -14,8 +14,7 @@ from tailer.core.policy.policies import (
     parse_rule,
 )
 from tailer.settings.environment import Group, Setting
-from tailer.settings.kinds import choice, switch
-from tailer.settings.lists import pieces
+from tailer.settings.kinds import choice, pieces, switch
 
 FACT_NAMES: Final = ", ".join(Fact)
 _RULES: Final = pieces(

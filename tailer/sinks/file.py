@@ -15,7 +15,8 @@ from tailer.core.json_text import encode_json
 from tailer.core.trace.followup import Score
 from tailer.core.trace.observations import Observation, Trace
 from tailer.errors import DestinationError
-from tailer.flow.ports import UNCONDITIONAL, Permit, Probe
+from tailer.flow.ports import UNCONDITIONAL, Permit
+from tailer.flow.records import Probe
 from tailer.flow.sending.outcomes import Delivered, DeliveryOutcome, Found, LookupAnswer, Retry, Unanswered
 
 _TAIL_BYTES = 65_536

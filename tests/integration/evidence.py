@@ -11,7 +11,8 @@ from tailer.core.stream.hints import ChangeHint
 from tailer.core.stream.positions import StreamPosition
 from tailer.core.trace.observations import Observation, ObservationType, Trace
 from tailer.events import Event
-from tailer.flow.ports import BatchItem, ChangeSource, Probe
+from tailer.flow.ports import ChangeSource
+from tailer.flow.records import BatchItem, Probe
 
 _Kind = TypeVar("_Kind", bound=Event)
 

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from tailer.core.stream.hints import Interest, Stream
-from tailer.core.stream.lag import Answer
+from tailer.core.stream.positions import Answer
 from tailer.daemon.destinations import open_destination
 from tailer.daemon.pipeline import Pipeline
 from tailer.daemon.supervision import Work

@@ -18,7 +18,7 @@ from tailer.core.trace.otlp import SpanContext
 from tailer.flow.backlog import Backlog
 from tailer.flow.checkpointing import Checkpointing
 from tailer.flow.parking import Parking, Patience
-from tailer.flow.ports import StreamBatch
+from tailer.flow.records import StreamBatch
 from tailer.flow.sending.batching import BatchLimits
 from tailer.flow.sending.delivery import Delivery
 from tailer.flow.sending.parcels import Parcel

@@ -15,7 +15,7 @@ from tailer.core.stream.hints import Stream
 from tailer.errors import RequestRefused
 from tailer.events import BackfillDone, BackfillStarted, GapsLeft, TracesDelivered
 from tailer.flow import backfilling
-from tailer.flow.ports import Gap
+from tailer.flow.records import Gap
 from tailer.operations.backfill import BackfillDesk, Request, open_backfills
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse

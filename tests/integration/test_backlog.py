@@ -17,7 +17,7 @@ from tailer.events import HintsRead, ReadingPaused, StreamGapFound
 from tailer.flow.backlog import Backlog
 from tailer.flow.intake import Intake
 from tailer.flow.parking import Parking
-from tailer.flow.ports import Checkpoint
+from tailer.flow.records import Checkpoint
 from tailer.mongo.change_stream import MongoChangeStream
 from tailer.mongo.connection import Database, connect, tolerant_database
 from tailer.mongo.document_keys import to_key

@@ -10,7 +10,7 @@ from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import RequestRefused
-from tailer.flow.ports import Checkpoint
+from tailer.flow.records import Checkpoint
 from tailer.mongo.change_stream import MongoChangeStream
 from tailer.mongo.connection import tolerant_database
 from tailer.operations.checkpoints import CheckpointDesk, open_desk

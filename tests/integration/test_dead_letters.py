@@ -12,7 +12,7 @@ from tailer.core.identity import title_trace_id, turn_trace_id
 from tailer.daemon import pipeline
 from tailer.errors import RequestRefused
 from tailer.events import DeadLetterReplayed, TraceRejected
-from tailer.flow.ports import DeadLetter
+from tailer.flow.records import DeadLetter
 from tailer.mongo.document_keys import to_key
 from tailer.operations.dead_letters import LetterDesk, Replayed, open_letters
 from tests.e2e.databases import Databases

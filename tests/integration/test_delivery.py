@@ -18,7 +18,7 @@ from tailer.events import (
     TraceRejected,
     TracesDelivered,
 )
-from tailer.flow.ports import Batch, StreamBatch
+from tailer.flow.records import Batch, StreamBatch
 from tailer.flow.sending.batching import BatchLimits, make_shipments
 from tailer.langfuse.spans import LangfuseSpans
 from tailer.mongo.connection import Client, connect

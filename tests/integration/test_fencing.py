@@ -14,7 +14,7 @@ from tailer.core.stream.positions import StreamPosition
 from tailer.core.turn.turns import Wait
 from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import LeaseLost, StateError
-from tailer.flow.ports import Batch, Checkpoint, DeadLetter, Gap, ParkedTurn
+from tailer.flow.records import Batch, Checkpoint, DeadLetter, Gap, ParkedTurn
 from tailer.mongo.connection import Client, connect
 from tailer.mongo.state import MongoLease, MongoState, StateDatabase
 from tailer.mongo.state.fencing import FENCE_ID

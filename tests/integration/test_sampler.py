@@ -6,9 +6,8 @@ from pathlib import Path
 
 from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
-from tailer.core.stream.lag import Answer
-from tailer.core.stream.positions import StreamPosition
-from tailer.flow.ports import Checkpoint, StreamBatch
+from tailer.core.stream.positions import Answer, StreamPosition
+from tailer.flow.records import Checkpoint, StreamBatch
 from tailer.metrics import Metrics
 from tests.e2e.databases import Databases
 from tests.integration.running import making

@@ -12,7 +12,7 @@ from tailer.core.identity import DocumentKey, TraceId, title_trace_id, turn_trac
 from tailer.core.policy.policies import ContentChoice
 from tailer.core.trace.followup import Edit, EditedText, SentTurn, mark_text
 from tailer.demo.stage.replica_set import ReplicaSet
-from tailer.flow.ports import Batch, BatchItem, DeadLetter
+from tailer.flow.records import Batch, BatchItem, DeadLetter
 from tailer.mongo.connection import Client, connect
 from tailer.mongo.state import MongoState
 from tests.integration.evidence import Events, make_item, make_trace

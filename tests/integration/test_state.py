@@ -18,7 +18,7 @@ from tailer.core.turn.turns import Wait
 from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import StateError
 from tailer.events import StateFailed
-from tailer.flow.ports import Batch, Checkpoint, DeadLetter, Gap, ParkedTurn
+from tailer.flow.records import Batch, Checkpoint, DeadLetter, Gap, ParkedTurn
 from tailer.mongo.connection import Client, connect
 from tailer.mongo.state import MongoState, StateDatabase
 from tailer.mongo.state.checkpoints import was_delivered_before

@@ -6,12 +6,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import httpx
 import pytest
 
-from tailer.health import Health
+from tailer.core.policy.policies import TracesShown
+from tailer.health import Condition, Health
 from tailer.metrics import Metrics
-from tailer.web.figures import read_figures
 from tailer.web.page.board import StatusBoard
-from tailer.web.page.figures import Condition
-from tailer.web.page.traces import TracesShown
+from tailer.web.page.figures import read_figures
 from tailer.web.server import WebServer
 from tailer.web.status_page import StatusPage
 

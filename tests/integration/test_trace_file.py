@@ -17,7 +17,7 @@ from tailer.core.identity import turn_trace_id
 from tailer.core.trace.followup import Score, ScoreType
 from tailer.errors import DestinationError
 from tailer.events import BatchSettled
-from tailer.flow.ports import Batch
+from tailer.flow.records import Batch
 from tailer.flow.sending.outcomes import Delivered, Found, Retry, Unanswered
 from tailer.flow.sending.transmission import Transmission
 from tailer.sinks.file import TraceFile

@@ -17,7 +17,7 @@ from tailer.events import (
     DeliveryUnknown,
     RequestDone,
 )
-from tailer.flow.ports import Batch
+from tailer.flow.records import Batch
 from tailer.flow.sending.outcomes import Delivered, Rejected, TooLarge
 from tailer.flow.sending.transmission import Transmission
 from tailer.langfuse.spans import LangfuseSpans

@@ -15,10 +15,10 @@ from tailer.core.policy.policies import (
     NativePolicy,
     Policies,
     TemporaryPolicy,
+    is_sampled,
     parse_content_rule,
     parse_rules,
 )
-from tailer.core.policy.sampling import is_sampled
 from tailer.core.policy.users import User
 from tailer.core.trace.export import Exported, export_title, is_chosen, shows_media, trace_id_of
 from tailer.core.trace.observations import Level

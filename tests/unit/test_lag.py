@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.stream.lag import POLL_SECONDS, Answer, lag_seconds
+from tailer.core.stream.positions import POLL_SECONDS, Answer, lag_seconds
 
 SECONDS = st.integers(1_500_000_000, 2_000_000_000)
 MOMENTS = st.floats(0, 1e6)

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from tailer.cli import execute
 from tailer.core.identity import ObservationId, TraceId
-from tailer.core.stream.failures import FailureCause
 from tailer.core.stream.hints import Stream
+from tailer.core.stream.positions import FailureCause
 from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
 from tailer.events import (
     BackfillAdvanced,

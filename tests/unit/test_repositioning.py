@@ -2,7 +2,7 @@
 
 import pytest
 
-from tailer.core.repositioning import Repositioning, Stretch, compare_positions
+from tailer.operations.checkpoints import Repositioning, Stretch, compare_positions
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.policy.sampling import is_sampled
+from tailer.core.policy.policies import is_sampled
 from tests.unit.documents import ANY_TEXT
 
 RATES = st.floats(0, 1)

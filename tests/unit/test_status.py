@@ -4,14 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core.identity import TraceId
+from tailer.core.policy.policies import TracesShown
 from tailer.core.stream.hints import Stream
 from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
 from tailer.events import DeliveryPaused, HintsRead, StreamGapFound
-from tailer.web.page.figures import Condition, Figures, StreamFigures
+from tailer.health import Condition
+from tailer.web.page.figures import Figures, StreamFigures
 from tailer.web.page.judgement import Tone, judge
 from tailer.web.page.report import make_report
 from tailer.web.page.samples import HISTORY_SECONDS, SAMPLE_SECONDS, STEPS, History, Sample
-from tailer.web.page.traces import RecentTraces, TracesShown, view_trace
+from tailer.web.page.traces import RecentTraces, view_trace
 from tailer.web.page.troubles import Troubles
 
 NOW = 1_800_000_000.0

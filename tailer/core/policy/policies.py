@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from hashlib import sha256
 
 
 class TemporaryPolicy(StrEnum):
@@ -150,3 +151,23 @@ def parse_content_rule(text: str) -> ContentRule:
 def parse_rules(texts: Sequence[str]) -> tuple[Rule, ...]:
     """Read several rules."""
     return tuple(parse_rule(text) for text in texts)
+
+
+def is_sampled(conversation_id: str, rate: float) -> bool:
+    """Whether a whole conversation belongs to the sample; `rate` is a share between 0 and 1.
+
+    The conversation id decides, so that no conversation is shown in part. A higher rate keeps every conversation
+    that a lower rate kept.
+    """
+    if rate >= 1.0:
+        return True
+    digest = sha256(b"sample:" + conversation_id.encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:8], "big") < rate * 2**64
+
+
+class TracesShown(StrEnum):
+    """What the status page shows of the last traces."""
+
+    NONE = "none"
+    TREE = "tree"
+    CONTENT = "content"

@@ -1,5 +1,7 @@
 """A place in a change stream, as it is read, kept and compared."""
 
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 from tailer.core.light_dataclass import light_dataclass
@@ -32,3 +34,55 @@ def token_seconds(token: str) -> int | None:
         return int(token[2:10], 16) if token.startswith(_TIMESTAMP) else None
     except ValueError:
         return None
+
+
+class FailureCause(StrEnum):
+    """What ended a command of a change stream."""
+
+    NETWORK = "network"
+    """No connection, or none in time."""
+    ELECTION = "election"
+    """The server is no primary any more, or is shutting down."""
+    CURSOR_LOST = "cursor_lost"
+    """The server forgot or ended the cursor."""
+    TOKEN_UNKNOWN = "token_unknown"
+    """The token is not found under this pipeline: the stream starts at its time."""
+    HISTORY_LOST = "history_lost"
+    """The oplog no longer reaches back to the token, or nobody can read the token."""
+    INVALIDATE = "invalidate"
+    """The collection was dropped or renamed."""
+    TOO_LARGE = "too_large"
+    """One event is too large even when projected."""
+    DENIED = "denied"
+    """A privilege is missing, the password is refused, or the set is not initiated."""
+    OTHER = "other"
+    """Anything else; treated as passing."""
+
+
+class GapReason(StrEnum):
+    """Why a stretch of history was lost."""
+
+    OPLOG_TOO_SHORT = "oplog_too_short"
+    TOKEN_DAMAGED = "token_damaged"
+
+
+POLL_SECONDS: Final = 2.0
+"""A stream answers every second, also when it has nothing to say; later than this it counts as silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The cluster time that an answer of the server named, and when it came, by this machine's monotonic clock."""
+
+    source_seconds: int
+    told_seconds: float
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether the next answer should have come."""
+        return now - self.told_seconds > POLL_SECONDS
+
+
+def lag_seconds(last: Answer, position_seconds: int, now: float) -> float:
+    """Cluster time not yet read, and the time for which nobody knows what there is to read."""
+    silent = now - last.told_seconds if last.is_overdue(now) else 0.0
+    return max(0.0, last.source_seconds + silent - position_seconds)

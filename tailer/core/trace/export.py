@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from tailer.core.identity import TraceId, native_copy_trace_id, turn_trace_id, unanswered_trace_id
-from tailer.core.policy.policies import ContentChoice, Fact, Facts, Policies
-from tailer.core.policy.sampling import is_sampled
+from tailer.core.policy.policies import ContentChoice, Fact, Facts, Policies, is_sampled
 from tailer.core.policy.users import UserNaming
 from tailer.core.trace.bounds import Bounds
 from tailer.core.trace.build import build_title_trace, build_turn_trace

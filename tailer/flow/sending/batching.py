@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from tailer.core.identity import DocumentKey
 from tailer.core.trace.observations import Trace
-from tailer.flow.ports import Batch, BatchItem, Probe, Sink
+from tailer.flow.ports import Sink
+from tailer.flow.records import Batch, BatchItem, Probe
 from tailer.flow.sending.parcels import Consignment, Parcel, consign
 
 

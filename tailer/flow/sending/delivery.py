@@ -8,7 +8,8 @@ from tailer.core.trace.observations import Trace
 from tailer.events import BatchSplit, Emit, TraceRejected, TracesDelivered, TurnDone
 from tailer.flow.backlog import Backlog
 from tailer.flow.parking import Parking
-from tailer.flow.ports import Batch, BatchItem, DeadLetter, Sink
+from tailer.flow.ports import Sink
+from tailer.flow.records import Batch, BatchItem, DeadLetter
 from tailer.flow.sending.batching import BatchLimits, Shipment, halve, make_shipments
 from tailer.flow.sending.outcomes import Delivered, Rejected, TooLarge
 from tailer.flow.sending.parcels import Consignment, Parcel, consign

@@ -11,7 +11,7 @@ from tailer.core.stream.hints import Interest
 from tailer.core.stream.open_turns import EntryKey
 from tailer.events import DeadLetterReplayed, Emit
 from tailer.flow.backlog import Backlog
-from tailer.flow.ports import DeadLetter
+from tailer.flow.records import DeadLetter
 from tailer.flow.sending.delivery import Delivery
 from tailer.flow.stores import StateStore
 

@@ -26,7 +26,8 @@ from tailer.events import (
     Emit,
     RequestDone,
 )
-from tailer.flow.ports import Batch, Probe, Sink
+from tailer.flow.ports import Sink
+from tailer.flow.records import Batch, Probe
 from tailer.flow.sending.outcomes import (
     Delivered,
     DeliveryOutcome,

@@ -8,7 +8,7 @@ from typing import Any
 from tailer.core.backfill import Counts, Job, JobReason
 from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Stream
-from tailer.flow.ports import Gap
+from tailer.flow.records import Gap
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence
 

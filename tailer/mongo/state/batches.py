@@ -8,7 +8,7 @@ from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo import UpdateOne
 
 from tailer.core.identity import DocumentKey
-from tailer.flow.ports import Batch, BatchItem
+from tailer.flow.records import Batch, BatchItem
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence
 from tailer.mongo.state.records import amend_export, read_item, write_export, write_item

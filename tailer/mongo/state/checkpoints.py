@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
-from tailer.flow.ports import Checkpoint
+from tailer.flow.records import Checkpoint
 from tailer.mongo.hint_pipeline import PIPELINE_FINGERPRINTS
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence

@@ -8,7 +8,7 @@ from bson import Binary
 from pymongo import UpdateOne
 
 from tailer.core.identity import DocumentKey
-from tailer.flow.ports import DeadLetter
+from tailer.flow.records import DeadLetter
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence
 from tailer.mongo.state.records import read_item, write_item

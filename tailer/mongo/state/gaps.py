@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from tailer.flow.ports import Gap
+from tailer.flow.records import Gap
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence
 

@@ -6,7 +6,7 @@ from pymongo import UpdateOne
 
 from tailer.core.identity import DocumentKey
 from tailer.core.turn.turns import Wait
-from tailer.flow.ports import ParkedTurn
+from tailer.flow.records import ParkedTurn
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence
 

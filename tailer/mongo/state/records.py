@@ -7,7 +7,7 @@ from typing import Any
 from tailer.core.identity import DocumentKey, ObservationId, TraceId
 from tailer.core.policy.policies import ContentChoice
 from tailer.core.trace.followup import Edit, EditedText, SentTurn, TextMark
-from tailer.flow.ports import BatchItem, Probe
+from tailer.flow.records import BatchItem, Probe
 
 
 def write_item(item: BatchItem) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from tailer.daemon.presence import has_active_instance
 from tailer.errors import StateError
+from tailer.flow.leadership import has_active_instance
 from tailer.mongo.connection import Client
 from tailer.mongo.examination import ExaminationFailed, open_state, try_writing
 from tailer.mongo.state import MongoLease

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 
+from tailer.core.policy.policies import TracesShown
 from tailer.core.trace.observations import Trace
 from tailer.events import Event
-from tailer.web.page.figures import Condition, Figures
+from tailer.health import Condition
+from tailer.web.page.figures import Figures
 from tailer.web.page.report import Report, make_report
 from tailer.web.page.samples import History, Sample
-from tailer.web.page.traces import RecentTraces, TracesShown
+from tailer.web.page.traces import RecentTraces
 from tailer.web.page.troubles import Troubles
 
 

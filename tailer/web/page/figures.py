@@ -1,7 +1,10 @@
 """The figures of a moment, as somebody read them: everything may be not known."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Final
+
+from prometheus_client import CollectorRegistry
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +51,80 @@ class Figures:
         return min((headroom for headroom in headrooms if headroom is not None), default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """What the daemon says of itself to the probes: its state, and why it is not ready, in words for an operator."""
+_Series = Mapping[str, Mapping[str, float]]
+"""The values of a metric by those of its one label, by the empty text where it has none."""
 
-    state: str
-    problems: tuple[str, ...]
-    gaps: int
-    uptime_seconds: float
+
+_LABELS: Final = {
+    "tailer_stream_lag_seconds": "stream",
+    "tailer_stream_connected": "stream",
+    "tailer_stream_position_timestamp_seconds": "stream",
+    "tailer_checkpoint_timestamp_seconds": "stream",
+    "tailer_checkpoint_last_success_timestamp_seconds": "stream",
+    "tailer_oplog_headroom_seconds": "stream",
+    "tailer_oplog_window_seconds": "",
+    "tailer_export_lag_seconds": "",
+    "tailer_pairs_pending": "kind",
+    "tailer_pair_oldest_pending_age_seconds": "",
+    "tailer_pairs_total": "outcome",
+    "tailer_stream_events_total": "stream",
+    "tailer_export_traces_total": "",
+    "tailer_dead_letters_total": "reason",
+    "tailer_dead_letters_kept": "",
+    "tailer_stream_gaps_unfilled": "",
+    "tailer_leader_epoch": "",
+}
+
+
+def read_figures(registry: CollectorRegistry) -> Figures:
+    """The figures of this moment; a metric that is not there is a figure that is not known."""
+    series = _read(registry)
+    streams = {name: _stream(series, name) for name in _stream_names(series)}
+    # Before any stream is read, as on a standby, the gauges without labels stand at 0 and mean nothing.
+    is_reading = any(stream.lag_seconds is not None for stream in streams.values())
+    return Figures(
+        streams=streams,
+        export_lag_seconds=_only(series, "tailer_export_lag_seconds") if is_reading else None,
+        open_turns=series["tailer_pairs_pending"],
+        oldest_open_seconds=_only(series, "tailer_pair_oldest_pending_age_seconds") if is_reading else None,
+        turns=series["tailer_pairs_total"],
+        events_total=sum(series["tailer_stream_events_total"].values()) if is_reading else None,
+        traces_total=_only(series, "tailer_export_traces_total") if is_reading else None,
+        dead_letters=series["tailer_dead_letters_total"],
+        dead_letters_kept=_only(series, "tailer_dead_letters_kept"),
+        gaps_unfilled=_only(series, "tailer_stream_gaps_unfilled"),
+        oplog_window_seconds=_only(series, "tailer_oplog_window_seconds"),
+        epoch=_only(series, "tailer_leader_epoch") or None,
+    )
+
+
+def _read(registry: CollectorRegistry) -> _Series:
+    series: dict[str, dict[str, float]] = {name: {} for name in _LABELS}
+    for family in registry.restricted_registry(_LABELS).collect():
+        for sample in family.samples:
+            if sample.name in series:
+                key = sample.labels.get(_LABELS[sample.name], "")
+                known = series[sample.name].get(key, 0.0)
+                series[sample.name][key] = known + sample.value
+    return series
+
+
+def _only(series: _Series, name: str) -> float | None:
+    return series[name].get("")
+
+
+def _stream_names(series: _Series) -> Iterator[str]:
+    names = (series["tailer_stream_connected"], series["tailer_stream_lag_seconds"])
+    return iter(dict.fromkeys(name for values in names for name in values))
+
+
+def _stream(series: _Series, name: str) -> StreamFigures:
+    connected = series["tailer_stream_connected"].get(name)
+    return StreamFigures(
+        lag_seconds=series["tailer_stream_lag_seconds"].get(name),
+        is_connected=None if connected is None else bool(connected),
+        position_cluster_seconds=series["tailer_stream_position_timestamp_seconds"].get(name),
+        stored_cluster_seconds=series["tailer_checkpoint_timestamp_seconds"].get(name),
+        stored_at_seconds=series["tailer_checkpoint_last_success_timestamp_seconds"].get(name),
+        oplog_headroom_seconds=series["tailer_oplog_headroom_seconds"].get(name),
+    )

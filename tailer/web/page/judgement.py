@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from tailer.web.page.figures import Condition, Figures
+from tailer.health import Condition
+from tailer.web.page.figures import Figures
 
 _LATE_SECONDS: Final = 60.0
 """A lag above this is worth a word; MongoDB's elections and the settle time stay well below."""

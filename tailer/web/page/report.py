@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from tailer.web.page.figures import Condition, Figures, StreamFigures
+from tailer.health import Condition
+from tailer.web.page.figures import Figures, StreamFigures
 from tailer.web.page.judgement import judge
 from tailer.web.page.samples import Course
 from tailer.web.page.traces import RecentTraces

@@ -6,10 +6,10 @@ them, and then what the content policy has left of them. Refuses to compute what
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
 from tailer.core.json_text import encode_json
+from tailer.core.policy.policies import TracesShown
 from tailer.core.trace.observations import Observation, Trace
 from tailer.core.trace.totals import Totals, add_totals, generations, model_name
 
@@ -21,14 +21,6 @@ _TEXTS: Final = ("input", "output", "status")
 
 View: TypeAlias = dict[str, Any]
 """JSON-like."""
-
-
-class TracesShown(StrEnum):
-    """What the status page shows of the last traces."""
-
-    NONE = "none"
-    TREE = "tree"
-    CONTENT = "content"
 
 
 class RecentTraces:

@@ -1,0 +1,104 @@
+"""What passes through the flow's ports: what a stream answers, what is sent together, what is kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tailer.core.identity import DocumentKey, ObservationId, TraceId
+from tailer.core.light_dataclass import light_dataclass
+from tailer.core.stream.hints import ChangeHint, Stream
+from tailer.core.stream.positions import StreamPosition
+from tailer.core.trace.followup import Edit, SentTurn
+from tailer.core.turn.readback import Row
+from tailer.core.turn.turns import Wait
+
+
+@dataclass(frozen=True, slots=True)
+class StreamBatch:
+    """Hints with the position of each, the position after them all, and the server's time of the reply."""
+
+    hints: Sequence[tuple[ChangeHint, StreamPosition]]
+    position: StreamPosition
+    source_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch of a stream that was never read, in cluster seconds."""
+
+    stream: Stream
+    from_seconds: int
+    to_seconds: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WalkedRows:
+    """A chunk of a walk: the rows that are messages, how many documents there were, and the `_id` of the last."""
+
+    rows: Sequence[Row]
+    rows_walked: int
+    last: DocumentKey | None
+
+
+@light_dataclass(frozen=True, slots=True)
+class Probe:
+    """What to look for in the destination: the first observation of what was sent, in its trace."""
+
+    trace_id: TraceId
+    observation_id: ObservationId
+
+
+@light_dataclass(frozen=True, slots=True)
+class BatchItem:
+    """One trace, or a later piece of one, in a batch.
+
+    `record_id` is its export record; `sent` what that record keeps of a turn for later changes; `edit` the edit that
+    a later piece shows, which the turn's record is brought up to."""
+
+    record_id: str
+    probe: Probe
+    message_id: str
+    document_key: DocumentKey
+    chunk_bytes: int
+    sent: SentTurn | None = None
+    edit: Edit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What goes out in one request. `payload` is stored before it is sent, so that a retry is the same bytes."""
+
+    batch_id: str
+    items: tuple[BatchItem, ...]
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedTurn:
+    """A turn that waits long, kept in the state database; times are cluster seconds."""
+
+    document_key: DocumentKey
+    message_id: str | None
+    wait: Wait
+    since_seconds: int
+    deadline_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A stored position with the touches of rows that a restart would not see again."""
+
+    position: StreamPosition
+    touches: tuple[tuple[DocumentKey, tuple[int, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A turn that cannot be sent, or a later piece of one: why, and its item and chunk where one was built."""
+
+    record_id: str
+    message_id: str
+    document_key: DocumentKey
+    reason: str
+    chunk: bytes | None
+    item: BatchItem | None = None
