@@ -23,6 +23,8 @@ LABEL org.opencontainers.image.title="librechat-tailer" \
       org.opencontainers.image.licenses="MIT"
 COPY --from=build /opt/tailer /opt/tailer
 ENV PATH=/opt/tailer/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 TAILER_LOG_FORMAT=json
+# Probes and Prometheus come from outside the container; `::` is every address, of IPv4 and of IPv6.
+ENV TAILER_HTTP_HOST=::
 WORKDIR /
 USER 10001:0
 EXPOSE 9464

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -11,17 +12,19 @@ from tailer.commands.command import Command
 from tailer.commands.terminal import describe_error
 from tailer.errors import SettingsError, TailerError
 from tailer.logs import escape_unprintable
+from tailer.web.listening import join_address, local_addresses
 
 EXIT_NOT_READY: Final = 1
 _HEALTH_TIMEOUT_SECONDS: Final = 2.0
 _HEALTH_BODY_BYTES: Final = 4_096
 _HTTP_OK: Final = 200
-_EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - replaced, not bound
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--url", type=_health_url, help="what to ask (default: /readyz on TAILER_HTTP_PORT of this machine)"
+        "--url",
+        type=_health_url,
+        help="what to ask (default: /readyz on TAILER_HTTP_PORT of TAILER_HTTP_HOST)",
     )
     parser.add_argument("--json", action="store_true", help="for programs")
 
@@ -36,7 +39,7 @@ def _health_url(text: str) -> str:
 def _execute(options: argparse.Namespace) -> int:
     url: str | None = options.url
     try:
-        state = _ask_health(url if url is not None else _default_health_url())
+        state = _ask_first([url] if url is not None else _default_health_urls())
     except TailerError as error:
         # Docker reserves every code but 0 and 1.
         print(describe_error(error), file=sys.stderr)
@@ -48,7 +51,7 @@ def _execute(options: argparse.Namespace) -> int:
     return 0 if is_ready else EXIT_NOT_READY
 
 
-def _default_health_url() -> str:
+def _default_health_urls() -> Sequence[str]:
     from tailer.settings import load_settings  # noqa: PLC0415 - see the module's docstring
 
     settings = load_settings()
@@ -58,8 +61,22 @@ def _default_health_url() -> str:
             subject="TAILER_HTTP_PORT=0",
             hint="the port was chosen by the system: give its address with --url",
         )
-    host = _EVERY_ADDRESS.get(settings.http_host, settings.http_host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.http_port}/readyz"
+    hosts = local_addresses(settings.http_host)
+    return [f"http://{join_address(host, settings.http_port)}/readyz" for host in hosts]
+
+
+def _ask_first(urls: Sequence[str]) -> tuple[bool, str]:
+    """The answer of the first URL at which anything listens; raises OSError where nothing does."""
+    *others, last = urls
+    for url in others:
+        try:
+            return _ask_health(url)
+        except TimeoutError:
+            raise
+        except OSError:
+            # Nothing listens there, or this machine has no such address.
+            continue
+    return _ask_health(last)
 
 
 def _ask_health(url: str) -> tuple[bool, str]:

@@ -116,7 +116,7 @@ class Daemon:
         )
         await stack.enter_async_context(web)
         await stack.enter_async_context(self._beating())
-        self._emit(Listening(web.port))
+        self._emit(Listening(web.port, tuple(web.addresses)))
         for warning in settings.warnings:
             self._emit(SettingDoubted(warning))
         connections = await unless_asked(

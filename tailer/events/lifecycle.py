@@ -21,10 +21,11 @@ class Started(Event):
 
 @dataclass(frozen=True, slots=True)
 class Listening(Event):
-    """The HTTP server answers probes."""
+    """The HTTP server answers probes; `addresses` are hosts with the port."""
 
     name: ClassVar[str] = "listening"
     http_port: int
+    addresses: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

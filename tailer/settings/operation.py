@@ -21,9 +21,10 @@ def _parse_host(name: str) -> str:
 
 
 def _check_host(name: str) -> str:
-    if "/" in name or " " in name:
+    bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
+    if set(bare) & set("/ []@"):
         raise UnfitValueError(problem=f"is {quote(name)}, which is no host name")
-    return name
+    return bare
 
 
 class OperationSettings(BaseModel):
@@ -41,8 +42,10 @@ class OperationSettings(BaseModel):
         str,
         Setting(Group.OPERATION, text("a host name or an IP address", _check_host), ("TAILER_HTTP_HOST",)),
     ] = Field(
-        default="0.0.0.0",  # noqa: S104 - probes and Prometheus come from outside the container
-        description="Address for probes and metrics. All, because both come from outside the container.",
+        default="localhost",
+        description="Address for probes, metrics and the status page: `localhost` is 127.0.0.1 and ::1, `::` every "
+        "address of both families. Localhost, because the port asks for no log-in; the image sets `::`, because there "
+        "all of it is asked from outside the container.",
     )
     http_port: Annotated[int, Setting(Group.OPERATION, whole_number(0, 65_535), ("TAILER_HTTP_PORT",))] = (
         Field(

@@ -1,7 +1,8 @@
 """Serves `/livez`, `/readyz`, `/metrics` and, where it is wanted, the status page. Reads what the daemon tells of itself and changes nothing."""
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -12,6 +13,7 @@ from prometheus_client.exposition import choose_encoder
 from tailer.errors import SettingsError
 from tailer.health import Health
 from tailer.web.guard import HEADERS
+from tailer.web.listening import explain_refusal, join_address, open_sockets
 from tailer.web.status_page import StatusPage
 
 PATIENCE_SECONDS = 15.0
@@ -22,7 +24,7 @@ _STALLED_SECONDS = 30.0
 
 
 class WebServer:
-    """One HTTP listener on the daemon's event loop."""
+    """One HTTP server on the daemon's event loop, on one port of one or several addresses."""
 
     def __init__(
         self,
@@ -49,17 +51,18 @@ class WebServer:
         self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1)
 
     async def __aenter__(self) -> Self:
-        """Listen; raises SettingsError when the port is taken."""
-        await self._runner.setup()
+        """Listen; raises SettingsError when the port is taken, or the address is none of this machine's."""
         try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
+            sockets = await asyncio.to_thread(open_sockets, self._host, self._port)
         except OSError as error:
-            await self._runner.cleanup()
             raise SettingsError(
                 operation="opening the HTTP port",
-                subject=f"{self._host}:{self._port}",
-                hint=f"{error.strerror or 'it cannot be used'}; choose another TAILER_HTTP_PORT, or 0 for a free one",
+                subject=join_address(self._host, self._port),
+                hint=f"{error.strerror or 'it cannot be used'}; {explain_refusal(error)}",
             ) from error
+        await self._runner.setup()
+        for listener in sockets:
+            await web.SockSite(self._runner, listener).start()
         return self
 
     async def __aexit__(
@@ -67,6 +70,11 @@ class WebServer:
     ) -> None:
         """Stop listening."""
         await self._runner.cleanup()
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        """Where it listens, as hosts with a port."""
+        return [join_address(*address[:2]) for address in self._runner.addresses]
 
     @property
     def port(self) -> int:

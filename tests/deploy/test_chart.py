@@ -255,6 +255,41 @@ def test_the_grace_period_is_longer_than_the_shutdown_takes(shutdown: object, gr
     assert pod_of(render_chart({"settings": settings}))["terminationGracePeriodSeconds"] == grace
 
 
+def test_the_pod_is_reached_in_every_family_unless_told_otherwise() -> None:
+    """Kubelet and Prometheus come to the pod's own address, which may be of IPv4 or of IPv6."""
+    assert environment_of(render_chart())["TAILER_HTTP_HOST"] == "::"
+    other = {"settings": {"TAILER_HTTP_HOST": "fd00::7"}}
+    assert environment_of(render_chart(other))["TAILER_HTTP_HOST"] == "fd00::7"
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert "host" not in container_of(render_chart())[probe]["httpGet"]
+
+
+def test_the_network_policy_says_who_may_come_and_nothing_of_a_family() -> None:
+    policy = only(render_chart({"networkPolicy": {"enabled": True}}), "NetworkPolicy")["spec"]
+
+    (rule,) = policy["ingress"]
+    assert rule["from"] == [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    ]
+    assert "ipBlock" not in str(policy)
+    nobody = {"networkPolicy": {"enabled": True, "metricsFrom": []}}
+    assert only(render_chart(nobody), "NetworkPolicy")["spec"]["ingress"] == []
+
+
+def test_a_service_can_be_of_both_families() -> None:
+    choice = {"enabled": True, "ipFamilyPolicy": "PreferDualStack", "ipFamilies": ["IPv6", "IPv4"]}
+    service = only(render_chart({"service": choice}), "Service")["spec"]
+
+    assert (service["ipFamilyPolicy"], service["ipFamilies"]) == ("PreferDualStack", ["IPv6", "IPv4"])
+    assert "ipFamilyPolicy" not in only(render_chart({"service": {"enabled": True}}), "Service")["spec"]
+
+
+def test_addresses_of_ipv6_are_taken_as_uris_and_as_langfuse() -> None:
+    values = {"mongodb": {"uri": "mongodb://[fd00::1]:27017/LibreChat"}}
+
+    assert environment_of(render_chart(values))["TAILER_MONGO_URI"] == values["mongodb"]["uri"]
+
+
 def test_the_port_follows_its_setting_everywhere() -> None:
     values = {
         "settings": {"TAILER_HTTP_PORT": 9000},
@@ -277,6 +312,8 @@ def test_the_port_follows_its_setting_everywhere() -> None:
         ("http://langfuse", 80),
         ("http://langfuse-web.langfuse:3000", 3000),
         ("https://langfuse.example.com:8443/base", 8443),
+        ("http://[fd00::7]:3000", 3000),
+        ("https://[fd00::7]", 443),
     ],
 )
 def test_the_network_policy_lets_out_to_dns_mongodb_and_the_port_of_langfuse(
@@ -346,6 +383,7 @@ def test_the_file_sink_needs_no_keys_of_langfuse() -> None:
 
     assert environment_of(render_chart(values)).keys() == {
         "TAILER_MONGO_URI",
+        "TAILER_HTTP_HOST",
         "TAILER_SINK",
         "TAILER_FILE_PATH",
     }

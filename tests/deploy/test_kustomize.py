@@ -32,6 +32,15 @@ def built() -> Mapping[str, list[Manifest]]:
     return {path.name: build_kustomization(path) for path in BUILDABLE}
 
 
+def settings_of(manifests: list[Manifest]) -> Mapping[str, str]:
+    """The settings in the ConfigMap that the container reads."""
+    names = {source["configMapRef"]["name"] for source in container_of(manifests)["envFrom"]}
+    (found,) = [
+        item for item in manifests if item["kind"] == "ConfigMap" and item["metadata"]["name"] in names
+    ]
+    return dict(found["data"])
+
+
 @pytest.mark.parametrize("name", [path.name for path in BUILDABLE])
 def test_what_is_built_passes_the_strict_schemas_of_kubernetes(
     built: Mapping[str, list[Manifest]], name: str
@@ -64,9 +73,12 @@ def test_every_selector_finds_the_pod(built: Mapping[str, list[Manifest]]) -> No
 def test_beside_librechats_chart_the_uri_is_the_one_of_librechat(
     built: Mapping[str, list[Manifest]], name: str
 ) -> None:
-    expected = environment_of(render_chart())
+    expected = dict(environment_of(render_chart()))
+    # The chart's default for a setting is a line of the map of settings here, so that an overlay can change it.
+    host = expected.pop("TAILER_HTTP_HOST")
 
     assert environment_of(built[name]) == expected
+    assert settings_of(built[name])["TAILER_HTTP_HOST"] == host
 
 
 def test_with_mongodb_elsewhere_both_uris_come_from_a_secret(built: Mapping[str, list[Manifest]]) -> None:
@@ -133,7 +145,10 @@ def test_the_overlay_in_the_readme_builds_with_its_image_and_its_langfuse(tmp_pa
 
     check_strictly(manifests)
     assert container_of(manifests)["image"] == f"registry.example.com/librechat-tailer:{__version__}"
-    assert only(manifests, "ConfigMap")["data"] == {"LANGFUSE_HOST": "https://us.cloud.langfuse.com"}
+    assert only(manifests, "ConfigMap")["data"] == {
+        "LANGFUSE_HOST": "https://us.cloud.langfuse.com",
+        "TAILER_HTTP_HOST": "::",
+    }
 
 
 def test_every_overlay_is_named_in_the_readme() -> None:

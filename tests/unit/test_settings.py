@@ -88,7 +88,7 @@ def test_the_only_required_setting_is_the_connection_string(surroundings: Surrou
         settings.unfinished_after,
         settings.approval_time,
     ]
-    assert (settings.http_host, settings.http_port) == ("0.0.0.0", 9464)  # noqa: S104 - the default, not bound here
+    assert (settings.http_host, settings.http_port) == ("localhost", 9464)
     assert (SinkChoice.FILE, Path("traces.jsonl")) == (settings.sink, settings.file_path)
     assert (settings.content, settings.tags) == (ContentChoice.FULL, ("librechat",))
     assert (Bounds().history_bytes, Bounds().field_bytes) == (settings.history_bytes, settings.field_bytes)

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
-from http.client import HTTPConnection, HTTPException
 from typing import Final, TypeVar
 
 from tailer.core.policy.policies import NativePolicy
@@ -13,6 +12,7 @@ from tailer.mongo.connection import QUERY_SOCKET_MILLISECONDS, connect, tolerant
 from tailer.mongo.state.survey import StoredCheckpoint
 from tailer.operations.doctor.destination import check_destination
 from tailer.operations.doctor.findings import Finding, failed, passed, skipped
+from tailer.operations.doctor.http_port import check_port
 from tailer.operations.doctor.librechat import (
     check_oplog,
     check_privileges,
@@ -24,9 +24,6 @@ from tailer.operations.doctor.state import check_state
 from tailer.settings import Settings
 
 _LIMIT: Final = timedelta(seconds=30)
-_PORT_SECONDS: Final = 2.0
-_OK: Final = 200
-_EVERY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - replaced, not bound
 _Result = TypeVar("_Result")
 
 
@@ -35,7 +32,7 @@ async def examine(settings: Settings, *, downtime: timedelta) -> list[Finding]:
     findings = [passed("settings", f"good; {len(settings.warnings)} warnings in `tailer check-config`")]
     findings += await _examine_mongo(settings, downtime)
     findings += await _within(check_destination(settings), [_too_slow("Langfuse")])
-    findings.append(await asyncio.to_thread(_check_port, settings))
+    findings.append(await asyncio.to_thread(check_port, settings))
     return findings
 
 
@@ -89,25 +86,3 @@ def _too_slow(check: str) -> Finding:
         f"no answer within {_LIMIT.total_seconds():g} s",
         "see the server's load and log, and the network between here and there",
     )
-
-
-def _check_port(settings: Settings) -> Finding:
-    """A running tailer on it is good news; something else is not."""
-    check, port = "HTTP port", settings.http_port
-    if port == 0:
-        return passed(check, "any free one")
-    host = _EVERY_ADDRESS.get(settings.http_host, settings.http_host)
-    connection = HTTPConnection(host, port, timeout=_PORT_SECONDS)
-    try:
-        connection.request("GET", "/livez")
-        answer = connection.getresponse()
-        body = answer.read(100)
-    except ConnectionRefusedError:
-        return passed(check, f"{port} is free")
-    except (OSError, HTTPException) as error:
-        return failed(check, f"{port}: {type(error).__name__}", "choose another TAILER_HTTP_PORT")
-    finally:
-        connection.close()
-    if answer.status == _OK and b"alive" in body:
-        return passed(check, f"a tailer answers on {port}")
-    return failed(check, f"something that is no tailer answers on {port}", "choose another TAILER_HTTP_PORT")

@@ -104,6 +104,8 @@ valueFrom:
 
 {{- define "librechat-tailer.env" -}}
 {{- $settings := .Values.settings }}
+{{- /* Probes and Prometheus come from outside the pod; `::` is every address, of IPv4 and of IPv6. */}}
+{{- $given := merge (dict) $settings (dict "TAILER_HTTP_HOST" "::") }}
 {{- $secret := .Values.langfuse.existingSecret }}
 - name: TAILER_MONGO_URI
   {{- include "librechat-tailer.mongoUri" . | nindent 2 }}
@@ -147,7 +149,7 @@ valueFrom:
 {{- else if and (eq (toString $settings.TAILER_USER_ID) "hash") (not .Values.extraEnv) (not .Values.extraEnvFrom) }}
 {{- fail "settings.TAILER_USER_ID is hash: give userIdHash.existingSecret.name, the Secret with the key of the hash" }}
 {{- end }}
-{{- range $name, $value := $settings }}
+{{- range $name, $value := $given }}
 {{- if not (kindIs "invalid" $value) }}
 - name: {{ $name }}
   value: {{ include "librechat-tailer.settingText" $value | quote }}
