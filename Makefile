@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEPLOY_TOOLS := $(VENV)/.deploy-tools
+# A target for each folder of tests: `make test-unit`, `make test-e2e` and so on.
+TESTS := test-e2e test-integration test-oracle test-deploy test-unit test-http
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-outside test-inside soak format derive benchmark lock clean
+.PHONY: help venv demo lint check test $(TESTS) soak format derive benchmark lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -27,25 +29,29 @@ $(DEPLOY_TOOLS): tests/deploy/tools.lock $(INSTALLED)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r tests/deploy/tools.lock
 	@touch $(DEPLOY_TOOLS)
 
-test: venv $(DEPLOY_TOOLS)  ## the whole check: lint, types, import rules, unit, integration, end to end
+lint: venv  ## form, lint, types and import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint  ## the inner loop, a minute or two: lint, and the unit tests
+	$(BIN)/python -m pytest -q tests/unit
+
+# Two folders at a time, the longest first: each waits for servers most of the time.
+test: lint $(DEPLOY_TOOLS)  ## the whole check: lint, and the tests of all folders with their coverage
 	$(BIN)/coverage erase
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-outside test-inside
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line $(TESTS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-# Two halves side by side: each waits for servers most of the time.
-test-outside:
-	$(BIN)/coverage run -m pytest -p no:cacheprovider tests/deploy tests/e2e
+$(TESTS): test-%: $(INSTALLED)
+	$(BIN)/coverage run -m pytest -p no:cacheprovider --durations=10 tests/$*
 
-test-inside:
-	$(BIN)/coverage run -m pytest -p no:cacheprovider --ignore=tests/deploy --ignore=tests/e2e
+test-deploy: $(DEPLOY_TOOLS)
 
 soak: venv  ## the oracle for long: make soak ROUNDS=200 TAILER_TEST_SEED=7
-	TAILER_ORACLE_ROUNDS=$(or $(ROUNDS),200) $(BIN)/python -m pytest -s -q tests/oracle/test_oracle.py
+	TAILER_ORACLE_ROUNDS=$(or $(ROUNDS),200) $(BIN)/python -m pytest -s -q --timeout=0 tests/oracle/test_oracle.py
 
 format: venv  ## put the code into the project's form
 	$(BIN)/ruff format .

@@ -23,8 +23,8 @@ from tests.e2e.daemon import Daemon, langfuse_settings, start
 from tests.e2e.databases import Databases, open_databases
 from tests.e2e.expectations import place
 from tests.fakes.langfuse import FakeLangfuse, answer, hang, too_large
-from tests.integration.rows import answer as message_answer
-from tests.integration.rows import question
+from tests.rows import answer as message_answer
+from tests.rows import question
 
 PROMETHEUS = shutil.which("prometheus")
 pytestmark = pytest.mark.skipif(PROMETHEUS is None, reason="needs Debian's package prometheus")

@@ -28,8 +28,8 @@ from tailer.mongo.state import MongoState
 from tailer.mongo.walk import MongoWalk
 from tailer.settings import Settings, SinkChoice, load_settings
 from tests.e2e.databases import Databases, token_time
+from tests.evidence import Events
 from tests.fakes.langfuse import FakeLangfuse
-from tests.integration.evidence import Events
 from tests.integration.leading import lead
 
 _POLL_SECONDS = 0.02

@@ -5,16 +5,12 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
-
-import httpx
 
 from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import ChangeHint, Interest, Operation, Stream
 from tailer.core.stream.open_turns import EntryKey, OpenTurns
 from tailer.core.stream.positions import StreamPosition
-from tailer.core.trace.otlp import SpanContext
 from tailer.flow.backlog import Backlog
 from tailer.flow.checkpointing import Checkpointing
 from tailer.flow.parking import Parking, Patience
@@ -23,46 +19,13 @@ from tailer.flow.sending.batching import BatchLimits
 from tailer.flow.sending.delivery import Delivery
 from tailer.flow.sending.parcels import Parcel
 from tailer.flow.sending.transmission import Transmission
-from tailer.langfuse.connection import Credentials, LangfuseConnection
 from tailer.langfuse.spans import LangfuseSpans
 from tailer.mongo.state import MongoState
-from tests.fakes.langfuse import FakeLangfuse
-from tests.integration.evidence import Events, make_trace
+from tests.evidence import Events, make_trace
+from tests.http.wire import LOOKUP_SECONDS, Wire, spans_to
 
 PATIENCE = Patience(timedelta(hours=1), timedelta(hours=2), timedelta(hours=3))
-REQUEST_SECONDS = 0.4
-LOOKUP_SECONDS = 0.8
-
-
-@dataclass(slots=True)
-class Wire:
-    """What was sent: the time (seconds since 1970), the path, the body."""
-
-    requests: list[tuple[float, str, bytes]] = field(default_factory=list)
-
-    async def note(self, request: httpx.Request) -> None:
-        self.requests.append((time.time(), request.url.path, await request.aread()))
-
-    @property
-    def posts(self) -> list[bytes]:
-        """The bodies of the span requests."""
-        return [body for _, path, body in self.requests if path.endswith("/otel/v1/traces")]
-
-    @property
-    def post_times(self) -> list[float]:
-        return [at for at, path, _ in self.requests if path.endswith("/otel/v1/traces")]
-
-
-@asynccontextmanager
-async def spans_to(fake: FakeLangfuse, wire: Wire) -> AsyncIterator[LangfuseSpans]:
-    """The sink for a fake Langfuse; `wire` sees what is sent."""
-    credentials = Credentials(fake.url, fake.public_key, fake.secret_key)
-    connection = LangfuseConnection(
-        credentials, request_timeout=timedelta(seconds=REQUEST_SECONDS), connections=2
-    )
-    connection.http.event_hooks = {"request": [wire.note], "response": []}
-    async with connection:
-        yield LangfuseSpans(connection, SpanContext("test"))
+__all__ = ["LOOKUP_SECONDS", "PATIENCE", "Shipping", "Wire", "spans_to"]
 
 
 class Shipping:

@@ -19,8 +19,8 @@ from tailer.flow.records import Gap
 from tailer.operations.backfill import BackfillDesk, Request, open_backfills
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse
-from tests.integration.rows import answer, question
 from tests.integration.running import Run, running, settings_for
+from tests.rows import answer, question
 
 ALL = {"start": Start(StartMode.ALL)}
 NO_THROTTLE = {"backfill_rate": 10_000.0}

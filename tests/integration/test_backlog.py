@@ -22,7 +22,7 @@ from tailer.mongo.change_stream import MongoChangeStream
 from tailer.mongo.connection import Database, connect, tolerant_database
 from tailer.mongo.document_keys import to_key
 from tailer.mongo.state import MongoState
-from tests.integration.evidence import Events
+from tests.evidence import Events
 from tests.integration.leading import lead
 from tests.integration.shipping import PATIENCE
 

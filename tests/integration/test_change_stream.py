@@ -27,7 +27,7 @@ from tailer.mongo.connection import (
     tolerant_database,
 )
 from tailer.mongo.hint_pipeline import HINT_PIPELINES
-from tests.integration.evidence import Events, Reading
+from tests.evidence import Events, Reading
 
 SECRET = "a secret of the user "
 

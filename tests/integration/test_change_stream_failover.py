@@ -15,7 +15,7 @@ from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.events import StreamFailed
 from tailer.mongo.change_stream import MongoChangeStream
 from tailer.mongo.connection import STREAM_SOCKET_MILLISECONDS, Database, connect, tolerant_database
-from tests.integration.evidence import Events, Reading
+from tests.evidence import Events, Reading
 
 PACE_SECONDS = 0.02
 

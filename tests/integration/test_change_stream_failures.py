@@ -15,7 +15,7 @@ from tailer.events import StreamFailed, StreamOpened
 from tailer.flow.ports import ChangeSource, HistoryLost
 from tailer.mongo.change_stream import MongoChangeStream
 from tailer.mongo.connection import STREAM_SOCKET_MILLISECONDS, Database, connect, tolerant_database
-from tests.integration.evidence import Events, Reading
+from tests.evidence import Events, Reading
 
 STREAMING = "streaming"
 """The name under which the stream's own connections are known to the server, so that faults meet only them."""

@@ -19,7 +19,7 @@ from tailer.mongo.connection import (
     inspect_source,
     tolerant_database,
 )
-from tests.integration.evidence import Events, Reading
+from tests.evidence import Events, Reading
 
 PRIVILEGE = {"resource": {"db": "LibreChat", "collection": "messages"}, "actions": ["find", "changeStream"]}
 

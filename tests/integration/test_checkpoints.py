@@ -15,7 +15,7 @@ from tailer.mongo.change_stream import MongoChangeStream
 from tailer.mongo.connection import tolerant_database
 from tailer.operations.checkpoints import CheckpointDesk, open_desk
 from tests.e2e.databases import Databases, open_databases
-from tests.integration.evidence import Events, Reading
+from tests.evidence import Events, Reading
 from tests.integration.leading import lead
 from tests.integration.running import settings_for
 

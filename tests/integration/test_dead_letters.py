@@ -17,8 +17,8 @@ from tailer.mongo.document_keys import to_key
 from tailer.operations.dead_letters import LetterDesk, Replayed, open_letters
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, bad_span
-from tests.integration.rows import ALICE, answer, question, transaction
 from tests.integration.running import Run, running, settings_for
+from tests.rows import ALICE, answer, question, transaction
 
 PATIENCE = timedelta(seconds=20)
 TRACE = turn_trace_id("a1")

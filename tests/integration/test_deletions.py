@@ -13,8 +13,8 @@ from tailer.events import AnnotationFailed, DeliveryRetried, HintsRead
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, Route, hang
 from tests.fakes.langfuse import answer as answer_with
-from tests.integration.rows import ALICE, NOW, answer, question, transaction
 from tests.integration.running import running
+from tests.rows import ALICE, NOW, answer, question, transaction
 
 TRACE, TITLE = turn_trace_id("a1"), title_trace_id("a1")
 FOLLOWED: dict[str, Any] = {"deletions": DeletionPolicy.DELETE}

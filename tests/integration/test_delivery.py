@@ -23,8 +23,8 @@ from tailer.flow.sending.batching import BatchLimits, make_shipments
 from tailer.langfuse.spans import LangfuseSpans
 from tailer.mongo.connection import Client, connect
 from tailer.mongo.state import MongoState
+from tests.evidence import Events, make_trace, trace_ids
 from tests.fakes.langfuse import FakeLangfuse, answer, bad_span, too_large
-from tests.integration.evidence import Events, make_trace, trace_ids
 from tests.integration.leading import lead
 from tests.integration.shipping import Shipping, Wire, spans_to
 

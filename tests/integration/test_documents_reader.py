@@ -22,8 +22,8 @@ from tailer.mongo import documents as reader_module
 from tailer.mongo.connection import Database, connect, tolerant_database
 from tailer.mongo.document_keys import to_key
 from tailer.mongo.documents import MongoDocuments
-from tests.integration.evidence import Events
-from tests.integration.rows import ALICE, BOB, answer, question
+from tests.evidence import Events
+from tests.rows import ALICE, BOB, answer, question
 
 
 @pytest.fixture

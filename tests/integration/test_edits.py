@@ -10,8 +10,8 @@ from tailer.core.policy.policies import ContentChoice
 from tailer.events import BatchSettled
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, StoredSpan, hang
-from tests.integration.rows import ALICE, answer, question
 from tests.integration.running import Rewind, running
+from tests.rows import ALICE, answer, question
 
 TRACE = turn_trace_id("a1")
 

@@ -10,8 +10,8 @@ from tailer.events import DeliveryRetried
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, Route, bad_span
 from tests.fakes.langfuse import answer as answer_with
-from tests.integration.rows import answer, question
 from tests.integration.running import running
+from tests.rows import answer, question
 
 UP = {"rating": "thumbsUp", "tag": {"key": "accurate_reliable"}, "text": "just so"}
 DOWN = {"rating": "thumbsDown", "tag": "inaccurate"}

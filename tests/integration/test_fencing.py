@@ -18,7 +18,7 @@ from tailer.flow.records import Batch, Checkpoint, DeadLetter, Gap, ParkedTurn
 from tailer.mongo.connection import Client, connect
 from tailer.mongo.state import MongoLease, MongoState, StateDatabase
 from tailer.mongo.state.fencing import FENCE_ID
-from tests.integration.evidence import Events, make_item, make_trace
+from tests.evidence import Events, make_item, make_trace
 from tests.integration.leading import seize
 
 KEY = DocumentKey("0" * 24)

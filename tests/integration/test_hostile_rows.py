@@ -15,8 +15,8 @@ from tailer.events import StreamFailed, TurnFailed
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse
 from tests.fuzz.rows import make_rows
-from tests.integration.rows import answer, question
 from tests.integration.running import running
+from tests.rows import answer, question
 
 PAIRS = 150
 

@@ -15,7 +15,7 @@ from tailer.events import LeaseDoubted, LeaseTaken, StandingBy
 from tailer.flow.leadership import Candidacy, Leadership
 from tailer.mongo.connection import connect
 from tailer.mongo.state import MongoLease, StateDatabase
-from tests.integration.evidence import Events
+from tests.evidence import Events
 from tests.integration.leading import seize
 
 RHYTHM = LeaseRhythm(1)

@@ -9,7 +9,7 @@ from tailer.events import ClockCompared, OplogSeen
 from tailer.mongo.connection import Database, connect, tolerant_database
 from tailer.mongo.oplog import OplogWatch
 from tests.e2e.databases import Databases
-from tests.integration.evidence import Events
+from tests.evidence import Events
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.flow.parking import Parking
 from tailer.mongo.connection import connect
 from tailer.mongo.state import MongoState
-from tests.integration.evidence import Events
+from tests.evidence import Events
 from tests.integration.leading import lead
 from tests.integration.shipping import PATIENCE
 

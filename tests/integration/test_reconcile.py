@@ -17,8 +17,8 @@ from tailer.settings import Settings
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, Route
 from tests.fakes.langfuse import answer as answer_with
-from tests.integration.rows import answer, question
 from tests.integration.running import running, settings_for
+from tests.rows import answer, question
 
 AT_ONCE: dict[str, Any] = {"lookup_time": timedelta()}
 

@@ -15,7 +15,7 @@ from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.flow.records import Batch, BatchItem, DeadLetter
 from tailer.mongo.connection import Client, connect
 from tailer.mongo.state import MongoState
-from tests.integration.evidence import Events, make_item, make_trace
+from tests.evidence import Events, make_item, make_trace
 from tests.integration.leading import lead
 
 LIFETIME = timedelta(days=90)

@@ -22,7 +22,7 @@ from tailer.flow.records import Batch, Checkpoint, DeadLetter, Gap, ParkedTurn
 from tailer.mongo.connection import Client, connect
 from tailer.mongo.state import MongoState, StateDatabase
 from tailer.mongo.state.checkpoints import was_delivered_before
-from tests.integration.evidence import Events, make_item, make_trace, trace_ids
+from tests.evidence import Events, make_item, make_trace, trace_ids
 from tests.integration.leading import lead
 
 LIFETIME = timedelta(days=90)

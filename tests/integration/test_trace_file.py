@@ -22,7 +22,7 @@ from tailer.flow.sending.outcomes import Delivered, Found, Retry, Unanswered
 from tailer.flow.sending.transmission import Transmission
 from tailer.sinks.file import TraceFile
 from tests.e2e.databases import Databases
-from tests.integration.evidence import Events, make_item, make_trace, observation_ids, probes, trace_ids
+from tests.evidence import Events, make_item, make_trace, observation_ids, probes, trace_ids
 from tests.integration.leading import lead
 from tests.integration.running import running
 
@@ -130,7 +130,7 @@ def test_a_full_disk_leaves_no_half_batch_and_the_retry_writes_all_of_it(path: P
         from pathlib import Path
         from tailer.flow.sending.outcomes import Delivered, Retry
         from tailer.sinks.file import TraceFile
-        from tests.integration.evidence import make_trace
+        from tests.evidence import make_trace
 
         async def main():
             path = Path(sys.argv[1])

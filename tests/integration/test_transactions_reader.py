@@ -15,8 +15,8 @@ from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.mongo.connection import Database, connect, tolerant_database
 from tailer.mongo.document_keys import to_key
 from tailer.mongo.documents import MongoDocuments
-from tests.integration.evidence import Events
-from tests.integration.rows import ALICE, BOB, NOW, answer, question, transaction
+from tests.evidence import Events
+from tests.rows import ALICE, BOB, NOW, answer, question, transaction
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from tailer.daemon.daemon import Daemon
 from tailer.events import TaskFailed
 from tailer.logs import LogFormat, LogLevel, LogWriter
 from tests.e2e.databases import Databases
-from tests.integration.evidence import Events
+from tests.evidence import Events
 from tests.integration.running import settings_for
 
 

@@ -21,9 +21,9 @@ from tailer.flow.records import Batch
 from tailer.flow.sending.outcomes import Delivered, Rejected, TooLarge
 from tailer.flow.sending.transmission import Transmission
 from tailer.langfuse.spans import LangfuseSpans
+from tests.evidence import Events, make_item, make_trace, trace_ids
 from tests.fakes.langfuse import FakeLangfuse, Fault, Route, answer, cut, hang, html_page, reset
-from tests.integration.evidence import Events, make_item, make_trace, trace_ids
-from tests.integration.shipping import LOOKUP_SECONDS, Wire, spans_to
+from tests.http.wire import LOOKUP_SECONDS, Wire, spans_to
 
 MESSAGES = ("m1", "m2", "m3")
 

@@ -13,9 +13,9 @@ from tailer.flow.sending.outcomes import Delivered, DeliveryOutcome, Refused, Re
 from tailer.langfuse.annotations import LangfuseAnnotations
 from tailer.langfuse.connection import Credentials, LangfuseConnection
 from tailer.langfuse.spans import LangfuseSpans
+from tests.evidence import make_trace, trace_ids
 from tests.fakes.langfuse import FakeLangfuse, Fault, Route, answer, cut, garbage, hang, html_page
-from tests.integration.evidence import make_trace, trace_ids
-from tests.integration.shipping import Wire
+from tests.http.wire import Wire
 
 SCORE = Score(
     id="feedback-1",

@@ -13,9 +13,9 @@ from tailer.langfuse.annotations import LangfuseAnnotations
 from tailer.langfuse.connection import Credentials, LangfuseConnection
 from tailer.langfuse.spans import LangfuseSpans
 from tailer.sinks.file import TraceFile
+from tests.evidence import make_trace, probes, trace_ids
 from tests.fakes.langfuse import FakeLangfuse
 from tests.fakes.langfuse.server import DEFAULT_KEYS
-from tests.integration.evidence import make_trace, probes, trace_ids
 
 
 class Switch:

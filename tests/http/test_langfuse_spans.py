@@ -26,10 +26,10 @@ from tailer.flow.sending.outcomes import (
 )
 from tailer.langfuse.connection import Credentials, LangfuseConnection, Proven, Unreachable
 from tailer.langfuse.spans import LangfuseSpans, read_answer
+from tests.evidence import make_trace, observation_ids, probes
 from tests.fakes.langfuse import FakeLangfuse, Route, answer, cut, garbage, hang, html_page
 from tests.fakes.langfuse.server import DEFAULT_KEYS
-from tests.integration.evidence import make_trace, observation_ids, probes
-from tests.integration.shipping import Wire, spans_to
+from tests.http.wire import Wire, spans_to
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Over real HTTP, against the fake Langfuse or the daemon's own server; no MongoDB."""
