@@ -9,23 +9,29 @@ from tailer.metrics.declaration import Label, Metric
 _HEAD: Final = """\
 # Metrics
 
-`/metrics` on `TAILER_HTTP_PORT` (9464), in Prometheus' text format or OpenMetrics, whichever is asked for. Written by `make derive` from `tailer/metrics/catalogue.py`; `tailer metrics` prints it too.
+`make derive` writes this page from `tailer/metrics/catalogue.py`, and `tailer metrics` prints the same list. The daemon
+serves the metrics at `/metrics` on `TAILER_HTTP_PORT` (9464), in Prometheus' text format or in OpenMetrics.
 
-Base units. No label ever holds a user, a conversation, a message, the text of an error or a URL. Counters whose labels have a closed set begin at 0, so that the first failure is an increase. What is not known has no series; nothing is ever NaN.
-Beside these there are `process_*` (memory, CPU, start time, open files), `python_gc_*` and `python_info` of Prometheus' client.
+All metrics use base units. No label ever holds a user, a conversation, a message, the text of an error or a URL.
+Counters whose labels have a closed set begin at 0, so that the first failure is an increase. An unknown value has no
+series; no value is ever NaN. Prometheus' client adds `process_*` (memory, CPU, start time, open files), `python_gc_*`
+and `python_info`.
 
-**Lag.** `tailer_stream_lag_seconds` is measured on MongoDB's clock, every second, whether anything happens or not: the cluster time of its last answer minus that of the position, and, once it has not answered for two seconds, every second since then on top.
-An idle stream has lag 0, one that does not answer has more every second. `tailer_export_lag_seconds` is the age of the oldest turn that is not acknowledged.
+**Lag.** `tailer_stream_lag_seconds` is measured every second on MongoDB's clock, even if nothing happens. Lag = cluster
+time of MongoDB's last answer minus the read position. If MongoDB has been silent for more than two seconds, the silence
+is added. An idle stream has lag 0; the lag of a silent one grows every second. `tailer_export_lag_seconds` is the age
+of the oldest unacknowledged turn.
 """
 _TAIL: Final = """\
 ## What is not there, and why
 
 - A label `destination`: one instance has one destination.
-- `tailer_task_restarts_total`: a task that ends unasked ends the process; see `process_start_time_seconds`.
-- `tailer_reconcile_*`: it is a command, which tells on its own output.
-- `tailer_schema_unknown_total`: fields are read by name; what is new is not looked at.
-- `tailer_pair_assembly_seconds`: turns are built in rounds; what somebody waits for is `tailer_end_to_end_latency_seconds`.
-- `tailer_oplog_used_ratio`, `tailer_queue_bytes`: the oplog is always full when it is old; a batch has at most `TAILER_BATCH_BYTES`.
+- `tailer_task_restarts_total`: a task that ends unexpectedly ends the process; see `process_start_time_seconds`.
+- `tailer_reconcile_*`: reconcile is a command and reports on its own output.
+- `tailer_schema_unknown_total`: fields are read by name; unknown fields are ignored.
+- `tailer_pair_assembly_seconds`: turns are built in rounds; people wait for `tailer_end_to_end_latency_seconds`.
+- `tailer_oplog_used_ratio`: an old oplog is always full.
+- `tailer_queue_bytes`: a batch has at most `TAILER_BATCH_BYTES`.
 """
 
 
