@@ -11,6 +11,7 @@ from tailer.commands.command import Command
 from tailer.commands.consent import ask
 from tailer.commands.terminal import align, paint
 from tailer.commands.times import read_moment
+from tailer.core.moments import describe_seconds
 
 if TYPE_CHECKING:
     from tailer.operations.checkpoints import Change, Stretch, Survey
@@ -60,14 +61,12 @@ async def _show(*, as_json: bool) -> int:
 
 
 def _as_document(survey: "Survey") -> dict[str, object]:
-    from tailer.operations.checkpoints import describe_time  # noqa: PLC0415
-
     lease, pending = survey.lease, survey.pending
     return {
         "streams": [
             {
                 "stream": found.checkpoint.stream.value,
-                "position_time": describe_time(found.checkpoint.position.cluster_seconds),
+                "position_time": describe_seconds(found.checkpoint.position.cluster_seconds),
                 "age_seconds": found.age_seconds,
                 "resumable": found.resumable,
                 "has_token": found.checkpoint.position.token is not None,
@@ -89,13 +88,11 @@ def _as_document(survey: "Survey") -> dict[str, object]:
 
 
 def _describe_survey(survey: "Survey") -> Sequence[str]:
-    from tailer.operations.checkpoints import describe_time  # noqa: PLC0415
-
     rows = [("stream", "position", "age", "resumable", "epoch", "destination")]
     rows += [
         (
             found.checkpoint.stream.value,
-            describe_time(found.checkpoint.position.cluster_seconds),
+            describe_seconds(found.checkpoint.position.cluster_seconds),
             str(timedelta(seconds=found.age_seconds)),
             "yes" if found.resumable else "no",
             str(found.checkpoint.epoch),
@@ -132,13 +129,11 @@ async def _change(begin: datetime | None, *, agreed: bool) -> int:
 
 
 def _describe_changes(changes: Sequence["Change"]) -> Sequence[str]:
-    from tailer.operations.checkpoints import describe_time  # noqa: PLC0415
-
     lines = []
     for change in changes:
-        stored = "nothing" if change.stored_seconds is None else describe_time(change.stored_seconds)
+        stored = "nothing" if change.stored_seconds is None else describe_seconds(change.stored_seconds)
         lines.append(
-            f"{paint(_BOLD, change.stream.value)}: from {stored} to {describe_time(change.begin_seconds)}"
+            f"{paint(_BOLD, change.stream.value)}: from {stored} to {describe_seconds(change.begin_seconds)}"
         )
         again, skipped = change.effect.read_again, change.effect.skipped
         if again is not None:
@@ -154,11 +149,9 @@ def _describe_changes(changes: Sequence["Change"]) -> Sequence[str]:
 
 
 def _describe_stretch(stretch: "Stretch", change: "Change") -> str:
-    from tailer.operations.checkpoints import describe_time  # noqa: PLC0415
-
     rows = change.rows
     number = "" if rows is None else f", {'more than' if rows.more else 'some'} {rows.rows} rows made then"
-    return f"{describe_time(stretch.begin_seconds)} to {describe_time(stretch.end_seconds)}{number}"
+    return f"{describe_seconds(stretch.begin_seconds)} to {describe_seconds(stretch.end_seconds)}{number}"
 
 
 COMMAND = Command("checkpoint", "show, set or reset the position of the streams", _execute, _add_options)

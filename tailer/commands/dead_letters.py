@@ -5,16 +5,18 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from tailer.commands.command import Command
 from tailer.commands.consent import ask
 from tailer.commands.terminal import align, paint
+from tailer.core.moments import describe_moment
 from tailer.logs import escape_unprintable
 
 if TYPE_CHECKING:
-    from tailer.operations.dead_letters import LetterDesk, StoredLetter
+    from tailer.mongo.state.survey import StoredLetter
+    from tailer.operations.dead_letters import LetterDesk
 
 EXIT_DECLINED: Final = 1
 EXIT_NOT_SENT: Final = 1
@@ -77,7 +79,7 @@ def _list(letters: "Sequence[StoredLetter]", *, as_json: bool) -> int:
         rows += [
             (
                 letter.record_id[:_SHORT_ID],
-                _describe_time(letter.last_failed_at),
+                describe_moment(letter.last_failed_at),
                 str(letter.tries),
                 letter.reason,
                 escape_unprintable(letter.message_id),
@@ -103,8 +105,8 @@ def _show(letter: "StoredLetter", *, as_json: bool) -> int:
         "message": escape_unprintable(letter.message_id),
         "row": letter.document_key,
         "reason": letter.reason,
-        "first failure": _describe_time(letter.first_failed_at),
-        "last failure": _describe_time(letter.last_failed_at),
+        "first failure": describe_moment(letter.first_failed_at),
+        "last failure": describe_moment(letter.last_failed_at),
         "tries": str(letter.tries),
         "trace": held,
         "replay": letter.replay or "not asked for",
@@ -167,10 +169,6 @@ def _as_document(letter: "StoredLetter") -> dict[str, object]:
         "last_failed_at": letter.last_failed_at.isoformat(),
     }
     return {**asdict(letter), **times}
-
-
-def _describe_time(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 COMMAND = Command(

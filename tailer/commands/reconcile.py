@@ -4,12 +4,13 @@ import argparse
 import asyncio
 import json
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from tailer.commands.command import Command
 from tailer.commands.terminal import align
 from tailer.commands.times import read_moment
+from tailer.core.moments import describe_moment
 from tailer.logs import escape_unprintable
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _describe(comparison: "Comparison", repaired: int | None) -> list[str]:
                 found.trace_id,
                 escape_unprintable(found.message_id),
                 str(found.copies),
-                _describe_time(found.sent_at),
+                "never" if found.sent_at is None else describe_moment(found.sent_at),
             )
             for found in differences[:_SHOWN]
         ]
@@ -100,10 +101,6 @@ def _describe(comparison: "Comparison", repaired: int | None) -> list[str]:
                 "the others wait as dead letters, which the next tailer that runs sends: `tailer dead-letters list`"
             )
     return lines
-
-
-def _describe_time(moment: datetime | None) -> str:
-    return "never" if moment is None else moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _as_document(comparison: "Comparison", repaired: int | None) -> dict[str, object]:

@@ -15,13 +15,11 @@ from pymongo.errors import OperationFailure, PyMongoError
 from tailer.core.librechat.documents import MalformedDocument, read_message
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
-from tailer.events import Event
 from tailer.mongo.change_stream import start_stage
 from tailer.mongo.connection import Client, Database, ask_hello
 from tailer.mongo.document_keys import to_key
 from tailer.mongo.failures import Reaction, classify_failure, explain_source_failure, failure_name
 from tailer.mongo.hint_pipeline import HINT_PIPELINES
-from tailer.mongo.state import StateDatabase
 
 _PROBE = "doctor"
 _Arguments = ParamSpec("_Arguments")
@@ -161,12 +159,3 @@ async def try_writing(client: Client, name: str) -> None:
     async with await client.start_session() as session, session.start_transaction():
         await collection.insert_one(probe, session=session)
         await session.abort_transaction()
-
-
-def open_state(client: Client, name: str) -> StateDatabase:
-    """The state database, whose events nobody hears: what fails is a finding."""
-
-    def ignore(event: Event) -> None:
-        del event
-
-    return StateDatabase(client, name, ignore)

@@ -14,24 +14,18 @@ from tailer.core.trace.export import trace_id_of
 from tailer.daemon.daemon import Daemon
 from tailer.daemon.supervision import Shutdown
 from tailer.errors import RequestRefused
-from tailer.events import Event
 from tailer.flow.leadership import has_active_instance
 from tailer.logs import LogLevel, LogWriter
 from tailer.mongo.collections import Collections
-from tailer.mongo.connection import (
-    QUERY_SOCKET_MILLISECONDS,
-    Database,
-    connect,
-    inspect_source,
-    tolerant_database,
-)
+from tailer.mongo.connection import Database
 from tailer.mongo.resuming import server_seconds
 from tailer.mongo.state import MongoLease, StateDatabase
-from tailer.mongo.state.backfills import read_job, write_job
+from tailer.mongo.state.requests import ask_for_backfill
+from tailer.mongo.state.survey import count_exported, find_asked_job, look_at_job
 from tailer.mongo.walk import MongoWalk
+from tailer.operations.opening import ignore_event, open_source, open_state
 from tailer.settings import Settings
 
-_APPLICATION = "librechat-tailer-backfill"
 _CHUNK_ROWS = 1000
 
 
@@ -63,7 +57,7 @@ class BackfillDesk:
         self._settings = settings
         self._source = source
         self._state = state
-        self._walk = MongoWalk(source, Collections(source, _unheard))
+        self._walk = MongoWalk(source, Collections(source, ignore_event))
 
     async def ask(self, request: Request) -> Job:
         """The job of a request: one that is under way for the same rows, or a new one.
@@ -77,33 +71,21 @@ class BackfillDesk:
                 raise _refuse(request.since, "it lies in the future")
             if job.since_seconds > job.until_seconds:
                 raise _refuse(request.since, "it comes after --until")
-        same = {
-            "reason": JobReason.ASKED.value,
-            "is_done": False,
-            "since_seconds": job.since_seconds,
-            "conversation_id": job.conversation_id,
-            **({"until_seconds": job.until_seconds} if request.until is not None else {}),
-        }
-        found = await self._state.attempt(
-            "find_job", lambda: self._state["backfills"].find_one(same, sort=[("created_at", 1)])
-        )
+        until = None if request.until is None else job.until_seconds
+        found = await find_asked_job(self._state, job, until_seconds=until)
         if found is not None:
-            return read_job(found)
-        document = {"_id": job.job_id, **write_job(job)}
-        await self._state.prepare()
-        await self._state.attempt("ask_for_backfill", lambda: self._state["backfills"].insert_one(document))
+            return found
+        await ask_for_backfill(self._state, job)
         return job
 
     async def look_at(self, job_id: str) -> Job:
         """A job as it stands."""
-        found = await self._state.attempt(
-            "look_at_job", lambda: self._state["backfills"].find_one({"_id": job_id})
-        )
+        found = await look_at_job(self._state, job_id)
         if found is None:
             raise RequestRefused(
-                operation="looking at the backfill", subject=job_id, hint="somebody removed it: ask again"
+                operation="looking at the backfill", subject=job_id, hint="it was removed: ask again"
             )
-        return read_job(found)
+        return found
 
     async def estimate(self, request: Request) -> Estimate:
         """Walk the rows of a request without opening anything."""
@@ -116,7 +98,7 @@ class BackfillDesk:
                 return estimate
             position = chunk.last
             responses = [row for row in chunk.rows if not row.created_by_user]
-            known = await self._count_known([trace_id_of(row) for row in responses])
+            known = await count_exported(self._state, [trace_id_of(row) for row in responses])
             rate = self._settings.langfuse_sample_rate
             left_out = sum(not is_sampled(row.conversation_id, rate) for row in responses)
             estimate = replace(
@@ -127,12 +109,6 @@ class BackfillDesk:
                 not_sampled=estimate.not_sampled + left_out,
                 to_look_at=estimate.to_look_at + max(0, len(responses) - known - left_out),
             )
-
-    async def _count_known(self, trace_ids: list[str]) -> int:
-        query = {"_id": {"$in": list(trace_ids)}}
-        return int(
-            await self._state.attempt("count_exports", lambda: self._state["exports"].count_documents(query))
-        )
 
     async def has_daemon(self) -> bool:
         """Whether an instance is active that does the job."""
@@ -156,23 +132,11 @@ class BackfillDesk:
 @asynccontextmanager
 async def open_backfills(settings: Settings) -> AsyncIterator[BackfillDesk]:
     """The desk over connections of its own; raises SourceError where MongoDB cannot be read."""
-    source_client = connect(
-        settings.mongo_uri.get_secret_value(),
-        application=_APPLICATION,
-        socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
-    )
-    state_client = connect(
-        settings.state_uri.get_secret_value(),
-        application=f"{_APPLICATION}-state",
-        socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
-    )
-    try:
-        source = tolerant_database(source_client, settings.mongo_database)
-        await inspect_source(source)
-        yield BackfillDesk(settings, source, StateDatabase(state_client, settings.state_database, _unheard))
-    finally:
-        source_client.close()
-        state_client.close()
+    async with (
+        open_source(settings, command="backfill") as source,
+        open_state(settings, command="backfill") as state,
+    ):
+        yield BackfillDesk(settings, source, state)
 
 
 def make_job(request: Request, now_seconds: int) -> Job:
@@ -195,8 +159,3 @@ def _refuse(moment: datetime | None, reason: str) -> RequestRefused:
         subject="--since" if moment is None else f"--since {moment.isoformat()}",
         hint=f"{reason}: no row can lie in this stretch",
     )
-
-
-def _unheard(event: Event) -> None:
-    """A command has no log: it waits while a database is away."""
-    del event

@@ -3,28 +3,21 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from tailer.core.lease import LeaseRecord
+from tailer.core.moments import describe_seconds
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.daemon.destinations import name_destination
 from tailer.errors import RequestRefused
-from tailer.events import Event
 from tailer.flow.records import Checkpoint
-from tailer.mongo.connection import (
-    QUERY_SOCKET_MILLISECONDS,
-    Database,
-    connect,
-    inspect_source,
-    tolerant_database,
-)
+from tailer.mongo.connection import Database
 from tailer.mongo.resuming import RowCount, count_rows, is_resumable, server_seconds
 from tailer.mongo.state import MongoLease, MongoState, StateDatabase
 from tailer.mongo.state.survey import Pending, StoredCheckpoint, count_pending, list_checkpoints
+from tailer.operations.opening import open_source, open_state
 from tailer.settings import Settings
-
-_APPLICATION = "librechat-tailer-checkpoint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +96,8 @@ class CheckpointDesk:
         if begin_seconds > now:
             raise RequestRefused(
                 operation="moving the checkpoint",
-                subject=describe_time(begin_seconds),
-                hint=f"it lies in the future: MongoDB's own time is {describe_time(now)}",
+                subject=describe_seconds(begin_seconds),
+                hint=f"it lies in the future: MongoDB's own time is {describe_seconds(now)}",
             )
         stored = {found.stream: found.position for found in await list_checkpoints(self._state)}
         return [
@@ -120,7 +113,7 @@ class CheckpointDesk:
         ):
             raise RequestRefused(
                 operation="moving the checkpoint",
-                subject=f"{stream.value} to {describe_time(begin_seconds)}",
+                subject=f"{stream.value} to {describe_seconds(begin_seconds)}",
                 hint="MongoDB's oplog no longer reaches back so far; what was written then is still in the "
                 "collections, from where `tailer backfill` sends it",
             )
@@ -168,33 +161,11 @@ class CheckpointDesk:
 @asynccontextmanager
 async def open_desk(settings: Settings) -> AsyncIterator[CheckpointDesk]:
     """The desk over connections of its own; raises SourceError where MongoDB cannot be tailed."""
-    source_client = connect(
-        settings.mongo_uri.get_secret_value(),
-        application=_APPLICATION,
-        socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
-    )
-    state_client = connect(
-        settings.state_uri.get_secret_value(),
-        application=f"{_APPLICATION}-state",
-        socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
-    )
-    try:
-        source = tolerant_database(source_client, settings.mongo_database)
-        await inspect_source(source)
-        yield CheckpointDesk(settings, source, StateDatabase(state_client, settings.state_database, _unheard))
-    finally:
-        source_client.close()
-        state_client.close()
-
-
-def describe_time(seconds: int) -> str:
-    """A time for people and programs."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
-
-
-def _unheard(event: Event) -> None:
-    """A command has no log: it waits while the database is away."""
-    del event
+    async with (
+        open_source(settings, command="checkpoint") as source,
+        open_state(settings, command="checkpoint") as state,
+    ):
+        yield CheckpointDesk(settings, source, state)
 
 
 def compare_positions(stored_seconds: int | None, begin_seconds: int) -> Repositioning:

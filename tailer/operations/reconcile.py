@@ -19,19 +19,19 @@ from tailer.core.turn.turns import TurnRecord, Wait
 from tailer.daemon.destinations import open_destination
 from tailer.daemon.wiring import make_plain_options, needs_users
 from tailer.errors import DestinationError, RequestRefused
-from tailer.events import Event
 from tailer.flow.ports import UNCONDITIONAL
 from tailer.flow.records import DeadLetter, Probe
 from tailer.flow.sending.outcomes import Unanswered, Unreadable
 from tailer.langfuse.spans import LangfuseSpans
 from tailer.mongo.collections import Collections
-from tailer.mongo.connection import QUERY_SOCKET_MILLISECONDS, connect, inspect_source, tolerant_database
 from tailer.mongo.documents import MongoDocuments
 from tailer.mongo.resuming import server_seconds
 from tailer.mongo.state import StateDatabase
-from tailer.mongo.state.dead_letters import ask_anew
+from tailer.mongo.state.requests import ask_anew
+from tailer.mongo.state.survey import find_sent_times
 from tailer.mongo.walk import MongoWalk
 from tailer.operations.backfill import Request, make_job
+from tailer.operations.opening import ignore_event, open_source, open_state
 from tailer.settings import Settings
 
 _CHUNK_ROWS = 200
@@ -119,7 +119,7 @@ class Reconciliation:
                 expected[made.traces[0].id] = row
             else:
                 comparison.left_out[f"waits_for_{made.value}" if isinstance(made, Wait) else made] += 1
-        sent = await self._find_sent(list(expected))
+        sent = await find_sent_times(self._state, list(expected))
         probes = {trace_id: _probe_of(trace_id, row) for trace_id, row in expected.items()}
         copies = await self._count(list(probes.values()))
         horizon = datetime.now(UTC) - self._visible_after
@@ -138,13 +138,6 @@ class Reconciliation:
                 comparison.recent += 1
             elif found.copies == 0:
                 comparison.missing.append(found)
-
-    async def _find_sent(self, trace_ids: Sequence[TraceId]) -> Mapping[TraceId, datetime]:
-        query = {"_id": {"$in": list(trace_ids)}, "deleted_at": None}
-        found = await self._state.attempt(
-            "find_sent", lambda: self._state["exports"].find(query, {"sent_at": 1}).to_list(None)
-        )
-        return {TraceId(document["_id"]): document["sent_at"].replace(tzinfo=UTC) for document in found}
 
     async def _count(self, probes: Sequence[Probe]) -> Mapping[ObservationId, int]:
         counted: dict[ObservationId, int] = {}
@@ -176,21 +169,10 @@ class Reconciliation:
 async def open_reconciliation(settings: Settings) -> AsyncIterator[tuple[Reconciliation, int]]:
     """A comparison over connections of its own, and MongoDB's time; raises TailerError where one cannot be used."""
     async with AsyncExitStack() as stack:
-        uris = (settings.mongo_uri, settings.state_uri)
-        clients = [
-            connect(
-                uri.get_secret_value(),
-                application="librechat-tailer-reconcile",
-                socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
-            )
-            for uri in uris
-        ]
-        for client in clients:
-            stack.callback(client.close)
-        source = tolerant_database(clients[0], settings.mongo_database)
-        await inspect_source(source)
+        source = await stack.enter_async_context(open_source(settings, command="reconcile"))
+        state = await stack.enter_async_context(open_state(settings, command="reconcile"))
         destination = await stack.enter_async_context(
-            open_destination(settings, _unheard, known=False, permit=UNCONDITIONAL)
+            open_destination(settings, ignore_event, known=False, permit=UNCONDITIONAL)
         )
         if not isinstance(destination.sink, LangfuseSpans):
             raise RequestRefused(
@@ -199,13 +181,13 @@ async def open_reconciliation(settings: Settings) -> AsyncIterator[tuple[Reconci
                 hint="traces go to a file: set the keys of a Langfuse project",
             )
         reader = MongoDocuments(
-            source, _unheard, history_bytes=settings.history_bytes, with_users=needs_users(settings)
+            source, ignore_event, history_bytes=settings.history_bytes, with_users=needs_users(settings)
         )
         reconciliation = Reconciliation(
-            MongoWalk(source, Collections(source, _unheard)),
+            MongoWalk(source, Collections(source, ignore_event)),
             reader,
             destination.sink,
-            StateDatabase(clients[1], settings.state_database, _unheard),
+            state,
             make_plain_options(settings),
             settings.lookup_time + settings.settle_time,
         )
@@ -218,8 +200,3 @@ def _last_answer(state: RetryCallState) -> object:
 
 def _probe_of(trace_id: TraceId, row: Row) -> Probe:
     return Probe(trace_id, observation_id(row.message_id, "root"))
-
-
-def _unheard(event: Event) -> None:
-    """A command has no log: it waits while something is away."""
-    del event

@@ -10,7 +10,8 @@ import pytest
 
 import tailer.operations.dead_letters
 from tailer.cli import execute
-from tailer.operations.dead_letters import Replayed, StoredLetter
+from tailer.mongo.state.survey import StoredLetter
+from tailer.operations.dead_letters import Replayed
 from tailer.settings import Settings
 
 REFUSED = StoredLetter(

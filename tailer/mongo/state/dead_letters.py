@@ -94,39 +94,6 @@ class DeadLetters:
             )
 
 
-async def ask_anew(database: StateDatabase, letters: Sequence[DeadLetter]) -> None:
-    """Ask for turns that are said to have arrived and have not: their records are forgotten, the active instance builds
-    and sends them as it does every replay."""
-    if not letters:
-        return
-    now = datetime.now(UTC)
-    record_ids = [letter.record_id for letter in letters]
-    await database.attempt(
-        "forget_exports", lambda: database["exports"].delete_many({"_id": {"$in": record_ids}})
-    )
-    writes = [
-        UpdateOne(
-            {"_id": letter.record_id},
-            {
-                "$set": {
-                    "message_id": letter.message_id,
-                    "document_key": letter.document_key,
-                    "reason": letter.reason,
-                    "chunk": None,
-                    "item": None,
-                    "last_failed_at": now,
-                    "replay": ASKED,
-                },
-                "$setOnInsert": {"first_failed_at": now},
-                "$inc": {"tries": 1},
-            },
-            upsert=True,
-        )
-        for letter in letters
-    ]
-    await database.attempt("ask_for_replay", lambda: database["dead_letters"].bulk_write(writes))
-
-
 def _read_letter(document: Mapping[str, Any]) -> DeadLetter:
     chunk, item = document.get("chunk"), document.get("item")
     return DeadLetter(

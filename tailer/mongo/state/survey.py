@@ -1,12 +1,17 @@
 """What the state database holds, for people who ask; takes part in nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
+from tailer.core.backfill import Job, JobReason
+from tailer.core.identity import TraceId
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
+from tailer.mongo.state.backfills import read_job
 from tailer.mongo.state.database import StateDatabase
+from tailer.mongo.state.dead_letters import ASKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,27 @@ class Pending:
     parked: int
     dead_letters: int
     gaps: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLetter:
+    """A dead letter without its content. `stored_bytes` is the size of the trace that was refused, None where none was
+    built; `replay` is "asked", or what came of the last replay, or None."""
+
+    record_id: str
+    message_id: str
+    document_key: str
+    reason: str
+    first_failed_at: datetime
+    last_failed_at: datetime
+    tries: int
+    stored_bytes: int | None
+    replay: str | None
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a replay was asked for and is not done yet."""
+        return self.replay == ASKED
 
 
 async def list_checkpoints(database: StateDatabase) -> Sequence[StoredCheckpoint]:
@@ -70,3 +96,74 @@ async def count_dead_letters(database: StateDatabase) -> int:
         "count_dead_letters", lambda: database["dead_letters"].count_documents({})
     )
     return int(counted)
+
+
+async def list_letters(
+    database: StateDatabase, record_ids: Sequence[str] | None = None
+) -> Sequence[StoredLetter]:
+    """The dead letters with these ids, or all of them, the latest failure first."""
+    query = {} if record_ids is None else {"_id": {"$in": list(record_ids)}}
+    # The server reckons the size: the trace itself may be megabytes, and is not looked at here.
+    size = {"$cond": [{"$eq": ["$chunk", None]}, None, {"$binarySize": "$chunk"}]}
+    pipeline: list[dict[str, object]] = [
+        {"$match": query},
+        {"$sort": {"last_failed_at": -1, "_id": 1}},
+        {"$set": {"stored_bytes": size}},
+        {"$project": {"chunk": 0, "item": 0}},
+    ]
+    found = await database.attempt(
+        "list_dead_letters", lambda: database["dead_letters"].aggregate(pipeline).to_list(None)
+    )
+    return [_read_letter(document) for document in found]
+
+
+async def find_asked_job(database: StateDatabase, job: Job, *, until_seconds: int | None) -> Job | None:
+    """A backfill that was asked for, is not done, and walks the same rows as `job`; any end will do where None."""
+    query = {
+        "reason": JobReason.ASKED.value,
+        "is_done": False,
+        "since_seconds": job.since_seconds,
+        "conversation_id": job.conversation_id,
+        **({} if until_seconds is None else {"until_seconds": until_seconds}),
+    }
+    found = await database.attempt(
+        "find_job", lambda: database["backfills"].find_one(query, sort=[("created_at", 1)])
+    )
+    return None if found is None else read_job(found)
+
+
+async def look_at_job(database: StateDatabase, job_id: str) -> Job | None:
+    """A backfill as it stands; None where it was removed."""
+    found = await database.attempt("look_at_job", lambda: database["backfills"].find_one({"_id": job_id}))
+    return None if found is None else read_job(found)
+
+
+async def count_exported(database: StateDatabase, trace_ids: Sequence[TraceId]) -> int:
+    """How many of these traces were sent and acknowledged."""
+    query = {"_id": {"$in": list(trace_ids)}}
+    return int(await database.attempt("count_exports", lambda: database["exports"].count_documents(query)))
+
+
+async def find_sent_times(
+    database: StateDatabase, trace_ids: Sequence[TraceId]
+) -> Mapping[TraceId, datetime]:
+    """When each of these traces was acknowledged; those that were not, or were deleted, are left out."""
+    query = {"_id": {"$in": list(trace_ids)}, "deleted_at": None}
+    found = await database.attempt(
+        "find_sent", lambda: database["exports"].find(query, {"sent_at": 1}).to_list(None)
+    )
+    return {TraceId(document["_id"]): document["sent_at"].replace(tzinfo=UTC) for document in found}
+
+
+def _read_letter(document: Mapping[str, Any]) -> StoredLetter:
+    return StoredLetter(
+        record_id=str(document["_id"]),
+        message_id=str(document["message_id"]),
+        document_key=str(document["document_key"]),
+        reason=str(document["reason"]),
+        first_failed_at=document["first_failed_at"].replace(tzinfo=UTC),
+        last_failed_at=document["last_failed_at"].replace(tzinfo=UTC),
+        tries=int(document["tries"]),
+        stored_bytes=document.get("stored_bytes"),
+        replay=document.get("replay"),
+    )

@@ -1,15 +1,16 @@
 """The checks of the state database."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
+from tailer.core.moments import describe_seconds
 from tailer.errors import StateError
 from tailer.flow.leadership import has_active_instance
 from tailer.mongo.connection import Client
-from tailer.mongo.examination import ExaminationFailed, open_state, try_writing
-from tailer.mongo.state import MongoLease
+from tailer.mongo.examination import ExaminationFailed, try_writing
+from tailer.mongo.state import MongoLease, StateDatabase
 from tailer.mongo.state.survey import StoredCheckpoint, count_pending, list_checkpoints
 from tailer.operations.doctor.findings import Finding, failed, passed, warned
+from tailer.operations.opening import ignore_event
 from tailer.settings import Settings
 
 _STANDALONE = (20, 263)
@@ -29,7 +30,7 @@ async def check_state(client: Client, settings: Settings) -> tuple[Sequence[Stor
         else:
             remedy = error.hint
         return (), [failed("state database", f"{name}: {error.failure}", remedy)]
-    state = open_state(client, name)
+    state = StateDatabase(client, name, ignore_event)
     findings = [passed("state database", f"{name} can be written to")]
     try:
         checkpoints = await list_checkpoints(state)
@@ -61,4 +62,4 @@ def _judge_checkpoints(checkpoints: Sequence[StoredCheckpoint]) -> Finding:
             "stored position", "none yet: the next start is a first one, and TAILER_START says from where"
         )
     oldest = min(checkpoint.position.cluster_seconds for checkpoint in checkpoints)
-    return passed("stored position", f"{datetime.fromtimestamp(oldest, UTC).isoformat()} and later")
+    return passed("stored position", f"{describe_seconds(oldest)} and later")

@@ -1,0 +1,50 @@
+"""Connections of a command: opened for as long as it works, closed at its end, with no log to write into."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from tailer.events import Event
+from tailer.mongo.connection import (
+    QUERY_SOCKET_MILLISECONDS,
+    Database,
+    connect,
+    inspect_source,
+    tolerant_database,
+)
+from tailer.mongo.state import StateDatabase
+from tailer.settings import Settings
+
+
+@asynccontextmanager
+async def open_source(settings: Settings, *, command: str) -> AsyncIterator[Database]:
+    """LibreChat's database; raises SourceError where MongoDB cannot be tailed."""
+    client = connect(
+        settings.mongo_uri.get_secret_value(),
+        application=f"librechat-tailer-{command}",
+        socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
+    )
+    try:
+        source = tolerant_database(client, settings.mongo_database)
+        await inspect_source(source)
+        yield source
+    finally:
+        client.close()
+
+
+@asynccontextmanager
+async def open_state(settings: Settings, *, command: str) -> AsyncIterator[StateDatabase]:
+    """The state database, which is asked for nothing yet."""
+    client = connect(
+        settings.state_uri.get_secret_value(),
+        application=f"librechat-tailer-{command}-state",
+        socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
+    )
+    try:
+        yield StateDatabase(client, settings.state_database, ignore_event)
+    finally:
+        client.close()
+
+
+def ignore_event(event: Event) -> None:
+    """A command has no log: it waits while a database is away."""
+    del event
