@@ -20,6 +20,10 @@ CLOCK_MARGIN_SECONDS = 600
 """An `_id` is made by LibreChat's clock, a gap is told in MongoDB's: what is walked begins and ends so much wider."""
 
 
+START_JOB = "start"
+"""The id of the backfill of a first start: the same after a crash, so that it is planned once."""
+
+
 class StartMode(StrEnum):
     """Where a first start begins."""
 

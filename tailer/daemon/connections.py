@@ -53,6 +53,11 @@ class Connections:
     began: Answer
 
     @property
+    def age_seconds(self) -> float:
+        """How long ago the server first answered."""
+        return time.monotonic() - self.began.told_seconds
+
+    @property
     def address(self) -> str:
         """The hosts of LibreChat's MongoDB."""
         return describe_address(self.source.client)

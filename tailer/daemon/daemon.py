@@ -47,6 +47,8 @@ from tailer.web.status_page import StatusPage
 
 EXIT_FORCED: Final = 130
 _WATCH_SECONDS: Final = 30.0
+_START_SECONDS: Final = 60.0
+"""A process that stands by for no longer than this is still starting: it waits out the lease of one that was killed."""
 
 
 def run_daemon(settings: Settings) -> int:
@@ -79,6 +81,7 @@ class Daemon:
         now = time.monotonic()
         self._health = Health(started_seconds=now, loop_seconds=now)
         self._board = self._make_board() if settings.status_page else None
+        self._stood_by = False
 
     @property
     def metrics(self) -> Metrics:
@@ -126,12 +129,22 @@ class Daemon:
             return
         await stack.enter_async_context(self._watching(connections))
         observers = Observers(self._emit, self._trace_observer(), self._metrics, self._health)
+        is_first = True
         while not shutdown.asked.is_set():
             leadership = await unless_asked(shutdown, "stand by", connections.candidacy.win())
             if leadership is None:
                 return
             self._health.begin_term()
-            term = Term(settings, connections, leadership, observers, http_port=web.port)
+            waited = self._stood_by and connections.age_seconds > _START_SECONDS
+            term = Term(
+                settings,
+                connections,
+                leadership,
+                observers,
+                http_port=web.port,
+                begins_with_process=is_first and not waited,
+            )
+            is_first = False
             try:
                 await term.run(shutdown)
             except LeaseLost as lost:
@@ -140,6 +153,7 @@ class Daemon:
 
     def _stand_by(self) -> None:
         """A standby has just seen who holds the lease."""
+        self._stood_by = True
         self._health.looked_seconds = time.monotonic()
         self._health.state = State.STANDBY
 

@@ -1,9 +1,11 @@
 """One term as the active instance: from the lease taken to the lease given up or lost."""
 
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tailer import __version__
+from tailer.core.stream.positions import Answer
 from tailer.daemon.connections import Connections
 from tailer.daemon.destinations import name_destination
 from tailer.daemon.pipeline import Pipeline
@@ -23,7 +25,11 @@ _LAST_WRITE_LIMIT: Final = timedelta(seconds=5)
 
 
 class Term:
-    """What this process does while it holds the lease."""
+    """What this process does while it holds the lease.
+
+    `begins_with_process`: where no position is stored, the streams begin when this process connected. Otherwise they
+    begin now: the process may have stood by for days before the positions were reset.
+    """
 
     def __init__(
         self,
@@ -33,12 +39,14 @@ class Term:
         observers: Observers,
         *,
         http_port: int,
+        begins_with_process: bool,
     ) -> None:
         self._settings = settings
         self._connections = connections
         self._leadership = leadership
         self._observers = observers
         self._http_port = http_port
+        self._begins_with_process = begins_with_process
         self._fence = connections.lease.fence
 
     async def run(self, shutdown: Shutdown) -> None:
@@ -82,6 +90,7 @@ class Term:
         state = MongoState(connections.state, self._fence, destination=name_destination(settings))
         await state.prepare(lifetime=settings.export_record_lifetime)
         await connections.destination.prepare()
+        since = connections.facts.now if self._begins_with_process else None
         pipeline = await make_pipeline(
             settings,
             state,
@@ -93,12 +102,9 @@ class Term:
                 with_users=needs_users(settings),
             ),
             MongoWalk(connections.source, Collections(connections.source, emit)),
-            [
-                MongoChangeStream(connections.streams, stream, emit, connections.facts.now)
-                for stream in settings.streams
-            ],
+            [MongoChangeStream(connections.streams, stream, emit, since) for stream in settings.streams],
             self._observers,
-            connections.began,
+            connections.began if self._begins_with_process else _move_on(connections.began, time.monotonic()),
         )
         emit(
             Started(
@@ -114,6 +120,11 @@ class Term:
             )
         )
         return pipeline
+
+
+def _move_on(answer: Answer, now: float) -> Answer:
+    """What the server would answer by now."""
+    return Answer(answer.source_seconds + int(now - answer.told_seconds), now)
 
 
 def _describe_resume(pipeline: Pipeline) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
-from tailer.core.backfill import Job, JobReason, Start, StartMode
+from tailer.core.backfill import START_JOB, Job, JobReason, Start, StartMode
 from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.policy.policies import Policies
 from tailer.core.policy.users import UserNaming
@@ -170,7 +170,7 @@ async def _plan_start(start: Start, state: MongoState) -> None:
     """A first start's backfill, written down before any position is: a crash in between loses nothing."""
     if start.mode is not StartMode.NOW:
         since = None if start.since is None else int(start.since.timestamp())
-        await state.add_job(Job("start", JobReason.START, since_seconds=since))
+        await state.add_job(Job(START_JOB, JobReason.START, since_seconds=since))
 
 
 def needs_users(settings: Settings) -> bool:

@@ -48,7 +48,8 @@ class MongoChangeStream:
     """A `ChangeSource` over one collection; `database` belongs to a client that is used for streams only.
 
     `since` is where a first start begins, as `inspect_source` found it: what is written while the daemon still starts
-    belongs to it. Without it, or once it is used, a stream without a position begins at its opening.
+    belongs to it. Without it, or once it is used, a stream without a position begins at its opening. Where the oplog no
+    longer reaches back to `since`, that is a gap like any other.
     """
 
     def __init__(
@@ -92,6 +93,9 @@ class MongoChangeStream:
             except PyMongoError as error:
                 reaction = classify_failure(error)
                 self._tell_failure(error, reaction)
+                if position is None and self._since is not None and reaction is Reaction.HISTORY_LOST:
+                    # The start took longer than the oplog reaches back: what was written meanwhile is a gap.
+                    position, self._since = StreamPosition(None, self._since.time), None
                 refused = position is None and reaction is not Reaction.REOPEN
                 if refused or (reaction is Reaction.WAIT and not self._proven):
                     raise explain_source_failure(error, self._subject) from error

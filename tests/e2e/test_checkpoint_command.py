@@ -100,6 +100,58 @@ async def test_a_reset_skips_what_was_written_meanwhile_and_says_so(
         assert set(fake.trace_ids()) == expected_of(before, after)
 
 
+async def test_a_reset_beside_a_running_daemon_begins_now_and_not_when_its_process_began(
+    databases: Databases, tmp_path: Path
+) -> None:
+    """Without their records the turns of before would be sent again if the stream told of them again."""
+    before, after = traffic_of(1), traffic_of(2)
+    async with FakeLangfuse() as fake:
+        settings = {**databases.settings, **SETTINGS, **langfuse_settings(fake.url)}
+        async with start(settings, directory=tmp_path) as daemon:
+            await daemon.wait_until_ready()
+            await play(before.recording, databases.source, speed=None)
+            await databases.wait_until_done(daemon.must_run)
+            await databases.state["exports"].delete_many({})
+            code, _, errors = await ask(settings, tmp_path, "reset", "--yes")
+            assert (code, errors) == (0, "")
+            await daemon.wait_for(lambda: len(daemon.lines("started")) == 2, what="second start")
+            await daemon.wait_until_ready()
+            await play(after.recording, databases.source, speed=None)
+            await databases.wait_until_done(daemon.must_run)
+
+        assert daemon.lines("started")[1]["resumes_from"] == "now (first start)"
+        assert set(fake.trace_ids()) == expected_of(before, after)
+        assert fake.duplicates() == []
+
+
+async def test_a_start_after_a_reset_sends_what_the_settings_say_as_the_first_one_did(
+    databases: Databases, tmp_path: Path
+) -> None:
+    """The backfill of the first start is done; the one after the reset is another."""
+    stored, missed = traffic_of(1), traffic_of(2)
+    async with FakeLangfuse() as fake:
+        settings = {
+            **databases.settings,
+            **SETTINGS,
+            **langfuse_settings(fake.url),
+            "TAILER_START": "all",
+        }
+        await play(stored.recording, databases.source, speed=None)
+        async with start(settings, directory=tmp_path) as daemon:
+            await daemon.wait_for_line("backfill_done")
+            daemon.terminate()
+            assert await daemon.exit_code() == 0
+        await play(missed.recording, databases.source, speed=None)
+        await ask(settings, tmp_path, "reset", "--yes")
+        async with start(settings, directory=tmp_path) as daemon:
+            await daemon.wait_for_line("backfill_done")
+            await databases.wait_until_done(daemon.must_run)
+
+        turns = {turn.trace_id for traffic in (stored, missed) for turn in traffic.turns()}
+        assert turns <= set(fake.trace_ids())
+        assert fake.duplicates() == []
+
+
 async def test_show_tells_where_each_stream_stands(databases: Databases, tmp_path: Path) -> None:
     """Before the first start too; the same for people and for programs."""
     async with FakeLangfuse() as fake:

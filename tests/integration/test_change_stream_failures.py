@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from bson import Timestamp
 
 from tailer.core.stream.hints import Operation, Stream
 from tailer.core.stream.positions import StreamPosition, token_seconds
@@ -374,3 +375,25 @@ async def test_a_refusal_at_the_first_opening_is_an_error_with_a_remedy(
         with pytest.raises(SourceError, match="grant find and changeStream"):
             async with Reading(messages, start):
                 pass
+
+
+async def test_a_start_that_took_longer_than_the_oplog_reaches_back_is_a_gap_and_no_end(
+    faulty_set: ReplicaSet, database: Database, events: Events
+) -> None:
+    """Nothing was stored yet: the gap begins when the process connected."""
+    client = connect(faulty_set.uri, application=STREAMING, socket_milliseconds=STREAM_SOCKET_MILLISECONDS)
+    source = tolerant_database(client, database.name)
+    messages = MongoChangeStream(source, Stream.MESSAGES, events, Timestamp(1_000_000, 1))
+    await fail_next(database, "aggregate", errorCode=286)
+    try:
+        with pytest.raises(HistoryLost) as lost:
+            async with Reading(messages):
+                pass
+        async with Reading(messages) as reading:
+            await write(database, "m1")
+            await reading.until_read(1)
+    finally:
+        client.close()
+
+    assert lost.value.position == StreamPosition(None, 1_000_000)
+    assert reading.ids() == ["m1"]

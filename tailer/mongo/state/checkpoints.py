@@ -1,7 +1,11 @@
 """`checkpoints`: how far each stream is done, one document a stream."""
 
 from datetime import UTC, datetime
+from typing import Any
 
+from motor.motor_asyncio import AsyncIOMotorClientSession
+
+from tailer.core.backfill import START_JOB
 from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
@@ -48,11 +52,20 @@ class Checkpoints:
         )
 
     async def forget_checkpoints(self) -> None:
-        """Let the next start be a first one."""
-        await self._fence.write(
-            "forget_checkpoints",
-            lambda session: self._database["checkpoints"].delete_many({}, session=session),
-        )
+        """Let the next start be a first one, with a backfill of its own where the settings ask for one.
+
+        The backfill of an earlier start that is not done goes on under another id.
+        """
+        jobs = self._database["backfills"]
+
+        async def forget(session: AsyncIOMotorClientSession) -> None:
+            await self._database["checkpoints"].delete_many({}, session=session)
+            job: dict[str, Any] | None = await jobs.find_one({"_id": START_JOB}, session=session)
+            await jobs.delete_one({"_id": START_JOB}, session=session)
+            if job is not None and not job["is_done"]:
+                await jobs.insert_one({**job, "_id": f"{START_JOB}-{self._fence.epoch}"}, session=session)
+
+        await self._fence.write("forget_checkpoints", forget)
 
 
 async def was_delivered_before(database: StateDatabase, destination: str) -> bool:
