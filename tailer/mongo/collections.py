@@ -1,6 +1,6 @@
 """Queries on LibreChat's collections: repeated while a failure passes, and no more where a privilege is missing."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pymongo.errors import OperationFailure
@@ -37,7 +37,13 @@ class Collections:
         self._denied: set[str] = set()
 
     async def find(
-        self, collection: str, query: Mapping[str, object], fields: Mapping[str, object], *, limit: int = 0
+        self,
+        collection: str,
+        query: Mapping[str, object],
+        fields: Mapping[str, object],
+        *,
+        limit: int = 0,
+        sort: Sequence[tuple[str, int]] = (),
     ) -> list[dict[str, Any]]:
         """All documents of a query; none from a collection that may not be read."""
         if collection in self._denied:
@@ -45,6 +51,8 @@ class Collections:
 
         async def fetch() -> list[dict[str, Any]]:
             cursor = self._database[collection].find(query, fields or None, batch_size=2000, limit=limit)
+            if sort:
+                cursor = cursor.sort(list(sort))
             found: list[dict[str, Any]] = await cursor.to_list(None)
             return found
 

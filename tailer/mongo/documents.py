@@ -8,6 +8,9 @@ Queries use the indexes that LibreChat itself creates: `_id`, `messageId` and `c
 from asyncio import gather
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
+
+from bson import ObjectId
 
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.bson_values import filled_string, identifier
@@ -26,9 +29,11 @@ from tailer.core.turn.readback import (
     Row,
     RowSelection,
     add_agent,
+    add_rows_elsewhere,
     add_user,
     group_selections,
     make_record,
+    needs_rows_elsewhere,
     saved_agent_id,
     select_rows,
 )
@@ -45,6 +50,9 @@ GROUP_BYTES = 2_000_000
 """Stored bytes of the rows that are in memory at once; a single larger row makes a group of its own."""
 _HISTORY_FACTOR = 4
 """A stored row is larger than its text by ids, usage and tool results: that many times the limit is read."""
+_NEARBY_SECONDS = 3_600
+_NEARBY_ROWS = 30
+"""How far around a row others are looked at, and how many each way, where only they can tell what it is."""
 _CONTENT = {
     "attachments.web_search": 0,
     "attachments.file_search": 0,
@@ -175,6 +183,10 @@ class MongoDocuments:
             )
             for selection in group
         ]
+        for index, selection in enumerate(group):
+            if needs_rows_elsewhere(records[index]):
+                nearby = await self._read_nearby(selection.row)
+                records[index] = add_rows_elsewhere(records[index], nearby)
         agents = await self._read_agents(
             {agent for record in records if (agent := saved_agent_id(record)) is not None}
         )
@@ -183,6 +195,21 @@ class MongoDocuments:
             (selection.row, add_user(add_agent(record, agents), users.get(selection.row.user_id or "")))
             for selection, record in zip(group, records, strict=True)
         ]
+
+    async def _read_nearby(self, row: Row) -> Sequence[Row]:
+        """Rows of other conversations that were inserted shortly before and after a row."""
+        own = from_key(row.key)
+        if not isinstance(own, ObjectId):
+            return []
+        found: list[Mapping[str, Any]] = []
+        for operator, order, seconds in (("$lt", -1, -_NEARBY_SECONDS), ("$gt", 1, _NEARBY_SECONDS)):
+            bound = ObjectId(f"{max(0, int(row.key[:8], 16) + seconds):08x}" + "00" * 8)
+            limits = {operator: own, "$gte" if order < 0 else "$lt": bound}
+            query = {"_id": limits, "conversationId": {"$ne": row.conversation_id}}
+            found += await self._collections.find(
+                "messages", query, ROW_FIELDS, limit=_NEARBY_ROWS, sort=[("_id", order)]
+            )
+        return [item for item in map(self._collections.read_row, found) if item is not None]
 
     async def read_messages(self, keys: Iterable[DocumentKey]) -> Mapping[DocumentKey, Message]:
         """Whole rows by `_id`; a row that is no message is reported and left out."""

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 
 from tailer.core.identity import DocumentKey
+from tailer.core.turn.copies import is_copy
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord
 from tailer.demo.stage.recording import Document
@@ -368,3 +369,40 @@ async def test_collections_that_may_not_be_read_are_reported_once_and_left_out(
         assert not record.ledger_kept
     denied = sorted(event.collection for event in events.of(CollectionDenied))
     assert denied == ["agents", "transactions", "users"]
+
+
+def pair(number: int, *, behind_seconds: float = 0) -> list[dict[str, Any]]:
+    """A question and its quick answer in a conversation of their own; LibreChat's clock is behind MongoDB's."""
+    created = datetime.now(UTC) - timedelta(seconds=behind_seconds)
+    own: dict[str, Any] = {"conversationId": f"c{number}", "createdAt": created, "updatedAt": created}
+    return [question(f"q{number}", None, **own), answer(f"a{number}", f"q{number}", **own)]
+
+
+def is_copied(record: TurnRecord | None) -> bool:
+    assert record is not None
+    assert record.response is not None
+    return is_copy(record.response, record.surroundings)
+
+
+async def test_turns_of_a_librechat_whose_clock_is_behind_are_no_copies(
+    database: Database, reader: MongoDocuments
+) -> None:
+    """The rows of other conversations show the same distance of the clocks."""
+    keys = await store(
+        database, "messages", *(row for number in range(10) for row in pair(number, behind_seconds=90))
+    )
+
+    records = await read(reader, keys[1::2])
+
+    assert len(records) == 10
+    assert not any(map(is_copied, records.values()))
+
+
+async def test_an_import_of_one_quick_answer_is_told_by_the_conversations_around_it(
+    database: Database, reader: MongoDocuments
+) -> None:
+    keys = await store(database, "messages", *pair(1), *pair(2, behind_seconds=600), *pair(3))
+
+    records = await read(reader, keys[1::2])
+
+    assert {name for name, record in records.items() if is_copied(record)} == {"a2"}

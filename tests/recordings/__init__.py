@@ -39,6 +39,9 @@ NAMES: Final = (
     "23-hitl-tool-approval",
 )
 
+CHAT_ROWS: Final = ("42-temp-share-fork", "62-v0.7.9-agent-tools")
+"""Recordings that are kept for their rows alone: messages, conversations and transactions, without a truth."""
+
 ProviderStatus: TypeAlias = int | Literal["cut", "client_closed"]
 """The HTTP status of a provider's answer; "cut": the stream broke off; "client_closed": LibreChat hung up."""
 

@@ -37,7 +37,6 @@ from tests.unit.documents import (
     export,
     message,
     moment,
-    object_id,
     old_response_row,
     options,
     prompt_row,
@@ -56,7 +55,6 @@ BILLED = [prompt_row(108), completion_row(13)]
 NATIVE = response_row(langfuseDestinationIds=["d1"])
 FORKED = response_row(metadata=usage_metadata(108, 13), messageId="copy", feedback={"rating": "thumbsUp"})
 IMPORTED = response_row(updatedAt=MISSING)
-OLD_COPY = response_row(_id=object_id(600), createdAt=moment(2))
 
 
 def record_of(response: Document | None, **fields: Any) -> TurnRecord:
@@ -68,7 +66,6 @@ def record_of(response: Document | None, **fields: Any) -> TurnRecord:
     [
         (record_of(FORKED), "copied"),
         (record_of(IMPORTED), "copied"),
-        (record_of(OLD_COPY), "copied"),
         (record_of(response_row(isTemporary=True)), "temporary"),
         (record_of(NATIVE), "traced_natively"),
         (turn_record(None, user_row(isTemporary=True)), "temporary"),
@@ -159,7 +156,7 @@ def test_the_sample_is_the_conversations() -> None:
 
 def test_a_copy_on_request_has_no_numbers_no_title_and_a_tag() -> None:
     """What was spent was spent in the original, whatever rows name the copy."""
-    for document in (FORKED, IMPORTED, OLD_COPY):
+    for document in (FORKED, IMPORTED):
         record = turn_record(document, user_row(), *BILLED, *TITLE)
         made = export(record, policies=Policies(copies=CopyPolicy.EXPORT))
         assert isinstance(made, Exported)

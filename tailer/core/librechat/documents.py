@@ -134,6 +134,7 @@ class Conversation:
     model_spec: str | None
     archived: bool
     settings: Mapping[str, object]
+    created_milliseconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +303,7 @@ def read_conversation(key: DocumentKey, document: Document) -> Conversation | No
         model_spec=filled_string(document.get("spec")),
         archived=document.get("isArchived") is True,
         settings={name: document[name] for name in MODEL_PARAMETER_FIELDS if document.get(name) is not None},
+        created_milliseconds=milliseconds(document.get("createdAt")),
     )
 
 

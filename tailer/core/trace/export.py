@@ -138,14 +138,23 @@ def export_spending(spending: Spending, options: ExportOptions) -> Trace | str:
 
 def _judge(record: TurnRecord, policies: Policies, *, deadline_passed: bool) -> Outcome | Wait | Exclusion:
     if record.response is not None:
-        verdict = judge_response(record.response, deadline_passed=deadline_passed, policies=policies)
+        verdict = judge_response(
+            record.response,
+            deadline_passed=deadline_passed,
+            policies=policies,
+            surroundings=record.surroundings,
+        )
         if verdict is Outcome.COMPLETE and is_billed_as_aborted(record.transactions):
             return Outcome.ABORTED
         return verdict
     if record.question is not None:
         answered = bool(record.siblings)
         return judge_question(
-            record.question, answered=answered, deadline_passed=deadline_passed, policies=policies
+            record.question,
+            answered=answered,
+            deadline_passed=deadline_passed,
+            policies=policies,
+            surroundings=record.surroundings,
         )
     return Exclusion.NOT_A_RESPONSE
 

@@ -1,13 +1,14 @@
 """Which rows a turn needs, decided from rows without content, and the record put together from the rows read."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
 from tailer.core.identity import DocumentKey
-from tailer.core.librechat.documents import Agent, Conversation, Message, Transaction
+from tailer.core.librechat.documents import Agent, Conversation, Message, Transaction, inserted_seconds
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.policy.users import User
+from tailer.core.turn.copies import Surroundings, look_around, needs_others, stamp
 from tailer.core.turn.history import Ancestors, select_ancestors
 from tailer.core.turn.turns import Sibling, TurnRecord
 
@@ -35,7 +36,8 @@ ConversationRows: TypeAlias = Mapping[tuple[str, str | None], Mapping[str, Row]]
 
 @light_dataclass(frozen=True, slots=True)
 class RowSelection:
-    """The rows to read for the turn of `row`: its question and the question's ancestors, newest first."""
+    """The rows to read for the turn of `row`: its question and the question's ancestors, newest first. `others` were
+    inserted in the same second or next to it."""
 
     row: Row
     question: Row | None
@@ -43,6 +45,7 @@ class RowSelection:
     ancestors_left_out: int
     responses: tuple[Row, ...]
     questions: tuple[Row, ...]
+    others: tuple[Row, ...] = ()
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -91,7 +94,16 @@ def select_rows(row: Row, conversation: Mapping[str, Row], *, byte_limit: int) -
             for item in conversation.values()
             if question is not None and item.created_by_user and item.parent_message_id == first_parent
         ),
+        others=_inserted_with(row, conversation),
     )
+
+
+def _inserted_with(row: Row, conversation: Mapping[str, Row]) -> tuple[Row, ...]:
+    second = inserted_seconds(row.key)
+    if second is None:
+        return ()
+    near = {f"{second + between:08x}" for between in (-1, 0, 1)}
+    return tuple(item for item in conversation.values() if item.key[:8] in near and item.key != row.key)
 
 
 def group_selections(selections: Sequence[RowSelection], *, byte_limit: int) -> Iterator[list[RowSelection]]:
@@ -145,7 +157,40 @@ def make_record(
         transactions=transactions,
         ledger_kept=ledger_kept,
         conversation=conversation,
+        surroundings=_look_around(selection, conversation, transactions),
     )
+
+
+def _look_around(
+    selection: RowSelection, conversation: Conversation | None, transactions: tuple[Transaction, ...]
+) -> Surroundings:
+    row = selection.row
+    question = selection.question if selection.question is not row else None
+    stamps = (stamp(other.key, other.created_milliseconds) for other in selection.others)
+    return look_around(
+        stamp(row.key, row.created_milliseconds),
+        (found for found in stamps if found is not None),
+        question=stamp(question.key, question.created_milliseconds) if question is not None else None,
+        conversation=conversation,
+        billed=any(entry.message_id == row.message_id for entry in transactions),
+    )
+
+
+def needs_rows_elsewhere(record: TurnRecord | None) -> bool:
+    """Whether rows of other conversations must tell if a turn is a copy."""
+    if record is None:
+        return False
+    own = record.response or record.question
+    return own is not None and needs_others(own, record.surroundings)
+
+
+def add_rows_elsewhere(record: TurnRecord | None, rows: Iterable[Row]) -> TurnRecord | None:
+    """The record with the lags of rows of other conversations."""
+    if record is None:
+        return None
+    stamps = (stamp(row.key, row.created_milliseconds) for row in rows)
+    lags = tuple(found.lag_milliseconds for found in stamps if found is not None)
+    return replace(record, surroundings=replace(record.surroundings, lags_elsewhere=lags))
 
 
 def saved_agent_id(record: TurnRecord | None) -> str | None:

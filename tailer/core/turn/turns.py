@@ -13,13 +13,12 @@ from tailer.core.librechat.documents import Agent, Conversation, Message, Transa
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.policy.policies import CopyPolicy, NativePolicy, Policies, TemporaryPolicy
 from tailer.core.policy.users import User
+from tailer.core.turn.copies import ALONE, Surroundings, is_copy
 from tailer.core.turn.usage import NO_USAGE, Usage, resolve_title_usage, resolve_turn_usage
 
 _DEFAULT_POLICIES = Policies()
 _OWN_SAVES_MILLISECONDS = 500
 """How long after an answer LibreChat is done saving its question; nobody asks again sooner."""
-_COPY_AGE_SECONDS = 60
-"""A row inserted so much later than it says it was created is a fork or an import."""
 _ERROR_PREFIXES = (
     "An error occurred while processing the request: ",
     "An error occurred while resuming the request: ",
@@ -74,7 +73,7 @@ class Sibling:
 class TurnRecord:
     """What was read back for one turn. `history` holds the ancestors of the question, oldest first, without those
     that were too much to read; `siblings` are all responses to the question, `question_siblings` all questions in its place. `ledger_kept` says that LibreChat writes
-    transactions. Times from the stream: `finished_milliseconds` when a later event made a partial row final,
+    transactions; `surroundings` tell whether the turn's own row is a copy. Times from the stream: `finished_milliseconds` when a later event made a partial row final,
     `question_touches` when the question was saved again, oldest first. `media` refers to uploaded files."""
 
     response: Message | None
@@ -91,6 +90,7 @@ class TurnRecord:
     finished_milliseconds: int | None = None
     question_touches: tuple[int, ...] = ()
     media: tuple[str, ...] = ()
+    surroundings: Surroundings = ALONE
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -118,14 +118,18 @@ class Turn:
 
 
 def judge_response(
-    response: Message, *, deadline_passed: bool, policies: Policies = _DEFAULT_POLICIES
+    response: Message,
+    *,
+    deadline_passed: bool,
+    policies: Policies = _DEFAULT_POLICIES,
+    surroundings: Surroundings = ALONE,
 ) -> Verdict:
     """Whether a row is a turn to send, and with which outcome, or what it waits for, or why it is none."""
     if response.created_by_user:
         return Exclusion.NOT_A_RESPONSE
     if response.temporary and policies.temporary is TemporaryPolicy.SKIP:
         return Exclusion.TEMPORARY
-    if is_copy(response):
+    if is_copy(response, surroundings):
         return Exclusion.COPIED if policies.copies is CopyPolicy.SKIP else Outcome.COPIED
     if response.native_destinations and policies.native is NativePolicy.SKIP:
         return Exclusion.TRACED_NATIVELY
@@ -138,32 +142,22 @@ def is_billed_as_aborted(transactions: Sequence[Transaction]) -> bool:
 
 
 def judge_question(
-    question: Message, *, answered: bool, deadline_passed: bool, policies: Policies = _DEFAULT_POLICIES
+    question: Message,
+    *,
+    answered: bool,
+    deadline_passed: bool,
+    policies: Policies = _DEFAULT_POLICIES,
+    surroundings: Surroundings = ALONE,
 ) -> Verdict:
     """Whether a question is still waiting, was answered, or became a turn without an answer."""
     if answered or not question.created_by_user:
         return Exclusion.ANSWERED
-    if is_copy(question):
+    if is_copy(question, surroundings):
         # A copied question without its answer is no turn of anybody's.
         return Exclusion.COPIED
     if question.temporary and policies.temporary is TemporaryPolicy.SKIP:
         return Exclusion.TEMPORARY
     return Outcome.UNANSWERED if deadline_passed else Wait.RESPONSE
-
-
-def is_copy(message: Message) -> bool:
-    """Whether a row is a fork, duplicate or import: nothing was generated for it.
-
-    A genuine response's `metadata.contextUsage.runId` is its own id; an import has no `updatedAt`; any copy keeps the
-    old `createdAt` under a new `_id`.
-    """
-    if message.run_id is not None and message.run_id != message.message_id:
-        return True
-    if message.created_milliseconds is None or message.updated_milliseconds is None:
-        return True
-    if message.inserted_seconds is None:
-        return False
-    return message.inserted_seconds - message.created_milliseconds / 1000 > _COPY_AGE_SECONDS
 
 
 def _judge_ending(response: Message, *, deadline_passed: bool) -> Outcome | Wait:
