@@ -19,6 +19,7 @@ ROW_FIELDS: Mapping[str, object] = {
     "user": 1,
     "isCreatedByUser": 1,
     "createdAt": 1,
+    "model": 1,
     "langfuseDestinationIds": 1,
     "bytes": {"$bsonSize": "$$ROOT"},
 }
@@ -88,4 +89,5 @@ class Collections:
             traced_natively=bool(strings(document.get("langfuseDestinationIds"))),
             created_milliseconds=milliseconds(document.get("createdAt")),
             stored_bytes=count(document.get("bytes")) or 0,
+            model=filled_string(document.get("model")),
         )

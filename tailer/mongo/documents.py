@@ -43,7 +43,7 @@ from tailer.events import Emit, RowUnreadable
 from tailer.mongo.collections import ROW_FIELDS, Collections
 from tailer.mongo.connection import Database
 from tailer.mongo.document_keys import from_key, to_key
-from tailer.mongo.transactions import find_ledgers, read_spending, read_transactions
+from tailer.mongo.transactions import read_spending, read_transactions
 from tailer.mongo.users import Users
 
 GROUP_BYTES = 2_000_000
@@ -172,14 +172,12 @@ class MongoDocuments:
             read_transactions(self._collections, group, skeletons),
         )
         rows_read = {**history, **messages}
-        ledgers = await find_ledgers(self._collections, [selection.row for selection in group], transactions)
         records = [
             make_record(
                 selection,
                 rows_read,
                 conversations.get((selection.row.conversation_id, selection.row.user_id)),
                 transactions.get(selection.row.message_id, ()),
-                ledger_kept=selection.row.conversation_id in ledgers,
             )
             for selection in group
         ]

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.bson_values import filled_string, identifier
 from tailer.core.librechat.documents import Transaction, read_transaction
-from tailer.core.trace.spending import Spending
-from tailer.core.turn.readback import ConversationRows, Row, RowSelection
+from tailer.core.trace.spending import Spending, names_chat_message
+from tailer.core.turn.readback import ConversationRows, RowSelection
 from tailer.core.turn.transactions_by_time import assign_by_time
 from tailer.mongo.collections import Collections
 from tailer.mongo.document_keys import from_key, to_key
@@ -39,46 +39,73 @@ async def read_transactions(
     return {message_id: tuple(entries) for message_id, entries in grouped.items()}
 
 
-async def find_ledgers(
-    collections: Collections, rows: Sequence[Row], transactions: Mapping[str, tuple[Transaction, ...]]
-) -> frozenset[str]:
-    """The conversations for which LibreChat wrote transactions at all."""
-    kept = {row.conversation_id for row in rows if row.message_id in transactions}
-    unsure = {row.conversation_id for row in rows} - kept
-    for conversation_id in unsure:
-        if await collections.find("transactions", {"conversationId": conversation_id}, {"_id": 1}, limit=1):
-            kept.add(conversation_id)
-    return frozenset(kept)
-
-
 async def read_spending(
     collections: Collections, keys: Sequence[DocumentKey]
 ) -> Mapping[DocumentKey, Spending | None]:
-    """For transactions by `_id`: the whole spending each belongs to, None where a chat has it."""
+    """For transactions by `_id`: the whole spending each belongs to, None where a chat has it or will have it."""
     fields = {"conversationId": 1, "messageId": 1, "user": 1}
     found = await collections.find("transactions", {"_id": {"$in": [from_key(key) for key in keys]}}, fields)
-    conversation_ids = {filled_string(document.get("conversationId")) for document in found} - {None}
-    query = {"conversationId": {"$in": list(conversation_ids)}}
-    in_chats = {
-        document.get("conversationId")
-        for collection in ("conversations", "messages")
-        for document in await collections.find(collection, query, {"conversationId": 1})
-    }
+    in_chats = await _find_in_chats(collections, found)
+    free = [document for document in found if _reference_of(document) not in in_chats]
+    conversation_ids = {filled_string(document.get("conversationId")) for document in free} - {None}
     everything = await collections.find(
-        "transactions", {"conversationId": {"$in": list(conversation_ids - in_chats)}}, {}
+        "transactions", {"conversationId": {"$in": list(conversation_ids)}}, {}
     )
     grouped: dict[tuple[str, str], list[Transaction]] = defaultdict(list)
     for document in sorted(everything, key=lambda document: str(document["_id"])):
         entry = read_transaction(document)
         if entry is not None and entry.conversation_id is not None:
             grouped[entry.conversation_id, entry.message_id or entry.conversation_id].append(entry)
-    spending: dict[DocumentKey, Spending | None] = {}
-    for document in found:
+    spending: dict[DocumentKey, Spending | None] = {to_key(document["_id"]): None for document in found}
+    for document in free:
         conversation_id = filled_string(document.get("conversationId")) or ""
-        reference = filled_string(document.get("messageId")) or conversation_id
+        reference = _reference_of(document)
         key, entries = to_key(document["_id"]), grouped.get((conversation_id, reference))
         user_id = identifier(document.get("user"))
         spending[key] = (
             Spending(key, reference, conversation_id, user_id, tuple(entries)) if entries else None
         )
     return spending
+
+
+async def _find_in_chats(collections: Collections, found: Sequence[Mapping[str, object]]) -> set[str]:
+    """The references of transactions that belong to a chat.
+
+    One that names a message does while that row is stored: the remote API stores an empty conversation, or none, and
+    no message. A chat's own answer is named before it is stored (the title's rows come first), and the messages of its
+    conversation tell. One that names no message is its conversation's.
+    """
+    named = {message_id for row in found if (message_id := filled_string(row.get("messageId"))) is not None}
+    unnamed = [row for row in found if filled_string(row.get("messageId")) is None]
+    pending = [row for row in found if names_chat_message(_reference_of(row))]
+    conversations = {
+        conversation_id
+        for row in (*unnamed, *pending)
+        if (conversation_id := filled_string(row.get("conversationId"))) is not None
+    }
+    stored = await _find_values(collections, "messages", "messageId", named)
+    used = await _find_values(collections, "messages", "conversationId", conversations)
+    kept = await _find_values(
+        collections,
+        "conversations",
+        "conversationId",
+        {filled_string(row.get("conversationId")) or "" for row in unnamed},
+    )
+    return {
+        *stored,
+        *(_reference_of(row) for row in pending if row.get("conversationId") in used),
+        *(_reference_of(row) for row in unnamed if row.get("conversationId") in used | kept),
+    }
+
+
+async def _find_values(collections: Collections, collection: str, field: str, wanted: set[str]) -> set[str]:
+    """Which of the values a field of a collection has."""
+    if not wanted:
+        return set()
+    rows = await collections.find(collection, {field: {"$in": list(wanted)}}, {field: 1})
+    return {value for row in rows if (value := filled_string(row.get(field))) is not None}
+
+
+def _reference_of(document: Mapping[str, object]) -> str:
+    """What a transaction is known by: its message, or its conversation where it names none."""
+    return filled_string(document.get("messageId")) or filled_string(document.get("conversationId")) or ""

@@ -96,7 +96,6 @@ async def test_a_response_is_read_with_everything_that_belongs_to_it(
     assert record.conversation is not None
     assert record.conversation.title == "Clocks"
     assert [item.tokens for item in record.transactions] == [2, 3]
-    assert record.ledger_kept
     assert record.agent is not None
     assert record.agent.name == "Clockmaker"
 
@@ -243,7 +242,6 @@ async def test_rows_that_are_missing_are_left_out(database: Database, reader: Mo
         assert record is not None
         assert record.question is None
         assert record.conversation is None
-        assert not record.ledger_kept
     assert await reader.locate([]) == []
     assert [group async for group in reader.read_turns([])] == []
 
@@ -366,7 +364,6 @@ async def test_collections_that_may_not_be_read_are_reported_once_and_left_out(
         assert record.response is not None
         assert record.conversation is not None
         assert (record.transactions, record.agent, record.user) == ((), None, None)
-        assert not record.ledger_kept
     denied = sorted(event.collection for event in events.of(CollectionDenied))
     assert denied == ["agents", "transactions", "users"]
 

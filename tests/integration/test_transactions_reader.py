@@ -139,13 +139,13 @@ async def test_transactions_of_a_call_are_read_together(database: Database, read
 
 
 async def test_transactions_of_a_chat_are_no_call(database: Database, reader: MongoDocuments) -> None:
-    """A conversation is enough, and so is a message whose conversation is not stored yet, or not any more."""
+    """One that names no message is its conversation's; one that does is the message's, as long as it is stored."""
     conversation = {"_id": ObjectId(), "conversationId": "c1", "user": ALICE}
     await store(database, "conversations", conversation)
-    await store(database, "messages", question("q2", None, conversationId="c2"))
+    await store(database, "messages", question("q2", None, conversationId="c2"), answer("a1", "q1"))
     keys = await store(
         database, "transactions",
-        spent(1, -9, messageId="a1"), spent(2, -9, conversationId="c2"), spent(3, -9, conversationId="api"),
+        spent(1, -9, messageId="a1"), spent(6, -9), spent(2, -9, conversationId="c2"), spent(3, -9, conversationId="api"),
         spent(4, -9, conversationId=None), spent(5, -9, conversationId="broken", tokenType="credits"),
     )  # fmt: skip
 
@@ -154,3 +154,36 @@ async def test_transactions_of_a_chat_are_no_call(database: Database, reader: Mo
     assert set(found) == set(keys)
     assert by_reference(found) == {("api", "api"): (ALICE, [3])}
     assert await reader.read_spending([]) == {}
+
+
+async def test_every_route_of_the_remote_api_counts_also_with_an_empty_conversation(
+    database: Database, reader: MongoDocuments
+) -> None:
+    """`/responses` stores a conversation without messages; either may go on in a conversation of a chat."""
+    await store(database, "conversations", {"_id": ObjectId(), "conversationId": "c9", "user": ALICE})
+    await store(database, "messages", question("q1", None), answer("a1", "q1"))
+    keys = await store(
+        database, "transactions",
+        spent(1, -9, conversationId="nano", messageId="chatcmpl-1"), spent(2, -9, conversationId="c9", messageId="resp_1"),
+        spent(3, -9, messageId="resp_2"),
+    )  # fmt: skip
+
+    found = by_reference(await reader.read_spending(keys))
+
+    assert {reference: tokens for (_, reference), (_, tokens) in found.items()} == {
+        "chatcmpl-1": [1], "resp_1": [2], "resp_2": [3],
+    }  # fmt: skip
+
+
+async def test_what_an_answer_spends_before_it_is_stored_is_its_chats(
+    database: Database, reader: MongoDocuments
+) -> None:
+    """The title is billed under the answer's id while the answer is written; a whole chat that is gone spent too."""
+    running, deleted = str(uuid.uuid4()), str(uuid.uuid4())
+    await store(database, "messages", question("q1", None))
+    keys = await store(
+        database, "transactions",
+        spent(1, -9, messageId=running, context="title"), spent(2, -9, conversationId="gone", messageId=deleted),
+    )  # fmt: skip
+
+    assert by_reference(await reader.read_spending(keys)) == {("gone", deleted): (ALICE, [2])}

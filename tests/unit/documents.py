@@ -263,7 +263,6 @@ def turn_record(
         response=None if response is None else message(response),
         question=None if question is None else message(question),
         transactions=transactions(*entries),
-        ledger_kept=bool(entries),
     )
     return replace(record, **fields)
 
@@ -379,7 +378,6 @@ def replay(name: str) -> Replay:
             {other: message(found) for other, found in stored.items()},
             conversations.get(document["conversationId"]),
             tuple(ledger[document["messageId"]]),
-            ledger_kept=bool(ledger),
         )
         completed = add_agent(record, agents)
         assert completed is not None

@@ -228,7 +228,6 @@ def read_back(key: str, rows: dict[str, Document], **fields: Any) -> TurnRecord:
         messages,
         None,
         transactions(prompt_row(1)),
-        ledger_kept=True,
     )
     assert found is not None
     return replace(found, **fields)

@@ -155,7 +155,7 @@ def test_groups_hold_every_turn_once_in_order_and_within_the_limit(sizes: list[i
 
 def record_of(selection: RowSelection, *found: Message) -> object:
     by_key = {item.key: item for item in found}
-    return make_record(selection, by_key, None, (), ledger_kept=False)
+    return make_record(selection, by_key, None, ())
 
 
 def test_a_record_is_made_of_the_rows_that_were_found() -> None:
@@ -171,7 +171,6 @@ def test_a_record_is_made_of_the_rows_that_were_found() -> None:
         {item.key: item for item in map(message, (question, response, oldest))},
         conversation(conversation_row()),
         entries,
-        ledger_kept=True,
     )
 
     assert found is not None
@@ -180,7 +179,6 @@ def test_a_record_is_made_of_the_rows_that_were_found() -> None:
     assert [item.text for item in found.history] == ["oldest"]
     assert [sibling.message_id for sibling in found.siblings] == [response["messageId"]]
     assert found.transactions == entries
-    assert found.ledger_kept
 
 
 def test_a_row_that_vanished_gives_no_record() -> None:

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from tailer.core.librechat.content import read_parts
 from tailer.core.trace.observations import ObservationType
+from tailer.core.turn.calls import ModelCall
 from tailer.core.turn.segments import assign_parts, split_segments
-from tailer.core.turn.usage import ModelCall
 from tests.recordings import truth
 from tests.unit.documents import Document, observations, replay, tool_part, trace_of
 

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.identity import DocumentKey, spending_trace_id
+from tailer.core.identity import DocumentKey, spending_trace_id, turn_trace_id
 from tailer.core.policy.policies import Fact, Policies, parse_rules
 from tailer.core.policy.users import UserIdChoice, UserNaming
 from tailer.core.trace.export import export_spending
@@ -14,6 +14,7 @@ from tailer.core.trace.otlp import SpanContext, encode_trace
 from tailer.core.trace.spending import Spending, build_spending_trace
 from tests.unit.documents import (
     MISSING,
+    RESPONSE,
     USER,
     Document,
     broken,
@@ -54,15 +55,33 @@ def test_a_call_of_the_api_is_a_trace_with_a_generation_for_each_model_call() ->
     assert (first.parent_id, second.parent_id) == (None, first.id)
     assert (first.model, second.model) == ("gpt-4o", "claude-sonnet-4")
     assert (first.usage, second.usage) == ({"input": 100, "output": 10}, {"input": 200, "output": 20})
-    assert first.cost == {"total": 0.00035}
+    assert first.cost == {"input": 0.00025, "output": 0.0001, "total": 0.00035}
     assert {item.type for item in trace.observations} == {ObservationType.GENERATION}
-    assert {item.start_milliseconds for item in trace.observations} == {stamp(4)}
+    assert {(item.start_milliseconds, item.end_milliseconds) for item in trace.observations} == {
+        (stamp(4), stamp(5))
+    }
     assert first.metadata == {
         "usage_source": "billed",
         "cost_source": "billed",
         "timing": "not stored",
         "context": "message",
     }
+
+
+def test_a_turn_that_was_deleted_before_it_was_read_keeps_its_tokens_and_no_content() -> None:
+    """Under the id that it would have had: whoever sent it before does not send it again."""
+    rows = [{**entry, "messageId": RESPONSE} for entry in CALLS]
+    trace = build_spending_trace(
+        Spending(DocumentKey("k"), RESPONSE, "c", USER, transactions(*rows)), user_name="anna", tags=()
+    )
+    assert trace is not None
+    root, first, second = trace.observations
+
+    assert (trace.id, trace.name) == (turn_trace_id(RESPONSE), "librechat-turn")
+    assert (trace.metadata["outcome"], trace.tags) == ("deleted", ("deleted",))
+    assert (root.type, root.input, root.output) == (ObservationType.AGENT, None, None)
+    assert {first.parent_id, second.parent_id} == {root.id}
+    assert (first.usage, second.usage) == ({"input": 100, "output": 10}, {"input": 200, "output": 20})
 
 
 def test_what_states_no_tokens_or_no_time_is_no_trace() -> None:

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core.policy.policies import Policies, TemporaryPolicy
+from tailer.core.turn.calls import ModelCall, Tokens
+from tailer.core.turn.costs import Cost
 from tailer.core.turn.turns import Outcome, Turn, build_turn, judge_response
 from tailer.core.turn.usage import (
     CostSource,
-    ModelCall,
-    Tokens,
     Usage,
     UsageSource,
     resolve_title_usage,
@@ -67,10 +67,16 @@ def total(usage: Usage) -> Tokens | None:
     )
 
 
-def resolve(response: Document, *entries: Document, failed: bool = False, ledger_kept: bool = True) -> Usage:
-    return resolve_turn_usage(
-        message(response), transactions(*entries), failed=failed, ledger_kept=ledger_kept
-    )
+def resolve(
+    response: Document, *entries: Document, failed: bool = False, provider: str | None = None
+) -> Usage:
+    return resolve_turn_usage(message(response), transactions(*entries), failed=failed, provider=provider)
+
+
+def dollars(usage: Usage) -> float | None:
+    """What the calls cost together, None where none names a cost."""
+    known = [call.cost.total for call in usage.calls if call.cost is not None]
+    return sum(known) if known else None
 
 
 @pytest.mark.parametrize(("name", "turn"), ANSWERED)
@@ -106,10 +112,11 @@ def test_a_recorded_title_has_the_providers_numbers(name: str, turn: TrueTurn) -
 def test_a_recorded_turn_costs_what_its_ledger_says(name: str, turn: TrueTurn) -> None:
     """The sum over the calls is the sum over the transactions, those of the title left out."""
     built = recorded(name, turn)
-    costs = [call.cost for call in usage_of(built).calls if call.cost is not None]
     entries = [entry for entry in built.record.transactions if entry.context != "title"]
 
-    assert sum(costs) == pytest.approx(sum(entry.cost or 0 for entry in entries))
+    assert dollars(usage_of(built)) == (
+        pytest.approx(sum(entry.cost or 0 for entry in entries)) if entries else None
+    )
 
 
 def test_the_count_of_the_title_is_never_shown_as_the_answers() -> None:
@@ -181,7 +188,7 @@ def test_the_reported_cost_comes_before_the_billed_one() -> None:
     priced = usage_metadata(900, 210, cost=0.5)
     usage = resolve(response_row(metadata=priced), prompt_row(1), completion_row(2))
 
-    assert (usage.calls[0].cost, usage.cost_source) == (0.5, CostSource.REPORTED)
+    assert (dollars(usage), usage.cost_source) == (0.5, CostSource.REPORTED)
 
 
 def test_a_reported_cost_that_the_ledger_confirms_is_a_reported_one_call_by_call() -> None:
@@ -191,9 +198,9 @@ def test_a_reported_cost_that_the_ledger_confirms_is_a_reported_one_call_by_call
     unsaid = resolve(response_row(metadata=usage_metadata(108, 13)), *rows)
     disputed = resolve(response_row(metadata=usage_metadata(108, 13, cost=0.5)), *rows)
 
-    assert (agreed.calls[0].cost, agreed.cost_source) == (0.0004, CostSource.REPORTED)
-    assert (unsaid.calls[0].cost, unsaid.cost_source) == (0.0004, CostSource.BILLED)
-    assert (disputed.calls[0].cost, disputed.cost_source) == (0.5, CostSource.REPORTED)
+    assert (dollars(agreed), agreed.cost_source) == (0.0004, CostSource.REPORTED)
+    assert (dollars(unsaid), unsaid.cost_source) == (0.0004, CostSource.BILLED)
+    assert (dollars(disputed), disputed.cost_source) == (0.5, CostSource.REPORTED)
 
 
 def test_a_reported_cost_stands_where_no_price_was_billed() -> None:
@@ -201,14 +208,15 @@ def test_a_reported_cost_stands_where_no_price_was_billed() -> None:
     rows = [prompt_row(108, tokenValue=MISSING), completion_row(13, tokenValue=MISSING)]
     usage = resolve(response_row(metadata=usage_metadata(108, 13, cost=0.25)), *rows)
 
-    assert sum(call.cost or 0 for call in usage.calls) == 0.25
+    assert dollars(usage) == 0.25
     assert usage.cost_source is CostSource.REPORTED
 
 
 def test_without_a_report_the_ledger_of_older_releases_tells() -> None:
     usage = resolve(old_response_row(), prompt_row(108), completion_row(13))
 
-    assert usage.calls == (ModelCall("gpt-4o", "message", Tokens(108, 13), pytest.approx(0.0004)),)  # type: ignore[arg-type]
+    cost = Cost(0.0004, input=0.00027, output=0.00013)
+    assert usage.calls == (ModelCall("gpt-4o", "message", Tokens(108, 13), cost),)
     assert (usage.usage_source, usage.cost_source) == (UsageSource.BILLED, CostSource.BILLED)
 
 
@@ -241,11 +249,11 @@ def test_a_price_of_a_model_without_price_is_a_guess() -> None:
 def test_the_cost_is_money_and_not_binary_fractions() -> None:
     usage = resolve(old_response_row(), prompt_row(1, tokenValue=-0.1), completion_row(1, tokenValue=-0.2))
 
-    assert usage.calls[0].cost == 0.0000003
+    assert dollars(usage) == 0.0000003
 
 
 def test_only_the_count_of_the_answer_is_left_without_report_and_ledger() -> None:
-    usage = resolve(old_response_row(tokenCount=210), ledger_kept=False)
+    usage = resolve(old_response_row(tokenCount=210))
 
     assert usage.calls == (ModelCall(None, "message", Tokens(None, 210), None),)
     assert (usage.usage_source, usage.cost_source) == (UsageSource.OUTPUT_ONLY, CostSource.UNKNOWN)
@@ -253,7 +261,7 @@ def test_only_the_count_of_the_answer_is_left_without_report_and_ledger() -> Non
 
 @pytest.mark.parametrize("fields", [{"tokenCount": MISSING}, {"tokenCount": None}, {"tokenCount": -5}])
 def test_where_nothing_tells_nothing_is_shown(fields: Document) -> None:
-    usage = resolve(old_response_row(**fields), ledger_kept=False)
+    usage = resolve(old_response_row(**fields))
 
     assert usage.calls == (ModelCall(None, "message", None, None),)
     assert (usage.usage_source, usage.cost_source) == (UsageSource.UNKNOWN, CostSource.UNKNOWN)
@@ -271,10 +279,20 @@ def test_a_count_that_is_the_titles_is_not_believed() -> None:
     assert total(resolve(response_row(tokenCount=6), *title)) == Tokens(0, 6)
 
 
-def test_a_ledger_that_is_kept_and_has_no_entry_says_that_nothing_was_billed() -> None:
-    kept = resolve(old_response_row(tokenCount=MISSING))
+def test_an_answer_without_rows_beside_a_billed_title_has_no_known_cost() -> None:
+    """LibreChat can lose the rows of an answer; a cost of nothing would be believed."""
+    title = (prompt_row(142, context="title"), completion_row(5, context="title"))
+    usage = resolve(old_response_row(tokenCount=321), *title)
 
-    assert (kept.calls[0].cost, kept.cost_source) == (0.0, CostSource.BILLED)
+    assert (dollars(usage), usage.cost_source) == (None, CostSource.UNKNOWN)
+    assert total(usage) == Tokens(0, 321)
+
+
+def test_a_cost_of_nothing_is_what_librechat_charged() -> None:
+    free = [prompt_row(108, rate=0, tokenValue=0), completion_row(13, rate=0, tokenValue=0)]
+    usage = resolve(old_response_row(), *free)
+
+    assert (dollars(usage), usage.cost_source) == (0.0, CostSource.BILLED)
 
 
 def test_the_title_is_apart() -> None:
@@ -284,17 +302,17 @@ def test_the_title_is_apart() -> None:
         completion_row(5, context="title"),
         completion_row(13),
     )
-    title = resolve_title_usage(transactions(*rows))
+    title = resolve_title_usage(None, transactions(*rows))
 
     assert total(resolve(old_response_row(), *rows)) == Tokens(108, 13)
     assert title is not None
     assert total(title) == Tokens(142, 5)
-    assert resolve_title_usage(transactions(prompt_row(1), completion_row(2))) is None
+    assert resolve_title_usage(None, transactions(prompt_row(1), completion_row(2))) is None
 
 
 def test_a_structured_completion_of_zero_is_never_written_and_leaves_no_gap() -> None:
     usage = resolve(
-        old_response_row(), structured_prompt_row(10, write=0, read=5), structured_prompt_row(20, write=0, read=6), completion_row(7)
+        response_row(), structured_prompt_row(10, write=0, read=5), structured_prompt_row(20, write=0, read=6), completion_row(7)
     )  # fmt: skip
 
     assert [call.tokens for call in usage.calls] == [Tokens(10, 0, 5, 0), Tokens(20, 7, 6, 0)]
@@ -310,10 +328,10 @@ def test_calls_of_different_models_and_contexts_are_never_paired() -> None:
     )
 
     assert [(call.model, call.context, call.tokens) for call in usage.calls] == [
-        ("b", "message", Tokens(0, 2)),
-        ("a", "message", Tokens(1, 0)),
-        ("gpt-4o", "message", Tokens(0, 4)),
-        ("gpt-4o", "subagent", Tokens(3, 0)),
+        ("a", "message", Tokens(1, None)),
+        ("b", "message", Tokens(None, 2)),
+        ("gpt-4o", "subagent", Tokens(3, None)),
+        ("gpt-4o", "message", Tokens(None, 4)),
     ]
 
 
@@ -334,7 +352,7 @@ ENTRIES = st.lists(
 def test_no_billed_token_and_no_cent_is_lost_or_counted_twice(rows: list[Document]) -> None:
     """Turn and title together are the ledger, in any order of its rows."""
     entries = transactions(*rows)
-    title = resolve_title_usage(entries)
+    title = resolve_title_usage(None, entries)
     found = [resolve(old_response_row(tokenCount=MISSING), *rows), *([title] if title is not None else [])]
     calls = [call for usage in found for call in usage.calls if call.tokens is not None]
 
@@ -343,7 +361,7 @@ def test_no_billed_token_and_no_cent_is_lost_or_counted_twice(rows: list[Documen
         ("completion", sum(call.tokens.output or 0 for call in calls if call.tokens)),
     ):
         assert counted == sum(entry.tokens for entry in entries if entry.token_type == kind)
-    assert sum(call.cost or 0 for call in calls) == pytest.approx(
+    assert sum(dollars(usage) or 0 for usage in found) == pytest.approx(
         sum(entry.cost or 0 for entry in entries), abs=1e-9
     )
 

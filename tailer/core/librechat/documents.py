@@ -96,6 +96,8 @@ class Message:
     created_milliseconds: int | None
     updated_milliseconds: int | None
     inserted_seconds: int | None
+    says_temporary: bool = True
+    """Whether the row says itself if its chat is temporary: since 0.8.6 every row does."""
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -196,6 +198,7 @@ def read_message(key: DocumentKey, document: Document) -> Message:
         created_milliseconds=milliseconds(document.get("createdAt")),
         updated_milliseconds=milliseconds(document.get("updatedAt")),
         inserted_seconds=inserted_seconds(key),
+        says_temporary="isTemporary" in document,
     )
 
 

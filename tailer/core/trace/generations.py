@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from tailer.core.identity import ObservationId
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.trace.observations import Level, Observation, ObservationType
-from tailer.core.turn.usage import ModelCall, Tokens, Usage
+from tailer.core.turn.calls import ModelCall, Tokens
+from tailer.core.turn.costs import Cost
+from tailer.core.turn.usage import Usage
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -38,12 +40,13 @@ def build_generation(
     its guess as usage.
     """
     details = _usage_details(call.tokens)
-    cost = None if call.cost is None else {"total": call.cost}
+    cost = None if call.cost is None else _cost_details(call.cost)
     told = details is not None or cost is not None
     name = call.model or model
     notes = {
-        "usage_source": usage.usage_source.value,
-        "cost_source": usage.cost_source.value,
+        "usage_source": usage.usage_source_of(call).value,
+        "cost_source": usage.cost_source_of(call).value,
+        **_doubts(call),
         **(metadata or {}),
     }
     if not told and name is not None:
@@ -65,6 +68,29 @@ def build_generation(
         cost=cost,
         metadata=notes,
     )
+
+
+def _doubts(call: ModelCall) -> dict[str, str]:
+    doubts = {}
+    if call.paired_by_order:
+        doubts["output_tokens"] = "paired by order"
+    if call.billed_twice:
+        doubts["billed"] = "twice"
+    return doubts
+
+
+def _cost_details(cost: Cost) -> dict[str, float]:
+    """The buckets that are known apart, by the names of the usage's, and always the total."""
+    buckets = {
+        "input": cost.input,
+        "input_cached_tokens": cost.cache_read,
+        "input_cache_creation": cost.cache_write,
+        "output": cost.output,
+    }
+    return {
+        **{name: value for name, value in buckets.items() if value is not None},
+        "total": cost.total,
+    }
 
 
 def _usage_details(tokens: Tokens | None) -> dict[str, int] | None:

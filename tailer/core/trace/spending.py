@@ -1,17 +1,21 @@
-"""Spending without messages: calls of LibreChat's remote API, which writes transactions and no conversation.
+"""Spending without messages: calls of LibreChat's remote API, and turns that were deleted before they were read.
 
-Such a call becomes a small trace of its own that holds tokens and cost. Prompt and answer are stored nowhere.
+Both have nothing but transactions, which hold tokens and cost. Prompt and answer of the API are stored nowhere.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tailer.core.identity import DocumentKey, observation_id, spending_trace_id
+from tailer.core.identity import DocumentKey, ObservationId, observation_id, spending_trace_id, turn_trace_id
 from tailer.core.librechat.documents import Transaction
 from tailer.core.trace.generations import Frame, build_generation
-from tailer.core.trace.observations import Trace
-from tailer.core.turn.usage import resolve_spending
+from tailer.core.trace.observations import Observation, ObservationType, Trace
+from tailer.core.turn.usage import Usage, resolve_spending
 
 SPENDING_TRACE_NAME = "librechat-api-usage"
+DELETED_TRACE_NAME = "librechat-turn"
+_CHAT_MESSAGE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(_|:\w+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,17 @@ class Spending:
     user_id: str | None
     transactions: tuple[Transaction, ...]
 
+    @property
+    def is_deleted_turn(self) -> bool:
+        """Whether the transactions are those of a chat's message, which is not stored any more."""
+        named = any(entry.message_id == self.reference for entry in self.transactions)
+        return named and names_chat_message(self.reference)
+
+
+def names_chat_message(reference: str) -> bool:
+    """Whether an id has the form of a chat's message: a UUID. The remote API has ids of other forms."""
+    return _CHAT_MESSAGE.fullmatch(reference) is not None
+
 
 def build_spending_trace(spending: Spending, *, user_name: str | None, tags: tuple[str, ...]) -> Trace | None:
     """The trace of a call, a generation for each model call; None where no transaction states tokens."""
@@ -35,27 +50,12 @@ def build_spending_trace(spending: Spending, *, user_name: str | None, tags: tup
     ]
     if usage is None or not times:
         return None
+    if spending.is_deleted_turn:
+        return _build_deleted_turn(spending, usage, times, user_name, tags)
     seed = f"usage-{spending.reference}"
     root_id = observation_id(seed, "root")
-    observations = tuple(
-        build_generation(
-            Frame(
-                id=root_id if index == 0 else observation_id(seed, "generation", index),
-                parent_id=None if index == 0 else root_id,
-                name=call.model or "model call",
-                start_milliseconds=min(times),
-                end_milliseconds=min(times),
-            ),
-            call,
-            usage,
-            model=None,
-            metadata={"timing": "not stored", "context": call.context},
-        )
-        for index, call in enumerate(usage.calls)
-    )
-    trace_id = spending_trace_id(spending.reference)
     return Trace(
-        id=trace_id,
+        id=spending_trace_id(spending.reference),
         name=SPENDING_TRACE_NAME,
         message_id=spending.reference,
         document_key=spending.key,
@@ -63,5 +63,54 @@ def build_spending_trace(spending: Spending, *, user_name: str | None, tags: tup
         session_id=spending.conversation_id,
         tags=(*tags, "api"),
         metadata={"reference": spending.reference},
-        observations=observations,
+        observations=tuple(_build_calls(seed, usage, times, root_id, first_is_root=True)),
     )
+
+
+def _build_deleted_turn(
+    spending: Spending, usage: Usage, times: Sequence[int], user_name: str | None, tags: tuple[str, ...]
+) -> Trace:
+    """The turn under its own id, so that it is there once, whether it was read before it was deleted or not."""
+    seed = spending.reference
+    root = Observation(
+        id=observation_id(seed, "root"),
+        parent_id=None,
+        type=ObservationType.AGENT,
+        name="turn",
+        start_milliseconds=min(times),
+        end_milliseconds=max(times),
+        status_message="deleted before it was read",
+        metadata={"timing": "start unknown"},
+    )
+    return Trace(
+        id=turn_trace_id(spending.reference),
+        name=DELETED_TRACE_NAME,
+        message_id=spending.reference,
+        document_key=spending.key,
+        user_id=user_name,
+        session_id=spending.conversation_id,
+        tags=(*tags, "deleted"),
+        metadata={"message_id": spending.reference, "outcome": "deleted"},
+        observations=(root, *_build_calls(seed, usage, times, root.id, first_is_root=False)),
+    )
+
+
+def _build_calls(
+    seed: str, usage: Usage, times: Sequence[int], root_id: ObservationId, *, first_is_root: bool
+) -> list[Observation]:
+    return [
+        build_generation(
+            Frame(
+                id=root_id if first_is_root and index == 0 else observation_id(seed, "generation", index),
+                parent_id=None if first_is_root and index == 0 else root_id,
+                name=call.model or "model call",
+                start_milliseconds=min(times),
+                end_milliseconds=max(times),
+            ),
+            call,
+            usage,
+            model=None,
+            metadata={"timing": "not stored", "context": call.context},
+        )
+        for index, call in enumerate(usage.calls)
+    ]

@@ -14,10 +14,11 @@ from tailer.core.librechat.content import HandOffPart, Part, SteerPart, SummaryP
 from tailer.core.trace.bounds import Allowance
 from tailer.core.trace.generations import Frame, build_generation
 from tailer.core.trace.observations import Level, Observation, ObservationType
+from tailer.core.turn.calls import ModelCall
 from tailer.core.turn.history import ChatMessage, Prompt, tool_call_shape
 from tailer.core.turn.segments import assign_parts
 from tailer.core.turn.turns import Outcome, Turn, join_text
-from tailer.core.turn.usage import NO_USAGE, ModelCall, Usage
+from tailer.core.turn.usage import NO_USAGE, Usage
 
 _ANSWERING_CONTEXTS = frozenset({"message", "abort", "incomplete"})
 """Transaction contexts of the calls that wrote the answer; other contexts are calls beside it."""
@@ -43,7 +44,7 @@ class StepBuilder:
         response = self.turn.record.response
         parts = response.parts if response is not None else ()
         answering = [call for call in self.usage.calls if call.context in _ANSWERING_CONTEXTS]
-        if not answering:
+        if not answering and self.usage.calls:
             # Only calls beside the answer were billed, as for a stopped run: the answer is shown without numbers.
             answering = [*NO_USAGE.calls]
         for index, (call, own) in enumerate(zip(answering, assign_parts(parts, answering), strict=True)):

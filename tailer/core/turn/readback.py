@@ -28,6 +28,7 @@ class Row:
     traced_natively: bool
     created_milliseconds: int | None
     stored_bytes: int
+    model: str | None = None
 
 
 ConversationRows: TypeAlias = Mapping[tuple[str, str | None], Mapping[str, Row]]
@@ -136,8 +137,6 @@ def make_record(
     messages: Mapping[DocumentKey, Message],
     conversation: Conversation | None,
     transactions: tuple[Transaction, ...],
-    *,
-    ledger_kept: bool,
 ) -> TurnRecord | None:
     """The record of a turn from the rows that were read; None when its own row has vanished."""
     own = messages.get(selection.row.key)
@@ -155,7 +154,6 @@ def make_record(
             Sibling(row.message_id, row.created_milliseconds) for row in selection.questions
         ),
         transactions=transactions,
-        ledger_kept=ledger_kept,
         conversation=conversation,
         surroundings=_look_around(selection, conversation, transactions),
     )

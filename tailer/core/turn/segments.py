@@ -7,7 +7,7 @@ agents that answer in parallel carry an id that names the model.
 from collections.abc import Sequence
 
 from tailer.core.librechat.content import ErrorPart, HandOffPart, Part, ReasoningPart, TextPart, ToolCall
-from tailer.core.turn.usage import ModelCall
+from tailer.core.turn.calls import ModelCall
 
 
 def assign_parts(parts: Sequence[Part], calls: Sequence[ModelCall]) -> list[list[Part]]:

@@ -1,7 +1,7 @@
-"""Transactions that name no message (before 0.8.3, and always for assistants), given to turns by their times.
+"""Transactions that name no message (before 0.8.3, and always for assistants), given to turns by model and time.
 
 A turn's transactions are written between its question and some seconds after its response. Where two turns of one
-conversation could be meant, the nearer response is taken.
+conversation could be meant, one that names another model is passed over, and of several the nearer response is taken.
 """
 
 from collections import defaultdict
@@ -13,19 +13,29 @@ from tailer.core.turn.readback import Row
 
 _BEFORE_QUESTION_MILLISECONDS = 1_000
 _AFTER_RESPONSE_MILLISECONDS = 10_000
+_ANSWERING_CONTEXTS = ("message", "abort", "incomplete")
+_MODELLESS_PREFIXES = ("agent_", "asst_")
 
 
 @dataclass(frozen=True, slots=True)
 class _Window:
     message_id: str
+    model: str | None
     opens: int
     response: int
 
-    def distance(self, at: int) -> int | None:
-        """How far a time is from the response, None where it lies outside the turn."""
-        if not self.opens <= at <= self.response + _AFTER_RESPONSE_MILLISECONDS:
+    def distance(self, entry: Transaction) -> tuple[bool, int, str] | None:
+        """How far a transaction is from the response, None where its time lies outside the turn."""
+        at = entry.created_milliseconds
+        if at is None or not self.opens <= at <= self.response + _AFTER_RESPONSE_MILLISECONDS:
             return None
-        return abs(at - self.response)
+        return self._names_another_model(entry), abs(at - self.response), self.message_id
+
+    def _names_another_model(self, entry: Transaction) -> bool:
+        """Titles, labels and summaries are written by models of their own, and a saved agent's row names no model."""
+        if self.model is None or self.model.startswith(_MODELLESS_PREFIXES):
+            return False
+        return entry.context in _ANSWERING_CONTEXTS and entry.model not in (None, self.model)
 
 
 def assign_by_time(
@@ -38,16 +48,10 @@ def assign_by_time(
     windows = list(_windows(conversation))
     assigned: dict[str, list[Transaction]] = defaultdict(list)
     for entry in transactions:
-        at = entry.created_milliseconds
-        if at is None:
-            continue
-        distances = ((window.distance(at), window.message_id) for window in windows)
-        nearest = min(
-            ((distance, message_id) for distance, message_id in distances if distance is not None),
-            default=None,
-        )
+        distances = (window.distance(entry) for window in windows)
+        nearest = min((distance for distance in distances if distance is not None), default=None)
         if nearest is not None:
-            assigned[nearest[1]].append(entry)
+            assigned[nearest[2]].append(entry)
     return assigned
 
 
@@ -58,4 +62,4 @@ def _windows(conversation: Mapping[str, Row]) -> Iterable[_Window]:
         question = conversation.get(row.parent_message_id or "")
         asked = question.created_milliseconds if question is not None else None
         opens = (asked if asked is not None else row.created_milliseconds) - _BEFORE_QUESTION_MILLISECONDS
-        yield _Window(row.message_id, opens, row.created_milliseconds)
+        yield _Window(row.message_id, row.model, opens, row.created_milliseconds)

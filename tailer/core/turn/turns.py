@@ -72,8 +72,8 @@ class Sibling:
 @light_dataclass(frozen=True, slots=True)
 class TurnRecord:
     """What was read back for one turn. `history` holds the ancestors of the question, oldest first, without those
-    that were too much to read; `siblings` are all responses to the question, `question_siblings` all questions in its place. `ledger_kept` says that LibreChat writes
-    transactions; `surroundings` tell whether the turn's own row is a copy. Times from the stream: `finished_milliseconds` when a later event made a partial row final,
+    that were too much to read; `siblings` are all responses to the question, `question_siblings` all questions in its
+    place; `surroundings` tell whether the turn's own row is a copy. Times from the stream: `finished_milliseconds` when a later event made a partial row final,
     `question_touches` when the question was saved again, oldest first. `media` refers to uploaded files."""
 
     response: Message | None
@@ -83,7 +83,6 @@ class TurnRecord:
     siblings: tuple[Sibling, ...] = ()
     question_siblings: tuple[Sibling, ...] = ()
     transactions: tuple[Transaction, ...] = ()
-    ledger_kept: bool = False
     conversation: Conversation | None = None
     agent: Agent | None = None
     user: User | None = None
@@ -204,9 +203,9 @@ def build_turn(record: TurnRecord, outcome: Outcome) -> Turn:
             response,
             record.transactions,
             failed=outcome is not Outcome.COMPLETE,
-            ledger_kept=record.ledger_kept,
+            provider=record.agent.provider if record.agent is not None else None,
         )
-    title_usage = None if outcome is Outcome.COPIED else resolve_title_usage(record.transactions)
+    title_usage = None if outcome is Outcome.COPIED else resolve_title_usage(response, record.transactions)
     title = record.conversation.title if record.conversation is not None else None
     return Turn(
         record=record,

@@ -2,19 +2,30 @@
 
 Order of sources: `metadata.usage` (all calls of the turn, equal to the provider wherever present), then the
 transactions, then `tokenCount` (output only). The first two overlap and are never added. LibreChat writes guesses into
-transactions when the provider told nothing; those are marked as estimates.
+transactions when the provider told nothing; those are marked as estimates, and so is what they cost.
 """
 
 import math
 from collections.abc import Sequence
 from enum import StrEnum
 
+from tailer.core.json_text import decode_json
+from tailer.core.librechat.content import TextPart
 from tailer.core.librechat.documents import Message, ReportedUsage, Transaction
 from tailer.core.light_dataclass import light_dataclass
+from tailer.core.turn.calls import (
+    ModelCall,
+    PairingClues,
+    Tokens,
+    names_agent,
+    pair_calls,
+    total_tokens,
+)
+from tailer.core.turn.costs import Cost, PriceList, add_costs, guess_of
 
 TITLE_CONTEXT = "title"
-_UNKNOWN_MODEL_RATE = 6.0
-"""LibreChat's `defaultRate`: what it charges, both ways, for a model that it has no price for."""
+_INCLUSIVE_OF_NOTHING = frozenset({"anthropic", "bedrock"})
+"""Providers whose `inputTokens` never held the cached tokens."""
 
 
 class UsageSource(StrEnum):
@@ -37,158 +48,175 @@ class CostSource(StrEnum):
 
 
 @light_dataclass(frozen=True, slots=True)
-class Tokens:
-    """Exclusive buckets: `input` without cache. None where nobody told."""
-
-    input: int | None
-    output: int | None
-    cache_read: int = 0
-    cache_write: int = 0
-
-
-@light_dataclass(frozen=True, slots=True)
-class ModelCall:
-    """One call of a model; `cost` in USD."""
-
-    model: str | None
-    context: str
-    tokens: Tokens | None
-    cost: float | None
-
-
-@light_dataclass(frozen=True, slots=True)
 class Usage:
-    """The model calls of a turn (or of its title) and how far their numbers can be trusted."""
+    """The model calls of a turn (or of its title) and how far their numbers can be trusted. No calls: LibreChat
+    refused the question before it asked a model."""
 
     calls: tuple[ModelCall, ...]
     usage_source: UsageSource
     cost_source: CostSource
 
+    def cost_source_of(self, call: ModelCall) -> CostSource:
+        """Where the cost of one call comes from."""
+        if call.cost is None:
+            return CostSource.UNKNOWN
+        return CostSource.ESTIMATED if call.cost.guessed else self.cost_source
+
+    def usage_source_of(self, call: ModelCall) -> UsageSource:
+        """Where the tokens of one call come from."""
+        return UsageSource.UNKNOWN if call.tokens is None else self.usage_source
+
 
 NO_USAGE = Usage((ModelCall(None, "message", None, None),), UsageSource.UNKNOWN, CostSource.UNKNOWN)
 """One call of which nothing is known."""
+_REFUSED = Usage((), UsageSource.UNKNOWN, CostSource.UNKNOWN)
 
 
 def resolve_turn_usage(
-    response: Message, transactions: Sequence[Transaction], *, failed: bool, ledger_kept: bool
+    response: Message, transactions: Sequence[Transaction], *, failed: bool, provider: str | None = None
 ) -> Usage:
     """The usage of a turn; `transactions` are those of this response, in the order written.
 
     `failed` says that the turn was aborted or ended in an error: what LibreChat then charges is its own guess.
-    `ledger_kept` says that this LibreChat writes transactions at all.
+    `provider` is that of the saved agent; without one the endpoint names it.
     """
     own = [entry for entry in transactions if entry.context != TITLE_CONTEXT]
-    calls = _pair_calls(own)
+    style = provider or response.endpoint or ""
+    clues = PairingClues(
+        cache_in_input=_counts_cache_in_input(response, own, style),
+        growing_count=None if response.says_temporary else response.token_count,
+    )
+    calls = pair_calls(own, PriceList(transactions), clues)
     if response.usage is not None:
         return _from_report(response.usage, calls, own)
     if calls:
-        guessed = failed or response.sampling_decided or response.run_id is not None
-        source = UsageSource.ESTIMATED if guessed else UsageSource.BILLED
-        return Usage(calls, source, _cost_source(own))
-    # The ledger has no entry for the answer: nothing was billed. Saying so also keeps Langfuse from counting tokens by
-    # itself and showing its guess as usage.
-    cost = 0.0 if ledger_kept else None
-    cost_source = CostSource.BILLED if ledger_kept else CostSource.UNKNOWN
+        guessed = failed or _counted_by_itself(response, own, style)
+        return _from_ledger(calls, guessed=guessed)
+    if _is_refusal(response):
+        return _REFUSED
     output = None if failed else _trusted_token_count(response, transactions)
     if output is None:
-        return Usage((ModelCall(None, "message", None, cost),), UsageSource.UNKNOWN, cost_source)
-    call = ModelCall(None, "message", Tokens(None, output), cost)
-    return Usage((call,), UsageSource.OUTPUT_ONLY, cost_source)
+        return NO_USAGE
+    call = ModelCall(None, "message", Tokens(None, output), None)
+    return Usage((call,), UsageSource.OUTPUT_ONLY, CostSource.UNKNOWN)
 
 
-def resolve_title_usage(transactions: Sequence[Transaction]) -> Usage | None:
+def resolve_title_usage(response: Message | None, transactions: Sequence[Transaction]) -> Usage | None:
     """The usage of the title generation among a response's transactions, None when there was none."""
     own = [entry for entry in transactions if entry.context == TITLE_CONTEXT]
-    if not own:
-        return None
-    return Usage(_pair_calls(own), UsageSource.BILLED, _cost_source(own))
+    style = response.endpoint or "" if response is not None else ""
+    clues = PairingClues(cache_in_input=response is not None and _counts_cache_in_input(response, own, style))
+    calls = pair_calls(own, PriceList(transactions), clues)
+    return _from_ledger(calls, guessed=False) if calls else None
 
 
 def resolve_spending(transactions: Sequence[Transaction]) -> Usage | None:
     """The usage of transactions that belong to no message, None where there are none."""
-    if not transactions:
-        return None
-    return Usage(_pair_calls(transactions), UsageSource.BILLED, _cost_source(transactions))
+    calls = pair_calls(transactions, PriceList(transactions))
+    return _from_ledger(calls, guessed=False) if calls else None
+
+
+def _from_ledger(calls: tuple[ModelCall, ...], *, guessed: bool) -> Usage:
+    """A cost of guessed tokens is a guess too."""
+    source = UsageSource.ESTIMATED if guessed else UsageSource.BILLED
+    cost_source = _cost_source(calls)
+    if guessed and cost_source is CostSource.BILLED:
+        cost_source = CostSource.ESTIMATED
+    return Usage(calls, source, cost_source)
 
 
 def _from_report(report: ReportedUsage, calls: tuple[ModelCall, ...], own: Sequence[Transaction]) -> Usage:
     whole = Tokens(report.input, report.output, report.cache_read, report.cache_write)
-    billed = _sum_cost(calls)
-    costs_agree = report.cost is None or (
-        billed is not None and math.isclose(report.cost, billed, rel_tol=1e-6)
-    )
-    if calls and _total(calls) == whole and costs_agree:
-        cost_source = _cost_source(own) if report.cost is None else CostSource.REPORTED
-        return Usage(calls, UsageSource.REPORTED, cost_source)
-    cost, cost_source = report.cost, CostSource.REPORTED
-    if cost is None:
-        cost, cost_source = billed, _cost_source(own)
+    confirmed = _confirmed(calls, whole, report.cost)
+    if confirmed is not None:
+        billed = _cost_source(confirmed)
+        reported = report.cost is not None and billed is not CostSource.ESTIMATED
+        return Usage(confirmed, UsageSource.REPORTED, CostSource.REPORTED if reported else billed)
+    if report.cost is None:
+        cost, cost_source = add_costs(call.cost for call in calls), _cost_source(calls)
+    else:
+        guessed = _is_guessed(report, own)
+        cost = Cost(report.cost, guessed=guessed)
+        cost_source = CostSource.ESTIMATED if guessed else CostSource.REPORTED
     models = {call.model for call in calls if call.context == "message"}
     model = models.pop() if len(models) == 1 else None
     return Usage((ModelCall(model, "message", whole, cost),), UsageSource.REPORTED, cost_source)
 
 
-def _pair_calls(transactions: Sequence[Transaction]) -> tuple[ModelCall, ...]:
-    """One prompt and one completion row make a call; a structured completion of zero tokens is never written."""
-    calls: list[ModelCall] = []
-    prompt: Transaction | None = None
-    for entry in transactions:
-        if entry.token_type == "prompt":
-            if prompt is not None:
-                calls.append(_make_call(prompt, None))
-            prompt = entry
-        elif prompt is not None and (prompt.model, prompt.context) == (entry.model, entry.context):
-            calls.append(_make_call(prompt, entry))
-            prompt = None
-        else:
-            calls.append(_make_call(None, entry))
-    if prompt is not None:
-        calls.append(_make_call(prompt, None))
-    return tuple(calls)
+def _confirmed(
+    calls: tuple[ModelCall, ...], whole: Tokens, reported_cost: float | None
+) -> tuple[ModelCall, ...] | None:
+    """The calls, where ledger and report agree; a batch that was written twice is taken once."""
+    half = len(calls) // 2
+    candidates = [calls, calls[:half]] if half and calls[:half] == calls[half:] else [calls]
+    for found in candidates:
+        billed = add_costs(call.cost for call in found)
+        costs_agree = reported_cost is None or (
+            billed is not None and math.isclose(reported_cost, billed.total, rel_tol=1e-6)
+        )
+        if found and costs_agree and total_tokens(found) == whole:
+            return found
+    return None
 
 
-def _make_call(prompt: Transaction | None, completion: Transaction | None) -> ModelCall:
-    entries = [entry for entry in (prompt, completion) if entry is not None]
-    costs = [entry.cost for entry in entries if entry.cost is not None]
-    input_tokens, cache_read, cache_write = 0, 0, 0
-    if prompt is not None:
-        structured = prompt.input_tokens is not None
-        input_tokens = prompt.input_tokens or 0 if structured else prompt.tokens
-        cache_read, cache_write = prompt.read_tokens or 0, prompt.write_tokens or 0
-    output = completion.tokens if completion is not None else 0
-    return ModelCall(
-        model=entries[0].model,
-        context=entries[0].context,
-        tokens=Tokens(input_tokens, output, cache_read, cache_write),
-        cost=_add(costs),
-    )
+def _is_guessed(report: ReportedUsage, own: Sequence[Transaction]) -> bool:
+    """Whether a reported cost is LibreChat's default price: its ledger says so, or the number alone."""
+    prices = PriceList(own)
+    if own:
+        return any(prices.is_guessed(entry.model) for entry in own)
+    guess = guess_of((report.input, report.output, report.cache_read, report.cache_write))
+    return report.cost is not None and guess > 0 and math.isclose(report.cost, guess, rel_tol=1e-6)
 
 
-def _total(calls: Sequence[ModelCall]) -> Tokens:
-    parts = [call.tokens for call in calls if call.tokens is not None]
-    return Tokens(
-        sum(part.input or 0 for part in parts),
-        sum(part.output or 0 for part in parts),
-        sum(part.cache_read for part in parts),
-        sum(part.cache_write for part in parts),
-    )
-
-
-def _sum_cost(calls: Sequence[ModelCall]) -> float | None:
-    costs = [call.cost for call in calls if call.cost is not None]
-    return _add(costs)
-
-
-def _add(costs: Sequence[float]) -> float | None:
-    """A sum in USD to the millionth of a millionth: what binary fractions add beyond that is not money."""
-    return round(sum(costs), 12) if costs else None
-
-
-def _cost_source(transactions: Sequence[Transaction]) -> CostSource:
-    if not any(entry.cost is not None for entry in transactions):
+def _cost_source(calls: Sequence[ModelCall]) -> CostSource:
+    known = [call.cost for call in calls if call.cost is not None]
+    if not known:
         return CostSource.UNKNOWN
-    unpriced = all(entry.rate == _UNKNOWN_MODEL_RATE for entry in transactions)
-    return CostSource.ESTIMATED if unpriced else CostSource.BILLED
+    return CostSource.ESTIMATED if all(cost.guessed for cost in known) else CostSource.BILLED
+
+
+def _counts_cache_in_input(response: Message, own: Sequence[Transaction], provider: str) -> bool:
+    """Until 0.8.5 `inputTokens` holds the cached tokens too, where the provider's own count does."""
+    if response.says_temporary:
+        return False
+    return not _is_anthropic(own, provider) and provider not in _INCLUSIVE_OF_NOTHING
+
+
+def _is_anthropic(own: Sequence[Transaction], provider: str) -> bool:
+    """Anthropic itself. An agent that may not be read names no provider; its model's name then tells."""
+    if provider != "agents":
+        return provider == "anthropic"
+    return any((entry.model or "").startswith("claude") for entry in own)
+
+
+def _counted_by_itself(response: Message, own: Sequence[Transaction], provider: str) -> bool:
+    """Whether LibreChat's own count was charged: a newer release would have reported what the provider told.
+
+    Of the older ones, those before 0.7.9 (whose answers are text alone) counted every plain prompt themselves, and
+    0.7.9 to 0.8.5 double what Anthropic tells (in all amounts) and inflate Bedrock's output by its cache.
+    """
+    if response.sampling_decided or response.run_id is not None:
+        return True
+    if all(names_agent(entry.model) for entry in own):
+        return True
+    if response.says_temporary:
+        return False
+    structured = any(entry.input_tokens is not None for entry in own)
+    if not response.parts and response.text:
+        return not structured
+    return _is_anthropic(own, provider) or (provider == "bedrock" and structured)
+
+
+def _is_refusal(response: Message) -> bool:
+    """Whether LibreChat refused the question itself (moderation, a limit, a missing key), and no model was called.
+
+    Such a row is an error whose text is a JSON document that names the reason as its `type`.
+    """
+    wrote = any(isinstance(part, TextPart) and part.text for part in response.parts)
+    if not response.error or wrote or response.text is None:
+        return False
+    reason = decode_json(response.text)
+    return isinstance(reason, dict) and isinstance(reason.get("type"), str)
 
 
 def _trusted_token_count(response: Message, transactions: Sequence[Transaction]) -> int | None:

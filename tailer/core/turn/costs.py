@@ -1,0 +1,132 @@
+"""What a call cost, by bucket where LibreChat's rows tell it.
+
+A plain row has one price. A structured prompt stores one average price of three: input, cache written, cache read. They
+can be told apart where only one of them was used, or where another row of the turn names the model's price of input.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from tailer.core.librechat.documents import Transaction
+from tailer.core.light_dataclass import light_dataclass
+
+_MILLION = 1_000_000
+_DEFAULT_RATE = 6.0
+"""LibreChat's `defaultRate`: what it charges, both ways, for a model that it has no price for."""
+
+
+@light_dataclass(frozen=True, slots=True)
+class Cost:
+    """USD. The buckets are those of the tokens, None where they are not known apart; then `total` alone is sure.
+    `guessed` says that LibreChat has no price for the model and charged its default."""
+
+    total: float
+    input: float | None = None
+    output: float | None = None
+    cache_read: float | None = None
+    cache_write: float | None = None
+    guessed: bool = False
+
+
+class PriceList:
+    """The prices that the rows of a turn and its title name, by model, in USD for a million tokens."""
+
+    __slots__ = ("_guessed", "_inputs")
+
+    def __init__(self, transactions: Sequence[Transaction]) -> None:
+        self._inputs = {
+            row.model: row.rate
+            for row in transactions
+            if row.token_type == "prompt" and row.input_tokens is None and row.rate is not None
+        }
+        rates: dict[str | None, set[float | None]] = {}
+        for row in transactions:
+            rates.setdefault(row.model, set()).add(row.rate)
+        self._guessed = {model for model, found in rates.items() if found == {_DEFAULT_RATE}}
+
+    def is_guessed(self, model: str | None) -> bool:
+        """Whether LibreChat has no price for a model."""
+        return model in self._guessed
+
+    def price(self, prompt: Transaction | None, completion: Transaction | None) -> Cost | None:
+        """What the rows of one call cost together, None where neither names a cost."""
+        parts = [row.cost for row in (prompt, completion) if row is not None and row.cost is not None]
+        if not parts:
+            return None
+        sent = Cost(0) if prompt is None else self._price_prompt(prompt)
+        row = prompt or completion
+        return Cost(
+            total=_round(sum(parts)),
+            input=sent.input,
+            output=None if completion is None or completion.cost is None else _round(completion.cost),
+            cache_read=sent.cache_read,
+            cache_write=sent.cache_write,
+            guessed=row is not None and self.is_guessed(row.model),
+        )
+
+    def _price_prompt(self, prompt: Transaction) -> Cost:
+        total = prompt.cost
+        if total is None:
+            return Cost(0)
+        tokens = (prompt.input_tokens or 0, prompt.read_tokens or 0, prompt.write_tokens or 0)
+        if prompt.input_tokens is None or not any(tokens):
+            return Cost(total, input=_round(total))
+        rate = self._inputs.get(prompt.model)
+        if sum(map(bool, tokens)) > 1:
+            if rate is None:
+                return Cost(total)
+            sent = tokens[0] * rate / _MILLION
+            rest = total - sent
+            if tokens[1] and tokens[2]:
+                flat = math.isclose(total, sum(tokens) * rate / _MILLION, rel_tol=1e-6)
+                read = tokens[1] * rate / _MILLION if flat else None
+                return Cost(total, _round(sent), None, read, None if read is None else _round(rest - read))
+            if rest < 0:
+                return Cost(total)
+        else:
+            sent, rest = (total, 0.0) if tokens[0] else (0.0, total)
+        return Cost(
+            total,
+            input=_round(sent) if tokens[0] else None,
+            cache_read=_round(rest) if tokens[1] else None,
+            cache_write=_round(rest) if tokens[2] else None,
+        )
+
+
+def guess_of(tokens: Iterable[int]) -> float:
+    """What LibreChat charges for so many tokens of a model that it has no price for."""
+    return sum(tokens) * _DEFAULT_RATE / _MILLION
+
+
+def add_costs(costs: Iterable[Cost | None]) -> Cost | None:
+    """The sum of what is known; by bucket only where each cost is known by bucket."""
+    known = [cost for cost in costs if cost is not None]
+    if len(known) < 2:  # noqa: PLR2004 - nothing to add
+        return known[0] if known else None
+    total = _round(sum(cost.total for cost in known))
+    guessed = any(cost.guessed for cost in known)
+    if not all(_is_split(cost) for cost in known):
+        return Cost(total, guessed=guessed)
+    return Cost(
+        total=total,
+        input=_add([cost.input for cost in known]),
+        output=_add([cost.output for cost in known]),
+        cache_read=_add([cost.cache_read for cost in known]),
+        cache_write=_add([cost.cache_write for cost in known]),
+        guessed=guessed,
+    )
+
+
+def _is_split(cost: Cost) -> bool:
+    buckets = _add([cost.input, cost.output, cost.cache_read, cost.cache_write]) or 0.0
+    return math.isclose(buckets, cost.total, rel_tol=1e-6, abs_tol=1e-9)
+
+
+def _add(parts: Sequence[float | None]) -> float | None:
+    known = [part for part in parts if part is not None]
+    return _round(sum(known)) if known else None
+
+
+def _round(dollars: float) -> float:
+    """To the millionth of a millionth: what binary fractions add beyond that is not money."""
+    return round(dollars, 12)
