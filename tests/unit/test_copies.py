@@ -67,7 +67,6 @@ def record_of(
         {row(item).key: message(item) for item in stored},
         chat,
         transactions(*entries),
-        ledger_kept=bool(entries),
     )
     assert record is not None
     return record
