@@ -19,6 +19,7 @@ from tailer.core.trace.observations import Trace
 from tailer.daemon.connections import Connections, open_connections
 from tailer.daemon.gauges import BEAT_SECONDS, show_state
 from tailer.daemon.interpreter import fit_interpreter
+from tailer.daemon.left_out import LeftOutWatch
 from tailer.daemon.supervision import Shutdown, unless_asked
 from tailer.daemon.term import Term
 from tailer.daemon.wiring import Observers
@@ -33,6 +34,7 @@ from tailer.events import (
     Stopped,
     StreamGapFound,
     TaskFailed,
+    TurnDone,
 )
 from tailer.health import Health, State
 from tailer.logs import LogLevel, LogWriter, route_library_logs
@@ -82,6 +84,7 @@ class Daemon:
         self._health = Health(started_seconds=now, loop_seconds=now)
         self._board = self._make_board() if settings.status_page else None
         self._stood_by = False
+        self._left_out = LeftOutWatch(self._emit)
 
     @property
     def metrics(self) -> Metrics:
@@ -235,7 +238,9 @@ class Daemon:
 
     def _emit(self, event: Event) -> None:
         self._record(event)
-        if isinstance(event, StreamGapFound):
+        if isinstance(event, TurnDone):
+            self._left_out.note(event)
+        elif isinstance(event, StreamGapFound):
             self._health.gaps += 1
         elif isinstance(event, GapsLeft):
             self._health.gaps = event.gaps

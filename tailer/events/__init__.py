@@ -43,6 +43,7 @@ from tailer.events.lifecycle import (
 )
 from tailer.events.reading import (
     CollectionDenied,
+    MostTurnsLeftOut,
     ReadFailed,
     RowUnreadable,
     TurnDone,
@@ -99,6 +100,7 @@ __all__ = [
     "LettersCounted",
     "Listening",
     "MediaLeftOut",
+    "MostTurnsLeftOut",
     "OplogHidden",
     "OplogSeen",
     "ReadFailed",

@@ -16,6 +16,17 @@ class TurnDone(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MostTurnsLeftOut(Event):
+    """Of the last turns nearly all were left out for one reason: `copied` or `temporary`."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "most_turns_left_out"
+    reason: str
+    left_out: int
+    turns: int
+
+
+@dataclass(frozen=True, slots=True)
 class TurnFailed(Event):
     """A turn could not be read or built; it is kept as a dead letter."""
 

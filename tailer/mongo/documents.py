@@ -29,11 +29,13 @@ from tailer.core.turn.readback import (
     Row,
     RowSelection,
     add_agent,
+    add_answers,
     add_rows_elsewhere,
     add_user,
     group_selections,
     make_record,
     needs_rows_elsewhere,
+    rows_to_compare,
     saved_agent_id,
     select_rows,
 )
@@ -181,10 +183,9 @@ class MongoDocuments:
             )
             for selection in group
         ]
-        for index, selection in enumerate(group):
-            if needs_rows_elsewhere(records[index]):
-                nearby = await self._read_nearby(selection.row)
-                records[index] = add_rows_elsewhere(records[index], nearby)
+        records = [
+            await self._compare(record, selection) for record, selection in zip(records, group, strict=True)
+        ]
         agents = await self._read_agents(
             {agent for record in records if (agent := saved_agent_id(record)) is not None}
         )
@@ -193,6 +194,16 @@ class MongoDocuments:
             (selection.row, add_user(add_agent(record, agents), users.get(selection.row.user_id or "")))
             for selection, record in zip(group, records, strict=True)
         ]
+
+    async def _compare(self, record: TurnRecord | None, selection: RowSelection) -> TurnRecord | None:
+        """The record with what only other rows tell: whether it is a copy. Most records need nothing more."""
+        answers = rows_to_compare(record, selection)
+        if answers:
+            read = await self._read_rows((row.key for row in answers), _HISTORY)
+            record = add_answers(record, read.values())
+        if needs_rows_elsewhere(record):
+            record = add_rows_elsewhere(record, await self._read_nearby(selection.row))
+        return record
 
     async def _read_nearby(self, row: Row) -> Sequence[Row]:
         """Rows of other conversations that were inserted shortly before and after a row."""

@@ -15,9 +15,12 @@ from pymongo.errors import OperationFailure, PyMongoError
 from tailer.core.librechat.documents import MalformedDocument, read_message
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
+from tailer.core.turn.turns import TurnRecord
+from tailer.events import Event
 from tailer.mongo.change_stream import start_stage
 from tailer.mongo.connection import Client, Database, ask_hello
 from tailer.mongo.document_keys import to_key
+from tailer.mongo.documents import MongoDocuments
 from tailer.mongo.failures import Reaction, classify_failure, explain_source_failure, failure_name
 from tailer.mongo.hint_pipeline import HINT_PIPELINES
 
@@ -147,6 +150,22 @@ async def read_last_rows(database: Database, limit: int) -> Rows:
         except MalformedDocument as error:
             broken[error.field] = broken.get(error.field, 0) + 1
     return Rows(read, broken, native)
+
+
+@_explained
+async def read_last_answers(database: Database, limit: int) -> list[TurnRecord]:
+    """Read the last answers with everything that belongs to them, as the daemon does."""
+    found = database["messages"].find({}, {"isCreatedByUser": 1}, sort=[("_id", -1)], limit=2 * limit)
+    keys = [
+        to_key(document["_id"]) async for document in found if document.get("isCreatedByUser") is not True
+    ]
+    reader = MongoDocuments(database, _ignore, history_bytes=0, with_users=False)
+    rows = await reader.locate(keys[:limit])
+    return [record async for group in reader.read_turns(rows) for _, record in group if record is not None]
+
+
+def _ignore(event: Event) -> None:
+    """The daemon tells of rows that it cannot read; `read_last_rows` does so here."""
 
 
 @_explained

@@ -12,14 +12,17 @@ from pydantic import SecretStr
 
 from tailer.cli import execute
 from tailer.commands.doctor import _describe
+from tailer.core.policy.policies import CopyPolicy, TemporaryPolicy
 from tailer.core.stream.hints import Stream
 from tailer.demo.stage.mongod import Mongod, find_mongod
 from tailer.operations.doctor.examination import examine
 from tailer.operations.doctor.findings import Finding, Verdict, worst
 from tailer.settings import Settings
+from tests import rows
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, Route, answer
 from tests.integration.running import running, settings_for
+from tests.rows import question
 
 DAY = timedelta(hours=24)
 
@@ -228,3 +231,29 @@ async def test_a_trace_file_that_cannot_be_written_is_found(databases: Databases
 
     assert found["trace file"].verdict is Verdict.FAIL
     assert "TAILER_FILE_PATH" in (found["trace file"].remedy or "")
+
+
+@pytest.mark.parametrize(
+    ("fields", "word", "setting"),
+    [
+        ({"isTemporary": True}, "temporary", {"temporary": TemporaryPolicy.METADATA}),
+        ({"metadata": {"contextUsage": {"runId": "another"}}}, "copies", {"copies": CopyPolicy.EXPORT}),
+    ],
+)
+async def test_a_librechat_whose_answers_are_nearly_all_left_out_is_a_warning(
+    databases: Databases, fields: dict[str, Any], word: str, setting: dict[str, Any]
+) -> None:
+    """Nothing is wrong with the tailer then, and nothing arrives: somebody has to decide."""
+    turns = [
+        item
+        for number in range(12)
+        for item in (question(f"q{number}", None), rows.answer(f"a{number}", f"q{number}", **fields))
+    ]
+    await databases.source["messages"].insert_many(turns)
+    async with FakeLangfuse() as fake:
+        found = await findings_of(settings_for(databases, fake, http_port=0))
+        decided = await findings_of(settings_for(databases, fake, http_port=0, **setting))
+
+    assert found["left out"].verdict is Verdict.WARN
+    assert f"12 of the last 12 answers are {word}" in found["left out"].seen
+    assert decided["left out"].verdict is Verdict.PASS

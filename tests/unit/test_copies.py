@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from tailer.core.librechat.documents import Conversation
 from tailer.core.policy.policies import CopyPolicy, Policies
 from tailer.core.turn.copies import ALONE, Surroundings, is_copy, needs_others
-from tailer.core.turn.readback import add_rows_elsewhere, make_record, needs_rows_elsewhere, select_rows
+from tailer.core.turn.readback import (
+    add_answers,
+    add_rows_elsewhere,
+    make_record,
+    needs_rows_elsewhere,
+    rows_to_compare,
+    select_rows,
+)
 from tests.recordings import NAMES, truth
 from tests.unit.documents import (
     CONVERSATION,
@@ -159,7 +166,11 @@ def test_a_constant_distance_of_the_clocks_changes_no_verdict(
         lags = None if elsewhere is None else tuple(lag + by * 1000 for lag in elsewhere)
         around = record.surroundings
         found = Surroundings(
-            around.billed, around.conversation, around.question, around.created_apart, lags_elsewhere=lags
+            around.billed,
+            around.conversation,
+            around.question,
+            created_apart=around.created_apart,
+            lags_elsewhere=lags,
         )
         return is_copy(message(response), found), is_copy(message(response), ALONE)
 
@@ -283,3 +294,56 @@ def test_ids_of_the_builders_are_unrelated_to_copies() -> None:
     """The builders of these tests make rows as LibreChat does."""
     assert not copied(record_of(response_row(_id=object_id(2)), user_row(0)))
     assert (response_row()["conversationId"], user_row()["messageId"]) == (CONVERSATION, QUESTION)
+
+
+PARALLEL = [
+    {"type": "think", "think": "Hm", "agentId": "openAI__o4-mini", "groupId": 1},
+    {"type": "text", "text": "From one", "agentId": "openAI__o4-mini", "groupId": 1},
+    {"type": "text", "text": "From the other", "agentId": "anthropic__claude____1", "groupId": 1},
+]
+SHARE = [{"type": "think", "think": "Hm"}, {"type": "text", "text": "From one"}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "extracted"),
+    [
+        ({}, True),
+        ({"content": SHARE[1:]}, False),
+        ({"tokenCount": 5}, False),
+        ({"metadata": usage_metadata(1, 2)}, False),
+        ({"content": [{"type": "text", "text": "Something else"}]}, False),
+    ],
+)
+def test_one_agents_share_of_a_parallel_answer_is_a_copy_of_it(fields: Document, *, extracted: bool) -> None:
+    """LibreChat stores it as an answer of its own, with the time of that moment and without numbers."""
+    share = old_response_row(9, **{"content": SHARE, "tokenCount": MISSING, "contextMeta": MISSING, **fields})
+    parallel = old_response_row(2, messageId="both", content=PARALLEL)
+    rows = {item["messageId"]: row(item) for item in (user_row(), share, parallel)}
+    record = record_of(share, user_row(), parallel)
+    selection = select_rows(row(share), rows, byte_limit=1_000)
+
+    needed = rows_to_compare(record, selection)
+    compared = add_answers(record, [message(parallel)] if needed else [])
+
+    assert bool(needed) is ("tokenCount" not in fields and "metadata" not in fields)
+    assert copied(compared) is extracted
+
+
+@pytest.mark.parametrize(
+    ("chat", "word"),
+    [
+        ({"isTemporary": False, "expiredAt": moment(9_999)}, None),
+        ({"expiredAt": None}, None),
+        ({"expiredAt": moment(9_999)}, "temporary"),
+        ({"isTemporary": True, "expiredAt": moment(9_999)}, "temporary"),
+    ],
+)
+def test_an_expiry_date_alone_makes_no_temporary_chat_of_a_conversation_that_is_none(
+    chat: Document, word: str | None
+) -> None:
+    """Retention modes give every row one; until 0.8.5 it was the only sign of a temporary chat."""
+    response = old_response_row(2, expiredAt=moment(9_999))
+    record = record_of(response, user_row(), chat=conversation(conversation_row(**chat)))
+
+    assert (export(record) == word) is (word is not None)
+    assert export(record_of(response, user_row())) == "temporary"

@@ -90,6 +90,7 @@ class Message:
     sampling_decided: bool
     native_destinations: tuple[str, ...]
     temporary: bool
+    temporary_by_expiry: bool
     expires_milliseconds: int | None
     files: tuple[AttachedFile, ...]
     feedback: Feedback | None
@@ -137,6 +138,7 @@ class Conversation:
     archived: bool
     settings: Mapping[str, object]
     created_milliseconds: int | None = None
+    temporary: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,8 @@ def read_message(key: DocumentKey, document: Document) -> Message:
     if conversation_id is None:
         raise MalformedDocument("messages", key, "conversationId")
     metadata = mapping(document.get("metadata"))
+    # Until 0.8.5 the expiry date is the only sign of a temporary chat; later rows say it themselves.
+    by_expiry = "isTemporary" not in document and document.get("expiredAt") is not None
     return Message(
         key=key,
         message_id=message_id,
@@ -189,9 +193,8 @@ def read_message(key: DocumentKey, document: Document) -> Message:
         run_id=filled_string(mapping(metadata.get("contextUsage")).get("runId")),
         sampling_decided="langfuseSampled" in document,
         native_destinations=strings(document.get("langfuseDestinationIds")),
-        temporary=document.get("isTemporary") is True
-        # Until 0.8.5 the expiry date is the only sign of a temporary chat; later rows say it themselves.
-        or ("isTemporary" not in document and document.get("expiredAt") is not None),
+        temporary=document.get("isTemporary") is True or by_expiry,
+        temporary_by_expiry=by_expiry,
         expires_milliseconds=milliseconds(document.get("expiredAt")),
         files=_read_files(document),
         feedback=_read_feedback(document.get("feedback")),
@@ -307,7 +310,15 @@ def read_conversation(key: DocumentKey, document: Document) -> Conversation | No
         archived=document.get("isArchived") is True,
         settings={name: document[name] for name in MODEL_PARAMETER_FIELDS if document.get(name) is not None},
         created_milliseconds=milliseconds(document.get("createdAt")),
+        temporary=_read_temporary(document),
     )
+
+
+def _read_temporary(conversation: Document) -> bool | None:
+    """None where an expiry date alone is stored: a temporary chat until 0.8.5, or one that is kept for a time only."""
+    if isinstance(conversation.get("isTemporary"), bool):
+        return conversation["isTemporary"] is True
+    return None if conversation.get("expiredAt") is not None else False
 
 
 def read_agent(document: Document) -> Agent | None:

@@ -12,6 +12,7 @@ and cannot be told from a turn.
 from collections.abc import Iterable, Sequence
 
 from tailer.core.identity import DocumentKey
+from tailer.core.librechat.content import Part, ReasoningPart, TextPart, ToolCall
 from tailer.core.librechat.documents import Conversation, Message, inserted_seconds
 from tailer.core.light_dataclass import light_dataclass
 
@@ -43,13 +44,14 @@ class Stamp:
 @light_dataclass(frozen=True, slots=True)
 class Surroundings:
     """What stands around a row. `billed`: transactions name it. `conversation` and `question` are their stamps, None
-    where unknown. `created_apart`: another row of the conversation was inserted with it and created at another time.
+    where unknown. `extracted`: the row is one agent's share of another answer. `created_apart`: another row of the conversation was inserted with it and created at another time.
     `lags_elsewhere`: the lags of rows of other conversations that were inserted shortly before or after, None where
     nobody looked."""
 
     billed: bool = False
     conversation: Stamp | None = None
     question: Stamp | None = None
+    extracted: bool = False
     created_apart: bool = False
     lags_elsewhere: tuple[int, ...] | None = None
 
@@ -69,6 +71,39 @@ def needs_others(message: Message, surroundings: Surroundings) -> bool:
         return False
     own = stamp(message.key, message.created_milliseconds)
     return own is not None and abs(own.lag_milliseconds) > _AGREEMENT_MILLISECONDS
+
+
+def may_be_extracted(message: Message, surroundings: Surroundings) -> bool:
+    """Whether a response looks as if it were one agent's share of a parallel answer, stored as an answer of its own
+    (`POST /api/messages/branch`, 0.8.2): such a row has no tokens, no usage and no sampling decision."""
+    counted = message.token_count is not None or message.usage is not None or message.sampling_decided
+    ended = message.error or message.unfinished
+    return bool(message.parts) and not (counted or ended or surroundings.billed or message.created_by_user)
+
+
+def is_extract(message: Message, source: Message) -> bool:
+    """Whether a response repeats exactly what one agent wrote in another response."""
+    own = [_signature(part) for part in message.parts]
+    agents = {part.agent_id for part in source.parts if isinstance(part, TextPart | ReasoningPart | ToolCall)}
+    return any(own == _share_of(agent_id, source) for agent_id in agents if agent_id is not None)
+
+
+def _share_of(agent_id: str, source: Message) -> list[object]:
+    return [
+        _signature(part)
+        for part in source.parts
+        if isinstance(part, TextPart | ReasoningPart | ToolCall) and part.agent_id == agent_id
+    ]
+
+
+def _signature(part: Part) -> object:
+    match part:
+        case ToolCall():
+            return part.call_id, part.name, part.output
+        case TextPart() | ReasoningPart():
+            return type(part), part.text
+        case _:
+            return part
 
 
 def stamp(key: DocumentKey, created_milliseconds: int | None) -> Stamp | None:
@@ -115,6 +150,8 @@ def _decide(message: Message, surroundings: Surroundings) -> bool | None:
         return True
     if surroundings.billed:
         return False
+    if surroundings.extracted:
+        return True
     own = stamp(message.key, message.created_milliseconds)
     if own is None:
         return False

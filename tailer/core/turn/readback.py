@@ -8,7 +8,14 @@ from tailer.core.identity import DocumentKey
 from tailer.core.librechat.documents import Agent, Conversation, Message, Transaction, inserted_seconds
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.policy.users import User
-from tailer.core.turn.copies import Surroundings, look_around, needs_others, stamp
+from tailer.core.turn.copies import (
+    Surroundings,
+    is_extract,
+    look_around,
+    may_be_extracted,
+    needs_others,
+    stamp,
+)
 from tailer.core.turn.history import Ancestors, select_ancestors
 from tailer.core.turn.turns import Sibling, TurnRecord
 
@@ -144,6 +151,7 @@ def make_record(
         return None
     question = messages.get(selection.question.key) if selection.question is not None else None
     found = [messages[ancestor.key] for ancestor in selection.ancestors if ancestor.key in messages]
+    own = _settle_temporary(own, conversation)
     return TurnRecord(
         response=None if own.created_by_user else own,
         question=own if own.created_by_user else question,
@@ -157,6 +165,13 @@ def make_record(
         conversation=conversation,
         surroundings=_look_around(selection, conversation, transactions),
     )
+
+
+def _settle_temporary(message: Message, conversation: Conversation | None) -> Message:
+    """A row with an expiry date alone is no temporary chat where its conversation is none (retention modes)."""
+    if message.temporary_by_expiry and conversation is not None and conversation.temporary is False:
+        return replace(message, temporary=False)
+    return message
 
 
 def _look_around(
@@ -180,6 +195,24 @@ def needs_rows_elsewhere(record: TurnRecord | None) -> bool:
         return False
     own = record.response or record.question
     return own is not None and needs_others(own, record.surroundings)
+
+
+def rows_to_compare(record: TurnRecord | None, selection: RowSelection) -> tuple[Row, ...]:
+    """The other answers to the question that must be read to tell whether this one was taken out of one of them."""
+    if record is None or record.response is None:
+        return ()
+    if not may_be_extracted(record.response, record.surroundings):
+        return ()
+    return tuple(row for row in selection.responses if row.key != selection.row.key)
+
+
+def add_answers(record: TurnRecord | None, answers: Iterable[Message]) -> TurnRecord | None:
+    """The record after it was compared with the other answers."""
+    if record is None or record.response is None:
+        return record
+    own = record.response
+    extracted = any(is_extract(own, other) for other in answers)
+    return replace(record, surroundings=replace(record.surroundings, extracted=extracted))
 
 
 def add_rows_elsewhere(record: TurnRecord | None, rows: Iterable[Row]) -> TurnRecord | None:

@@ -13,6 +13,7 @@ from tailer.mongo.state.survey import StoredCheckpoint
 from tailer.operations.doctor.destination import check_destination
 from tailer.operations.doctor.findings import Finding, failed, passed, skipped
 from tailer.operations.doctor.http_port import check_port
+from tailer.operations.doctor.left_out import check_left_out
 from tailer.operations.doctor.librechat import (
     check_oplog,
     check_privileges,
@@ -69,6 +70,7 @@ async def _examine_mongo(settings: Settings, downtime: timedelta) -> list[Findin
         )
         skips = settings.native is NativePolicy.SKIP
         findings += await _within(check_rows(database, native_is_skipped=skips), [_too_slow("messages")])
+        findings.append(await _within(check_left_out(database, settings), _too_slow("left out")))
         return [*findings, *found]
 
 
