@@ -1,6 +1,6 @@
-"""The command line: which commands there are, how an error is told, and the exit code.
+"""The command line: which commands exist, how an error is shown, and the exit code.
 
-Thin on purpose: every command is a module of `tailer.commands` and hands over to what does the work.
+It is thin on purpose: every command is a module of `tailer.commands` and delegates to the code that does the work.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def execute(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The interpreter flushes once more at its end, and would complain about the same pipe again.
+        # The interpreter flushes once more when it exits, and would complain about the same pipe again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     return code

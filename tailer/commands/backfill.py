@@ -1,4 +1,4 @@
-"""`tailer backfill`: sends turns from the collections that no stream has told of, and shows how far that is."""
+"""`tailer backfill`: sends turns from the collections that no stream has reported, and shows the progress."""
 
 import argparse
 import asyncio
@@ -56,7 +56,7 @@ async def _backfill(options: argparse.Namespace) -> int:
 
 
 async def _follow(desk: "BackfillDesk", job_id: str, progress: Progress) -> "Job":
-    """Watch a job until it is done, and do it where nobody else does."""
+    """Watch a job until it is done; do the work here if no daemon does it."""
     job = await desk.look_at(job_id)
     while not job.is_done:
         if await desk.has_daemon():

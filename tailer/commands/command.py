@@ -1,4 +1,4 @@
-"""What every command is to the command line: a name, its options, and what it does with them."""
+"""What a command is to the command line: a name, options, and an action."""
 
 import argparse
 from collections.abc import Callable
@@ -11,9 +11,10 @@ Execute: TypeAlias = Callable[[argparse.Namespace], int]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: `execute` gets the parsed options and gives the exit code; it raises TailerError.
+    """One command: `execute` gets the parsed options and returns the exit code; it raises TailerError.
 
-    Modules that a command needs are imported inside `execute`, so that a small command starts quickly."""
+    Modules that a command needs are imported inside `execute`, so that a small command starts quickly.
+    """
 
     name: str
     summary: str

@@ -66,7 +66,7 @@ def _default_health_urls() -> Sequence[str]:
 
 
 def _ask_first(urls: Sequence[str]) -> tuple[bool, str]:
-    """The answer of the first URL at which anything listens; raises OSError where nothing does."""
+    """The answer of the first URL at which anything listens; raises OSError if there is none."""
     *others, last = urls
     for url in others:
         try:

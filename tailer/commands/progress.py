@@ -1,4 +1,4 @@
-"""Shows how far something long is: a bar on a terminal, a line now and then elsewhere."""
+"""Shows the progress of a long task: a bar on a terminal, a line now and then elsewhere."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -10,7 +10,7 @@ _RATE_SECONDS = 30.0
 
 
 class Progress:
-    """Rows done of rows in all, with rate and time left, written to one stream."""
+    """The number of rows done out of all, with rate and time left, written to one stream."""
 
     def __init__(self, stream: TextIO, monotonic: Callable[[], float]) -> None:
         self._stream = stream
@@ -25,7 +25,7 @@ class Progress:
         print(words, file=self._stream, flush=True)
 
     def show(self, done: int, total: int | None, remark: str) -> None:
-        """How far it is now; a stream that is no terminal gets a line every ten seconds."""
+        """Show the progress; a stream that is not a terminal gets a line every ten seconds."""
         now = self._monotonic()
         self._seen = [(at, rows) for at, rows in self._seen if now - at <= _RATE_SECONDS]
         self._seen.append((now, done))
@@ -39,7 +39,7 @@ class Progress:
         self._stream.flush()
 
     def end(self) -> None:
-        """Leave the bar as it is and go on below it."""
+        """Leave the bar as it is and continue below it."""
         if self._is_open:
             print(file=self._stream, flush=True)
             self._is_open = False
@@ -50,7 +50,7 @@ class Progress:
 
 
 def describe_progress(done: int, total: int | None, rate: float, remark: str) -> str:
-    """One line: a bar and a share where the total is known, rows a second, and the time left at this rate."""
+    """One line: a bar and a percentage if the total is known, rows per second, and the time left at this rate."""
     pace = f"{rate:.0f} rows/s"
     if total is None:
         return f"{done} rows, {remark}, {pace}"

@@ -1,4 +1,4 @@
-"""`tailer reconcile`: which turns of LibreChat's database are not in Langfuse, or are there twice."""
+"""`tailer reconcile`: names the turns of LibreChat's database that are missing in Langfuse or there twice."""
 
 import argparse
 import asyncio
@@ -56,7 +56,7 @@ async def _reconcile(options: argparse.Namespace) -> int:
 
 
 async def _wait_for_repair(settings: "Settings", missing: "Sequence[Discrepancy]") -> int:
-    """How many were sent while this waited; without a running tailer none."""
+    """How many turns were sent while this command waited; none without a running tailer."""
     from tailer.operations.dead_letters import open_letters  # noqa: PLC0415
 
     async with open_letters(settings) as desk:

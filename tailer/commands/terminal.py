@@ -8,12 +8,12 @@ from tailer.logs import is_coloured
 
 
 def paint(colour: str, text: str) -> str:
-    """The text in an ANSI colour ("1" is bold, "33" yellow) where standard output is a terminal that wants colour."""
+    """The text in an ANSI colour ("1" is bold, "33" yellow) if standard output is a terminal that wants colour."""
     return f"\x1b[{colour}m{text}\x1b[0m" if is_coloured(sys.stdout) else text
 
 
 def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Rows as lines with columns one below the other; the first row is the heading."""
+    """Rows as lines with aligned columns; the first row is the heading."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -1,7 +1,7 @@
-"""What happens in the daemon, as named facts. One event is one log line and its share of the metrics, decided here
-and in `tailer.metrics`; the code that emits it knows neither.
+"""What happens in the daemon, as named facts. One event is one log line and its share of the metrics.
 
-An event never carries message content, and only ids that a log line may show. `level` None means metrics only.
+This package and `tailer.metrics` decide both; the code that emits an event knows neither. An event never carries
+message content, and only ids that a log line may show. `level` None means metrics only.
 """
 
 from tailer.events.base import (

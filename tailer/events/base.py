@@ -1,4 +1,4 @@
-"""What every event has, and how one is told."""
+"""What every event has, and how an event is reported."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

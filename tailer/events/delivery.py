@@ -8,7 +8,7 @@ from tailer.events.base import Event
 
 @dataclass(frozen=True, slots=True)
 class RequestDone(Event):
-    """One request to the destination was answered, or not; `result` from a closed list."""
+    """One request to the destination was answered, or got no answer; `result` is one of a closed list."""
 
     level: ClassVar[str | None] = None
     result: str
@@ -18,7 +18,7 @@ class RequestDone(Event):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRetried(Event):
-    """A batch was not taken and is sent again later."""
+    """A batch was not accepted and is sent again later."""
 
     level: ClassVar[str | None] = "warning"
     name: ClassVar[str] = "delivery_retried"
@@ -29,7 +29,7 @@ class DeliveryRetried(Event):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryUnknown(Event):
-    """Nobody saw the answer; the destination is asked whether it has the batch."""
+    """The answer to a request was lost; the destination is asked whether it has the batch."""
 
     level: ClassVar[str | None] = "warning"
     name: ClassVar[str] = "delivery_unknown"
@@ -75,7 +75,7 @@ class BatchSplit(Event):
 
 @dataclass(frozen=True, slots=True)
 class TraceRejected(Event):
-    """A single trace is refused for good; it is kept as a dead letter."""
+    """A single trace was refused for good; it is kept as a dead letter."""
 
     level: ClassVar[str | None] = "error"
     name: ClassVar[str] = "trace_rejected"
@@ -86,7 +86,7 @@ class TraceRejected(Event):
 
 @dataclass(frozen=True, slots=True)
 class TracesDelivered(Event):
-    """A batch is acknowledged and recorded; `latencies_seconds` from each turn's end to now."""
+    """A batch was acknowledged and recorded; `latencies_seconds` count from the end of each turn until now."""
 
     level: ClassVar[str | None] = "debug"
     name: ClassVar[str] = "traces_delivered"
@@ -97,7 +97,7 @@ class TracesDelivered(Event):
 
 @dataclass(frozen=True, slots=True)
 class AnnotationFailed(Event):
-    """A score or a deletion is refused for good; the trace itself is not concerned."""
+    """A score or a deletion was refused for good; the trace itself is not affected."""
 
     level: ClassVar[str | None] = "error"
     name: ClassVar[str] = "annotation_failed"
@@ -123,7 +123,7 @@ class DestinationProven(Event):
 
 @dataclass(frozen=True, slots=True)
 class DestinationAway(Event):
-    """Langfuse does not answer at the start; it did before, so the start waits for it."""
+    """Langfuse does not answer at the start. It has answered before, so the start waits for it."""
 
     level: ClassVar[str | None] = "warning"
     name: ClassVar[str] = "destination_away"
@@ -134,7 +134,7 @@ class DestinationAway(Event):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterReplayed(Event):
-    """A dead letter that somebody asked for was sent again: `outcome` is sent or nothing_to_send."""
+    """A dead letter was sent again on request: `outcome` is sent or nothing_to_send."""
 
     name: ClassVar[str] = "dead_letter_replayed"
     record_id: str

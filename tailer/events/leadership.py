@@ -8,7 +8,7 @@ from tailer.events.base import Event
 
 @dataclass(frozen=True, slots=True)
 class StandingBy(Event):
-    """Another instance is the active one; this one is ready and takes over when that one ends or falls silent."""
+    """Another instance is active. This one is ready and takes over when that one ends or falls silent."""
 
     name: ClassVar[str] = "standing_by"
     active_host: str
@@ -27,7 +27,7 @@ class LeaseTaken(Event):
 
 @dataclass(frozen=True, slots=True)
 class LeaseDoubted(Event):
-    """The lease could not be renewed in time: nothing is sent until it is certain again."""
+    """The lease could not be renewed in time. Nothing is sent until it is certain again."""
 
     level: ClassVar[str | None] = "warning"
     name: ClassVar[str] = "lease_doubted"
@@ -37,7 +37,7 @@ class LeaseDoubted(Event):
 
 @dataclass(frozen=True, slots=True)
 class LeadershipLost(Event):
-    """Another instance took the lease over: this one writes and sends nothing more, and stands by."""
+    """Another instance took the lease over. This one writes and sends nothing more, and stands by."""
 
     level: ClassVar[str | None] = "warning"
     name: ClassVar[str] = "leadership_lost"
@@ -46,7 +46,7 @@ class LeadershipLost(Event):
 
 @dataclass(frozen=True, slots=True)
 class LeaseReleased(Event):
-    """This instance gave the lease up in order: the next one begins at once."""
+    """This instance gave the lease up in order. The next one begins at once."""
 
     name: ClassVar[str] = "lease_released"
     epoch: int

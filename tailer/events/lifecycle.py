@@ -8,7 +8,7 @@ from tailer.events.base import Event
 
 @dataclass(frozen=True, slots=True)
 class Started(Event):
-    """What this run watches, where it writes, and from where it goes on."""
+    """What this run watches, where it writes, and from which position it continues."""
 
     name: ClassVar[str] = "started"
     version: str
@@ -30,7 +30,7 @@ class Listening(Event):
 
 @dataclass(frozen=True, slots=True)
 class SettingDoubted(Event):
-    """A setting that is valid and may not be what was meant."""
+    """A setting that is valid but may not be what was meant."""
 
     level: ClassVar[str | None] = "warning"
     name: ClassVar[str] = "setting_doubted"
@@ -47,7 +47,7 @@ class SendingDisabled(Event):
 
 @dataclass(frozen=True, slots=True)
 class Stopping(Event):
-    """A signal asked for the end: reading has stopped, what is open is sent."""
+    """A signal asked for the end: reading has stopped, and what is open is being sent."""
 
     name: ClassVar[str] = "stopping"
     open_turns: int
@@ -56,7 +56,7 @@ class Stopping(Event):
 
 @dataclass(frozen=True, slots=True)
 class Drained(Event):
-    """Stopping: everything open was sent, or the limit was reached first; what is open comes again after a start."""
+    """Stopping: everything open was sent, or the limit came first. What is open is read again after a start."""
 
     name: ClassVar[str] = "drained"
     complete: bool
@@ -73,9 +73,8 @@ class Stopped(Event):
 
 @dataclass(frozen=True, slots=True)
 class TaskFailed(Event):
-    """A task of the daemon ended by an error that nothing expected; the daemon stops, unless the task only watched.
-
-    `where` names code only."""
+    """A task of the daemon ended with an unexpected error. The daemon stops, unless the task only watched. `where`
+    names code only."""
 
     level: ClassVar[str | None] = "error"
     name: ClassVar[str] = "task_failed"

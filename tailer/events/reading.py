@@ -8,7 +8,7 @@ from tailer.events.base import Event
 
 @dataclass(frozen=True, slots=True)
 class TurnDone(Event):
-    """An entry was closed: `outcome` from the closed lists of outcomes and exclusions."""
+    """An entry was closed; `outcome` is one of the closed lists of outcomes and exclusions."""
 
     level: ClassVar[str | None] = None
     outcome: str
@@ -38,7 +38,7 @@ class TurnFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class RowUnreadable(Event):
-    """A row lacks what makes it a message; the field is named, its content is not."""
+    """A row lacks a field that every message has; the event names the field, not its content."""
 
     level: ClassVar[str | None] = "warning"
     name: ClassVar[str] = "row_unreadable"
@@ -49,7 +49,7 @@ class RowUnreadable(Event):
 
 @dataclass(frozen=True, slots=True)
 class CollectionDenied(Event):
-    """A collection may not be read; what it would tell is left out from now on."""
+    """A collection may not be read. Its data is left out from now on."""
 
     level: ClassVar[str | None] = "warning"
     name: ClassVar[str] = "collection_denied"

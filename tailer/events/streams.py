@@ -19,7 +19,7 @@ class StreamOpened(Event):
 
 @dataclass(frozen=True, slots=True)
 class StreamFailed(Event):
-    """A command of a change stream failed; it heals by the named reaction."""
+    """A command of a change stream failed; the named reaction follows."""
 
     level: ClassVar[str | None] = "warning"
     name: ClassVar[str] = "stream_failed"
@@ -31,7 +31,7 @@ class StreamFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class StreamEnded(Event):
-    """The server ended a change stream without an error, because its collection was dropped or renamed; it is opened
+    """The server ended a change stream without an error, because its collection was dropped or renamed. It is opened
     again."""
 
     name: ClassVar[str] = "stream_ended"
@@ -41,7 +41,7 @@ class StreamEnded(Event):
 
 @dataclass(frozen=True, slots=True)
 class StreamGapFound(Event):
-    """History is lost between two cluster times: those turns are not exported by the stream."""
+    """History is lost between two cluster times; the stream does not export the turns of that time."""
 
     level: ClassVar[str | None] = "error"
     name: ClassVar[str] = "stream_gap_found"
@@ -74,7 +74,7 @@ class ReadingPaused(Event):
 
 @dataclass(frozen=True, slots=True)
 class SourceUnanswered(Event):
-    """MongoDB does not answer at the start, which waits for a while."""
+    """MongoDB does not answer at the start. The start waits for a while."""
 
     level: ClassVar[str | None] = "warning"
     name: ClassVar[str] = "source_unanswered"
@@ -84,7 +84,7 @@ class SourceUnanswered(Event):
 
 @dataclass(frozen=True, slots=True)
 class BackfillStarted(Event):
-    """A backfill begins, or goes on where an earlier run left it; `reason` is asked, gap or start."""
+    """A backfill begins, or continues after an earlier run; `reason` is asked, gap or start."""
 
     name: ClassVar[str] = "backfill_started"
     job_id: str
@@ -94,8 +94,8 @@ class BackfillStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class BackfillAdvanced(Event):
-    """A chunk of a backfill is done, or the backfill begins; `remaining_rows` is None where nobody could count them,
-    `position_seconds` is when the last row walked was made."""
+    """A chunk of a backfill is done, or the backfill begins. `remaining_rows` is None if they could not be counted;
+    `position_seconds` is when the last walked row was made."""
 
     level: ClassVar[str | None] = None
     rows: int
@@ -106,7 +106,7 @@ class BackfillAdvanced(Event):
 
 @dataclass(frozen=True, slots=True)
 class BackfillDone(Event):
-    """A backfill is complete: rows walked, turns that had been sent before, sent now, and those that give no trace."""
+    """A backfill is complete: rows walked, turns sent before, turns sent now, and turns that give no trace."""
 
     name: ClassVar[str] = "backfill_done"
     job_id: str
@@ -118,7 +118,7 @@ class BackfillDone(Event):
 
 @dataclass(frozen=True, slots=True)
 class GapsLeft(Event):
-    """How many stretches of lost history are not filled yet."""
+    """How many stretches of lost history are not yet filled."""
 
     level: ClassVar[str | None] = None
     gaps: int
@@ -135,7 +135,7 @@ class OplogSeen(Event):
 
 @dataclass(frozen=True, slots=True)
 class OplogHidden(Event):
-    """MongoDB does not say how far its oplog reaches; said once."""
+    """MongoDB does not say how far its oplog reaches; reported once."""
 
     level: ClassVar[str | None] = "warning"
     name: ClassVar[str] = "oplog_hidden"

@@ -1,7 +1,7 @@
-"""Every metric of the daemon: name, kind, unit, labels and what it means. Nothing is measured that is not declared here.
+"""Every metric of the daemon: name, kind, unit, labels and meaning. Only declared metrics are measured.
 
-Base units; every label has a closed set of values, or one that the code bounds; never a user, a conversation, a message,
-the text of an error or a URL. `docs/metrics.md` is written from this list.
+Metrics have base units. Every label has a closed set of values, or one that the code bounds; it never holds a user, a
+conversation, a message, the text of an error or a URL. `docs/metrics.md` is written from this list.
 """
 
 from typing import Final
@@ -36,7 +36,7 @@ LOOP_LAG: Final = Metric(
 CONNECTED: Final = Metric(
     "tailer_stream_connected",
     Kind.GAUGE,
-    "1 while the stream answers, 0 while it does not; while reading is paused, what it was before",
+    "1 while the stream answers, 0 while it does not; while reading is paused, it keeps its last value",
     (labels.STREAM,),
 )
 EVENTS: Final = Metric(
@@ -63,20 +63,20 @@ POSITION_TIME: Final = Metric(
 STREAM_LAG: Final = Metric(
     "tailer_stream_lag_seconds",
     Kind.GAUGE,
-    "Cluster time not read yet: 0 when idle, growing every second while the stream does not answer or is not read; one "
-    "that has not opened counts from its checkpoint, or from the start",
+    "Cluster time not yet read: 0 when idle, growing every second while the stream does not answer or is not read; a "
+    "stream that has not opened counts from its checkpoint, or from the start",
     (labels.STREAM,),
 )
 RESTARTS: Final = Metric(
     "tailer_stream_restarts_total",
     Kind.COUNTER,
-    "Failed or ended commands of a stream, each followed by another attempt",
+    "Commands of a stream that failed or ended, each followed by another attempt",
     (labels.STREAM, labels.CAUSE),
 )
 PAUSES: Final = Metric(
     "tailer_stream_pauses_total",
     Kind.COUNTER,
-    "Times that reading waited because too much was open",
+    "How often reading waited because too much was open",
     (labels.STREAM,),
 )
 GAPS: Final = Metric(
@@ -94,7 +94,8 @@ GAPS_UNFILLED: Final = Metric(
 CLOCK_SKEW: Final = Metric(
     "tailer_clock_skew_seconds",
     Kind.GAUGE,
-    "This machine's clock minus that of MongoDB's primary, half a round trip uncertain; latencies are wrong by so much",
+    "This machine's clock minus that of MongoDB's primary, uncertain by half a round trip; latencies are wrong by this "
+    "amount",
 )
 OPLOG_FIRST: Final = Metric(
     "tailer_oplog_first_timestamp_seconds",
@@ -109,19 +110,19 @@ OPLOG_WINDOW: Final = Metric(
 OPLOG_HEADROOM: Final = Metric(
     "tailer_oplog_headroom_seconds",
     Kind.GAUGE,
-    "From the oldest entry of the oplog to the stored position: below 0 history is lost",
+    "From the oldest entry of the oplog to the stored position; below 0 history is lost",
     (labels.STREAM,),
 )
 BACKFILLED: Final = Metric("tailer_backfill_documents_total", Kind.COUNTER, "Rows that backfills walked")
 BACKFILL_REMAINING: Final = Metric(
     "tailer_backfill_remaining_documents",
     Kind.GAUGE,
-    "Rows that the backfill under way has still to walk, 0 without one; absent on a standby and where counting took too long",
+    "Rows that the running backfill still has to walk, 0 without one; absent on a standby and if counting took too long",
 )
 BACKFILL_POSITION: Final = Metric(
     "tailer_backfill_position_timestamp_seconds",
     Kind.GAUGE,
-    "When the row was made that the backfill under way walked last; absent without one",
+    "Creation time of the row that the running backfill walked last; absent without one",
 )
 
 CHECKPOINT_TIME: Final = Metric(
@@ -165,7 +166,7 @@ PAIRS: Final = Metric(
 UNREADABLE: Final = Metric(
     "tailer_document_parse_failures_total",
     Kind.COUNTER,
-    "Rows without what makes them a message",
+    "Rows that lack a field that every message has",
     (labels.COLLECTION, labels.FIELD),
 )
 READ_FAILURES: Final = Metric(
@@ -194,7 +195,7 @@ REQUEST_DURATION: Final = Metric(
 OBSERVATIONS: Final = Metric("tailer_export_observations_total", Kind.COUNTER, "Observations acknowledged")
 TRACES: Final = Metric("tailer_export_traces_total", Kind.COUNTER, "Traces acknowledged")
 SENT_BYTES: Final = Metric(
-    "tailer_export_bytes_total", Kind.COUNTER, "Bytes sent, compressed, with those that were sent again"
+    "tailer_export_bytes_total", Kind.COUNTER, "Bytes sent, compressed, including those that were sent again"
 )
 RETRIES: Final = Metric(
     "tailer_export_retries_total", Kind.COUNTER, "Batches sent again because none was taken"
@@ -202,7 +203,7 @@ RETRIES: Final = Metric(
 UNKNOWN_OUTCOMES: Final = Metric(
     "tailer_export_unknown_outcomes_total",
     Kind.COUNTER,
-    "Batches whose answer nobody saw",
+    "Batches whose answer was lost",
     (labels.VERDICT,),
 )
 MEDIA_LEFT_OUT: Final = Metric(
@@ -220,19 +221,19 @@ ANNOTATIONS_FAILED: Final = Metric(
 SPLITS: Final = Metric(
     "tailer_export_splits_total",
     Kind.COUNTER,
-    "Batches halved, because too large or with a span that is refused",
+    "Batches halved because they were too large or held a refused span",
 )
 QUEUE_LENGTH: Final = Metric("tailer_queue_length", Kind.GAUGE, "Batches that wait to be sent")
 QUEUE_CAPACITY: Final = Metric("tailer_queue_capacity", Kind.GAUGE, "Batches that may wait")
 OLDEST_UNACKNOWLEDGED: Final = Metric(
     "tailer_export_oldest_unacked_timestamp_seconds",
     Kind.GAUGE,
-    "Cluster time of the position held by the oldest turn that is not acknowledged; absent while nothing is open",
+    "Cluster time of the position that the oldest unacknowledged turn holds; absent while nothing is open",
 )
 EXPORT_LAG: Final = Metric(
     "tailer_export_lag_seconds",
     Kind.GAUGE,
-    "Age of the oldest turn that is not acknowledged, 0 when there is none",
+    "Age of the oldest unacknowledged turn, 0 when there is none",
 )
 PAUSED: Final = Metric(
     "tailer_export_paused", Kind.GAUGE, "1 while the destination refuses the keys: nothing is sent"
@@ -240,17 +241,26 @@ PAUSED: Final = Metric(
 LATENCY: Final = Metric(
     "tailer_end_to_end_latency_seconds",
     Kind.HISTOGRAM,
-    "From the end of a turn, as LibreChat stored it, to its acknowledgement; the settle time is part of it, and turns of a backfill are not counted",
+    "From the end of a turn, as LibreChat stored it, to its acknowledgement, including the settle time; turns of a "
+    "backfill do not count",
     buckets=_LATENCY_BUCKETS,
 )
 DEAD_LETTERS: Final = Metric(
     "tailer_dead_letters_total",
     Kind.COUNTER,
     "Turns that became dead letters",
-    (Label("reason", "build_failed: here; rejected: by the destination", ("build_failed", "rejected")),),
+    (
+        Label(
+            "reason",
+            "build_failed: the tailer failed; rejected: the destination refused",
+            ("build_failed", "rejected"),
+        ),
+    ),
 )
 DEAD_LETTERS_KEPT: Final = Metric(
-    "tailer_dead_letters_kept", Kind.GAUGE, "Dead letters in the state database, also from before the start"
+    "tailer_dead_letters_kept",
+    Kind.GAUGE,
+    "Dead letters in the state database, including those from before the start",
 )
 
 LLM_TURNS: Final = Metric(
@@ -287,7 +297,7 @@ LLM_TOOL_CALLS: Final = Metric(
 LABEL_OVERFLOW: Final = Metric(
     "tailer_label_overflow_total",
     Kind.COUNTER,
-    "Counts that went to other, because a label had all the values it may have",
+    "Counts that went to other, because the label already had all the values it may have",
     (Label("label", "", ("endpoint", "model", "tool")),),
 )
 
@@ -307,7 +317,7 @@ ABSENT_UNTIL_KNOWN: Final = frozenset(
         BACKFILL_POSITION,
     }
 )
-"""Gauges without labels whose 0 would be a lie."""
+"""Gauges without labels for which 0 would be a lie."""
 
 CATALOGUE: Final = (
     Section("The daemon", (BUILD_INFO, STATE, LEADER, LEADER_EPOCH, LOOP_LAG)),

@@ -1,4 +1,4 @@
-"""What a metric is declared as: kind, labels with their sets, meaning."""
+"""The declaration of a metric: kind, labels with their sets, meaning."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,25 +13,25 @@ class Kind(StrEnum):
 
 
 OTHER = "other"
-"""What a label says of a value that is on no list."""
+"""The value of a label for anything outside its set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label. `values` is its closed set; None where `meaning` says what bounds it."""
+    """A label. `values` is its closed set; None if `meaning` says what bounds it."""
 
     name: str
     meaning: str
     values: tuple[str, ...] | None = None
 
     def fit(self, value: str) -> str:
-        """The value, or `other` where it is on no list of a label that has one."""
+        """The value, or `other` if the label has a set and the value is not in it."""
         return value if self.values is None or value in self.values else OTHER
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Metric:
-    """One metric; `meaning` is what it says, for whoever reads the number. `buckets` are upper bounds in its unit."""
+    """One metric; `meaning` is for the reader of the number. `buckets` are upper bounds in its unit."""
 
     name: str
     kind: Kind

@@ -1,4 +1,4 @@
-"""How events move the metrics. Gauges of what lasts are set by the sampler in `tailer.daemon.gauges`."""
+"""How events move the metrics. The sampler in `tailer.daemon.gauges` sets the gauges of lasting states."""
 
 from collections.abc import Sequence
 from functools import singledispatchmethod
@@ -66,7 +66,7 @@ _OF_A_TERM = (
 
 class Metrics(Instruments):
     """The metrics of one daemon. `usage_label_values` is how many values a label of the usage metrics may have; None:
-    there are none of those."""
+    there are no usage metrics."""
 
     def __init__(self, version: str, *, usage_label_values: int | None = None) -> None:
         super().__init__(with_usage=usage_label_values is not None)
@@ -87,7 +87,7 @@ class Metrics(Instruments):
 
     @singledispatchmethod
     def record(self, event: Event) -> None:
-        """Move the counters that an event concerns; many events concern none."""
+        """Move the counters that an event affects; many events affect none."""
 
     @record.register
     def _(self, event: LeaseTaken) -> None:
@@ -105,7 +105,7 @@ class Metrics(Instruments):
         self._forget_term()
 
     def _forget_term(self) -> None:
-        """What was true of the streams and the work of the active instance is not true of a standby."""
+        """Forget what was true of the active instance's streams and work and is not true of a standby."""
         for metric in _OF_A_TERM:
             self.forget(metric)
         self._stored.clear()

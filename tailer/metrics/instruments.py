@@ -1,4 +1,4 @@
-"""The instruments of Prometheus' client, made from the catalogue: one registry a daemon, nothing global."""
+"""The instruments of Prometheus' client, made from the catalogue: one registry per daemon, nothing global."""
 
 import itertools
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class Instruments:
 
     def __init__(self, *, with_usage: bool) -> None:
         self.registry = CollectorRegistry()
-        # A second series for each counter that says when it began: the start of the process says the same.
+        # A second series per counter would say when it began; the start of the process says the same.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -58,7 +58,7 @@ class Instruments:
                     counter.labels(*values)
 
     def count(self, metric: Metric, *values: str, by: float = 1) -> None:
-        """Move a counter on; a value that is on no list counts as `other`."""
+        """Increase a counter; a value that is not in the label's set counts as `other`."""
         fitted = [label.fit(value) for label, value in zip(metric.labels, values, strict=True)]
         self._counters[metric].labels(*fitted).inc(by)
 
@@ -67,7 +67,7 @@ class Instruments:
         return self._counters[metric]
 
     def gauge(self, metric: Metric) -> Gauge:
-        """The gauge of a declaration; one that is absent until it is known appears with the first call."""
+        """The gauge of a declaration; a gauge that is absent until it is known appears with the first call."""
         found = self._gauges.get(metric) or self._late_gauges.get(metric)
         if found is None:
             found = Gauge(metric.name, metric.meaning, metric.label_names, registry=self.registry)
@@ -75,7 +75,7 @@ class Instruments:
         return found
 
     def forget(self, metric: Metric) -> None:
-        """What a gauge showed is no longer true, and what is true is not known: no series, or 0 where it has no label."""
+        """The value of a gauge is no longer known: it has no series, or 0 without labels."""
         if metric.labels:
             self.gauge(metric).clear()
         elif metric in self._gauges:

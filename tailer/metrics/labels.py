@@ -1,4 +1,4 @@
-"""The labels and their closed sets. A value that is on no list is counted as `other`: a new series is never made."""
+"""The labels and their closed sets. A value that is not in the set counts as `other`; a new series is never made."""
 
 from typing import Final
 
@@ -16,7 +16,7 @@ EVENT_OPERATION: Final = Label("op", "what was done to a document", ("insert", "
 CAUSE: Final = Label(
     "reason",
     "what ended the command; invalidate: the collection was dropped or renamed; denied: a privilege or a password; "
-    "token_unknown: read again from the token's time; too_large: one event is stepped over, its row is read",
+    "token_unknown: read again from the token's time; too_large: one event is skipped, its row is read",
     tuple(cause.value for cause in FailureCause),
 )
 GAP_REASON: Final = Label(
@@ -34,14 +34,14 @@ WAITING: Final = Label(
 )
 RESULT: Final = Label(
     "result",
-    "ok; rate_limited: 429; server_error: 5xx; connection: none, or one that broke; timeout: nobody saw the answer; "
-    "retry: anything else that is tried again; auth: keys refused; rejected: 400; too_large: 413; withheld: not sent, "
+    "ok; rate_limited: 429; server_error: 5xx; connection: no connection, or a broken one; timeout: no answer in "
+    "time; retry: anything else that is tried again; auth: keys refused; rejected: 400; too_large: 413; withheld: not sent, "
     "because the lease was in doubt",
     tuple(result.value for result in RequestResult),
 )
 VERDICT: Final = Label(
     "verdict",
-    "found: Langfuse had it; sent_again: it had not; sent_again_unread: it could not be asked",
+    "found: Langfuse had it; sent_again: Langfuse did not have it; sent_again_unread: Langfuse could not be asked",
     ("found", "sent_again", "sent_again_unread"),
 )
 COLLECTION: Final = Label(
@@ -49,7 +49,9 @@ COLLECTION: Final = Label(
     "LibreChat's collection",
     ("messages", "conversations", "transactions", "agents", "users", OTHER),
 )
-FIELD: Final = Label("reason", "the field that is missing or no text", ("messageId", "conversationId", OTHER))
+FIELD: Final = Label(
+    "reason", "the field that is missing or not a text", ("messageId", "conversationId", OTHER)
+)
 ANNOTATION: Final = Label(
     "operation", "what was refused", ("put_score", "delete_score", "put_correction", "delete_traces")
 )
@@ -68,7 +70,7 @@ STATE_OPERATION: Final = Label(
 TURN_OUTCOME: Final = Label("outcome", "how the turn ended", tuple(outcome.value for outcome in Outcome))
 WORK_OUTCOME: Final = Label(
     "outcome",
-    "how the turn ended; title, api_usage, edited: other traces; the rest says why a row gives no trace now",
+    "how the turn ended; title, api_usage, edited: other traces; the rest names the reason why a row gives no trace now",
     tuple(
         dict.fromkeys(
             (
@@ -94,5 +96,5 @@ TOKEN_BUCKET: Final = Label(
     ("input", "output", "input_cached_tokens", "input_cache_creation", OTHER),
 )
 COST_SOURCE: Final = Label(
-    "source", "where the cost was told, as in the traces", (*(s.value for s in CostSource), OTHER)
+    "source", "where the cost comes from, as in the traces", (*(s.value for s in CostSource), OTHER)
 )

@@ -1,6 +1,7 @@
-"""What the models were used for: turns, tokens, cost and tool calls of acknowledged traces, where somebody asks for it.
+"""What the models were used for: turns, tokens, cost and tool calls of acknowledged traces, if the operator asks for
+it.
 
-An observation is sent once, so it is counted once; an edit afterwards sends no model call again.
+An observation is sent once, so it counts once. A later edit sends no model call again.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ _MOST_CHARACTERS: Final = 64
 
 
 class Usage:
-    """Counts traces. What stands in a label is written by others: it is cut, and so are the values that there may be."""
+    """Counts traces. Others write what becomes a label, so each value is cut and the number of values is bounded."""
 
     def __init__(self, instruments: Instruments, *, most_values: int) -> None:
         self._turns = instruments.counter(catalogue.LLM_TURNS)
@@ -35,8 +36,8 @@ class Usage:
         self._known: dict[str, set[str]] = {"endpoint": set(), "model": set(), "tool": set()}
 
     def count(self, traces: Sequence[Trace]) -> None:
-        """Count acknowledged traces; a title is model calls without a turn."""
-        # A title names no endpoint: it has that of the turn beside it, which is of the same message.
+        """Count acknowledged traces; a title counts as model calls without a turn."""
+        # A title names no endpoint. It has the endpoint of the turn beside it, which belongs to the same message.
         named = {
             trace.message_id: trace.metadata["endpoint"] for trace in traces if "endpoint" in trace.metadata
         }

@@ -1,4 +1,4 @@
-"""The settings of content: how much of a turn's text and files its trace shows, and whose turn it seems to be."""
+"""The settings of content: how much of a turn's text and files its trace shows, and whose turn it appears to be."""
 
 from pathlib import Path
 from typing import Annotated, Final
@@ -74,13 +74,14 @@ def _prove_rules(patterns: tuple[str, ...], field_names: tuple[str, ...]) -> Non
 
 
 class ContentSettings(BaseModel):
-    """What of a turn is part of its trace: text, masks, files, tags and the name of its user."""
+    """The parts of a turn that go into its trace: text, masks, files, tags and the name of its user."""
 
     content: Annotated[ContentChoice, Setting(Group.CONTENT, choice(ContentChoice), ("TAILER_CONTENT",))] = (
         Field(
             default=ContentChoice.FULL,
-            description="How much text is sent: all, with personal data and keys masked, or none. Full, because "
-            "a trace without its text shows little; it is the operator's to narrow.",
+            description="How much text is sent: all of it, all with personal data and keys masked, or none. "
+            "Full, because a trace without its text shows little; narrowing it is up to the "
+            "operator.",
         )
     )
     content_rules: Annotated[
@@ -96,16 +97,17 @@ class ContentSettings(BaseModel):
         ),
     ] = Field(
         default=(),
-        description="How much text is sent of turns that fit; the first that fits counts, TAILER_CONTENT for "
-        "the rest. Patterns as in TAILER_ALLOW; `role` needs find on `users`. None, because one rule for all "
-        "is the easiest to be sure of.",
+        description="How much text is sent of turns that match a rule: the first match decides, "
+        "TAILER_CONTENT decides for the rest. Patterns as in TAILER_ALLOW; `role` needs find "
+        "on `users`. None, because one rule for all is the easiest to be sure of.",
     )
     mask_patterns: Annotated[
         tuple[str, ...], Setting(Group.CONTENT, expressions(), ("TAILER_MASK_PATTERNS",))
     ] = Field(
         default=(),
-        description="Regular expressions of what is masked beside the built-in kinds; where one has a group "
-        "called `value`, only that group. None, because only the operator knows the house's own numbers.",
+        description="Regular expressions for what is masked in addition to the built-in kinds; if one has "
+        "a group called `value`, only that group is masked. None, because only the operator "
+        "knows the organisation's own numbers.",
     )
     mask_fields: Annotated[tuple[str, ...], Setting(Group.CONTENT, words(200), ("TAILER_MASK_FIELDS",))] = (
         Field(
@@ -118,8 +120,8 @@ class ContentSettings(BaseModel):
         Field(
             default=UserIdChoice.ID,
             description="What Langfuse shows as the user: LibreChat's id, a keyed hash of it, the e-mail "
-            "address or the user name; the last two need find on `users`. Id, because it tells users apart "
-            "and names nobody.",
+            "address or the user name; the last two need find on `users`. Id, because it "
+            "distinguishes users without naming them.",
         )
     )
     user_id_secret: Annotated[
@@ -131,13 +133,13 @@ class ContentSettings(BaseModel):
         ),
     ] = Field(
         default=None,
-        description="Key of the hash that TAILER_USER_ID=hash shows. None, because a key that came with the "
-        "tailer would let everybody compute the hashes.",
+        description="Key of the hash that TAILER_USER_ID=hash shows. None, because with a key that came "
+        "with the tailer anyone could compute the hashes.",
     )
     tags: Annotated[tuple[str, ...], Setting(Group.CONTENT, words(200), ("TAILER_TAGS",))] = Field(
         default=("librechat",),
-        description="Tags of every trace; a comma alone means none. librechat, to tell them from others in "
-        "the project.",
+        description="Tags of every trace; a single comma means none. librechat, to distinguish them from "
+        "other traces in the project.",
     )
     tag_facts: Annotated[
         tuple[Fact, ...],
@@ -149,7 +151,7 @@ class ContentSettings(BaseModel):
     ] = Field(
         default=(),
         description="Facts of a turn that become tags, such as `endpoint:openAI`; `role` needs find on "
-        "`users`. None, because Langfuse keeps every tag it ever saw in its filters.",
+        "`users`. None, because Langfuse keeps every tag it has ever seen in its filters.",
     )
     history_bytes: Annotated[
         int,
@@ -166,8 +168,8 @@ class ContentSettings(BaseModel):
         ),
     ] = Field(
         default=_BOUNDS.field_bytes,
-        description="The most that one text may take; the rest is cut with a mark. 1000000: Langfuse drops "
-        "an observation above 9.5 MB without a word.",
+        description="The most bytes that one text may have; the rest is cut and marked. 1000000: Langfuse "
+        "silently drops an observation above 9.5 MB.",
     )
     media_root: Annotated[
         Path | None,
@@ -178,16 +180,17 @@ class ContentSettings(BaseModel):
         ),
     ] = Field(
         default=None,
-        description="Where LibreChat's files are mounted here, so that images and files are sent as media. "
-        "None: names, types and sizes only, because files say more than their owners may want to.",
+        description="Where LibreChat's files are mounted for the tailer, so that images and files are "
+        "sent as media. None: only names, types and sizes are sent, because files can say "
+        "more than their owners want.",
     )
     media_bytes: Annotated[
         int,
         Setting(Group.CONTENT, whole_number(1_000, 100_000_000, unit="bytes"), ("TAILER_MEDIA_BYTES",)),
     ] = Field(
         default=10_000_000,
-        description="The most that one file may have to be sent as media. 10000000: enough for photographs "
-        "and most documents, little enough to hold a few in memory.",
+        description="The largest file that is sent as media. 10000000: enough for photographs and most "
+        "documents, and small enough to hold a few in memory.",
     )
 
     @field_validator("mask_patterns")

@@ -1,7 +1,7 @@
 """Where settings come from: names in the environment and in `.env`, in the order in which they win.
 
-Owns the names of every setting, which of two given values is taken, and which names nobody knows.
-Refuses to convert values, and to show any.
+Owns the names of every setting, which of two given values wins, and which names are unknown. Refuses to convert values,
+and to show any.
 """
 
 import difflib
@@ -21,7 +21,7 @@ from tailer.settings.kinds import Kind
 
 _OWN: Final = "TAILER_"
 _LANGFUSE: Final = "LANGFUSE_"
-# Kubernetes puts these into every container of a namespace that has a Service called `tailer` or `langfuse`.
+# Kubernetes sets these in every container of a namespace that has a Service called `tailer` or `langfuse`.
 _SERVICE_LINK: Final = re.compile(
     r".*_(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_[0-9]+_(?:TCP|UDP|SCTP)(?:_(?:ADDR|PORT|PROTO))?)"
 )
@@ -40,7 +40,7 @@ class Group(StrEnum):
 
 
 class Place(StrEnum):
-    """Where a value was found; the first one wins over the second for names of the same rank."""
+    """Where a value was found; for names of the same rank the first place wins over the second."""
 
     ENVIRONMENT = "environment"
     DOTENV = ".env"
@@ -48,7 +48,7 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The name that gave a setting its value, and where it stood."""
+    """The name that gave a setting its value, and where it was found."""
 
     name: str
     place: Place
@@ -56,7 +56,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What was found beside the values: origins by attribute, warnings, and names that are errors."""
+    """What was found in addition to the values: origins by attribute, warnings, and names that are errors."""
 
     origins: Mapping[str, Origin] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class Findings:
 class Setting:
     """Annotation of a field: its heading, the kind of its values, and its names, the main one first.
 
-    `fallback` says in words what a field without a fixed default becomes.
+    `fallback` says in words what happens to a field without a fixed default.
     """
 
     group: Group
@@ -77,14 +77,14 @@ class Setting:
 
     @property
     def ranks(self) -> tuple[tuple[str, ...], ...]:
-        """The names by precedence: the tailer's own before those that LibreChat reads too."""
+        """The names by precedence: the tailer's own names before those that LibreChat reads too."""
         twins = tuple(_OWN + name for name in self.names if name.startswith(_LANGFUSE))
         own = tuple(name for name in self.names if name.startswith(_OWN))
         shared = tuple(name for name in self.names if not name.startswith(_OWN))
         return tuple(rank for rank in (own + twins, shared) if rank)
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Convert before pydantic's own validation; None passes, where the field has no value."""
+        """Convert before pydantic's own validation. None passes if the field may have no value."""
         convert = self.kind.convert
         return core_schema.no_info_before_validator_function(
             lambda value: None if value is None else convert(value), handler(source)
@@ -104,9 +104,9 @@ def collect_settings(fields: Mapping[str, FieldInfo]) -> dict[str, Setting]:
 class NamedValuesSource(PydanticBaseSettingsSource):
     """Reads every setting by its names.
 
-    A name of the tailer's own wins over a shared one wherever it stands, because LibreChat reads the same `.env`;
-    among names of one rank the environment wins over `.env`. An empty value counts as not given: compose writes
-    `${NAME:-}` for what nobody set.
+    A name of the tailer's own wins over a shared one wherever it is, because LibreChat reads the same `.env`. Among
+    names of one rank the environment wins over `.env`. An empty value counts as not given, because compose writes
+    `${NAME:-}` for a variable that is not set.
     """
 
     def __init__(self, settings_class: type[BaseSettings]) -> None:
@@ -118,18 +118,18 @@ class NamedValuesSource(PydanticBaseSettingsSource):
         }
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """The text that was given for one field, or None; never a complex value."""
+        """The text that was given for one field, or None. It is never a complex value."""
         setting = get_setting(field)
         found = self._find(setting)[0] if setting is not None else None
         return (self._read(found) if found is not None else None), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """The texts by attribute, and the findings; nothing for what code passed itself."""
+        """The texts by attribute, and the findings; nothing for values that code passed itself."""
         texts = {name: self._read(origin) for name, origin in self.origins().items()}
         return {**texts, "findings": self.findings()}
 
     def origins(self) -> dict[str, Origin]:
-        """The name that counts, by attribute, for what was given and not passed by code."""
+        """The name that counts, by attribute, for values that were given and not passed by code."""
         found = {
             name: self._find(setting)[0]
             for name, setting in self._settings.items()

@@ -1,6 +1,6 @@
-"""Kinds of values that settings have: what an operator may write, and what it becomes.
+"""Kinds of values that settings have: what an operator may write, and the value that it becomes.
 
-Owns the limits, the units and the words in which a value is refused. Refuses to know any setting by name.
+Owns the limits, the units and the words of a refusal. Refuses to know any setting by name.
 """
 
 import json
@@ -28,7 +28,7 @@ _UNITS: Final = {
 
 
 class UnfitValueError(ValueError):
-    """A value that cannot be used: the problem, and the remedy where the kind does not tell it."""
+    """A value that cannot be used: the problem, and the remedy if the kind does not imply it."""
 
     def __init__(self, problem: str, remedy: str | None = None) -> None:
         super().__init__(problem)
@@ -38,10 +38,10 @@ class UnfitValueError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a setting takes, in words for the operator, its unit, and the conversion of what is given.
+    """What a setting accepts, in words for the operator, its unit, and the conversion of a given value.
 
     `convert` gets the text of an environment variable, or the typed value that code passed, and raises
-    `UnfitValueError`. `scale` is the length of one unit, None for anything but durations.
+    `UnfitValueError`. `scale` is the length of one unit, None for everything but durations.
     """
 
     accepts: str
@@ -52,13 +52,13 @@ class Kind:
 
 
 def quote(value: object) -> str:
-    """A refused value as a message may show it: one line, short, without what looks like a credential."""
+    """A refused value as a message may show it: one short line, without anything that looks like a credential."""
     text = escape_unprintable(redact(str(value)))
     return f"'{text[:_LONGEST_QUOTE]}…'" if len(text) > _LONGEST_QUOTE else f"'{text}'"
 
 
 def secret_text(value: object) -> str:
-    """The text of a value that may have been wrapped already."""
+    """The text of a value that may already have been wrapped."""
     return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
@@ -223,7 +223,7 @@ def _read_word(piece: object, longest: int) -> str:
 
 
 def words(longest: int) -> Kind:
-    """A list of texts, separated by commas; a comma alone is the empty list."""
+    """A list of texts, separated by commas; a single comma is the empty list."""
 
     def convert(value: object) -> tuple[str, ...]:
         return tuple(dict.fromkeys(_read_word(piece, longest) for piece in _split(value)))
@@ -232,9 +232,9 @@ def words(longest: int) -> Kind:
 
 
 def pieces(accepts: str, parse: Callable[[str], object]) -> Kind:
-    """A list whose pieces `parse` reads, separated by commas; a comma alone is the empty list.
+    """A list whose pieces `parse` reads, separated by commas; a single comma is the empty list.
 
-    `parse` raises ValueError that says what is wrong with a piece. What code passes parsed stays as it is.
+    `parse` raises ValueError that names the problem with a piece. A parsed value from code stays as it is.
     """
 
     def read(piece: object) -> object:
@@ -253,10 +253,10 @@ def pieces(accepts: str, parse: Callable[[str], object]) -> Kind:
 
 
 def expressions() -> Kind:
-    """Regular expressions: a JSON array of texts, or one expression as it stands.
+    """Regular expressions: a JSON array of texts, or one expression as it is.
 
-    What begins like an array of texts must be one: as an expression it would be a set of characters, and mask
-    something else than its author meant.
+    A value that begins like an array of texts must be one. As an expression it would be a set of characters, and would
+    mask something else than its author meant.
     """
     remedy = r'give one expression, or a JSON array such as ["EMP-\\d{6}","Project \\w+"] with every backslash doubled'
 
@@ -277,7 +277,7 @@ def expressions() -> Kind:
             if not isinstance(expression, str):
                 raise UnfitValueError(f"has something else than a text as expression {number}", remedy)
             if not expression.isprintable():
-                # In JSON one backslash before a b is a backspace, which would silently match nothing.
+                # In JSON a single backslash before a b is a backspace, which would silently match nothing.
                 raise UnfitValueError(f"has control characters in expression {number}", remedy)
             chosen.append(expression)
         return tuple(chosen)

@@ -28,24 +28,25 @@ def _check_host(name: str) -> str:
 
 
 class OperationSettings(BaseModel):
-    """How the process runs and shows itself, whatever it sends."""
+    """How the process runs and shows itself, independent of what it sends."""
 
     lease_time: Annotated[
         timedelta, Setting(Group.OPERATION, duration(1, 120), ("TAILER_LEASE_SECONDS",))
     ] = Field(
         default=timedelta(seconds=8),
-        description="How long the active instance may be silent before a standby takes over; also what a single "
-        "instance waits after a crash. 8: with the look of a standby and its start a killed instance is replaced "
-        "within 15 seconds, and three renewals may fail before.",
+        description="How long the active instance may be silent before a standby takes over; a single "
+        "instance also waits this long after a crash. 8: a killed instance is replaced within "
+        "15 seconds, including the standby's look and its start, and three renewals may fail "
+        "before that.",
     )
     http_host: Annotated[
         str,
         Setting(Group.OPERATION, text("a host name or an IP address", _check_host), ("TAILER_HTTP_HOST",)),
     ] = Field(
         default="localhost",
-        description="Address for probes, metrics and the status page: `localhost` is 127.0.0.1 and ::1, `::` every "
-        "address of both families. Localhost, because the port asks for no log-in; the image sets `::`, because there "
-        "all of it is asked from outside the container.",
+        description="Address for probes, metrics and the status page: `localhost` is 127.0.0.1 and ::1, "
+        "`::` is every IPv4 and IPv6 address. Localhost, because the port has no log-in; the "
+        "image sets `::`, because there all requests come from outside the container.",
     )
     http_port: Annotated[int, Setting(Group.OPERATION, whole_number(0, 65_535), ("TAILER_HTTP_PORT",))] = (
         Field(
@@ -57,27 +58,28 @@ class OperationSettings(BaseModel):
     log_format: Annotated[LogFormat, Setting(Group.OPERATION, choice(LogFormat), ("TAILER_LOG_FORMAT",))] = (
         Field(
             default=LogFormat.AUTO,
-            description="Form of the log lines. Auto: text for the person at a terminal, JSON for what collects "
-            "logs.",
+            description="Format of the log lines. Auto: text for a person at a terminal, JSON for programs "
+            "that collect logs.",
         )
     )
     log_level: Annotated[LogLevel, Setting(Group.OPERATION, choice(LogLevel), ("TAILER_LOG_LEVEL",))] = Field(
         default=LogLevel.INFO,
-        description="The least level that is logged. Info: starts, stops and what changes, nothing for each "
-        "turn.",
+        description="The lowest level that is logged. Info: starts, stops and changes, and nothing for "
+        "each turn.",
     )
     status_page: Annotated[bool, Setting(Group.OPERATION, switch(), ("TAILER_STATUS_PAGE",))] = Field(
         default=True,
-        description="Whether `/` shows how the daemon is doing, for people without Grafana. True: it shows no more "
-        "than `/metrics` on the same port, and is wanted most when nobody prepared for it.",
+        description="Whether `/` shows how the daemon is doing, for people without Grafana. True: it "
+        "shows no more than `/metrics` on the same port, and people want it most when they "
+        "have prepared nothing.",
     )
     status_traces: Annotated[
         TracesShown, Setting(Group.OPERATION, choice(TracesShown), ("TAILER_STATUS_TRACES",))
     ] = Field(
         default=TracesShown.NONE,
-        description="Whether the status page shows the last traces: none, their tree with durations, tokens and "
-        "cost, or also the content that TAILER_CONTENT has left. None, because whoever reaches the port sees "
-        "the page, without any log-in.",
+        description="Whether the status page shows the last traces: none, their tree with durations, "
+        "tokens and cost, or also the content that TAILER_CONTENT leaves. None, because "
+        "whoever reaches the port sees the page, without a log-in.",
     )
     status_hosts: Annotated[
         tuple[str, ...],
@@ -88,9 +90,10 @@ class OperationSettings(BaseModel):
         ),
     ] = Field(
         default=(),
-        description="Names under which browsers may ask for the status page, behind an ingress or a proxy; "
-        "addresses, localhost, names without a dot and those of a Kubernetes cluster always may. None, so "
-        "that no web page can read it by a name of its own (DNS rebinding).",
+        description="Host names that browsers may use for the status page behind an ingress or a proxy; "
+        "addresses, localhost, names without a dot and those of a Kubernetes cluster are "
+        "always allowed. None, so that no web page can read it under a name of its own (DNS "
+        "rebinding).",
     )
     usage_metrics: Annotated[bool, Setting(Group.OPERATION, switch(), ("TAILER_USAGE_METRICS",))] = Field(
         default=False,
@@ -101,8 +104,9 @@ class OperationSettings(BaseModel):
         int, Setting(Group.OPERATION, whole_number(1, 1_000), ("TAILER_USAGE_LABEL_VALUES",))
     ] = Field(
         default=50,
-        description="How many endpoints, models and tools the usage metrics tell apart, each; what comes later is "
-        "counted as other. 50: more than most teams use, and few enough for any Prometheus.",
+        description="How many endpoints, models and tools the usage metrics distinguish, each; further "
+        "ones count as other. 50: more than most teams use, and few enough for any "
+        "Prometheus.",
     )
 
     @field_validator("log_level")

@@ -1,7 +1,7 @@
-"""Settings as rows for people and programs: what counts, where it came from, and why the default is so.
+"""Settings as rows for people and programs: the value that counts, where it came from, and the reason for the default.
 
-Refuses to show secrets: of the public key the last four characters, of connection strings everything but the
-password, of other secrets nothing.
+Refuses to show secrets: it shows the last four characters of the public key, connection strings without the password,
+and nothing of other secrets.
 """
 
 import json
@@ -88,7 +88,7 @@ def _show_value(settings: Settings, attribute: str, kind: Kind) -> str:
     if attribute in {"mongo_uri", "state_uri"}:
         return parse_mongo_uri(value.get_secret_value()).without_credentials()
     if attribute == "mask_patterns" and value:
-        # An expression may have commas of its own.
+        # An expression may contain commas.
         return json.dumps(value, ensure_ascii=False)
     return _show(value, kind)
 
@@ -117,9 +117,9 @@ def _show(value: object, kind: Kind) -> str:
 
 
 def format_table(rows: Sequence[SettingRow], *, embolden: Callable[[str], str]) -> str:
-    """The rows under their headings, columns aligned over all groups; `embolden` marks the headings.
+    """The rows under their headings, with columns aligned over all groups; `embolden` marks the headings.
 
-    What follows a value too long for its column stands on the next line, under its own heading.
+    What follows a value that is too long for its column is on the next line, under its own heading.
     """
     cells = [_COLUMNS, *(_cells(row) for row in rows)]
     widths = [

@@ -15,7 +15,7 @@ _MONTH_SECONDS: Final = 30 * _DAY_SECONDS
 
 
 class TurnSettings(BaseModel):
-    """When a turn is done, and how many may be open until then."""
+    """When a turn is complete, and how many may be open until then."""
 
     settle_time: Annotated[timedelta, Setting(Group.TURNS, duration(0, 300), ("TAILER_SETTLE_SECONDS",))] = (
         Field(
@@ -28,24 +28,25 @@ class TurnSettings(BaseModel):
     park_after: Annotated[timedelta, Setting(Group.TURNS, duration(1, 3_600), ("TAILER_PARK_SECONDS",))] = (
         Field(
             default=timedelta(seconds=10),
-            description="After this a waiting question is written to the state database, so that it does not "
-            "hold the resume token. 10: most answers take less and cost no write, and a restart "
-            "reads little again.",
+            description="Once a question has waited this long, it is written to the state database, so that "
+            "it does not hold back the resume token. 10: most answers take less and cost no "
+            "write, and little is read again after a restart.",
         )
     )
     unanswered_after: Annotated[
         timedelta, Setting(Group.TURNS, duration(1, _WEEK_SECONDS), ("TAILER_UNANSWERED_SECONDS",))
     ] = Field(
         default=timedelta(minutes=30),
-        description="After this a question without a response counts as unanswered. 1800: retries inside "
-        "LibreChat can be silent for 100 seconds, and long agent runs store nothing before they end.",
+        description="Once a question has waited this long for a response, it counts as unanswered. 1800: "
+        "retries inside LibreChat can be silent for 100 seconds, and long agent runs store "
+        "nothing before they end.",
     )
     unfinished_after: Annotated[
         timedelta, Setting(Group.TURNS, duration(1, _WEEK_SECONDS), ("TAILER_UNFINISHED_SECONDS",))
     ] = Field(
         default=timedelta(minutes=15),
-        description="After this a response that was saved unfinished is sent as partial. 900: when a tab is "
-        "closed LibreChat goes on generating and finishes the row later.",
+        description="Once a response has been stored unfinished for this long, it is sent as partial. "
+        "900: after a tab is closed, LibreChat continues and finishes the row later.",
     )
     approval_time: Annotated[
         timedelta, Setting(Group.TURNS, duration(1, _MONTH_SECONDS), ("TAILER_APPROVAL_SECONDS",))
@@ -56,15 +57,16 @@ class TurnSettings(BaseModel):
     )
     start: Annotated[Start, Setting(Group.TURNS, start_point(), ("TAILER_START",))] = Field(
         default=Start(StartMode.NOW),
-        description="Where the very first start begins; later ones go on from the checkpoint. Now: a first try "
-        "sends nothing that is old. All, or a time, is filled in from the collections beside the streams.",
+        description="Where the very first start begins; later starts continue from the checkpoint. Now: a "
+        "first try sends nothing old. With `all` or a time, older turns are filled in from "
+        "the collections while the streams run.",
     )
     backfill_rate: Annotated[
         float, Setting(Group.TURNS, number(0.1, 10_000, unit="turns a second"), ("TAILER_BACKFILL_RATE",))
     ] = Field(
         default=100.0,
-        description="The most turns a second that a backfill reads. 100: a million turns in three hours, and a "
-        "server hardly notices.",
+        description="The most turns per second that a backfill reads. 100: a million turns take three "
+        "hours, and a server hardly notices.",
     )
     open_turns: Annotated[int, Setting(Group.TURNS, whole_number(100, 1_000_000), ("TAILER_OPEN_TURNS",))] = (
         Field(

@@ -1,7 +1,7 @@
-"""Rules for money: payment card numbers and IBANs, both proven by their checksum.
+"""Rules for money: payment card numbers and IBANs, both verified by their checksum.
 
-Owns: issuer prefixes and lengths (ISO/IEC 7812), the Luhn sum, IBAN lengths by country and the mod-97 sum.
-Refuses: to guess. A number without a valid checksum is left alone, so order numbers and ISBNs survive.
+Owns: issuer prefixes and lengths (ISO/IEC 7812), the Luhn sum, IBAN lengths by country and the mod-97 sum. Refuses: to
+guess. A number without a valid checksum is left alone, so order numbers and ISBNs survive.
 """
 
 import re
@@ -39,7 +39,7 @@ ISSUERS: tuple[tuple[int, int, frozenset[int]], ...] = (
     (9792, 9792, frozenset({16})),
 )
 
-# Length in signs, and the countries whose IBANs have it.
+# Length in characters, and the countries whose IBANs have it.
 IBAN_COUNTRIES: dict[int, str] = {
     15: "NO",
     16: "BE",
@@ -73,7 +73,7 @@ CARD_GROUPS = frozenset(
     {(4, 4, 4, 1), (4, 4, 4, 4), (4, 4, 4, 4, 3), (4, 6, 5), (4, 6, 4), (4, 4, 5), (6, 13)}
 )
 
-# The digits come first so that the engine can skip to the next digit and only then looks back.
+# The digits come first, so that the engine skips to the next digit and looks back only there.
 IBAN_START = re.compile(r"[0-9](?<=(?<![A-Za-z0-9])[A-Za-z]{2}[0-9])[0-9](?=[ \-\u00a0\u202f]?[A-Za-z0-9])")
 IBAN_SEPARATORS = " -\u00a0\u202f"
 
@@ -97,12 +97,12 @@ def is_iban(compact: str) -> bool:
     """Whether `compact` (upper case, no separators) has its country's length and a mod-97 sum of 1."""
     if IBAN_LENGTHS.get(compact[:2]) != len(compact):
         return False
-    return int("".join(str(int(sign, 36)) for sign in compact[4:] + compact[:4])) % 97 == 1
+    return int("".join(str(int(character, 36)) for character in compact[4:] + compact[:4])) % 97 == 1
 
 
 def drop_separators(value: str) -> str:
     """The letters and digits of a number, in upper case."""
-    return "".join(sign for sign in value if sign.isalnum()).upper()
+    return "".join(character for character in value if character.isalnum()).upper()
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
@@ -110,7 +110,7 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
     after = text[end] if end < len(text) else " "
     if (before.isascii() and before.isalnum()) or (after.isascii() and after.isalnum()):
         return False
-    # The digits after a decimal point are a fraction, and those after a plus sign a telephone number.
+    # Digits after a decimal point are a fraction; digits after a plus sign are a telephone number.
     return before != "+" and not (before in ".," and start > 1 and text[start - 2].isdecimal())
 
 
@@ -136,7 +136,7 @@ def _end_of_card(text: str, groups: list[Span], first: int) -> int | None:
 
 
 def find_cards(text: str) -> Iterator[Span]:
-    """Card numbers written together or in the groups printed on cards, with one kind of separator."""
+    """Card numbers, written together or in the printed groups, with one kind of separator."""
     for run in CARD_RUN.finditer(text):
         groups = [match.span() for match in GROUP.finditer(text, *run.span())]
         index = 0
@@ -149,24 +149,24 @@ def find_cards(text: str) -> Iterator[Span]:
 
 
 def find_ibans(text: str) -> Iterator[Span]:
-    """IBANs, together or with single blanks or hyphens between groups, in either case."""
+    """IBANs, written together or with single blanks or hyphens between groups, in upper or lower case."""
     reached = 0
     for match in IBAN_START.finditer(text):
         start = match.start() - 2
         length = IBAN_LENGTHS.get(text[start : start + 2].upper())
         if length is None or start < reached:
             continue
-        signs: list[str] = []
+        characters: list[str] = []
         end = start
-        while end < len(text) and len(signs) < length:
-            sign = text[end]
-            if sign.isascii() and sign.isalnum():
-                signs.append(sign)
-            elif sign not in IBAN_SEPARATORS or text[end - 1] in IBAN_SEPARATORS:
+        while end < len(text) and len(characters) < length:
+            character = text[end]
+            if character.isascii() and character.isalnum():
+                characters.append(character)
+            elif character not in IBAN_SEPARATORS or text[end - 1] in IBAN_SEPARATORS:
                 break
             end += 1
         followed = end < len(text) and text[end].isascii() and text[end].isalnum()
-        if not followed and is_iban("".join(signs).upper()):
+        if not followed and is_iban("".join(characters).upper()):
             reached = end
             yield start, end
 

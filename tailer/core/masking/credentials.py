@@ -1,8 +1,7 @@
-"""Rules for keys and tokens that show by their own shape what they are.
+"""Rules for keys and tokens that are recognisable by their own shape.
 
-Owns: the prefixes and alphabets of the known providers, JSON Web Tokens, PEM private keys, passwords in
-URLs, `Authorization` values.
-Refuses: to judge values by the name they are given to; that is the work of `assignments`.
+Owns: the prefixes and alphabets of the known providers, JSON Web Tokens, PEM private keys, passwords in URLs,
+`Authorization` values. Refuses: to judge a value by the name before it; `named_secrets` does that.
 """
 
 import re
@@ -23,10 +22,10 @@ FEWEST_JWT_PARTS = 3
 
 
 def _looks_random(match: re.Match[str]) -> bool:
-    """Whether it has digits in a long part, unlike a name such as `sk-loading-spinner-container`."""
+    """Whether a long part of it has digits, unlike a name such as `sk-loading-spinner-container`."""
     value = match.group()
-    return any(sign.isdecimal() for sign in value) and (
-        LONG_PART.search(value) is not None or any(sign.isupper() for sign in value)
+    return any(character.isdecimal() for character in value) and (
+        LONG_PART.search(value) is not None or any(character.isupper() for character in value)
     )
 
 
@@ -37,11 +36,11 @@ def _is_filled_in(match: re.Match[str]) -> bool:
 
 def _is_authorization(match: re.Match[str]) -> bool:
     value = match[match.lastgroup or 0]
-    return any(sign.isdecimal() for sign in value) or value.endswith("=")
+    return any(character.isdecimal() for character in value) or value.endswith("=")
 
 
 def find_json_web_tokens(text: str) -> Iterator[Span]:
-    """Tokens of three (signed) or five (encrypted) parts; every run is read only once."""
+    """Tokens of three (signed) or five (encrypted) parts. Each run of characters is read only once."""
     for match in JWT.finditer(text):
         parts = match.group().split(".")
         if (
@@ -56,7 +55,7 @@ def find_json_web_tokens(text: str) -> Iterator[Span]:
 
 
 def find_private_keys(text: str) -> Iterator[Span]:
-    """PEM and PGP private key blocks; one that is cut off is masked as far as it goes."""
+    """PEM and PGP private key blocks. A truncated block is masked to its end."""
     position = 0
     while (begin := PEM_BEGIN.search(text, position)) is not None:
         end = PEM_END.search(text, begin.end())
@@ -84,7 +83,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         name="url-credentials",
         triggers=("://",),
-        # The last at sign before the path ends the password: people do not always escape one inside it.
+        # The last at sign before the path ends the password, because people do not always escape one inside it.
         find=find_with(
             r"://(?:(?P<value>[^\s/?#@\"'<>:\[\]]{0,128}:[^\s/\"'<>]{1,256})"
             r"|(?:(?<=http://)|(?<=https://))(?P<token>[A-Za-z0-9_-]{20,128}))@",

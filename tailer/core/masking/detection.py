@@ -1,8 +1,7 @@
 """What a masking rule is, and how a plain regular expression becomes one.
 
-Owns: the shape of a rule (name, triggers, finder, normaliser), the cheap test that spares a text the
-finder, and the left boundary shared by all token rules.
-Refuses: to know any particular secret, and to replace anything.
+Owns: the shape of a rule (name, triggers, finder, normaliser), the cheap test that saves a text from the finder, and
+the left boundary that all token rules share. Refuses: to know any particular secret, and to replace anything.
 """
 
 import re
@@ -20,7 +19,7 @@ BOUNDARY = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))"
 
 
 def keep_as_written(value: str) -> str:
-    """The normaliser of values that have only one spelling."""
+    """The normaliser of values with only one spelling."""
     return value
 
 
@@ -57,7 +56,7 @@ class Rule:
 def find_with(
     expression: str, accepts: Callable[[re.Match[str]], bool] = accept_all, flags: int = 0
 ) -> Finder:
-    """A finder for `expression`: spans of the named group that took part, else of the whole match."""
+    """A finder for `expression`: it gives the spans of the named group that took part, or else of the whole match."""
     pattern = re.compile(expression, flags)
 
     def find(text: str) -> Iterator[Span]:

@@ -1,8 +1,8 @@
 """Rules for reaching a person: e-mail addresses and telephone numbers.
 
-Owns: what an address looks like in running text, and which numbers are taken for telephone numbers.
-Refuses: bare digits. Without a plus sign, a national grouping or a word such as "Tel." before it, a row of
-digits is more likely an identifier, a price or a date, and is left alone.
+Owns: what an address looks like in running text, and which numbers count as telephone numbers. Refuses: bare digits. A
+row of digits is more likely an identifier, a price or a date, so it is left alone unless it has a plus sign, a national
+grouping, or a word such as "Tel." before it.
 """
 
 import re
@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from tailer.core.masking.detection import DIGITS, Rule, Span
 
 AT_SIGN = re.compile(r"@|%40")
-LOCAL_SIGNS = frozenset("._%+-'")
-# Letters before this code point (Latin, Greek, Cyrillic) are set apart by blanks in running text;
-# scripts beyond it may touch an address ("请联系joe@example.com") and are part of it only when no other
-# letter is.
+LOCAL_CHARACTERS = frozenset("._%+-'")
+# Letters before this code point (Latin, Greek, Cyrillic) are separated by blanks in running text. Letters of other
+# scripts may touch an address ("请联系joe@example.com"). They are part of it only if it has no other letters.
 FIRST_UNSPACED_SCRIPT = 0x0530
 ASCII_DOMAIN = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+"
@@ -66,34 +65,35 @@ SHORTEST_NUMBER = 7
 SHORTEST_INTERNATIONAL = 8
 SHORTEST_NATIONAL = 9
 LONGEST_NUMBER = 15
-# A sign before a number that makes it something else: an amount, an issue, a part of a word, path or
-# fraction.
+# A character before a number that makes it something else: an amount, an issue, or a part of a word, path or fraction.
 FOREIGN_BEFORE = frozenset("$€£¥₹#_\\%~^*@&")
 
 
 def _local_start(text: str, at: int, lowest: int) -> int:
-    """Where the local part ends that stands directly before the index `at`."""
+    """The index at which the local part directly before the index `at` starts; `at` itself if there is none."""
     start = at
     while start > lowest:
-        sign = text[start - 1]
-        if not (sign in LOCAL_SIGNS or (sign.isalnum() and ord(sign) < FIRST_UNSPACED_SCRIPT)):
+        character = text[start - 1]
+        if not (
+            character in LOCAL_CHARACTERS or (character.isalnum() and ord(character) < FIRST_UNSPACED_SCRIPT)
+        ):
             break
         start -= 1
     if start == at:
         while start > lowest and text[start - 1].isalnum():
             start -= 1
-    while start < at and text[start] in LOCAL_SIGNS and text[start] not in "_+":
+    while start < at and text[start] in LOCAL_CHARACTERS and text[start] not in "_+":
         start += 1
     return start
 
 
 def _is_address(text: str, start: int, at: int, domain: str) -> bool:
     local = text[start:at]
-    if not any(sign.isalnum() for sign in local) or local == "git":
+    if not any(character.isalnum() for character in local) or local == "git":
         return False
     if VERSION.match(domain) or domain.lower().endswith(IMAGE_SUFFIXES):
         return False
-    # In "scheme://name:password@host" the part before the at sign is no mailbox.
+    # In "scheme://name:password@host" the part before the at sign is not a mailbox.
     before = text[max(0, start - URL_LOOKBACK) : start]
     scheme = before.rfind("://")
     return (
@@ -104,7 +104,7 @@ def _is_address(text: str, start: int, at: int, domain: str) -> bool:
 
 
 def find_emails(text: str) -> Iterator[Span]:
-    """E-mail addresses, also with an at sign escaped for a URL and with letters beyond ASCII."""
+    """E-mail addresses, including those with an at sign escaped for a URL or with letters beyond ASCII."""
     reached = 0
     for match in AT_SIGN.finditer(text):
         at, after = match.span()
@@ -154,7 +154,7 @@ def _international_end(text: str, start: int, end: int) -> int:
 
 
 def find_phones(text: str) -> Iterator[Span]:
-    """Numbers with a plus sign, in a national grouping, or announced by a word for telephone."""
+    """Numbers with a plus sign, in a national grouping, or after a word for telephone."""
     for match in NUMBER.finditer(text):
         start, end = match.span()
         plus = PLUS.search(text, max(0, start - 2), start)
@@ -186,7 +186,7 @@ def find_phones(text: str) -> Iterator[Span]:
 
 
 def _fold_phone(value: str) -> str:
-    digits = "".join(sign for sign in value if sign.isdecimal())
+    digits = "".join(character for character in value if character.isdecimal())
     if value.lstrip("(").startswith("+"):
         return "+" + digits
     return "+" + digits[2:] if digits.startswith("00") else digits

@@ -3,7 +3,7 @@
 Owns: the bound on their work. Python's engine backtracks and cannot be interrupted, so an expression is
 judged before it is used: what it may try at one position is counted (alternatives add, neighbours
 multiply), and the result does not depend on the length of the text, so the whole scan is linear:
-- an unbounded repeat (`*`, `+`, `{n,}`) reaches at most LONGEST_REPEAT signs beyond its minimum, and
+- an unbounded repeat (`*`, `+`, `{n,}`) reaches at most LONGEST_REPEAT characters beyond its minimum, and
 - an unbounded repeat of something that itself varies (a nested quantifier or an alternation),
   back-references, conditionals and expressions with more than MOST_WAYS ways are refused.
 Refuses: to run anything. Treating a match that the bound may have cut short as a failure is the caller's.
@@ -15,13 +15,13 @@ from dataclasses import dataclass
 LONGEST_REPEAT = 1000
 MOST_WAYS = 5000
 LONGEST_EXPRESSION = 2000
-# What has two ways and is repeated more often than this has more than MOST_WAYS.
+# An atom with two ways that is repeated more often than this has more than MOST_WAYS.
 MOST_VARYING = 20
 GROUP_START = re.compile(
     r"\((?:\?(?:P<[A-Za-z_]\w*>|<?[=!]|>|:|(?P<flags>[aims]*(?:-[ims]+)?)(?P<scope>[:)])))?"
 )
 QUANTIFIER = re.compile(
-    r"(?:(?P<sign>[*+?])|\{(?P<least>[0-9]*)(?P<comma>,?)(?P<most>[0-9]*)\})(?P<mode>[?+]?)"
+    r"(?:(?P<symbol>[*+?])|\{(?P<least>[0-9]*)(?P<comma>,?)(?P<most>[0-9]*)\})(?P<mode>[?+]?)"
 )
 CLASS = re.compile(r"\[\^?\]?(?:[^\]\\]|\\.)*\]", re.DOTALL)
 
@@ -67,17 +67,17 @@ class _Reader:
 
     def atom(self) -> int:
         start = self.position
-        sign = self.text[start]
-        if sign == "\\":
+        character = self.text[start]
+        if character == "\\":
             if self.text[start + 1].isdecimal() and self.text[start + 1] != "0":
                 raise _RefusedError(start, "a back-reference is not supported")
             self.copy_to(start + 2)
             return 1
-        if sign == "[":
+        if character == "[":
             matched = CLASS.match(self.text, start)
             self.copy_to(matched.end() if matched is not None else start + 1)
             return 1
-        if sign != "(":
+        if character != "(":
             self.copy_to(start + 1)
             return 1
         if self.text.startswith("(?#", start):
@@ -96,7 +96,7 @@ class _Reader:
         return ways
 
     def repeats(self, ways: int) -> int:
-        """The number of ways of an atom of so many ways together with the quantifier that may follow it."""
+        """The number of ways of an atom together with the quantifier that may follow it."""
         found = QUANTIFIER.match(self.text, self.position)
         if found is None or found.group() in {"{}", "{}?", "{}+"}:
             return ways
@@ -122,7 +122,7 @@ class _Reader:
 
 
 def _bounds(found: re.Match[str]) -> tuple[int, int | None]:
-    match found["sign"]:
+    match found["symbol"]:
         case "*":
             return 0, None
         case "+":
@@ -147,7 +147,7 @@ def compile_expression(expression: str, number: int) -> re.Pattern[str]:
         return ValueError(f"masking expression {number} ({expression!r}), position {position}: {reason}")
 
     if len(expression) > LONGEST_EXPRESSION:
-        raise refuse(LONGEST_EXPRESSION, f"is longer than {LONGEST_EXPRESSION} signs")
+        raise refuse(LONGEST_EXPRESSION, f"is longer than {LONGEST_EXPRESSION} characters")
     try:
         re.compile(expression)
     except re.error as error:

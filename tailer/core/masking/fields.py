@@ -1,8 +1,7 @@
-"""The rule for the operator's field names inside text: JSON in a code block, cut-off output, dictionaries.
+"""The rule for the operator's field names inside text: JSON in a code block, truncated output, dictionaries.
 
-Owns: finding the value behind `"name":` without a parser, since such text often does not parse.
-Refuses: to leave the rest of a value that never ends. A string or bracket without its end is masked to
-the end of the text.
+Owns: finding the value after `"name":` without a parser, since such text often does not parse. Refuses: to keep any
+part of a value that never ends. A string or bracket without an end is masked to the end of the text.
 """
 
 import re

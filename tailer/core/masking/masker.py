@@ -1,12 +1,10 @@
 """Masking: personal data and secrets in texts and structured values become placeholders.
 
-Owns: the replacement, and what "masked" means for nested values.
-Refuses: to give back anything it could not mask. It raises `MaskingError`, and the caller withholds the
-content.
+Owns: the replacement, and what "masked" means for nested values. Refuses: to return anything that it could not mask. It
+raises `MaskingError`, and the caller withholds the content.
 
-A text is cut at its placeholders, each piece is searched by every rule, what is found is replaced, and
-the pieces in between are searched again until nothing is found. So masking twice is masking once,
-whatever the rules are.
+The masker cuts a text at its placeholders and searches each piece with every rule. It replaces the matches and searches
+the pieces in between again, until nothing is found. So masking twice equals masking once, whatever the rules are.
 """
 
 import json
@@ -152,7 +150,7 @@ class Masker:
         if name in self._rules.field_names:
             return self._mask_whole(FIELD_RULE_NAME, value)
         closing = assignments.find_closing_name(name) if SECRET_RULE_NAME in self._by_name else None
-        # The value of a member is known to be one, so it needs no further sign of being a secret.
+        # The value of a member is known to be a value, so no further evidence of a secret is needed.
         if (
             closing is not None
             and isinstance(value, str | int | float)
@@ -178,7 +176,7 @@ class Masker:
             raise MaskingError(message) from error
 
     def _mask_number(self, number: float) -> object:
-        # Only whole numbers can be a card or an account; a shorter or a far longer one is neither.
+        # Only an integer can be a card or an account, and neither is shorter or much longer.
         if not SHORTEST_NUMBER <= abs(number) < LONGEST_NUMBER or not float(number).is_integer():
             return number
         text = str(int(number))
@@ -217,7 +215,7 @@ class Masker:
         masked = self._mask_value(value, depth + 1)
         if self._counts.total() == before and not repeats:
             return text
-        # What a repeated key hid from the parser was not masked, so the text is written anew without it.
+        # The parser hid what a repeated key held, so it was not masked. The text is written anew without it.
         separators = (", ", ": ") if '": ' in text else (",", ":")
         written = json.dumps(masked, ensure_ascii=False, separators=separators)
-        return SURROGATE.sub(lambda sign: f"\\u{ord(sign.group()):04x}", written)
+        return SURROGATE.sub(lambda surrogate: f"\\u{ord(surrogate.group()):04x}", written)

@@ -1,8 +1,7 @@
-"""The rule for secrets that are only known by the name in front of them: `password=…`, `"api_key": "…"`.
+"""The rule for secrets that only the name before them reveals: `password=…`, `"api_key": "…"`.
 
-Owns: the names that announce a secret, in several languages, and which values are no secrets (variables,
-templates, types, calls in source code, the next word of a sentence).
-Refuses: to look at values without such a name.
+Owns: the names that announce a secret, in several languages, and which values are not secrets (variables, templates,
+types, calls in source code, the next word of a sentence). Refuses: to look at values without such a name.
 """
 
 import re
@@ -26,7 +25,7 @@ SEPARATED = re.compile(
     r"|[ \t]{1,4}(?:is|ist|lautet|est|es|é|è|是|to)[ \t]{1,4}|[は是为為][ ]?)",
     re.IGNORECASE,
 )
-# A command line option: the value follows after a blank.
+# A command line option: the value comes after a blank.
 OPTION = re.compile(r"--[A-Za-z-]{0,24}\Z")
 OPTION_LOOKBACK = 32
 QUERY_LOOKBACK = 64
@@ -79,7 +78,7 @@ def is_secret_value(value: str, name: str, *, certain: bool) -> bool:
     bare = value.strip()
     if len(bare) < SHORTEST_SECRET or bare.lower().rstrip(CLOSERS + "!?") in NOT_SECRET or CODE.match(bare):
         return False
-    has_digit = any(sign.isdecimal() for sign in bare)
+    has_digit = any(character.isdecimal() for character in bare)
     if name.lower() in {"token", "sig", "credential", "authorization", "access key", "secret key"}:
         return len(bare) >= SHORTEST_TOKEN and has_digit
     if certain:
@@ -89,7 +88,7 @@ def is_secret_value(value: str, name: str, *, certain: bool) -> bool:
 
 
 def _end_of_value(text: str, start: int, end: int, match: re.Match[str], *, spoken: bool) -> int:
-    """Where a value without quotes ends, given the end of the signs it could consist of."""
+    """Where a value without quotes ends, given the end of the characters that it could consist of."""
     separator = match["separator"]
     before = text[max(0, match.start() - QUERY_LOOKBACK) : match.start()]
     word = "" if before[-1:].isspace() else before.rpartition(" ")[2]
@@ -98,7 +97,7 @@ def _end_of_value(text: str, start: int, end: int, match: re.Match[str], *, spok
     if separator == ">":
         end = start + len(text[start:end].partition("<")[0])
     if separator.strip() in UNSPACED_IS:
-        # Without blanks between words, the value ends where its own script does.
+        # In scripts without blanks between words, the value ends where its own script ends.
         end = next((index for index in range(start, end) if not text[index].isascii()), end)
     closers = CLOSERS + "!?" if spoken else CLOSERS
     while end > start and text[end - 1] in closers:
@@ -112,11 +111,11 @@ def _unquoted_value(text: str, match: re.Match[str]) -> Span | None:
         return None
     separator = match["separator"]
     is_option = separator.isspace()
-    spoken = not is_option and not any(sign in separator for sign in ":=>\uff1a")
+    spoken = not is_option and not any(character in separator for character in ":=>\uff1a")
     start = found.start()
     end = _end_of_value(text, start, found.end(), match, spoken=spoken)
     value = text[start:end]
-    if spoken and (len(value) < SHORTEST_SPOKEN or not any(sign.isdecimal() for sign in value)):
+    if spoken and (len(value) < SHORTEST_SPOKEN or not any(character.isdecimal() for character in value)):
         return None
     # "name=value" without blanks is configuration; "name: word" at the end of a line is a note.
     ends_line = text[found.end() : found.end() + 1] in ("", "\n", "\r")
@@ -125,15 +124,15 @@ def _unquoted_value(text: str, match: re.Match[str]) -> Span | None:
 
 
 def _fold(text: str) -> str:
-    """The text in lower case, sign by sign, so that positions stay the same."""
+    """The text in lower case, character by character, so that positions stay the same."""
     lowered = text.lower()
     if len(lowered) == len(text):
         return lowered
-    return "".join(sign.lower() if len(sign.lower()) == 1 else sign for sign in text)
+    return "".join(character.lower() if len(character.lower()) == 1 else character for character in text)
 
 
 def _find_names(text: str) -> list[int]:
-    """Where names start. Searching for each as a word is many times faster than one expression for all."""
+    """Where names start. Searching for each name as a word is many times faster than one expression for all."""
     folded = _fold(text)
     starts: set[int] = set()
     for name in NAMES:

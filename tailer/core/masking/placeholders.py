@@ -41,7 +41,7 @@ class PlaceholderMaker:
         keyed.update(value.encode("utf-8", "surrogatepass"))
         tag = keyed.hexdigest()[:TAG_LENGTH]
         if tag.isdecimal():
-            # A tag of digits only could be a real number that somebody wrote in brackets, so no tag is one.
+            # A tag of digits only could be a real number in brackets, so no tag consists of digits only.
             tag = "abcdef"[int(tag[0]) % 6] + tag[1:]
         return f"[{rule_name}:{tag}]"
 

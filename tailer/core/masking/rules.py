@@ -18,7 +18,7 @@ from tailer.core.masking.fields import FIELD_RULE_NAME, build_field_rule
 from tailer.core.masking.placeholders import compile_placeholder_pattern
 
 TOO_DEEP_NAME = "too-deep"
-# Earlier rules give their name where spans overlap.
+# Where spans overlap, the earlier rule gives the name.
 BUILT_IN_RULES: tuple[Rule, ...] = (
     *credentials.RULES,
     *contacts.RULES[:1],
@@ -53,7 +53,7 @@ def _find_expression(pattern: re.Pattern[str], name: str) -> Finder:
     def find(text: str) -> Iterator[Span]:
         for match in pattern.finditer(text):
             if match.end() - match.start() >= LONGEST_REPEAT:
-                message = f"{name} matched {LONGEST_REPEAT} signs or more, so its match may be cut short"
+                message = f"{name} matched {LONGEST_REPEAT} characters or more, so its match may be cut short"
                 raise MaskingError(message)
             yield match.span(group)
 
@@ -63,12 +63,11 @@ def _find_expression(pattern: re.Pattern[str], name: str) -> Finder:
 def compile_rules(
     patterns: Sequence[str], field_names: Sequence[str], *, switched_off: Sequence[str] = ()
 ) -> MaskingRules:
-    """Builds the rules: the built-in ones but those `switched_off` by name, and the operator's own.
+    """Builds the rules: the built-in ones except those `switched_off` by name, and the operator's own.
 
-    `patterns`: regular expressions; where one has a group called `value`, only that group is masked.
-    Their rules are called `pattern-1`, `pattern-2` and so on. `field_names`: keys, compared exactly,
-    whose values are masked. Raises ValueError that names the bad expression and the position in it, or
-    the unknown or empty name.
+    `patterns`: regular expressions. If one has a group called `value`, only that group is masked. Their rules are
+    called `pattern-1`, `pattern-2` and so on. `field_names`: keys, compared exactly, whose values are masked. Raises
+    ValueError that names the bad expression and the position in it, or the unknown or empty name.
     """
     known = {rule.name for rule in BUILT_IN_RULES}
     for name in switched_off:
@@ -87,6 +86,6 @@ def compile_rules(
         )
     if field_names:
         rules.insert(0, build_field_rule(tuple(field_names)))
-    # The placeholders of switched-off rules are still placeholders.
+    # The placeholders of switched-off rules still count as placeholders.
     names = known | {rule.name for rule in rules} | {FIELD_RULE_NAME, TOO_DEEP_NAME}
     return MaskingRules(tuple(rules), frozenset(field_names), compile_placeholder_pattern(sorted(names)))

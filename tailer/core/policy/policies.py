@@ -1,7 +1,7 @@
 """What an operator decides about which turns are exported and what of them is shown.
 
-A rule names one fact of a turn and a pattern (`endpoint=openAI`, `model=gpt-4*`); patterns are shell patterns, compared
-with case. Facts that are not known match no rule.
+A rule names one fact of a turn and a pattern (`endpoint=openAI`, `model=gpt-4*`). Patterns are case-sensitive shell
+patterns. An unknown fact matches no rule.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from hashlib import sha256
 
 
 class TemporaryPolicy(StrEnum):
-    """What becomes of temporary chats: nothing, their numbers without text, or everything."""
+    """What happens to temporary chats: nothing is sent, their numbers without text, or everything."""
 
     SKIP = "skip"
     METADATA = "metadata"
@@ -20,21 +20,21 @@ class TemporaryPolicy(StrEnum):
 
 
 class CopyPolicy(StrEnum):
-    """What becomes of forks, duplicates and imports: nothing, or a trace without usage and cost."""
+    """What happens to forks, duplicates and imports: nothing is sent, or a trace without usage and cost."""
 
     SKIP = "skip"
     EXPORT = "export"
 
 
 class NativePolicy(StrEnum):
-    """What becomes of turns that LibreChat traced itself: nothing, or a second trace under an id of its own."""
+    """What happens to turns that LibreChat traced itself: nothing is sent, or a second trace under its own id."""
 
     SKIP = "skip"
     DUPLICATE = "duplicate"
 
 
 class DeletionPolicy(StrEnum):
-    """What becomes of traces whose message was deleted: they stay, or they go too."""
+    """What happens to a trace when its message is deleted: it stays, or it is deleted too."""
 
     KEEP = "keep"
     DELETE = "delete"
@@ -70,7 +70,7 @@ class Rule:
     pattern: str
 
     def matches(self, facts: Facts) -> bool:
-        """Whether the fact is known and its value has the pattern."""
+        """Whether the fact is known and its value matches the pattern."""
         value = facts.get(self.fact)
         return value is not None and fnmatchcase(value, self.pattern)
 
@@ -85,9 +85,10 @@ class ContentRule:
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """All decisions together. Of the content rules the first that matches decides, else `content`.
+    """All decisions together. The first matching content rule decides, else `content`.
 
-    A turn is denied by any rule in `deny`, and by `allow` when that names one of its facts and no pattern fits it.
+    A turn is denied by any rule in `deny`. It is also denied by `allow`, if that names one of its facts and no pattern
+    matches.
     """
 
     temporary: TemporaryPolicy = TemporaryPolicy.SKIP
@@ -99,7 +100,7 @@ class Policies:
     deny: tuple[Rule, ...] = ()
 
     def denied_by(self, facts: Facts) -> Fact | None:
-        """The fact for which a turn is not exported, None when it is."""
+        """The fact because of which a turn is not exported, None if it is exported."""
         for rule in self.deny:
             if rule.matches(facts):
                 return rule.fact
@@ -126,9 +127,9 @@ class Policies:
 
 def parse_rule(text: str) -> Rule:
     """Read `fact=pattern`; raises ValueError that says what is wrong."""
-    name, sign, pattern = text.strip().partition("=")
+    name, separator, pattern = text.strip().partition("=")
     names = ", ".join(fact.value for fact in Fact)
-    if not sign or not pattern.strip():
+    if not separator or not pattern.strip():
         message = f"{text!r} is not fact=pattern with a fact of {names}"
         raise ValueError(message)
     try:
@@ -140,9 +141,9 @@ def parse_rule(text: str) -> Rule:
 
 def parse_content_rule(text: str) -> ContentRule:
     """Read `fact=pattern:choice`; raises ValueError that says what is wrong."""
-    rule, sign, choice = text.rpartition(":")
+    rule, separator, choice = text.rpartition(":")
     choices = ", ".join(known.value for known in ContentChoice)
-    if not sign or choice.strip() not in set(ContentChoice):
+    if not separator or choice.strip() not in set(ContentChoice):
         message = f"{text!r} does not end in a colon and one of {choices}"
         raise ValueError(message)
     return ContentRule(parse_rule(rule), ContentChoice(choice.strip()))

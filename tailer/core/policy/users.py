@@ -1,4 +1,4 @@
-"""Who a turn belongs to, as Langfuse is told: the id, a keyed hash of it, or a name where the operator wants one."""
+"""Who a turn belongs to in Langfuse: the id, a keyed hash of it, or a name if the operator wants one."""
 
 import hmac
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from hashlib import sha256
 from tailer.core.librechat.bson_values import Document, filled_string
 
 USER_FIELDS = ("email", "username", "name", "role", "provider", "tenantId")
-"""What may be read of a user; everything else in that collection is secret or nobody's business."""
+"""The only fields of a user that may be read; everything else in that collection is secret or private."""
 
 
 class UserIdChoice(StrEnum):
@@ -47,7 +47,7 @@ class UserNaming:
         return self.choice in (UserIdChoice.EMAIL, UserIdChoice.USERNAME)
 
     def name(self, user_id: str | None, user: User | None) -> str | None:
-        """What to call a user; the id where the name is not known, None for nobody."""
+        """What to call a user: the id if the name is unknown, None without a user."""
         if user_id is None:
             return None
         match self.choice:
