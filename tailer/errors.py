@@ -33,7 +33,7 @@ class SettingsError(TailerError):
 
 
 class RequestRefused(TailerError):
-    """What a command was asked for cannot be had; nothing was changed."""
+    """A command's request cannot be fulfilled; nothing was changed."""
 
     exit_code: ClassVar[int] = 1
 

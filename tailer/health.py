@@ -1,4 +1,4 @@
-"""What the daemon is doing, as the probes ask: is it alive, is it ready, and if not, why."""
+"""What the daemon is doing, for the probes: is it alive, is it ready, and if not, why."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,7 +17,7 @@ class State(StrEnum):
 
 
 _READY = frozenset({State.STREAMING, State.STANDBY})
-"""A standby does all that it should: its orchestrator must neither restart it nor wait for it."""
+"""A standby does everything that it should: its orchestrator must neither restart it nor wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Health:
     gaps: int = 0
 
     def begin_term(self) -> None:
-        """This instance becomes the active one, or no longer is: what was said of the time before is over."""
+        """This instance becomes the active one or stops being it: statements about the time before no longer count."""
         self.state = State.STARTING
         self.looked_seconds = None
         self.answered_seconds.clear()
@@ -67,7 +67,7 @@ class Health:
                 )
         if self.looked_seconds is not None and now - self.looked_seconds > patience_seconds:
             silent = now - self.looked_seconds
-            found.append(f"the state database has not answered for {silent:.0f} s: nobody can take over")
+            found.append(f"the state database has not answered for {silent:.0f} s: no standby can take over")
         if self.refused:
             found.append("Langfuse refuses the keys: check LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY")
         return found

@@ -1,6 +1,6 @@
-"""The MongoDB that the demo plays into: a replica set of its own, or a server that the user names.
+"""The MongoDB that the demo plays into: its own replica set, or a server that the user names.
 
-Owns the two databases of the demo and their removal. On a server that is not its own it reads and writes nothing else.
+Owns the two databases of the demo and their removal. On a foreign server it reads and writes nothing else.
 """
 
 import os
@@ -29,7 +29,8 @@ URI_NAME: Final = "TAILER_MONGO_URI"
 
 
 def given_uri() -> str | None:
-    """The server that the environment names. One in `.env` is not taken: what is written to is named on purpose."""
+    """The server that the environment names. A server in `.env` is ignored, because the target of writes must be named
+    on purpose."""
     return os.environ.get(URI_NAME, "").strip() or None
 
 
@@ -70,7 +71,7 @@ async def open_database(uri: str | None) -> AsyncIterator[DemoDatabase]:
             try:
                 yield database
             except BaseException:
-                # What ended the demo is told, not that the same server does not clean up either.
+                # The reader wants to know what ended the demo, and not that the same server does not clean up either.
                 with suppress(SourceError):
                     await database.drop()
                 raise

@@ -1,7 +1,7 @@
-"""Where the traces of the demo go, and the settings that the daemon runs with for it.
+"""Where the traces of the demo go, and the settings of its daemon.
 
-Owns the choice between Langfuse and a file. Refuses every setting that could make the demo show less than it plays:
-of the operator's own only the way to Langfuse, how much text is shown and the log level are taken.
+Owns the choice between Langfuse and a file. Refuses every setting that could make the demo show less than it plays. Of
+the operator's settings it takes only the way to Langfuse, the amount of text, and the log level.
 """
 
 import tempfile
@@ -43,7 +43,7 @@ class _OwnSettings(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """The settings, still without a server; and the daemon's log. `trace_file` is None where Langfuse gets all."""
+    """The settings, still without a server, and the daemon's log. `trace_file` is None if Langfuse gets the traces."""
 
     settings: Settings
     trace_file: Path | None
@@ -58,9 +58,9 @@ class Destination:
 
 
 def choose_destination(file: Path | None) -> Destination:
-    """Langfuse where both keys are set, else a new file; a `file` that is asked for wins.
+    """Langfuse if both keys are set, else a new file; a requested `file` wins.
 
-    Raises SettingsError for unusable settings, DestinationError when the place cannot be written.
+    Raises SettingsError for unusable settings, DestinationError if the place cannot be written.
     """
     given = load_settings(mongo_uri=given_uri() or _NO_SERVER_YET)
     to_langfuse = file is None and given.langfuse_enabled and given.sink is SinkChoice.LANGFUSE

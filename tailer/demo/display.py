@@ -1,7 +1,7 @@
-"""How a finished turn looks on a terminal: one aligned line that fits, with colour where colour is wanted.
+"""How a finished turn looks on a terminal: one aligned line that fits, with colour if colour is wanted.
 
-Owns columns, widths and the marks for numbers that are estimates or unknown. Refuses to print and to compute
-what a line says.
+Owns columns, widths and the marks for numbers that are estimates or unknown. Refuses to print, and to compute the
+content of a line.
 """
 
 import unicodedata
@@ -19,7 +19,7 @@ Paint: TypeAlias = Callable[[str, str], str]
 """Puts a colour, as the number of an escape sequence, around a text."""
 
 WIDTH: Final = 100
-"""Columns of a line where no terminal says otherwise."""
+"""The columns of a line if no terminal says otherwise."""
 _WIDEST: Final = 132
 _NARROWEST: Final = 80
 _MODEL_WIDTH: Final = 11
@@ -33,9 +33,9 @@ _MILLION: Final = 1_000_000
 
 LEGEND: Final = (
     "in, out: tokens · cost: USD as LibreChat billed it · took: question to answer",
-    "~ LibreChat's own estimate · ? nobody told · (…) tools that were used",
+    "~ LibreChat's own estimate · ? unknown · (…) tools that were used",
 )
-"""What a heading cannot say."""
+"""What the headings cannot say."""
 
 _COLOURS: Final = {
     Outcome.COMPLETE.value: "32",
@@ -48,7 +48,7 @@ _COLOURS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Heading and width; numbers stand on the right."""
+    """Heading and width; numbers are right-aligned."""
 
     heading: str
     width: int
@@ -56,7 +56,7 @@ class Column:
 
 
 def plain(colour: str, text: str) -> str:
-    """The text as it is, for what is no terminal."""
+    """The text as it is, for a stream that is not a terminal."""
     del colour
     return text
 
@@ -117,7 +117,7 @@ class Display:
 
 
 def shorten_models(models: Sequence[str]) -> str:
-    """The first model, and how many more."""
+    """The first model, and the number of further ones."""
     if not models:
         return "?"
     return models[0] if len(models) == 1 else f"{models[0]} +{len(models) - 1}"
@@ -134,7 +134,7 @@ def format_tokens(count: int | None, *, is_estimate: bool) -> str:
 
 
 def format_cost(spending: Totals) -> str:
-    """USD: five places below a dollar, two above it."""
+    """USD: five decimals below a dollar, two above."""
     if spending.cost is None:
         return "?"
     mark = "~" if spending.cost_estimated else ""
@@ -154,27 +154,31 @@ def format_seconds(seconds: float) -> str:
 
 
 def label(name: str, text: str) -> str:
-    """A text behind its name; names of one block are aligned, and the lines of one name are when later names are empty."""
+    """A text after its name. The names of one block are aligned; further lines of the same name have an empty name."""
     return f"{name:<{_LABEL_WIDTH}}{text}"
 
 
 def fit(text: str, width: int, *, on_the_right: bool = False) -> str:
-    """The text on one line in exactly `width` columns of a terminal, cut with `…` where it is longer."""
+    """The text on one line in exactly `width` columns of a terminal, cut with `…` if it is longer."""
     line = escape_unprintable(" ".join(text.split()))
     if count_columns(line) > width:
         kept = ""
-        for sign in line:
-            if count_columns(kept + sign) > width - 1:
+        for character in line:
+            if count_columns(kept + character) > width - 1:
                 break
-            kept += sign
+            kept += character
         line = f"{kept}…"
     padding = " " * (width - count_columns(line))
     return padding + line if on_the_right else line + padding
 
 
 def count_columns(text: str) -> int:
-    """How many columns a terminal gives to a text: two to wide signs, none to what combines with the one before."""
+    """The columns that a text takes on a terminal: two for a wide character, none for a combining one."""
     return sum(
-        0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in {"W", "F"} else 1
-        for sign in text
+        0
+        if unicodedata.combining(character)
+        else 2
+        if unicodedata.east_asian_width(character) in {"W", "F"}
+        else 1
+        for character in text
     )

@@ -1,7 +1,7 @@
-"""What a person wants to know of a turn at a glance, read from the trace that was acknowledged.
+"""What a person wants to know about a turn at a glance, read from the acknowledged trace.
 
-Refuses to know how it looks on a terminal, and to read anything but the trace: what Langfuse or the file got is what
-is shown.
+Refuses to know how it looks on a terminal, and to read anything but the trace: it shows exactly what Langfuse or the
+file received.
 """
 
 import re
@@ -18,12 +18,13 @@ UNKNOWN_OUTCOME: Final = "unknown"
 _MODEL_ORDER: Final = re.compile(r"\[\[.*?\]\]")
 
 _MCP_MARK: Final = "_mcp_"
-"""LibreChat puts this and the server's name behind the name of a tool that a server gives (MCP)."""
+"""LibreChat appends this and the name of the server to the name of a tool that an MCP server offers."""
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedTurn:
-    """One line of the demo. `took_seconds` is from the question to the end of the answer, as LibreChat stored it."""
+    """One line of the demo. `took_seconds` is the time from the question to the end of the answer, as LibreChat stored
+    it."""
 
     who: str
     models: tuple[str, ...]
@@ -35,12 +36,12 @@ class FinishedTurn:
 
 
 def is_title(trace: Trace) -> bool:
-    """Whether the trace is the generation of a conversation's title and no turn."""
+    """Whether the trace is the generation of a conversation's title instead of a turn."""
     return trace.name == TITLE_TRACE_NAME
 
 
 def read_turn(trace: Trace, names: Mapping[str, str]) -> FinishedTurn:
-    """The turn that a trace shows; `names` are users' names by id."""
+    """The turn that a trace shows; `names` has the users' names by id."""
     root = trace.root
     user = trace.user_id or ""
     calls = list(generations(trace))

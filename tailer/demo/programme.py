@@ -1,6 +1,6 @@
-"""One round of the demo: the recordings on one time line from now on, under fresh ids, and what must come of them.
+"""One round of the demo: the recordings on one time line from now on, with new ids, and the traces that must follow.
 
-Owns the order in which conversations begin and the list of traces that are owed. Refuses to play and to wait.
+Owns the order in which conversations begin and the list of expected traces. Refuses to play and to wait.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,13 +13,14 @@ from tailer.core.turn.usage import TITLE_CONTEXT
 from tailer.demo.stage.recording import Document, Recording
 
 BEGIN_EVERY: Final = timedelta(seconds=4)
-"""How long after one recording the next begins: with ten of them something happens all the time, and the longest,
-which comes first, goes on beside the others."""
+"""How long after one recording the next one begins. With ten recordings there is always something to see, and the
+longest comes first and runs beside the others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Programme:
-    """Recordings as they will be played. `turns` and `titles` are the traces owed; `names` are users' names by id."""
+    """Recordings as they will be played. `turns` and `titles` are the expected traces; `names` has the users' names by
+    id."""
 
     recordings: tuple[Recording, ...]
     turns: frozenset[TraceId]

@@ -1,6 +1,6 @@
-"""What the demo says to the person in front of it: before, between the turns, and at the end.
+"""What the demo tells the person in front of it: before, between the turns, and at the end.
 
-Owns the words and the way to the terminal. Refuses to know when to say what.
+Owns the words and the way to the terminal. Refuses to decide when to say something.
 """
 
 import shutil
@@ -33,7 +33,7 @@ class Screen:
         self._troubles: deque[str] = deque(maxlen=_REMEMBERED_TROUBLES)
 
     def say(self, *lines: str, colour: str | None = None) -> None:
-        """Write lines at once; signs that the stream cannot encode become question marks."""
+        """Write lines at once; characters that the stream cannot encode become question marks."""
         encoding = self._stream.encoding or "utf-8"
         for line in lines:
             text = self._paint(colour, line) if colour is not None and line else line
@@ -41,7 +41,7 @@ class Screen:
         self._stream.flush()
 
     def introduce(self, destination: Destination, *, sessions: int) -> None:
-        """What will happen, for somebody who has never seen this."""
+        """What will happen, for a person who sees this for the first time."""
         self.say(
             f"Plays {sessions} recorded sessions of a real LibreChat (models simulated) into a real",
             "MongoDB, while the real daemon tails it. Each line below is a turn, a question",
@@ -52,11 +52,11 @@ class Screen:
         )
 
     def show_page(self, port: int) -> None:
-        """Where a browser on this machine sees the daemon and its last traces."""
+        """The address at which a browser on this machine shows the daemon and its last traces."""
         self.say(label("page", f"http://127.0.0.1:{port}/ (in a browser; it is there while this runs)"))
 
     def begin(self, database: str, *, seconds: float, keep: bool) -> None:
-        """The server runs and the daemon reads: from here on lines come. A round takes `seconds`."""
+        """The server runs and the daemon reads: from here on lines appear. A round takes `seconds`."""
         course = (
             f"Playing until Ctrl-C; a round takes {seconds:.0f} seconds."
             if keep
@@ -71,7 +71,7 @@ class Screen:
         self.say(self._display.turn(turn, at))
 
     def show_trouble(self, event: Event) -> None:
-        """A warning or an error of the daemon, on one line and only once; the log has numbers and repetitions."""
+        """A warning or an error of the daemon, on one line and only once. The log has the numbers and repetitions."""
         words = [
             f"{name}={make_printable(value)}"
             for name, value in asdict(event).items()
@@ -89,7 +89,7 @@ class Screen:
         self.say(text, colour=_DIM)
 
     def conclude(self, destination: Destination, summary: Summary) -> None:
-        """What came of it, where it is, and what to do next."""
+        """The result, where it is, and what to do next."""
         self.say("", *summary.lines(), label("traces", _describe(destination)))
         if destination.trace_file is not None and summary.traces:
             command = f"head -1 {quote(str(destination.trace_file))} | python3 -m json.tool"

@@ -1,7 +1,8 @@
-"""`tailer demo`: recorded LibreChat traffic through a real MongoDB and the real daemon, a line for each finished turn.
+"""`tailer demo`: recorded LibreChat traffic through a real MongoDB and the real daemon, one line for each finished
+turn.
 
-Owns the course of the demo: what begins when, and what ends it. It refuses to do any of the daemon's work: what is
-shown is what the daemon reports as acknowledged.
+Owns the course of the demo: what begins when, and what ends it. It refuses to do any of the daemon's work: it shows
+what the daemon reports as acknowledged.
 """
 
 import asyncio
@@ -34,15 +35,15 @@ from tailer.logs import LogFormat, LogWriter, route_library_logs
 from tailer.settings import Settings
 
 _PATIENCE: Final = timedelta(seconds=30)
-"""How long after the last recorded write the last trace may take: the settle time and a few retries."""
+"""How long after the last recorded write the last trace may arrive: the settle time and a few retries."""
 _LEAD: Final = timedelta(seconds=1)
-"""Recordings move by whole seconds: the first may begin up to a second before the moment that was asked for."""
+"""Recordings move by whole seconds, so the first may begin up to a second before the requested moment."""
 _WATCHED: Final = frozenset({Stream.MESSAGES, Stream.CONVERSATIONS})
 _TROUBLE: Final = frozenset({"warning", "error"})
 
 
 def run_demo(*, keep: bool, file: Path | None, speed: float) -> int:
-    """Play, show and sum up; the exit code. Raises TailerError for what ended it early."""
+    """Play, show and sum up; returns the exit code. Raises the TailerError that ended it early."""
     return asyncio.run(_present(Screen(sys.stdout), keep=keep, file=file, speed=speed))
 
 
@@ -89,10 +90,8 @@ async def _start(stack: AsyncExitStack, shutdown: Shutdown) -> DemoDatabase | No
 
 
 class Show:
-    """One demo on a running server: the daemon, the player, and what a person is told of them. It is run once.
-
-    `owed` are the traces that are not acknowledged yet.
-    """
+    """One demo on a running server: the daemon, the player, and the words for the person. It runs once. `owed` are the
+    traces that are not yet acknowledged."""
 
     def __init__(
         self,
@@ -118,14 +117,14 @@ class Show:
         self._opened: set[Stream] = set()
         self._reading = asyncio.Event()
         self._paid = asyncio.Event()
-        # Never long: whoever prints blocks the one event loop, and with it the daemon and the player.
+        # Never long: printing blocks the only event loop, and with it the daemon and the player.
         self._news: deque[tuple[float, Trace | Event]] = deque()
         self._news_came = asyncio.Event()
 
     async def run(self, shutdown: Shutdown) -> int:
-        """Until all is played and acknowledged, or a signal comes; the exit code.
+        """Run until everything is played and acknowledged, or a signal comes; returns the exit code.
 
-        Raises the TailerError that ended the daemon, or SourceError when the server takes no more.
+        Raises the TailerError that ended the daemon, or SourceError if the server accepts no more.
         """
         daemon = asyncio.create_task(self._daemon.run(shutdown), name="daemon")
         playing = asyncio.create_task(self._play(), name="play")
@@ -154,7 +153,7 @@ class Show:
         return EXIT_FORCED if interrupted and not self._keep else code
 
     async def _play(self) -> None:
-        """One round, or round after round; each ends when its last trace is acknowledged, or is too late."""
+        """One round, or round after round. Each ends when its last trace is acknowledged or too late."""
         await self._reading.wait()
         while True:
             programme = make_programme(self._recordings, at=datetime.now(UTC) + _LEAD, salt=uuid4().hex)
@@ -198,7 +197,7 @@ class Show:
                 self._screen.show_turn(turn, datetime.fromtimestamp(at_seconds).astimezone())
 
     def _answered_seconds(self, trace: Trace) -> float:
-        """When an answer was finished by this machine's clock, at any speed, in seconds since 1970."""
+        """When an answer was finished, by this machine's clock, at any speed, in seconds since 1970."""
         stored = trace.root.end_milliseconds / 1000
         if self._programme is None:
             return stored
@@ -236,7 +235,7 @@ class Show:
                 pass
 
     def _strike(self, trace_ids: AbstractSet[TraceId]) -> None:
-        """These are owed no longer."""
+        """Remove these from what is owed."""
         self.owed -= trace_ids
         if not self.owed:
             self._paid.set()

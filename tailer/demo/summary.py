@@ -14,7 +14,7 @@ from tailer.core.trace.totals import Totals, add_totals, generations, model_name
 from tailer.demo.display import format_dollars, label
 from tailer.demo.finished_turn import FinishedTurn
 
-_NO_MODEL: Final = "(not told)"
+_NO_MODEL: Final = "(unknown)"
 _MOST_DELAYS: Final = 10_000
 
 
@@ -90,7 +90,7 @@ class Summary:
         ]
         if self.turns_estimated or self.turns_unknown:
             doubts = (
-                f"estimated by LibreChat for {self.turns_estimated} turns, not told for {self.turns_unknown}"
+                f"estimated by LibreChat for {self.turns_estimated} turns, unknown for {self.turns_unknown}"
             )
             lines.append(label("", f"tokens: {doubts}"))
         median, late = percentile(self.delays, 0.5), percentile(self.delays, 0.95)

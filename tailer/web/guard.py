@@ -1,7 +1,7 @@
-"""What keeps other web pages away from the status page: headers for the browser, and a look at the Host header.
+"""Keeps other web pages away from the status page: headers for the browser, and a check of the Host header.
 
-A page on somebody's own domain can make that name lead to this machine (DNS rebinding); the browser then lets it read
-what is served here. It cannot choose the Host header, so a name that could be anybody's is refused.
+A web page can point its own domain at this machine (DNS rebinding); the browser then lets it read what is served here.
+It cannot choose the Host header, so a name that could be any domain is refused.
 """
 
 from collections.abc import Mapping
@@ -22,15 +22,15 @@ HEADERS: Final[Mapping[str, str]] = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Server": "librechat-tailer",
 }
-"""Of every answer. `X-Frame-Options` is for browsers that do not know `frame-ancestors`."""
+"""Headers of every answer. `X-Frame-Options` is for browsers that do not know `frame-ancestors`."""
 
 _OWN_SUFFIXES: Final = (".localhost", ".svc", ".cluster.local")
-"""Names that only a machine itself, or a cluster, resolves."""
+"""Names that only the machine itself, or a cluster, resolves."""
 
 
 def is_known_host(header: str | None, names: tuple[str, ...]) -> bool:
-    """Whether a Host header cannot be a stranger's domain: an address, a name without a dot, a cluster's, or one of
-    `names`, which are lower case."""
+    """Whether a Host header cannot be a foreign domain: an address, a name without a dot, a name of a cluster, or one
+    of `names`, which are in lower case."""
     try:
         name = urlsplit(f"//{header}").hostname
     except ValueError:

@@ -1,4 +1,5 @@
-"""Serves `/livez`, `/readyz`, `/metrics` and, where it is wanted, the status page. Reads what the daemon tells of itself and changes nothing."""
+"""Serves `/livez`, `/readyz`, `/metrics` and, if wanted, the status page. It reads what the daemon says of itself and
+changes nothing."""
 
 import asyncio
 import json
@@ -17,10 +18,10 @@ from tailer.web.listening import explain_refusal, join_address, open_sockets
 from tailer.web.status_page import StatusPage
 
 PATIENCE_SECONDS = 15.0
-"""A stream that is silent for longer makes the daemon not ready; it is asked every second, and an election takes
-some eleven seconds."""
+"""A stream that is silent for longer makes the daemon not ready. It is asked every second, and an election takes some
+eleven seconds."""
 _STALLED_SECONDS = 30.0
-"""An event loop that has not run its sampler for so long is stuck and better started anew."""
+"""An event loop that has not run its sampler for this long is stuck, and a restart is better."""
 
 
 class WebServer:
@@ -78,11 +79,11 @@ class WebServer:
 
     @property
     def port(self) -> int:
-        """The port in use, also when any free one was asked for."""
+        """The port in use; the actual one if any free port was asked for."""
         return int(self._runner.addresses[0][1])
 
     async def _livez(self, request: web.Request) -> web.Response:
-        """200 while the event loop runs: never a question of MongoDB or Langfuse."""
+        """200 while the event loop runs; MongoDB and Langfuse do not matter."""
         del request
         silent = self._monotonic() - self._health.loop_seconds
         if silent > _STALLED_SECONDS:
@@ -109,6 +110,6 @@ class WebServer:
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Of refusals too."""
+    """Set the headers, also of refusals."""
     del request
     response.headers.update(HEADERS)

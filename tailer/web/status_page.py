@@ -1,4 +1,4 @@
-"""Serves the status page: `/`, its script, style and icon from the package, and `/status.json`, on which it lives."""
+"""Serves the status page: `/`, its script, style and icon from the package, and its data at `/status.json`."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -21,7 +21,7 @@ _ASSETS: Final = {
     "/status.svg": ("status.svg", "image/svg+xml"),
 }
 _FRESH_SECONDS: Final = 1.0
-"""A report is made once a second at most, however many look."""
+"""At most one report is made per second, however many people look."""
 
 Answer = Callable[[web.Request], Awaitable[web.Response]]
 

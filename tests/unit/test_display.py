@@ -169,7 +169,7 @@ def test_a_question_that_is_not_shown_is_said_not_to_be() -> None:
     ],
 )
 def test_tokens_fit_five_columns_and_tell_their_doubts(count: int | None, shown: str) -> None:
-    """`~` before LibreChat's estimate, `?` for what nobody told."""
+    """`~` before LibreChat's estimate, `?` for an unknown number."""
     assert format_tokens(count, is_estimate=True) == shown
     assert format_tokens(count, is_estimate=False) == shown.removeprefix("~")
     assert len(shown) <= 5
@@ -301,9 +301,9 @@ def test_the_summary_tells_doubts_and_losses() -> None:
 
     text = "\n".join(summary.lines())
 
-    assert "tokens: estimated by LibreChat for 2 turns, not told for 1" in text
+    assert "tokens: estimated by LibreChat for 2 turns, unknown for 1" in text
     assert "lost     2 " in text
-    assert "(not told)" in text
+    assert "(unknown)" in text
 
 
 def test_the_summary_of_nothing_says_so() -> None:

@@ -1,7 +1,7 @@
-"""The ids in LibreChat's data, and how to move or replace one without breaking what refers to it.
+"""The ids in LibreChat's data, and how to move or replace one without breaking its references.
 
-Owns which texts are ids and what their new value is. Every function is deterministic, so the id of a played
-document can be worked out from the recorded one. It refuses to touch anything else in a text.
+Owns which texts are ids and what their new value is. Every function is deterministic, so the id of a played document
+follows from the recorded one. It refuses to touch anything else in a text.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ def shift_object_id(object_id: ObjectId, *, by: timedelta) -> ObjectId:
 
 
 def rename_object_id(object_id: ObjectId, *, salt: str) -> ObjectId:
-    """Give the ObjectId another process part; timestamp and counter stay, so ids keep their order."""
+    """Give the ObjectId another process part. Timestamp and counter stay, so ids keep their order."""
     mask = hashlib.sha256(salt.encode()).digest()
     process = bytes(old ^ new for old, new in zip(object_id.binary[4:9], mask, strict=False))
     return ObjectId(object_id.binary[:4] + process + object_id.binary[9:])

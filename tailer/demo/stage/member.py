@@ -1,7 +1,6 @@
 """One node of a running replica set, as a failover test sees it.
 
-Owns the ways in which a node can fail and come back. It refuses to block: the work goes where the set's work
-goes.
+Owns the ways in which a node can fail and come back. It never blocks: the work runs where the set's work runs.
 """
 
 import signal
@@ -44,7 +43,7 @@ class Member:
 
     @property
     def process_id(self) -> int | None:
-        """The id of the running process; None when it was ended."""
+        """The id of the running process; None if it was ended."""
         return self._mongod.process_id
 
     async def kill(self) -> None:

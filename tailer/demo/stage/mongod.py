@@ -1,7 +1,7 @@
 """One mongod process: where its binary is, how it starts, how it ends.
 
-Owns the binary's whereabouts and the process with its log. Everything here blocks and belongs on a thread. It
-refuses to download a server, and it knows nothing of replica sets.
+Owns the location of the binary and the process with its log. Everything here blocks and belongs on a thread. It refuses
+to download a server, and it knows nothing of replica sets.
 """
 
 import importlib.util
@@ -42,9 +42,9 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 def find_mongod(explicit: Path | None = None) -> Path:
-    """Find a mongod: the path given, else the one in the `demo` extra's wheel, else the one on PATH.
+    """Find a mongod: the given path, else the one in the wheel of the `demo` extra, else the one on PATH.
 
-    Raises TailerError, with the three remedies, when there is none.
+    Raises TailerError, with the three remedies, if there is none.
     """
     if explicit is not None:
         if explicit.is_file() and os.access(explicit, os.X_OK):

@@ -1,8 +1,7 @@
 """Plays recorded LibreChat traffic into a real database, write by write.
 
-Owns the translation of change events back into the writes that caused them, and the pace. It refuses to
-rewrite a recording (`Recording.shift` and `Recording.rename` do) and to choose a database: it writes where it
-is told.
+Owns the translation of change events back into the writes that caused them, and the pace. It refuses to rewrite a
+recording (`Recording.shift` and `Recording.rename` do that) and to choose a database: it writes where the caller says.
 """
 
 import asyncio
@@ -17,7 +16,7 @@ from tailer.demo.stage.recording import Document, RecordedEvent, Recording, Upda
 from tailer.errors import TailerError
 
 MAJORITY: Final = WriteConcern(w="majority")
-"""For tests with a failover: a write that was acknowledged is never rolled back."""
+"""For tests with a failover: an acknowledged write is never rolled back."""
 
 
 def _ignore(event: RecordedEvent) -> None:

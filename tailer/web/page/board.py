@@ -1,4 +1,4 @@
-"""Collects, beat by beat and event by event, what the status page shows, and makes the report when somebody looks."""
+"""Collects, beat by beat and event by event, what the status page shows, and makes the report on demand."""
 
 from collections.abc import Callable, Sequence
 
@@ -14,7 +14,7 @@ from tailer.web.page.troubles import Troubles
 
 
 class StatusBoard:
-    """The memory of the status page. Events are counted, nothing more; figures are read on the beat and on demand."""
+    """The memory of the status page. Events are only counted; figures are read on the beat and on demand."""
 
     def __init__(
         self,
@@ -56,11 +56,11 @@ class StatusBoard:
         self._troubles.record(event, self._wall_clock())
 
     def keep_traces(self, traces: Sequence[Trace]) -> None:
-        """Keep what is shown of traces that were acknowledged."""
+        """Keep what the page shows of acknowledged traces."""
         self._traces.add(traces)
 
     def report(self) -> Report:
-        """What is known at this moment."""
+        """The report of this moment."""
         return make_report(
             self._version,
             self._read_condition(),

@@ -1,4 +1,4 @@
-"""The figures of a moment, as somebody read them: everything may be not known."""
+"""The figures of a moment. Any of them may be unknown."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 @dataclass(frozen=True, slots=True)
 class StreamFigures:
-    """One stream: times are seconds of the clock that the name says, since 1970."""
+    """One stream. Times are seconds since 1970, by the clock that the name says."""
 
     lag_seconds: float | None = None
     is_connected: bool | None = None
@@ -77,10 +77,10 @@ _LABELS: Final = {
 
 
 def read_figures(registry: CollectorRegistry) -> Figures:
-    """The figures of this moment; a metric that is not there is a figure that is not known."""
+    """The figures of this moment. A missing metric is an unknown figure."""
     series = _read(registry)
     streams = {name: _stream(series, name) for name in _stream_names(series)}
-    # Before any stream is read, as on a standby, the gauges without labels stand at 0 and mean nothing.
+    # Before any stream is read, as on a standby, the gauges without labels are 0 and mean nothing.
     is_reading = any(stream.lag_seconds is not None for stream in streams.values())
     return Figures(
         streams=streams,

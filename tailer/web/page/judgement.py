@@ -1,4 +1,4 @@
-"""What the figures mean for the person who looks: one word, one sentence, and what needs attention."""
+"""What the figures mean for the reader: one word, one sentence, and what needs attention."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,11 +9,12 @@ from tailer.health import Condition
 from tailer.web.page.figures import Figures
 
 _LATE_SECONDS: Final = 60.0
-"""A lag above this is worth a word; MongoDB's elections and the settle time stay well below."""
+"""A lag above this is worth a word. MongoDB's elections and the settle time stay well below it."""
 _STALE_SECONDS: Final = 120.0
 """An idle stream's position is stored every ten seconds."""
 _LEAST_SHARE: Final = 0.25
-"""Head room below this share of the oplog's window: absolute limits would cry over an oplog that is merely young."""
+"""Headroom below this share of the oplog's window is worth a word. An absolute limit would also alarm on an oplog that
+is merely young."""
 
 
 class Tone(StrEnum):
@@ -27,7 +28,7 @@ class Tone(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The headline, and what somebody should look at, most urgent first."""
+    """The headline, and what needs attention, most urgent first."""
 
     tone: Tone
     sentence: str
@@ -45,9 +46,9 @@ _WAITING: Final = frozenset({"starting", "stopping"})
 
 
 def judge(condition: Condition, figures: Figures, *, now_seconds: float) -> Judgement:
-    """What to make of a moment; `now_seconds` since 1970."""
+    """The judgement of a moment; `now_seconds` since 1970."""
     worries = tuple(_worries(figures, now_seconds))
-    # While it starts or stops, that it is not ready is no news.
+    # While the daemon starts or stops, it is not news that it is not ready.
     problems = () if condition.state in _WAITING else condition.problems
     sentence = _SENTENCES.get(condition.state, f"It is {condition.state}.")
     if problems:

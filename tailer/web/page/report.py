@@ -23,7 +23,7 @@ def make_report(
     *,
     now_seconds: float,
 ) -> Report:
-    """Everything the page shows; `now_seconds` since 1970. What is not known is None, never a guess."""
+    """Everything that the page shows; `now_seconds` since 1970. An unknown value is None, never a guess."""
     judgement = judge(condition, figures, now_seconds=now_seconds)
     return {
         "version": version,
@@ -103,7 +103,7 @@ def _course(course: Course) -> Report:
 
 
 def _happened(counts: Mapping[str, float]) -> Mapping[str, float]:
-    """Counters of a closed set of labels begin at 0, and nobody wants to read forty of those."""
+    """Only the counters above 0: those of a closed set of labels begin at 0, and forty zeros are no help."""
     return {label: count for label, count in counts.items() if count}
 
 

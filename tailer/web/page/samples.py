@@ -1,7 +1,6 @@
 """The last hour of a daemon in bounded memory, and its course in equal steps for a plot.
 
-A figure that was not known leaves a hole, and so does a time in which nobody looked: nothing is drawn where nothing
-was seen.
+An unknown figure leaves a hole, and so does a time without samples: the plot shows only what was seen.
 """
 
 from collections import deque
@@ -12,18 +11,19 @@ from math import floor
 from typing import Final
 
 SAMPLE_SECONDS: Final = 5.0
-"""How often the figures are kept. 5: 720 samples are an hour, and a plot of five minutes has a step for each."""
+"""How often a sample is kept. 5: an hour has 720 samples, and a plot of five minutes has a sample for each step."""
 HISTORY_SECONDS: Final = 3600.0
 STEPS: Final = 60
 _SPANS: Final = (300.0, 900.0, HISTORY_SECONDS)
-"""How much a plot shows: the least that holds all there is, so that the first minutes are not a sliver at its edge."""
+"""The spans of a plot. The shortest that holds all samples is shown, so that the first minutes are not a sliver at its
+edge."""
 _HOLE_SECONDS: Final = 3 * SAMPLE_SECONDS
-"""Samples further apart than this do not speak for the time between them."""
+"""If samples are further apart than this, the time between them is a hole."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The figures of a moment, by the caller's monotonic clock; the totals only grow. None: not known then."""
+    """The figures of a moment, by the caller's monotonic clock. The totals only grow. None: unknown at that moment."""
 
     at_seconds: float
     read_lag_seconds: float | None = None
@@ -36,7 +36,7 @@ class Sample:
 class Course:
     """The last `span_seconds` in `STEPS` equal steps, oldest first: the highest lags, and numbers per minute.
 
-    The last step is the one under way. None: not known for that step.
+    The last step is still running. None: unknown for that step.
     """
 
     span_seconds: float
@@ -48,7 +48,7 @@ class Course:
 
 
 class History:
-    """A ring of samples: whatever is added, it never holds more than an hour's worth."""
+    """A ring of samples. However many are added, it holds at most an hour of them."""
 
     def __init__(self) -> None:
         self._samples: deque[Sample] = deque(maxlen=int(HISTORY_SECONDS / SAMPLE_SECONDS) + 1)
@@ -61,7 +61,7 @@ class History:
         return not self._samples or now_seconds - self._samples[-1].at_seconds >= SAMPLE_SECONDS
 
     def add(self, sample: Sample) -> None:
-        """Keep a sample; one that is not later than the last is left out."""
+        """Keep a sample, unless it is not later than the last one."""
         if not self._samples or sample.at_seconds > self._samples[-1].at_seconds:
             self._samples.append(sample)
 
@@ -89,7 +89,7 @@ _Figure = Callable[[Sample], float | None]
 def _highest(
     samples: Sequence[Sample], figure: _Figure, begin: float, step: float
 ) -> tuple[float | None, ...]:
-    """The highest value of each step. A sample speaks for the step that it falls into, and on to the next sample."""
+    """The highest value of each step. A sample counts from the step in which it falls until the next sample."""
     found: list[float | None] = [None] * STEPS
     for sample, until in _reaches(samples):
         value = figure(sample)
@@ -103,7 +103,7 @@ def _highest(
 
 
 def _reaches(samples: Sequence[Sample]) -> Iterator[tuple[Sample, float]]:
-    """Each sample with the time up to which it speaks: the next sample, unless that came too late."""
+    """Each sample with the time until which it counts: the next sample, unless that came too late."""
     for sample, following in pairwise(samples):
         is_hole = following.at_seconds - sample.at_seconds > _HOLE_SECONDS
         yield sample, sample.at_seconds if is_hole else following.at_seconds
@@ -112,7 +112,7 @@ def _reaches(samples: Sequence[Sample]) -> Iterator[tuple[Sample, float]]:
 
 
 def _rates(samples: Sequence[Sample], total: _Figure, begin: float, step: float) -> tuple[float | None, ...]:
-    """The growth of a total per minute in each step, shared out evenly between two samples."""
+    """The growth of a total per minute in each step, spread evenly between two samples."""
     grown, covered = [0.0] * STEPS, [0.0] * STEPS
     for earlier, later in pairwise(samples):
         before, after = total(earlier), total(later)
@@ -126,7 +126,7 @@ def _rates(samples: Sequence[Sample], total: _Figure, begin: float, step: float)
             overlap = max(0.0, min(high, later.at_seconds) - max(low, earlier.at_seconds))
             grown[index] += (after - before) * overlap / lasts
             covered[index] += overlap
-    # Less than half a sample says nothing of a minute.
+    # Less than half a sample says nothing about a minute.
     return tuple(
         more / seconds * 60 if seconds >= SAMPLE_SECONDS / 2 else None
         for more, seconds in zip(grown, covered, strict=True)

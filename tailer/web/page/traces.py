@@ -1,7 +1,7 @@
 """The last acknowledged traces in bounded memory, as trees that a page can show.
 
-Owns what of a trace is shown: never who asked and in which conversation; texts only where the operator chose to show
-them, and then what the content policy has left of them. Refuses to compute what the trace does not say.
+Owns what the page shows of a trace: never the user or the conversation, and texts only if the operator chose to show
+them, and then only what the content policy leaves. Refuses to compute what the trace does not say.
 """
 
 from collections import deque
@@ -16,7 +16,8 @@ from tailer.core.trace.totals import Totals, add_totals, generations, model_name
 _MOST_TRACES: Final = 15
 _MOST_OBSERVATIONS: Final = 40
 _MOST_CHARACTERS: Final = 1_500
-"""Of one text: enough to recognise a turn by. With the other two limits a few megabytes at the very most."""
+"""The length of one text: enough to recognise a turn. With the other two limits it is a few megabytes at the very most.
+"""
 _TEXTS: Final = ("input", "output", "status")
 
 View: TypeAlias = dict[str, Any]
@@ -36,7 +37,7 @@ class RecentTraces:
         return self._shown
 
     def add(self, traces: Sequence[Trace]) -> None:
-        """Keep the views of traces, the latest last; of many at once only those that will be shown are looked at."""
+        """Keep the views of traces, the latest last. Of many traces at once, only those that will be shown are read."""
         if self._shown is not TracesShown.NONE:
             with_text = self._shown is TracesShown.CONTENT
             self._views.extend(view_trace(trace, with_text=with_text) for trace in traces[-_MOST_TRACES:])
@@ -47,7 +48,7 @@ class RecentTraces:
 
 
 def view_trace(trace: Trace, *, with_text: bool) -> View:
-    """A trace as a tree, without its user and its session; `with_text` adds what the content policy has left."""
+    """A trace as a tree, without its user and its session; `with_text` adds what the content policy leaves."""
     root = trace.root
     shown = trace.observations[:_MOST_OBSERVATIONS]
     calls = list(generations(trace))
@@ -67,7 +68,7 @@ def view_trace(trace: Trace, *, with_text: bool) -> View:
 
 
 def _tree(observations: Sequence[Observation], *, with_text: bool) -> View:
-    """The root with its children; what names no parent that came before it belongs to the root."""
+    """The root with its children. An observation whose parent has not come before it belongs to the root."""
     views = {item.id: _view(item, with_text=with_text) for item in observations}
     root, *others = observations
     placed = {root.id}
@@ -107,13 +108,13 @@ def _spending(totals: Totals) -> View:
 
 
 def _duration(item: Observation) -> float | None:
-    """LibreChat stores few of them; what has the length 0 has none that is known."""
+    """The duration. LibreChat stores few of them; a length of 0 is an unknown duration."""
     lasts = item.end_milliseconds - item.start_milliseconds
     return lasts / 1000 if lasts > 0 else None
 
 
 def _readable(value: object) -> str | None:
-    """A text as it is; of a model's message the text; of a whole chat only its length, because its root says the rest."""
+    """A text as it is; the text of a model's message; only the length of a whole chat, because the root shows the rest."""
     match value:
         case None:
             return None
@@ -131,5 +132,5 @@ def _readable(value: object) -> str | None:
 
 
 def cut(text: str) -> str:
-    """A text that is not too long for a page."""
+    """A text, cut to a length that a page can show."""
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]} …"

@@ -1,6 +1,6 @@
 """Warnings and errors by kind: how often, and when last.
 
-A kind is the name of an event, so there are no more of them than the code has; what an event says is never kept.
+A kind is the name of an event, so there are only as many kinds as the code has. The fields of an event are never kept.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _COUNTED: Final = frozenset({"warning", "error"})
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What is known of a kind; `last_seconds` is when it happened last, in seconds since 1970."""
+    """One kind; `last_seconds` is its last time, in seconds since 1970."""
 
     kind: str
     level: str
@@ -28,7 +28,7 @@ class Troubles:
         self._found: dict[str, Trouble] = {}
 
     def record(self, event: Event, at_seconds: float) -> None:
-        """Count an event that is a warning or an error; others are no trouble."""
+        """Count an event if it is a warning or an error."""
         if event.level not in _COUNTED:
             return
         known = self._found.get(event.name)
@@ -36,5 +36,5 @@ class Troubles:
         self._found[event.name] = Trouble(event.name, event.level, count, at_seconds)
 
     def latest_first(self) -> list[Trouble]:
-        """All kinds that happened."""
+        """All kinds that have happened."""
         return sorted(self._found.values(), key=lambda trouble: trouble.last_seconds, reverse=True)
