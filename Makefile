@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEPLOY_TOOLS := $(VENV)/.deploy-tools
 # A target for each folder of tests: `make test-unit`, `make test-e2e` and so on.
-TESTS := test-e2e test-integration test-oracle test-deploy test-unit test-http
+TESTS := test-e2e test-integration test-oracle test-deploy test-unit test-http test-conformance
 
 .DEFAULT_GOAL := help
 .PHONY: help venv demo lint check test $(TESTS) soak format derive benchmark lock clean

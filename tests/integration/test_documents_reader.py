@@ -1,8 +1,7 @@
-"""Reading rows back from real collections: whose they are, how many at once, and what broken ones do."""
+"""What only a real server shows of reading rows back: sizes, broken rows, collections that may not be read."""
 
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 
 from tailer.core.identity import DocumentKey
-from tailer.core.turn.copies import is_copy
 from tailer.core.turn.readback import Row
-from tailer.core.turn.turns import TurnRecord
 from tailer.demo.stage.recording import Document
 from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.events import CollectionDenied, RowUnreadable
@@ -24,7 +21,7 @@ from tailer.mongo.connection import Database, connect, tolerant_database
 from tailer.mongo.document_keys import to_key
 from tailer.mongo.documents import MongoDocuments
 from tests.evidence import Events
-from tests.rows import ALICE, BOB, answer, question
+from tests.rows import ALICE, answer, question
 
 
 @pytest.fixture
@@ -51,150 +48,6 @@ async def store(database: Database, collection: str, *rows: Mapping[str, Any]) -
     return [to_key(row["_id"]) for row in rows]
 
 
-async def read(reader: MongoDocuments, keys: list[DocumentKey]) -> dict[str, TurnRecord | None]:
-    """The records of rows by message id."""
-    rows = await reader.locate(keys)
-    return {row.message_id: record async for group in reader.read_turns(rows) for row, record in group}
-
-
-async def test_a_response_is_read_with_everything_that_belongs_to_it(
-    database: Database, reader: MongoDocuments
-) -> None:
-    """Question, history in order, siblings, conversation, transactions of its own, and the agent that answered."""
-    rows = [
-        question("q1", None), answer("a1", "q1"), question("q2", "a1"),
-        answer("a2", "q2", model="agent_x"), answer("a2b", "q2"),
-    ]  # fmt: skip
-    keys = await store(database, "messages", *rows)
-    await store(
-        database,
-        "conversations",
-        {"_id": ObjectId(), "conversationId": "c1", "user": ALICE, "title": "Clocks", "agent_id": "agent_x"},
-    )
-    await store(
-        database,
-        "transactions",
-        *(
-            {
-                "_id": ObjectId(), "conversationId": "c1", "messageId": owner, "user": ObjectId(ALICE),
-                "tokenType": "completion", "rawAmount": -tokens, "context": "message",
-            }
-            for owner, tokens in (("a1", 1), ("a2", 2), ("a2", 3))
-        ),
-    )  # fmt: skip
-    await store(database, "agents", {"_id": ObjectId(), "id": "agent_x", "name": "Clockmaker", "model": "o3"})
-
-    record = (await read(reader, [keys[3]]))["a2"]
-
-    assert record is not None
-    assert record.response is not None
-    assert record.response.message_id == "a2"
-    assert record.question is not None
-    assert record.question.message_id == "q2"
-    assert [item.message_id for item in record.history] == ["q1", "a1"]
-    assert {item.message_id for item in record.siblings} == {"a2", "a2b"}
-    assert record.conversation is not None
-    assert record.conversation.title == "Clocks"
-    assert [item.tokens for item in record.transactions] == [2, 3]
-    assert record.agent is not None
-    assert record.agent.name == "Clockmaker"
-
-
-async def test_two_users_with_the_same_conversation_id_are_never_mixed(
-    database: Database, reader: MongoDocuments
-) -> None:
-    """LibreChat's ids are unique only together with the user: shared links and imports make such pairs."""
-    keys = await store(
-        database,
-        "messages",
-        question("qa", None, ALICE), answer("aa", "qa", ALICE), question("qa2", "aa", ALICE), answer("aa2", "qa2", ALICE),
-        question("qa", None, BOB), answer("ab", "qa", BOB), question("qb2", "aa", BOB), answer("ab2", "qb2", BOB),
-    )  # fmt: skip
-    await store(
-        database,
-        "conversations",
-        *(
-            {"_id": ObjectId(), "conversationId": "c1", "user": user, "title": f"title of {user}"}
-            for user in (ALICE, BOB)
-        ),
-    )
-
-    records = await read(reader, [keys[1], keys[3], keys[5], keys[7]])
-
-    assert len(records) == 4
-    for message_id, record in records.items():
-        owner = ALICE if message_id.startswith("aa") else BOB
-        assert record is not None
-        assert record.conversation is not None
-        assert record.conversation.title == f"title of {owner}"
-        assert record.question is not None
-        for item in (record.response, record.question, *record.history):
-            assert item is not None
-            assert item.user_id == owner
-    found = records["aa2"]
-    assert found is not None
-    assert [item.message_id for item in found.history] == ["qa", "aa"]
-    # Bob's question hangs on an answer that only Alice has: his history ends there.
-    found = records["ab2"]
-    assert found is not None
-    assert found.history == ()
-    found = records["ab"]
-    assert found is not None
-    assert [item.message_id for item in found.siblings] == ["ab"]
-
-
-async def test_titles_of_the_same_conversation_id_go_to_their_owners(
-    database: Database, reader: MongoDocuments
-) -> None:
-    """One title each, in the same round."""
-    await store(
-        database, "messages",
-        question("qa", None, ALICE), answer("aa", "qa", ALICE), question("qb", None, BOB), answer("ab", "qb", BOB),
-    )  # fmt: skip
-    keys = await store(
-        database,
-        "conversations",
-        *({"_id": ObjectId(), "conversationId": "c1", "user": user, "title": "t"} for user in (ALICE, BOB)),
-    )
-    await store(
-        database,
-        "transactions",
-        *(
-            {"_id": ObjectId(), "conversationId": "c1", "messageId": message_id, "context": "title"}
-            for message_id in ("aa", "ab")
-        ),
-    )
-
-    both = await reader.locate_titled(keys)
-    bobs = await reader.locate_titled(keys[1:])
-
-    assert {(key, row.message_id) for key, row in both} == {(keys[0], "aa"), (keys[1], "ab")}
-    assert [(key, row.message_id) for key, row in bobs] == [(keys[1], "ab")]
-
-
-async def test_answers_are_found_with_the_questions_of_their_own_user(
-    database: Database, reader: MongoDocuments
-) -> None:
-    """Equal ids under two users, in a conversation of the same id and in another; questions are no answers."""
-    keys = await store(
-        database, "messages",
-        question("q1", None, ALICE), answer("a1", "q1", ALICE), answer("a1b", "q1", ALICE),
-        question("q1", None, BOB), answer("b1", "q1", BOB),
-        question("follow-up", "q1", ALICE), answer("a2", "follow-up", ALICE),
-        answer("elsewhere", "q1", ALICE, conversationId="c2"),
-    )  # fmt: skip
-    alices, bobs = await reader.locate([keys[0]]), await reader.locate([keys[3]])
-
-    async def find(questions: list[Row]) -> set[tuple[str, DocumentKey]]:
-        pairs = await reader.locate_answers(questions)
-        return {(found.message_id, asked.key) for found, asked in pairs}
-
-    assert await find([*alices]) == {("a1", keys[0]), ("a1b", keys[0])}
-    assert await find([*bobs]) == {("b1", keys[3])}
-    assert await find([*alices, *bobs]) == {("a1", keys[0]), ("a1b", keys[0]), ("b1", keys[3])}
-    assert await find([]) == set()
-
-
 async def test_rows_are_read_in_groups_of_bounded_size(
     database: Database, reader: MongoDocuments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,45 +71,6 @@ async def test_rows_are_read_in_groups_of_bounded_size(
     assert all(sum(group) <= 100_000 or len(group) == 1 for group in sizes)
     assert max(map(len, sizes)) == 3
     assert next(row.stored_bytes for row in located if row.message_id == "a5") > 250_000
-
-
-async def test_rows_that_are_missing_are_left_out(database: Database, reader: MongoDocuments) -> None:
-    """Deleted before the row was located, between the two reads, and a question that never existed."""
-    keys = await store(
-        database,
-        "messages",
-        question("q1", None),
-        answer("a1", "q1"),
-        answer("a2", "q1"),
-        answer("a3", "gone"),
-    )
-    rows = list(await reader.locate([*keys[1:], to_key(ObjectId()), to_key("no such row")]))
-    assert {row.message_id for row in rows} == {"a1", "a2", "a3"}
-
-    await database["messages"].delete_many({"messageId": {"$in": ["a2", "q1"]}})
-    records = {row.message_id: record async for group in reader.read_turns(rows) for row, record in group}
-
-    assert records["a2"] is None
-    for message_id in ("a1", "a3"):
-        record = records[message_id]
-        assert record is not None
-        assert record.question is None
-        assert record.conversation is None
-    assert await reader.locate([]) == []
-    assert [group async for group in reader.read_turns([])] == []
-
-
-@pytest.mark.parametrize(
-    "document_id", ["text", 7, {"a": 1}, b"\\x00\\x80", datetime(2026, 1, 2, tzinfo=UTC)], ids=str
-)
-async def test_rows_are_found_by_ids_of_any_type(
-    database: Database, reader: MongoDocuments, document_id: object
-) -> None:
-    """An import may set any `_id`; the key that stands for it leads back to the row."""
-    (key,) = await store(database, "messages", answer("a1", "q1", _id=document_id))
-
-    assert [row.message_id for row in await reader.locate([key])] == ["a1"]
-    assert list(await read(reader, [key])) == ["a1"]
 
 
 async def test_broken_rows_are_reported_and_do_not_stop_the_others(
@@ -293,7 +107,8 @@ async def test_broken_rows_are_reported_and_do_not_stop_the_others(
         {"_id": ObjectId(), "conversationId": "c1", "messageId": "a5", "tokenType": 1, "rawAmount": "many"},
     )
 
-    records = await read(reader, [to_key(broken_text["_id"]), *keys])
+    rows = await reader.locate([to_key(broken_text["_id"]), *keys])
+    records = {row.message_id: record async for group in reader.read_turns(rows) for row, record in group}
 
     assert set(records) == {"a1", "a2", "a3", "a5"}
     first, second, third, last = (records[message_id] for message_id in ("a1", "a2", "a3", "a5"))
@@ -366,40 +181,3 @@ async def test_collections_that_may_not_be_read_are_reported_once_and_left_out(
         assert (record.transactions, record.agent, record.user) == ((), None, None)
     denied = sorted(event.collection for event in events.of(CollectionDenied))
     assert denied == ["agents", "transactions", "users"]
-
-
-def pair(number: int, *, behind_seconds: float = 0) -> list[dict[str, Any]]:
-    """A question and its quick answer in a conversation of their own; LibreChat's clock is behind MongoDB's."""
-    created = datetime.now(UTC) - timedelta(seconds=behind_seconds)
-    own: dict[str, Any] = {"conversationId": f"c{number}", "createdAt": created, "updatedAt": created}
-    return [question(f"q{number}", None, **own), answer(f"a{number}", f"q{number}", **own)]
-
-
-def is_copied(record: TurnRecord | None) -> bool:
-    assert record is not None
-    assert record.response is not None
-    return is_copy(record.response, record.surroundings)
-
-
-async def test_turns_of_a_librechat_whose_clock_is_behind_are_no_copies(
-    database: Database, reader: MongoDocuments
-) -> None:
-    """The rows of other conversations show the same distance of the clocks."""
-    keys = await store(
-        database, "messages", *(row for number in range(10) for row in pair(number, behind_seconds=90))
-    )
-
-    records = await read(reader, keys[1::2])
-
-    assert len(records) == 10
-    assert not any(map(is_copied, records.values()))
-
-
-async def test_an_import_of_one_quick_answer_is_told_by_the_conversations_around_it(
-    database: Database, reader: MongoDocuments
-) -> None:
-    keys = await store(database, "messages", *pair(1), *pair(2, behind_seconds=600), *pair(3))
-
-    records = await read(reader, keys[1::2])
-
-    assert {name for name, record in records.items() if is_copied(record)} == {"a2"}

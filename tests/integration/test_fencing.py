@@ -16,7 +16,7 @@ from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import LeaseLost, StateError
 from tailer.flow.records import Batch, Checkpoint, DeadLetter, Gap, ParkedTurn
 from tailer.mongo.connection import Client, connect
-from tailer.mongo.state import MongoLease, MongoState, StateDatabase
+from tailer.mongo.state import MongoState, StateDatabase
 from tailer.mongo.state.fencing import FENCE_ID
 from tests.evidence import Events, make_item, make_trace
 from tests.integration.leading import seize
@@ -135,35 +135,6 @@ async def test_a_write_whose_caller_was_cancelled_leaves_the_way_free_for_the_ne
         await asyncio.gather(writing, return_exceptions=True)
         await state.save_checkpoint(Stream.MESSAGES, CHECKPOINT)
     await lease.fence.close()
-
-
-async def test_of_many_that_see_the_same_lease_exactly_one_takes_it(database: StateDatabase) -> None:
-    """On an empty database, after a release, and after a silence."""
-    for epoch in (1, 2, 3):
-        candidates = [MongoLease(database, lease_time=LEASE) for _ in range(8)]
-        seen = await candidates[0].read()
-
-        won = await asyncio.gather(*(candidate.take(seen) for candidate in candidates))
-
-        assert sorted(won, key=str) == [epoch, *[None] * 7]
-        if epoch == 1:
-            await candidates[won.index(1)].release(1)
-
-
-async def test_a_lease_that_was_renewed_since_it_was_seen_is_not_taken(database: StateDatabase) -> None:
-    """The beat decides: its holder lives."""
-    holder, candidate = await seize(database), MongoLease(database, lease_time=LEASE)
-    seen = await candidate.read()
-    await holder.renew(1)
-
-    assert await candidate.take(seen) is None
-    assert await candidate.take(await candidate.read()) == 2
-    with pytest.raises(LeaseLost, match="epoch 1"):
-        await holder.renew(1)
-    await holder.release(1)
-    left = await candidate.read()
-    assert left is not None
-    assert not left.released
 
 
 async def test_a_standalone_server_for_the_state_is_refused_with_the_remedy() -> None:

@@ -76,67 +76,6 @@ def make_batch(batch_id: str, *message_ids: str) -> Batch:
     return Batch(batch_id, tuple(items), bytes(range(256)))
 
 
-async def test_a_checkpoint_is_read_back_as_it_was_saved(state: MongoState) -> None:
-    """Position and touches, for each stream by itself."""
-    assert await state.load_checkpoint(Stream.MESSAGES) is None
-
-    await state.save_checkpoint(Stream.MESSAGES, checkpoint(7))
-    await state.save_checkpoint(Stream.MESSAGES, checkpoint(8))
-
-    assert await state.load_checkpoint(Stream.MESSAGES) == checkpoint(8)
-    assert await state.load_checkpoint(Stream.CONVERSATIONS) is None
-
-
-async def test_a_batch_is_pending_from_its_beginning_to_its_end(state: MongoState) -> None:
-    """With the very bytes, oldest first; beginning it twice makes one batch."""
-    first, second = make_batch("b", "m1", "m2"), make_batch("a", "m3")
-    await state.begin_batch(first)
-    await state.begin_batch(second)
-    await state.begin_batch(second)
-
-    assert list(await state.pending_batches()) == [first, second]
-
-    await state.finish_batch(first, first.items[:1])
-
-    assert list(await state.pending_batches()) == [second]
-    assert await state.find_exported(trace_ids("m1", "m2", "m3")) == frozenset(trace_ids("m1"))
-
-
-async def test_a_batch_can_be_finished_again_after_an_answer_was_lost(state: MongoState) -> None:
-    """Records that are there already are no error, and the missing ones are added."""
-    batch = make_batch("b", "m1", "m2", "m3")
-    await state.finish_batch(batch, batch.items[1:2])
-    await state.begin_batch(batch)
-
-    await state.finish_batch(batch, batch.items)
-    await state.finish_batch(batch, ())
-
-    assert await state.find_exported(trace_ids("m1", "m2", "m3", "m4")) == frozenset(
-        trace_ids("m1", "m2", "m3")
-    )
-    assert await state.pending_batches() == []
-
-
-async def test_a_parked_turn_keeps_its_first_deadline(state: MongoState) -> None:
-    """Parked, parked again, forgotten, forgotten again; the earliest deadline comes first."""
-    turns = [
-        ParkedTurn(KEYS[0], "m1", Wait.RESPONSE, 100, 900),
-        ParkedTurn(KEYS[1], None, Wait.APPROVAL, 100, 300),
-        ParkedTurn(KEYS[2], "m3", Wait.FINISH, 100, 600),
-    ]
-    await state.park(turns)
-    await state.park([replace(turns[0], since_seconds=500, deadline_seconds=1300)])
-
-    assert await state.load_parked(10) == [turns[1], turns[2], turns[0]]
-    assert await state.load_parked(1) == [turns[1]]
-
-    for _ in range(2):
-        await state.unpark([KEYS[1], KEYS[2]])
-    await state.park([])
-    await state.unpark([])
-    assert await state.load_parked(10) == [turns[0]]
-
-
 async def test_a_dead_letter_counts_its_tries_and_keeps_when_it_first_failed(
     client: Client, name: str, state: MongoState
 ) -> None:

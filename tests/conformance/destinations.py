@@ -1,0 +1,129 @@
+"""One destination, a Langfuse over HTTP or one in memory, as the cases see it."""
+
+import time
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Protocol, Self
+
+from tailer.core.identity import TraceId
+from tailer.core.trace.otlp import SpanContext
+from tailer.flow.ports import Annotations, Sink
+from tailer.flow.sending.outcomes import Unknown
+from tailer.langfuse.annotations import LangfuseAnnotations
+from tailer.langfuse.connection import Credentials, LangfuseConnection
+from tailer.langfuse.spans import LangfuseSpans
+from tests.fakes.langfuse import FakeLangfuse, Route, answer, bad_span, cut, too_large
+from tests.memory import Answer, MemoryAnnotations, MemoryDestination, MemorySink
+
+_REQUEST = timedelta(seconds=1)
+
+
+class DestinationWorld(Protocol):
+    """A destination, and what can happen to it."""
+
+    @property
+    def sink(self) -> Sink: ...
+
+    @property
+    def annotations(self) -> Annotations: ...
+
+    def trace_ids(self) -> list[TraceId]:
+        """The traces that it holds, in the order of their arrival."""
+        ...
+
+    def score(self, score_id: str) -> object:
+        """The value of a score, None where there is none."""
+        ...
+
+    def refuse_keys(self) -> None:
+        """The keys are revoked."""
+        ...
+
+    def reject(self, message_id: str) -> None:
+        """One turn is not valid."""
+        ...
+
+    def limit(self, size_bytes: int) -> None:
+        """A proxy takes no more in one request."""
+        ...
+
+    def lose_answer(self, *, taken: bool) -> None:
+        """The next request for spans gets no answer that anybody hears."""
+        ...
+
+    async def go_away(self) -> None:
+        """Nothing listens there any more."""
+        ...
+
+
+class MemoryDestinationWorld:
+    """A destination in memory."""
+
+    def __init__(self) -> None:
+        self._held = MemoryDestination(time.monotonic)
+        self.sink = MemorySink(self._held)
+        self.annotations = MemoryAnnotations(self._held)
+
+    def trace_ids(self) -> list[TraceId]:
+        return self._held.trace_ids()
+
+    def score(self, score_id: str) -> object:
+        score = self._held.scores.get(score_id)
+        return None if score is None else score.value
+
+    def refuse_keys(self) -> None:
+        self._held.refuses_keys = True
+
+    def reject(self, message_id: str) -> None:
+        self._held.rejects = lambda turn: turn == message_id
+
+    def limit(self, size_bytes: int) -> None:
+        self._held.largest_bytes = size_bytes
+
+    def lose_answer(self, *, taken: bool) -> None:
+        self._held.answers.append(Answer(Unknown("lost"), taken=taken))
+
+    async def go_away(self) -> None:
+        self._held.is_away = True
+
+
+class LangfuseWorld:
+    """The fake Langfuse over real HTTP, through the adapters of the daemon."""
+
+    def __init__(self, fake: FakeLangfuse) -> None:
+        self._fake = fake
+        credentials = Credentials(fake.url, fake.public_key, fake.secret_key)
+        self._connection = LangfuseConnection(credentials, request_timeout=_REQUEST, connections=2)
+        self._stack = AsyncExitStack()
+        self.sink = LangfuseSpans(self._connection, SpanContext("test"))
+        self.annotations = LangfuseAnnotations(self._connection, environment="test")
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self._connection)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def trace_ids(self) -> list[TraceId]:
+        return [TraceId(trace_id) for trace_id in self._fake.trace_ids()]
+
+    def score(self, score_id: str) -> object:
+        score = self._fake.score(score_id)
+        return None if score is None else score["value"]
+
+    def refuse_keys(self) -> None:
+        for route in (Route.SPANS, Route.OBSERVATIONS, Route.SCORES, Route.SCORE_DELETE, Route.TRACE_DELETE):
+            self._fake.faults.add(answer(401, route=route, times=None))
+
+    def reject(self, message_id: str) -> None:
+        self._fake.faults.add(bad_span(f"turn {message_id}"))
+
+    def limit(self, size_bytes: int) -> None:
+        self._fake.faults.add(too_large(size_bytes))
+
+    def lose_answer(self, *, taken: bool) -> None:
+        self._fake.faults.add(cut(stored=taken))
+
+    async def go_away(self) -> None:
+        await self._fake.stop()

@@ -1,0 +1,127 @@
+"""A change stream: what each write becomes, and where reading goes on."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from tailer.core.stream.hints import ChangeHint, Operation, Stream
+from tailer.core.stream.positions import StreamPosition
+from tests.conformance.worlds import LibreChatWorld
+from tests.evidence import Reading
+from tests.rows import answer, question
+
+WRITTEN = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
+
+
+@asynccontextmanager
+async def reading(librechat: LibreChatWorld, stream: Stream = Stream.MESSAGES) -> AsyncIterator[Reading]:
+    async with Reading(librechat.changes(stream)) as opened:
+        yield opened
+
+
+def described(hint: ChangeHint) -> tuple[object, ...]:
+    """What does not depend on the clock."""
+    return (
+        hint.operation,
+        hint.message_id,
+        hint.parent_message_id,
+        hint.conversation_id,
+        hint.created_by_user,
+    )
+
+
+async def test_every_write_of_a_message_is_told_with_what_it_changed(librechat: LibreChatWorld) -> None:
+    """In the order in which it was written; ids and flags for whole rows only."""
+    async with reading(librechat) as stream:
+        (asked, said) = await librechat.insert("messages", question("q1", None), answer("a1", "q1"))
+        await librechat.update("messages", said, {"text": "more", "updatedAt": WRITTEN}, "model")
+        await librechat.update("messages", asked, {"updatedAt": WRITTEN})
+        await librechat.replace("messages", said, answer("a1", "q1", text="another"))
+        await librechat.delete("messages", asked)
+        hints = await stream.until_read(6)
+
+    assert [hint.document_key for hint in hints] == [asked, said, said, asked, said, asked]
+    assert [described(hint) for hint in hints] == [
+        (Operation.INSERT, "q1", None, "c1", True),
+        (Operation.INSERT, "a1", "q1", "c1", False),
+        (Operation.UPDATE, None, None, None, None),
+        (Operation.UPDATE, None, None, None, None),
+        (Operation.REPLACE, "a1", "q1", "c1", False),
+        (Operation.DELETE, None, None, None, None),
+    ]
+    assert [hint.changed for hint in hints[2:4]] == [
+        frozenset({"text", "updatedAt", "model"}),
+        frozenset({"updatedAt"}),
+    ]
+    written = int(WRITTEN.timestamp() * 1000)
+    assert [hint.written_milliseconds for hint in hints[2:4]] == [written, written]
+    assert all(hint.written_milliseconds is not None for hint in hints)
+    places = [position.moment for position in stream.positions]
+    assert places == sorted(set(places))
+
+
+async def test_what_changes_nothing_is_not_told(librechat: LibreChatWorld) -> None:
+    """A value that is there already."""
+    async with reading(librechat) as stream:
+        (key,) = await librechat.insert("messages", answer("a1", "q1", text="Noon"))
+        await librechat.update("messages", key, {"text": "Noon"})
+        await librechat.update("messages", key, {"text": "Midnight"})
+        hints = await stream.until_read(2)
+        await stream.beyond(batches=1)
+
+    assert [hint.changed for hint in hints] == [frozenset(), frozenset({"text"})]
+
+
+async def test_of_conversations_only_titles_are_told(librechat: LibreChatWorld) -> None:
+    """A turn writes its conversation several times."""
+    async with reading(librechat, Stream.CONVERSATIONS) as stream:
+        (key,) = await librechat.insert("conversations", {"conversationId": "c1", "title": "New Chat"})
+        await librechat.update("conversations", key, {"model": "gpt-5"})
+        await librechat.update("conversations", key, {"title": "Clocks"})
+        await librechat.insert("messages", answer("a1", "q1"))
+        hints = await stream.until_read(2)
+        await stream.beyond(batches=1)
+
+    assert [hint.operation for hint in hints] == [Operation.INSERT, Operation.UPDATE]
+    assert "title" in hints[1].changed
+
+
+async def test_reading_goes_on_after_each_position(librechat: LibreChatWorld) -> None:
+    """What came up to it is not told again, what came after it is told once."""
+    async with reading(librechat) as stream:
+        await librechat.insert("messages", *(answer(f"a{number}", "q1") for number in range(3)))
+        await stream.until_read(3)
+        places = list(stream.positions)
+    await librechat.insert("messages", answer("a3", "q1"))
+
+    for number, place in enumerate(places):
+        async with Reading(librechat.changes(Stream.MESSAGES), place) as again:
+            await again.until_read(3 - number)
+            await again.beyond(batches=1)
+        assert again.ids() == [f"a{later}" for later in range(number + 1, 4)]
+
+
+async def test_a_moment_begins_with_the_first_change_of_its_second(librechat: LibreChatWorld) -> None:
+    """A position that was set by hand has no token."""
+    async with reading(librechat) as stream:
+        await librechat.insert("messages", answer("a1", "q1"))
+        await stream.until_read(1)
+        (place,) = stream.positions
+    moment = StreamPosition(None, place.cluster_seconds)
+
+    async with Reading(librechat.changes(Stream.MESSAGES), moment) as again:
+        await again.until_read(1)
+
+    assert again.ids() == ["a1"]
+
+
+async def test_a_quiet_stream_answers_and_its_position_moves(librechat: LibreChatWorld) -> None:
+    """Every second: it is alive, and what is stored of it does not grow old."""
+    async with reading(librechat) as stream:
+        first = stream.last
+        await stream.beyond(batches=2)
+
+    assert stream.hints == []
+    assert first is not None
+    assert stream.last is not None
+    assert stream.last.moment >= first.moment

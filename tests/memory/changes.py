@@ -1,0 +1,68 @@
+"""A change stream over a LibreChat in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from tailer.core.stream.hints import ChangeHint, Operation, Stream
+from tailer.core.stream.positions import StreamPosition
+from tailer.flow.ports import HistoryLost
+from tailer.flow.records import StreamBatch
+from tests.memory.librechat import MemoryLibreChat
+
+_BATCH_SIZE = 500
+_POLL_SECONDS = 1.0
+
+
+class MemoryChanges:
+    """A `ChangeSource`: answers with what there is, and every second at the latest."""
+
+    def __init__(self, librechat: MemoryLibreChat, stream: Stream, *, batch_size: int = _BATCH_SIZE) -> None:
+        self._librechat = librechat
+        self._stream = stream
+        self._batch_size = batch_size
+
+    @property
+    def stream(self) -> Stream:
+        return self._stream
+
+    async def follow(self, start: StreamPosition | None) -> AsyncIterator[StreamBatch]:
+        forgotten = self._librechat.forgotten
+        if start is not None and forgotten is not None and start.moment < forgotten.moment:
+            raise HistoryLost(self._stream, start, "oplog_too_short")
+        position = start or self._librechat.position()
+        # A position without a token is the beginning of its second.
+        inclusive = position.token is None
+        while True:
+            found = self._find(position, inclusive=inclusive)
+            after = found[-1][1] if len(found) == self._batch_size else self._librechat.position()
+            yield StreamBatch(found, after, self._librechat.seconds)
+            position, inclusive = after, False
+            if len(found) < self._batch_size:
+                await self._wait()
+
+    def _find(self, position: StreamPosition, *, inclusive: bool) -> list[tuple[ChangeHint, StreamPosition]]:
+        found = [
+            (hint, place)
+            for stream, place, hint in self._librechat.oplog
+            if stream is self._stream
+            and (place.moment > position.moment or (inclusive and place.moment >= position.moment))
+            and _is_told(stream, hint)
+        ]
+        return found[: self._batch_size]
+
+    async def _wait(self) -> None:
+        changed = asyncio.Event()
+        self._librechat.listeners.add(changed)
+        try:
+            async with asyncio.timeout(_POLL_SECONDS):
+                await changed.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._librechat.listeners.discard(changed)
+
+
+def _is_told(stream: Stream, hint: ChangeHint) -> bool:
+    """Of the updates of conversations only those of titles."""
+    is_update = stream is Stream.CONVERSATIONS and hint.operation is Operation.UPDATE
+    return not is_update or "title" in hint.changed

@@ -1,0 +1,78 @@
+"""What a state database in memory holds; it outlives the states of one epoch, as a server does."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from tailer.core.backfill import Job
+from tailer.core.identity import DocumentKey, TraceId
+from tailer.core.lease import LeaseRecord
+from tailer.core.stream.hints import Stream
+from tailer.core.trace.followup import SentTurn
+from tailer.errors import LeaseLost
+from tailer.flow.records import Batch, Checkpoint, DeadLetter, Gap, ParkedTurn
+
+
+@dataclass(slots=True)
+class ExportRecord:
+    """That a trace, or a later piece of one, was sent."""
+
+    trace_id: TraceId
+    document_key: DocumentKey
+    sent: SentTurn | None
+    deleted: bool = False
+
+
+@dataclass(slots=True)
+class StoredLetter:
+    """A dead letter with how often it failed, and what was asked of it."""
+
+    letter: DeadLetter
+    tries: int
+    replay: str | None = None
+
+
+@dataclass(slots=True)
+class StoredGap:
+    """A gap, and whether a backfill has filled it."""
+
+    gap: Gap
+    filled: bool = False
+
+
+@dataclass(slots=True)
+class MemoryDatabase:
+    """Everything that is kept. `epoch` is the fence: the writes of an earlier one are refused.
+
+    Every call takes `latency_seconds`, and lets other tasks go first even where that is nothing. `writes` names the
+    writes in their order.
+    """
+
+    latency_seconds: float = 0.0
+    epoch: int = 0
+    lease: LeaseRecord | None = None
+    checkpoints: dict[Stream, Checkpoint] = field(default_factory=dict)
+    exports: dict[str, ExportRecord] = field(default_factory=dict)
+    batches: dict[str, Batch] = field(default_factory=dict)
+    parked: dict[DocumentKey, ParkedTurn] = field(default_factory=dict)
+    letters: dict[str, StoredLetter] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+    gaps: dict[str, StoredGap] = field(default_factory=dict)
+    writes: list[str] = field(default_factory=list)
+
+    async def read(self) -> None:
+        """The time that a read takes."""
+        await asyncio.sleep(self.latency_seconds)
+
+    async def write(self, what: str, *, epoch: int) -> None:
+        """The time that a write takes; raises LeaseLost for one of an earlier epoch. What follows must not await."""
+        await asyncio.sleep(self.latency_seconds)
+        if epoch != self.epoch:
+            raise LeaseLost(subject="memory", epoch=epoch)
+        self.writes.append(what)
+
+    def ask_for_replay(self, record_id: str) -> None:
+        """What `tailer dead-letters replay` writes."""
+        self.letters[record_id].replay = ASKED
+
+
+ASKED = "asked"

@@ -1,0 +1,245 @@
+"""Rows read back from a LibreChat in memory, by the same pure rules as from a real one."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+import bson
+
+from tailer.core.identity import DocumentKey
+from tailer.core.librechat.bson_values import filled_string, identifier, milliseconds, strings
+from tailer.core.librechat.documents import (
+    Conversation,
+    MalformedDocument,
+    Message,
+    Transaction,
+    inserted_seconds,
+    read_agent,
+    read_conversation,
+    read_message,
+    read_transaction,
+)
+from tailer.core.policy.users import read_user
+from tailer.core.trace.spending import Spending, names_chat_message
+from tailer.core.turn.readback import (
+    Row,
+    RowSelection,
+    add_agent,
+    add_answers,
+    add_rows_elsewhere,
+    add_user,
+    group_selections,
+    make_record,
+    needs_rows_elsewhere,
+    rows_to_compare,
+    select_rows,
+)
+from tailer.core.turn.transactions_by_time import assign_by_time
+from tailer.core.turn.turns import TurnRecord
+from tailer.core.turn.usage import TITLE_CONTEXT
+from tailer.mongo.document_keys import to_key
+from tests.memory.librechat import Document, MemoryLibreChat
+
+_NEARBY_SECONDS = 3600
+_NEARBY_ROWS = 30
+Owner = tuple[str, str | None]
+_Item = TypeVar("_Item")
+
+
+class MemoryReader:
+    """A `DocumentReader`. `group_bytes` bounds one group of records; `latency_seconds` is what a call takes."""
+
+    def __init__(
+        self,
+        librechat: MemoryLibreChat,
+        *,
+        history_bytes: int = 64_000,
+        group_bytes: int = 2_000_000,
+        with_users: bool = False,
+    ) -> None:
+        self._librechat = librechat
+        self._history_bytes = history_bytes * 4
+        self._group_bytes = group_bytes
+        self._with_users = with_users
+        self.latency_seconds = 0.0
+
+    async def locate(self, keys: Sequence[DocumentKey]) -> Sequence[Row]:
+        await asyncio.sleep(self.latency_seconds)
+        return _present(map(read_row, self._librechat.find("messages", keys)))
+
+    async def locate_titled(self, keys: Sequence[DocumentKey]) -> Sequence[tuple[DocumentKey, Row]]:
+        await asyncio.sleep(self.latency_seconds)
+        titled = {
+            (document.get("conversationId"), identifier(document.get("user"))): to_key(document["_id"])
+            for document in self._librechat.find("conversations", keys)
+        }
+        billed = {
+            document.get("messageId")
+            for document in self._librechat.find("transactions")
+            if document.get("context") == TITLE_CONTEXT
+        }
+        return [
+            (titled[row.conversation_id, row.user_id], row)
+            for row in self._rows()
+            if row.message_id in billed and (row.conversation_id, row.user_id) in titled
+        ]
+
+    async def locate_answers(self, questions: Sequence[Row]) -> Sequence[tuple[Row, Row]]:
+        await asyncio.sleep(self.latency_seconds)
+        return [
+            (row, question)
+            for question in questions
+            for row in self._rows()
+            if (row.conversation_id, row.user_id) == (question.conversation_id, question.user_id)
+            and row.parent_message_id == question.message_id
+            and not row.created_by_user
+        ]
+
+    async def read_messages(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Message]:
+        await asyncio.sleep(self.latency_seconds)
+        found = {}
+        for document in self._librechat.find("messages", list(keys)):
+            key = to_key(document["_id"])
+            try:
+                found[key] = read_message(key, document)
+            except MalformedDocument:
+                continue
+        return found
+
+    async def read_spending(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Spending | None]:
+        await asyncio.sleep(self.latency_seconds)
+        calls: dict[Owner, list[Transaction]] = defaultdict(list)
+        for entry in self._transactions():
+            if entry.conversation_id is not None:
+                calls[entry.conversation_id, entry.message_id or entry.conversation_id].append(entry)
+        spending: dict[DocumentKey, Spending | None] = {}
+        for document in self._librechat.find("transactions", keys):
+            conversation_id = filled_string(document.get("conversationId")) or ""
+            reference = filled_string(document.get("messageId")) or conversation_id
+            in_chat = self._is_in_chat(document, reference)
+            key, entries = (
+                to_key(document["_id"]),
+                None if in_chat else calls.get((conversation_id, reference)),
+            )
+            user_id = identifier(document.get("user"))
+            spending[key] = (
+                Spending(key, reference, conversation_id, user_id, tuple(entries)) if entries else None
+            )
+        return spending
+
+    def _is_in_chat(self, document: Document, reference: str) -> bool:
+        """Its message is stored, or will be; or it names none, and its conversation is one."""
+        messages = self._librechat.find("messages")
+        conversation_id = document.get("conversationId")
+        is_used = any(message.get("conversationId") == conversation_id for message in messages)
+        if filled_string(document.get("messageId")) is None:
+            conversations = self._librechat.find("conversations")
+            is_kept = any(found.get("conversationId") == conversation_id for found in conversations)
+            return is_used or is_kept
+        is_stored = any(message.get("messageId") == reference for message in messages)
+        return is_stored or (is_used and names_chat_message(reference))
+
+    async def read_turns(self, rows: Sequence[Row]) -> AsyncIterator[Sequence[tuple[Row, TurnRecord | None]]]:
+        await asyncio.sleep(self.latency_seconds)
+        conversations: dict[Owner, dict[str, Row]] = defaultdict(dict)
+        for row in self._rows():
+            conversations[row.conversation_id, row.user_id][row.message_id] = row
+        selections = [
+            select_rows(row, conversations[row.conversation_id, row.user_id], byte_limit=self._history_bytes)
+            for row in rows
+        ]
+        for group in group_selections(selections, byte_limit=self._group_bytes):
+            messages = await self.read_messages([key for selection in group for key in selection.keys])
+            yield [
+                (selection.row, self._make_record(selection, messages, conversations)) for selection in group
+            ]
+
+    def _make_record(
+        self,
+        selection: RowSelection,
+        messages: Mapping[DocumentKey, Message],
+        conversations: Mapping[Owner, Mapping[str, Row]],
+    ) -> TurnRecord | None:
+        row = selection.row
+        own = [entry for entry in self._transactions() if entry.conversation_id == row.conversation_id]
+        unnamed = [entry for entry in own if entry.message_id is None and entry.user_id == row.user_id]
+        by_time = assign_by_time(unnamed, conversations[row.conversation_id, row.user_id])
+        named = [entry for entry in own if entry.message_id == row.message_id]
+        record = make_record(
+            selection,
+            messages,
+            self._conversation_of(row),
+            (*named, *by_time.get(row.message_id, ())),
+        )
+        record = self._compare(record, selection)
+        agents = _present(map(read_agent, self._librechat.find("agents")))
+        users = self._librechat.find("users") if self._with_users else []
+        owner = next((item for item in users if str(item["_id"]) == row.user_id), None)
+        user = None if owner is None else read_user(str(owner["_id"]), owner)
+        return add_user(add_agent(record, {agent.agent_id: agent for agent in agents}), user)
+
+    def _compare(self, record: TurnRecord | None, selection: RowSelection) -> TurnRecord | None:
+        """The record with what only other rows tell: whether it is a copy."""
+        others = self._librechat.find("messages", [row.key for row in rows_to_compare(record, selection)])
+        if others:
+            record = add_answers(record, [read_message(to_key(other["_id"]), other) for other in others])
+        if needs_rows_elsewhere(record):
+            record = add_rows_elsewhere(record, self._rows_nearby(selection.row))
+        return record
+
+    def _rows_nearby(self, row: Row) -> list[Row]:
+        """Rows of other conversations that were inserted up to an hour before or after, thirty each way at most."""
+        own = inserted_seconds(row.key)
+        if own is None:
+            return []
+        others = sorted(self._rows(), key=lambda other: other.key)
+        near = [
+            other
+            for other in others
+            if other.conversation_id != row.conversation_id
+            and abs((inserted_seconds(other.key) or 0) - own) <= _NEARBY_SECONDS
+        ]
+        before = [other for other in near if other.key < row.key]
+        return [*before[-_NEARBY_ROWS:], *near[len(before) :][:_NEARBY_ROWS]]
+
+    def _conversation_of(self, row: Row) -> Conversation | None:
+        stored = (
+            read_conversation(to_key(document["_id"]), document)
+            for document in self._librechat.find("conversations")
+        )
+        owner = (row.conversation_id, row.user_id)
+        return next(
+            (item for item in _present(stored) if (item.conversation_id, item.user_id) == owner), None
+        )
+
+    def _transactions(self) -> list[Transaction]:
+        stored = sorted(self._librechat.find("transactions"), key=lambda document: str(document["_id"]))
+        return _present(map(read_transaction, stored))
+
+    def _rows(self) -> list[Row]:
+        return _present(map(read_row, self._librechat.find("messages")))
+
+
+def read_row(document: Document) -> Row | None:
+    """A message without its content; None for one without its ids."""
+    message_id = filled_string(document.get("messageId"))
+    conversation_id = filled_string(document.get("conversationId"))
+    if message_id is None or conversation_id is None:
+        return None
+    return Row(
+        key=to_key(document["_id"]),
+        message_id=message_id,
+        conversation_id=conversation_id,
+        parent_message_id=filled_string(document.get("parentMessageId")),
+        user_id=identifier(document.get("user")),
+        created_by_user=document.get("isCreatedByUser") is True,
+        traced_natively=bool(strings(document.get("langfuseDestinationIds"))),
+        created_milliseconds=milliseconds(document.get("createdAt")),
+        stored_bytes=len(bson.encode(document)),
+        model=filled_string(document.get("model")),
+    )
+
+
+def _present(items: Iterable[_Item | None]) -> list[_Item]:
+    return [item for item in items if item is not None]

@@ -1,0 +1,94 @@
+"""The ports towards a destination in memory."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+
+from tailer.core.identity import ObservationId, TraceId
+from tailer.core.librechat.documents import AttachedFile
+from tailer.core.trace.followup import Score
+from tailer.core.trace.observations import Trace
+from tailer.flow.records import Probe
+from tailer.flow.sending.outcomes import DeliveryOutcome, LookupAnswer
+from tests.memory.destination import MemoryDestination
+
+
+class MemorySink:
+    """A `Sink`: a chunk is a line of JSON, a payload the lines. `breaks_on` names turns that it cannot encode."""
+
+    def __init__(self, destination: MemoryDestination) -> None:
+        self._destination = destination
+        self.breaks_on: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        return "memory"
+
+    def encode(self, trace: Trace) -> bytes:
+        if trace.message_id in self.breaks_on:
+            message = f"cannot encode {trace.message_id}"
+            raise ArithmeticError(message)
+        chunk = {
+            "trace_id": trace.id,
+            "record_id": trace.record_id,
+            "message_id": trace.message_id,
+            "observations": [
+                {
+                    "id": item.id,
+                    "type": item.type.value,
+                    "name": item.name,
+                    "input": item.input,
+                    "output": item.output,
+                }
+                for item in trace.observations
+            ],
+        }
+        return json.dumps(chunk, default=str).encode() + b"\n"
+
+    def frame(self, chunks: Sequence[bytes]) -> bytes:
+        return b"".join(chunks)
+
+    def unframe(self, payload: bytes, chunk_bytes: Sequence[int]) -> Sequence[bytes]:
+        chunks, start = [], 0
+        for size in chunk_bytes:
+            chunks.append(payload[start : start + size])
+            start += size
+        return chunks
+
+    async def deliver(self, payload: bytes) -> DeliveryOutcome:
+        return await self._destination.take(payload)
+
+    async def find(self, probes: Sequence[Probe]) -> LookupAnswer:
+        return await self._destination.look_up(probes)
+
+
+class MemoryAnnotations:
+    """The `Annotations` of a destination."""
+
+    def __init__(self, destination: MemoryDestination) -> None:
+        self._destination = destination
+
+    async def put_score(self, score: Score) -> DeliveryOutcome:
+        return await self._destination.put_score(score)
+
+    async def delete_score(self, score_id: str) -> DeliveryOutcome:
+        return await self._destination.delete_score(score_id)
+
+    async def delete_traces(self, trace_ids: Sequence[TraceId]) -> DeliveryOutcome:
+        return await self._destination.delete_traces(trace_ids)
+
+
+class MemoryMedia:
+    """A `MediaLibrary` that has every file with a path, and none without."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[TraceId, tuple[str, ...]]] = []
+
+    async def publish(
+        self, trace_id: TraceId, observation_id: ObservationId, files: Sequence[AttachedFile]
+    ) -> tuple[str, ...]:
+        await asyncio.sleep(0)
+        del observation_id
+        references = tuple(f"memory:{file.path}" for file in files if file.path)
+        self.published.append((trace_id, references))
+        return references

@@ -1,0 +1,188 @@
+"""All stores of one epoch, in memory."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from tailer.core.backfill import Counts, Job
+from tailer.core.identity import DocumentKey, TraceId
+from tailer.core.stream.hints import Stream
+from tailer.core.trace.followup import Edit, EditedText, SentTurn
+from tailer.flow.records import Batch, BatchItem, Checkpoint, DeadLetter, Gap, ParkedTurn
+from tests.memory.database import ASKED, ExportRecord, MemoryDatabase, StoredGap, StoredLetter
+
+
+class MemoryState:
+    """A `StateStore`: its writes fail once a later epoch has begun. `epoch` is by default that of the database."""
+
+    def __init__(self, database: MemoryDatabase, epoch: int | None = None) -> None:
+        self._database = database
+        self._epoch = database.epoch if epoch is None else epoch
+
+    async def load_checkpoint(self, stream: Stream) -> Checkpoint | None:
+        await self._database.read()
+        return self._database.checkpoints.get(stream)
+
+    async def save_checkpoint(self, stream: Stream, checkpoint: Checkpoint) -> None:
+        await self._write("save_checkpoint")
+        self._database.checkpoints[stream] = checkpoint
+
+    async def find_exported(self, record_ids: Sequence[str]) -> frozenset[str]:
+        await self._database.read()
+        return frozenset(record_ids) & self._database.exports.keys()
+
+    async def load_sent(self, trace_ids: Sequence[TraceId]) -> Mapping[TraceId, SentTurn]:
+        await self._database.read()
+        return {turn.trace_id: turn for turn in self._sent() if turn.trace_id in trace_ids}
+
+    async def load_sent_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[SentTurn]:
+        await self._database.read()
+        return [turn for turn in self._sent() if turn.document_key in keys]
+
+    async def find_traces_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[TraceId]:
+        await self._database.read()
+        return [
+            record.trace_id
+            for record_id, record in self._database.exports.items()
+            if record.document_key in keys and not record.deleted and record_id == record.trace_id
+        ]
+
+    async def record_feedback(self, trace_id: TraceId, digest: str | None) -> None:
+        await self._write("record_feedback")
+        record = self._database.exports.get(trace_id)
+        if record is not None and record.sent is not None:
+            record.sent = replace(record.sent, feedback=digest)
+
+    async def record_deleted(self, trace_ids: Sequence[TraceId]) -> None:
+        await self._write("record_deleted")
+        for trace_id in trace_ids:
+            if trace_id in self._database.exports:
+                self._database.exports[trace_id].deleted = True
+
+    async def begin_batch(self, batch: Batch) -> None:
+        await self._write("begin_batch")
+        # Begun again it is the latest; and of an edit the text is not kept.
+        self._database.batches.pop(batch.batch_id, None)
+        self._database.batches[batch.batch_id] = replace(batch, items=tuple(map(_without_text, batch.items)))
+
+    async def finish_batch(self, batch: Batch, delivered: Sequence[BatchItem]) -> None:
+        await self._write("finish_batch")
+        for item in delivered:
+            if item.edit is not None:
+                self._amend(item.probe.trace_id, item.edit)
+        for item in delivered:
+            record = ExportRecord(item.probe.trace_id, item.document_key, item.sent)
+            self._database.exports.setdefault(item.record_id, record)
+        self._database.batches.pop(batch.batch_id, None)
+
+    async def pending_batches(self) -> Sequence[Batch]:
+        await self._database.read()
+        return list(self._database.batches.values())
+
+    async def find_pending(self, keys: Sequence[DocumentKey]) -> frozenset[DocumentKey]:
+        await self._database.read()
+        held = {item.document_key for batch in self._database.batches.values() for item in batch.items}
+        return frozenset(keys) & held
+
+    async def park(self, turns: Sequence[ParkedTurn]) -> None:
+        await self._write("park")
+        for turn in turns:
+            self._database.parked.setdefault(turn.document_key, turn)
+
+    async def unpark(self, keys: Sequence[DocumentKey]) -> None:
+        await self._write("unpark")
+        for key in keys:
+            self._database.parked.pop(key, None)
+
+    async def load_parked(self, limit: int) -> Sequence[ParkedTurn]:
+        await self._database.read()
+        return sorted(self._database.parked.values(), key=lambda turn: turn.deadline_seconds)[:limit]
+
+    async def add_gap(self, gap: Gap) -> None:
+        await self._write("add_gap")
+        gap_id = f"{gap.stream.value}-{gap.from_seconds}-{gap.to_seconds}"
+        self._database.gaps[gap_id] = StoredGap(gap)
+
+    async def unfilled_gaps(self) -> Mapping[str, Gap]:
+        await self._database.read()
+        return {gap_id: stored.gap for gap_id, stored in self._database.gaps.items() if not stored.filled}
+
+    async def add_job(self, job: Job) -> None:
+        await self._write("add_job")
+        self._database.jobs.setdefault(job.job_id, job)
+
+    async def next_job(self) -> Job | None:
+        await self._database.read()
+        return next((job for job in self._database.jobs.values() if not job.is_done), None)
+
+    async def size_job(self, job_id: str, total_rows: int | None) -> None:
+        await self._write("size_job")
+        jobs = self._database.jobs
+        jobs[job_id] = replace(jobs[job_id], total_rows=total_rows)
+
+    async def advance_job(self, job_id: str, position: DocumentKey, counts: Counts) -> None:
+        await self._write("advance_job")
+        jobs = self._database.jobs
+        jobs[job_id] = replace(jobs[job_id], position=position, counts=counts)
+
+    async def finish_job(self, job_id: str, gap_id: str | None) -> None:
+        await self._write("finish_job")
+        jobs = self._database.jobs
+        jobs[job_id] = replace(jobs[job_id], is_done=True)
+        if gap_id in self._database.gaps:
+            self._database.gaps[gap_id].filled = True
+
+    async def find_refused(self, record_ids: Sequence[str]) -> frozenset[str]:
+        await self._database.read()
+        letters = self._database.letters
+        return frozenset(
+            record_id
+            for record_id in record_ids
+            if record_id in letters and letters[record_id].letter.chunk is not None
+        )
+
+    async def load_replays(self, limit: int) -> Sequence[DeadLetter]:
+        await self._database.read()
+        asked = [stored.letter for stored in self._database.letters.values() if stored.replay == ASKED]
+        return asked[:limit]
+
+    async def end_replay(self, record_id: str, outcome: str) -> bool:
+        await self._write("end_replay")
+        stored = self._database.letters.get(record_id)
+        if stored is None or stored.replay != ASKED:
+            return False
+        stored.replay = outcome
+        return True
+
+    async def drop_dead_letters(self, record_ids: Sequence[str]) -> None:
+        await self._write("drop_dead_letters")
+        for record_id in record_ids:
+            self._database.letters.pop(record_id, None)
+
+    async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        await self._write("add_dead_letters")
+        for letter in letters:
+            kept = letter if letter.item is None else replace(letter, item=_without_text(letter.item))
+            stored = self._database.letters.setdefault(letter.record_id, StoredLetter(kept, 0))
+            stored.letter, stored.replay, stored.tries = kept, None, stored.tries + 1
+
+    async def _write(self, what: str) -> None:
+        await self._database.write(what, epoch=self._epoch)
+
+    def _sent(self) -> list[SentTurn]:
+        records = self._database.exports.values()
+        return [record.sent for record in records if record.sent is not None and not record.deleted]
+
+    def _amend(self, trace_id: TraceId, edit: Edit) -> None:
+        """A later edit is not taken back."""
+        record = self._database.exports.get(trace_id)
+        if record is None or record.sent is None or record.sent.edits > edit.number:
+            return
+        amended = replace(record.sent, edits=edit.number + 1)
+        if edit.which is EditedText.ANSWER:
+            record.sent = replace(amended, answer=edit.after)
+        else:
+            record.sent = replace(amended, question=edit.after)
+
+
+def _without_text(item: BatchItem) -> BatchItem:
+    return item if item.edit is None else replace(item, edit=replace(item.edit, text=""))
