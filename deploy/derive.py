@@ -22,6 +22,7 @@ CHART: Final = DEPLOY / "helm" / "librechat-tailer"
 MONITORING: Final = DEPLOY / "kustomize" / "components" / "monitoring"
 RULES: Final = DEPLOY / "prometheus" / "rules"
 DASHBOARDS: Final = DEPLOY / "grafana"
+COMPOSE: Final = DEPLOY / "compose"
 
 # They have places of their own in the values, which name a Secret.
 KEPT_IN_SECRETS: Final = frozenset(
@@ -71,6 +72,7 @@ def derive() -> dict[Path, str]:
         DEPLOY.parent / "docs" / "metrics.md": write_document(),
         **dict(_copies()),
         **dict(_rule_objects()),
+        **_compose_files(),
     }
 
 
@@ -113,6 +115,19 @@ def _monitoring() -> str:
     rules = "".join(f"  - rules/{path.stem}.yaml\n" for path in _rules())
     dashboards = "".join(f"      - dashboards/{name}\n" for name in _dashboards())
     return _COMPONENT + rules + (_DASHBOARD_MAP + dashboards if dashboards else "")
+
+
+def _compose_files() -> dict[Path, str]:
+    """The script goes into the file itself, so that there is one to copy; LibreChat's other compose file has a twin."""
+    file = COMPOSE / "docker-compose.tailer.yml"
+    written, mark, _ = file.read_text().partition("    content: |\n")
+    script = (COMPOSE / "mongod-in-a-set.sh").read_text().replace("$", "$$")
+    lines = "".join(f"      {line}".rstrip() + "\n" for line in script.splitlines())
+    head, services, rest = (written + mark + lines).partition("services:\n")
+    override = "# (leave out docker-compose.override.yml where there is none).\n"
+    twin = head.replace(override, "").replace(" -f docker-compose.override.yml", "")
+    twin = twin.replace("docker-compose.", "deploy-compose.")
+    return {file: head + services + rest, COMPOSE / "deploy-compose.tailer.yml": twin + services + rest}
 
 
 def _schema() -> str:

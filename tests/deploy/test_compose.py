@@ -1,6 +1,10 @@
 """The files that go on top of LibreChat's compose files, and the image: what they name exists, and nothing is loose."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,8 @@ from tests.deploy.manifests import yaml
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "deploy" / "compose"
 IMAGE = ROOT / "deploy" / "image"
+FILES = ["docker-compose.tailer.yml", "deploy-compose.tailer.yml"]
+COMPOSE_TOOL = Path(sys.executable).with_name("docker-compose")
 _PINNED = re.compile(r"^([a-z0-9-]+)==(\S+) \\$", re.MULTILINE)
 
 
@@ -21,25 +27,113 @@ def read(name: str) -> dict[str, Any]:
     return services
 
 
-@pytest.mark.parametrize("name", ["docker-compose.tailer.yml", "deploy-compose.tailer.yml"])
-def test_mongodb_becomes_a_set_whose_member_has_the_name_that_librechat_knows(name: str) -> None:
-    """A member that is called localhost would be found by nobody but itself."""
-    mongodb = read(name)["mongodb"]
+# What of LibreChat's two compose files the overlay lies on (August 2026).
+LIBRECHAT = """\
+services:
+  api:
+    image: librechat
+    depends_on: [mongodb]
+    environment: ["MONGO_URI=mongodb://mongodb:27017/LibreChat"]
+  mongodb:
+    container_name: chat-mongodb
+    image: mongo:8.0.20
+    restart: always
+    user: "1000:1000"
+    volumes: ["./data-node:/data/db"]
+    command: mongod --noauth
+"""
+WITH_A_PASSWORD = """\
+services:
+  mongodb:
+    image: mongo:4.4.18
+    command: mongod --auth --wiredTigerCacheSizeGB 1
+    entrypoint: [my-entrypoint.sh]
+    environment:
+      - MONGO_INITDB_ROOT_USERNAME=root
+      - MONGO_INITDB_ROOT_PASSWORD=pass
+    healthcheck:
+      test: [CMD, my-check]
+"""
+WITHOUT_A_COMMAND = """\
+services:
+  mongodb:
+    command: !reset null
+"""
 
-    assert "--replSet rs0" in mongodb["command"]
-    assert "--oplogMinRetentionHours 48" in mongodb["command"]
-    assert 'host: "mongodb:27017"' in mongodb["healthcheck"]["test"][-1]
+
+def merge(directory: Path, *files: str, **environment: str) -> dict[str, Any]:
+    """The services as Docker Compose merges them, the last file on top."""
+    names = []
+    for number, text in enumerate(files):
+        (directory / f"{number}.yml").write_text(text, encoding="utf-8")
+        names += ["-f", f"{number}.yml"]
+    (directory / "tailer.env").write_text("", encoding="utf-8")
+    done = subprocess.run(
+        [COMPOSE_TOOL, *names, "config"],
+        cwd=directory,
+        env={"PATH": os.environ["PATH"], "HOME": str(directory), **environment},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    merged: dict[str, Any] = yaml.safe_load(done.stdout)
+    return merged
 
 
-@pytest.mark.parametrize("name", ["docker-compose.tailer.yml", "deploy-compose.tailer.yml"])
-def test_everybody_waits_for_the_set(name: str) -> None:
-    services = read(name)
-
-    for service in ("api", "tailer"):
-        assert services[service]["depends_on"]["mongodb"]["condition"] == "service_healthy"
+needs_compose = pytest.mark.skipif(not COMPOSE_TOOL.is_file(), reason="`make test` installs Docker Compose")
 
 
-@pytest.mark.parametrize("name", ["docker-compose.tailer.yml", "deploy-compose.tailer.yml"])
+@needs_compose
+@pytest.mark.parametrize("below", [WITH_A_PASSWORD, WITHOUT_A_COMMAND, ""], ids=["auth", "plain", "alone"])
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_of_what_lies_below_is_replaced(tmp_path: Path, name: str, below: str) -> None:
+    """The overlay adds a file and two variables to MongoDB, and does not touch LibreChat at all."""
+    files = [LIBRECHAT, below] if below else [LIBRECHAT]
+    before = merge(tmp_path, *files)["services"]
+
+    after = merge(tmp_path, *files, (COMPOSE / name).read_text(encoding="utf-8"))["services"]
+
+    assert after["api"] == before["api"]
+    added = after["mongodb"].pop("environment"), after["mongodb"].pop("configs")
+    given = before["mongodb"].pop("environment", {})
+    assert after["mongodb"] == before["mongodb"]
+    assert added[0] == {**given, "TAILER_REPLICA_SET": "rs0", "TAILER_OPLOG_HOURS": "48"}
+    assert [config["target"] for config in added[1]] == ["/usr/local/bin/mongod"]
+    assert added[1][0]["mode"] == "0555"
+    assert "depends_on" not in after["tailer"]
+
+
+@needs_compose
+def test_the_script_arrives_in_the_container_as_it_was_written(tmp_path: Path) -> None:
+    """Compose would put variables of its own in where a dollar stands alone."""
+    merged = merge(tmp_path, LIBRECHAT, (COMPOSE / "docker-compose.tailer.yml").read_text(encoding="utf-8"))
+
+    # `config` doubles every dollar again, so that what it prints is a compose file.
+    content = merged["configs"]["tailer-mongod"]["content"].replace("$$", "$")
+    assert content == (COMPOSE / "mongod-in-a-set.sh").read_text(encoding="utf-8")
+
+
+@needs_compose
+def test_the_name_of_the_set_can_be_given_or_taken_away(tmp_path: Path) -> None:
+    overlay = (COMPOSE / "docker-compose.tailer.yml").read_text(encoding="utf-8")
+
+    def name(**environment: str) -> str:
+        services = merge(tmp_path, LIBRECHAT, overlay, **environment)["services"]
+        return str(services["mongodb"]["environment"]["TAILER_REPLICA_SET"])
+
+    assert name() == "rs0"
+    assert name(TAILER_REPLICA_SET="other") == "other"
+    assert name(TAILER_REPLICA_SET="") == ""
+
+
+def test_the_script_is_posix_shell() -> None:
+    """The images have dash, or bash under that name."""
+    for shell in ("dash", "bash"):
+        if found := shutil.which(shell):
+            subprocess.run([found, "-n", COMPOSE / "mongod-in-a-set.sh"], check=True)
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_the_tailer_may_do_nothing_that_it_need_not(name: str) -> None:
     tailer = read(name)["tailer"]
 
@@ -55,7 +149,7 @@ def test_both_files_are_the_same_but_for_their_heads() -> None:
 
 def test_every_setting_that_is_named_exists() -> None:
     names = {name for setting in collect_settings(Settings.model_fields).values() for name in setting.names}
-    given = set(read("docker-compose.tailer.yml")["tailer"]["environment"])
+    given = set()
     for line in (COMPOSE / "tailer.env.example").read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
             given.add(line.partition("=")[0])
