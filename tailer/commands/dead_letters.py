@@ -12,7 +12,7 @@ from tailer.commands.command import Command
 from tailer.commands.consent import ask
 from tailer.commands.terminal import align, paint
 from tailer.core.moments import describe_moment
-from tailer.logs import escape_unprintable
+from tailer.printable import escape_unprintable
 
 if TYPE_CHECKING:
     from tailer.mongo.state.survey import StoredLetter

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from tailer.commands.command import Command
 from tailer.commands.terminal import paint
 from tailer.errors import SettingsError
-from tailer.logs import escape_unprintable
+from tailer.printable import escape_unprintable
 
 if TYPE_CHECKING:
     from tailer.operations.doctor.findings import Finding

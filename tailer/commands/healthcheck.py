@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from tailer.commands.command import Command
 from tailer.commands.terminal import describe_error
 from tailer.errors import SettingsError, TailerError
-from tailer.logs import escape_unprintable
+from tailer.printable import escape_unprintable
 from tailer.web.listening import join_address, local_addresses
 
 EXIT_NOT_READY: Final = 1

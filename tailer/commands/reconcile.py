@@ -11,7 +11,7 @@ from tailer.commands.command import Command
 from tailer.commands.terminal import align
 from tailer.commands.times import read_moment
 from tailer.core.moments import describe_moment
-from tailer.logs import escape_unprintable
+from tailer.printable import escape_unprintable
 
 if TYPE_CHECKING:
     from tailer.operations.reconcile import Comparison, Discrepancy

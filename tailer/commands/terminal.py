@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from tailer.errors import TailerError
-from tailer.logs import is_coloured
+from tailer.printable import is_coloured
 
 
 def paint(colour: str, text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from tailer.core.trace.totals import Totals
 from tailer.core.turn.turns import Outcome
 from tailer.demo.finished_turn import FinishedTurn
-from tailer.logs import escape_unprintable
+from tailer.printable import escape_unprintable
 
 Paint: TypeAlias = Callable[[str, str], str]
 """Puts a colour, as the number of an escape sequence, around a text."""

@@ -15,7 +15,7 @@ from tailer.demo.display import LEGEND, WIDTH, Display, colourful, fit, label, p
 from tailer.demo.finished_turn import FinishedTurn
 from tailer.demo.summary import Summary
 from tailer.events import Event
-from tailer.logs import is_coloured, make_printable
+from tailer.printable import is_coloured, make_printable
 
 _DIM: Final = "2"
 _YELLOW: Final = "33"

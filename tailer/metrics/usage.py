@@ -11,10 +11,10 @@ from tailer.core.trace.build import TURN_TRACE_NAME
 from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
 from tailer.core.trace.spending import SPENDING_TRACE_NAME
 from tailer.core.trace.totals import model_name
-from tailer.logs import escape_unprintable
 from tailer.metrics import catalogue
 from tailer.metrics.instruments import Instruments
 from tailer.metrics.labels import COST_SOURCE, TOKEN_BUCKET
+from tailer.printable import escape_unprintable
 
 _OTHER: Final = "other"
 _UNKNOWN: Final = "unknown"

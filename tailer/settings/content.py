@@ -9,7 +9,7 @@ from tailer.core.masking.masker import compile_rules
 from tailer.core.policy.policies import ContentChoice, ContentRule, Fact, parse_content_rule
 from tailer.core.policy.users import UserIdChoice
 from tailer.core.trace.bounds import Bounds
-from tailer.logs import escape_unprintable, redact
+from tailer.printable import escape_unprintable, redact
 from tailer.settings.environment import Group, Setting
 from tailer.settings.kinds import (
     UnfitValueError,

@@ -15,7 +15,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from tailer.core.backfill import Start, StartMode
-from tailer.logs import escape_unprintable, redact
+from tailer.printable import escape_unprintable, redact
 
 _SWITCHES: Final = {"true": True, "1": True, "yes": True, "on": True}
 _SWITCHES.update({"false": False, "0": False, "no": False, "off": False})

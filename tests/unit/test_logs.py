@@ -14,7 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from tailer.logs import LogFormat, LogLevel, LogWriter, Printable, make_printable, redact, route_library_logs
+from tailer.logs import LogFormat, LogLevel, LogWriter, route_library_logs
+from tailer.printable import Printable, make_printable, redact
 
 NOON = datetime(2025, 3, 1, 12, 0, 0, 123_456, tzinfo=UTC)
 
