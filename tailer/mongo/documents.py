@@ -34,9 +34,9 @@ from tailer.core.turn.readback import (
     add_user,
     group_selections,
     make_record,
+    named_agent_ids,
     needs_rows_elsewhere,
     rows_to_compare,
-    saved_agent_id,
     select_rows,
 )
 from tailer.core.turn.turns import TurnRecord
@@ -187,7 +187,7 @@ class MongoDocuments:
             await self._compare(record, selection) for record, selection in zip(records, group, strict=True)
         ]
         agents = await self._read_agents(
-            {agent for record in records if (agent := saved_agent_id(record)) is not None}
+            {agent_id for record in records for agent_id in named_agent_ids(record)}
         )
         users = await self._users.read({selection.row.user_id for selection in group})
         return [

@@ -55,7 +55,7 @@ def test_deep_nesting_in_any_place_does_not_stop_the_reader(depth: int) -> None:
     [
         ({"type": "text", "text": "Paris."}, TextPart("Paris.")),
         ({"type": "text", "text": {"value": "Paris.", "annotations": []}}, TextPart("Paris.")),
-        ({"type": "text", "text": "Paris.", "agentId": "a____1", "groupId": 1}, TextPart("Paris.", "a____1")),
+        ({"type": "text", "text": "Paris.", "agentId": "a____1", "groupId": 1}, TextPart("Paris.", "a____1", 1)),
         ({"type": "text", "text": None}, TextPart("")),
         ({"type": "think", "think": "Hm."}, ReasoningPart("Hm.")),
         ({"type": "think", "think": {"value": "Hm."}}, ReasoningPart("Hm.")),

@@ -14,6 +14,7 @@ from tailer.core.turn.readback import (
     add_agent,
     group_selections,
     make_record,
+    named_agent_ids,
     saved_agent_id,
     select_rows,
 )
@@ -28,6 +29,7 @@ from tests.unit.documents import (
     replay,
     response_row,
     row,
+    tool_part,
     transactions,
     turn_record,
     user_row,
@@ -179,6 +181,28 @@ def test_a_record_is_made_of_the_rows_that_were_found() -> None:
     assert [item.text for item in found.history] == ["oldest"]
     assert [sibling.message_id for sibling in found.siblings] == [response["messageId"]]
     assert found.transactions == entries
+
+
+def test_every_agent_that_a_turn_names_is_read() -> None:
+    """The one that answered, those of the parts, the receiver of a hand-off, and the sub-agents."""
+    inner = {"type": "text", "text": "x", "agentId": "agent_f"}
+    record = turn_record(
+        response_row(
+            model="agent_a",
+            content=[
+                {"type": "text", "text": "x", "agentId": "agent_b"},
+                {"type": "text", "text": "x", "agentId": "openAI__gpt-4o"},
+                {"type": "think", "think": "x", "agentId": "agent_c"},
+                tool_part("lc_transfer_to_agent_d"),
+                tool_part("subagent", args='{"subagent_type":"agent_e"}', subagent_content=[inner]),
+                tool_part("subagent", args='{"subagent_type":"self"}'),
+                {"type": "agent_update", "agent_update": {"agentId": "agent_g"}},
+            ],
+        )
+    )
+
+    assert named_agent_ids(record) == {f"agent_{letter}" for letter in "abcdefg"}
+    assert named_agent_ids(None) == frozenset()
 
 
 def test_a_row_that_vanished_gives_no_record() -> None:

@@ -6,9 +6,10 @@ up in a count and not as a lost turn. Arrays can have holes (null) on partial sa
 
 from dataclasses import dataclass
 
-from tailer.core.json_text import encode_json
+from tailer.core.json_text import decode_json, encode_json
 from tailer.core.librechat.bson_values import (
     Document,
+    count,
     duration_milliseconds,
     filled_string,
     mapping,
@@ -21,14 +22,18 @@ from tailer.core.light_dataclass import light_dataclass
 _FAILED_TOOL_PREFIX = "Error: "
 _FAILED_TOOL_SUFFIX = "Please fix your mistakes."
 _HAND_OFF_PREFIX = "lc_transfer_to_"
+_SUBAGENT_TOOL = "subagent"
+_DEEPEST_SUBAGENT = 4
+"""Sub-agents of sub-agents are read so far down; below, a call of one is a tool without inner parts."""
 
 
 @light_dataclass(frozen=True, slots=True)
 class TextPart:
-    """A piece of the answer."""
+    """A piece of the answer. Parts of one `group_id` are answers of agents that ran side by side."""
 
     text: str
     agent_id: str | None = None
+    group_id: int | None = None
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -37,11 +42,13 @@ class ReasoningPart:
 
     text: str
     agent_id: str | None = None
+    group_id: int | None = None
 
 
 @light_dataclass(frozen=True, slots=True)
 class ToolCall:
-    """One call of a tool: `arguments` as stored (JSON text or an object), `output` None while it has none."""
+    """One call of a tool: `arguments` as stored (JSON text or an object), `output` None while it has none. `inner` are
+    the parts of the sub-agent that the call started (`subagent_content`)."""
 
     call_id: str | None
     name: str
@@ -51,6 +58,24 @@ class ToolCall:
     awaits_approval: bool
     duration_milliseconds: int | None
     agent_id: str | None = None
+    group_id: int | None = None
+    inner: tuple["Part", ...] = ()
+
+    @property
+    def is_subagent(self) -> bool:
+        """Whether the call runs another agent and returns its answer."""
+        return self.name == _SUBAGENT_TOOL or bool(self.inner)
+
+    @property
+    def subagent_type(self) -> str | None:
+        """What the call says to run: an agent's id, or a kind of agent such as `self`."""
+        arguments = decode_json(self.arguments) if isinstance(self.arguments, str) else self.arguments
+        return filled_string(mapping(arguments).get("subagent_type")) if self.is_subagent else None
+
+    @property
+    def receiver_id(self) -> str | None:
+        """The agent that a hand-off passes the conversation to."""
+        return self.name.removeprefix(_HAND_OFF_PREFIX) if self.is_hand_off else None
 
     @property
     def is_hand_off(self) -> bool:
@@ -98,20 +123,20 @@ class OtherPart:
 Part = TextPart | ReasoningPart | ToolCall | ErrorPart | SteerPart | SummaryPart | HandOffPart | OtherPart
 
 
-def read_parts(value: object) -> tuple[Part, ...]:
+def read_parts(value: object, *, depth: int = 0) -> tuple[Part, ...]:
     """The parts of a `content` array, in order; holes and elements that are not documents are left out."""
-    return tuple(_read_part(item) for item in sequence(value) if isinstance(item, dict))
+    return tuple(_read_part(item, depth) for item in sequence(value) if isinstance(item, dict))
 
 
-def _read_part(part: Document) -> Part:
-    agent_id = filled_string(part.get("agentId"))
+def _read_part(part: Document, depth: int) -> Part:
+    agent_id, group_id = filled_string(part.get("agentId")), count(part.get("groupId"))
     match part.get("type"):
         case "text":
-            return TextPart(_inner_text(part.get("text")), agent_id)
+            return TextPart(_inner_text(part.get("text")), agent_id, group_id)
         case "think":
-            return ReasoningPart(_inner_text(part.get("think")), agent_id)
+            return ReasoningPart(_inner_text(part.get("think")), agent_id, group_id)
         case "tool_call":
-            return _read_tool_call(mapping(part.get("tool_call")), agent_id)
+            return _read_tool_call(mapping(part.get("tool_call")), agent_id, group_id, depth)
         case "error":
             return ErrorPart(_inner_text(part.get("error")) or _inner_text(part.get("text")))
         case "steer":
@@ -139,7 +164,7 @@ def _read_summary(part: Document) -> SummaryPart:
     return SummaryPart(text, filled_string(part.get("model")))
 
 
-def _read_tool_call(call: Document, agent_id: str | None) -> ToolCall:
+def _read_tool_call(call: Document, agent_id: str | None, group_id: int | None, depth: int) -> ToolCall:
     # The assistants endpoints nest what the agents framework keeps flat.
     kind = string(call.get("type"))
     nested = mapping(call.get("function")) or mapping(call.get("code_interpreter"))
@@ -159,6 +184,8 @@ def _read_tool_call(call: Document, agent_id: str | None) -> ToolCall:
         awaits_approval=isinstance(call.get("approval"), dict) and not output_text,
         duration_milliseconds=duration_milliseconds(call.get("runStepDurationMs")),
         agent_id=agent_id or filled_string(call.get("agentId")),
+        group_id=group_id,
+        inner=read_parts(call.get("subagent_content"), depth=depth + 1) if depth < _DEEPEST_SUBAGENT else (),
     )
 
 

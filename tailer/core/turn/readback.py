@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from tailer.core.identity import DocumentKey
+from tailer.core.librechat.content import HandOffPart, Part, ReasoningPart, TextPart, ToolCall
 from tailer.core.librechat.documents import Agent, Conversation, Message, Transaction, inserted_seconds
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.policy.users import User
@@ -235,12 +236,30 @@ def saved_agent_id(record: TurnRecord | None) -> str | None:
     return agent_id if agent_id is not None and agent_id.startswith(_AGENT_PREFIX) else None
 
 
+def named_agent_ids(record: TurnRecord | None) -> frozenset[str]:
+    """The saved agents that a turn names: the one that answered, and those of its parts, hand-offs and sub-agents."""
+    if record is None:
+        return frozenset()
+    parts = record.response.parts if record.response is not None else ()
+    named = {saved_agent_id(record), *_agent_ids_in(parts)}
+    return frozenset(item for item in named if item is not None and item.startswith(_AGENT_PREFIX))
+
+
+def _agent_ids_in(parts: Sequence[Part]) -> Iterator[str | None]:
+    for part in parts:
+        if isinstance(part, TextPart | ReasoningPart | HandOffPart):
+            yield part.agent_id
+        elif isinstance(part, ToolCall):
+            yield from (part.agent_id, part.receiver_id, part.subagent_type)
+            yield from _agent_ids_in(part.inner)
+
+
 def add_agent(record: TurnRecord | None, agents: Mapping[str, Agent]) -> TurnRecord | None:
-    """The record with the agent that answered, where there is one and it may be read."""
-    agent_id = saved_agent_id(record)
-    if record is None or agent_id is None or agent_id not in agents:
-        return record
-    return replace(record, agent=agents[agent_id])
+    """The record with the agents that it names, and the one that answered, as far as they may be read."""
+    if record is None:
+        return None
+    named = {agent_id: agents[agent_id] for agent_id in named_agent_ids(record) if agent_id in agents}
+    return replace(record, agent=named.get(saved_agent_id(record) or ""), agents=named) if named else record
 
 
 def add_user(record: TurnRecord | None, user: User | None) -> TurnRecord | None:

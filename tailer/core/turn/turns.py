@@ -4,7 +4,8 @@ Decides; builds nothing for Langfuse. The rules are the data contract's classifi
 U): an agent-framework failure is an `error` part and not `error:true`; `unfinished` is not terminal by itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import field
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -73,7 +74,8 @@ class Sibling:
 class TurnRecord:
     """What was read back for one turn. `history` holds the ancestors of the question, oldest first, without those
     that were too much to read; `siblings` are all responses to the question, `question_siblings` all questions in its
-    place; `surroundings` tell whether the turn's own row is a copy. Times from the stream: `finished_milliseconds` when a later event made a partial row final,
+    place; `agent` answered, `agents` are all that the turn names, by id; `surroundings` tell whether the turn's own row
+    is a copy. Times from the stream: `finished_milliseconds` when a later event made a partial row final,
     `question_touches` when the question was saved again, oldest first. `media` refers to uploaded files."""
 
     response: Message | None
@@ -85,6 +87,7 @@ class TurnRecord:
     transactions: tuple[Transaction, ...] = ()
     conversation: Conversation | None = None
     agent: Agent | None = None
+    agents: Mapping[str, Agent] = field(default_factory=dict)
     user: User | None = None
     finished_milliseconds: int | None = None
     question_touches: tuple[int, ...] = ()
