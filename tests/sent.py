@@ -30,6 +30,7 @@ def make_sent(message_id: str, *, plain: bool = False) -> SentTurn:
         edits=0,
         feedback=None,
         start_milliseconds=1_760_000_000_000,
+        end_milliseconds=1_760_000_004_000,
         expires_milliseconds=None if plain else 1_770_000_000_000,
     )
 

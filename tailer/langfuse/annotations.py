@@ -1,23 +1,40 @@
-"""Scores and deletions, through the langfuse package. All of them may be repeated without harm."""
+"""Scores and deletions. All of them may be repeated without harm.
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+Three generations of servers take scores in three ways, and only two of them keep the time at which a score was given: a
+list at `/scores` (4.59 and later), an event at `/ingestion` (all releases known), and a single score at `/scores`, which
+4.16 dates itself. They are tried in this order, and what a server refuses is not tried again.
+"""
+
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from enum import Enum
+from typing import Final, assert_never
+from uuid import NAMESPACE_URL, uuid5
 
 import httpx
-from langfuse.api.commons.types.score_data_type import ScoreDataType
-from langfuse.api.core.api_error import ApiError
-from langfuse.api.scores.types.create_score_request import CreateScoreRequest
-from pydantic import ValidationError
 
 from tailer.core.identity import TraceId
+from tailer.core.json_text import encode_json, encode_json_bytes
 from tailer.core.trace.followup import Score
 from tailer.flow.sending.outcomes import Delivered, DeliveryOutcome, Refused, Rejected, Retry
+from tailer.langfuse.answers import Answer, Meaning, understand
 from tailer.langfuse.connection import LangfuseConnection
 
-_SUCCESS = range(200, 300)
-_SCORES_PATH = "/api/public/scores"
-_NO_RETRIES: dict[str, Any] = {"max_retries": 0}
+_SCORES_PATH: Final = "/api/public/scores"
+_INGESTION_PATH: Final = "/api/public/ingestion"
+_TRACES_PATH: Final = "/api/public/traces"
+_JSON: Final = {"content-type": "application/json"}
+_MULTI_STATUS: Final = 207
+_LARGEST_SCORE_BYTES: Final = 1_000_000
+"""Langfuse takes 1 MiB in a request with scores (4.16); the rest is for headers and for what a proxy adds."""
+
+
+class _Way(Enum):
+    """How a server takes scores."""
+
+    LIST = "list"
+    EVENT = "event"
+    SINGLE = "single"
 
 
 class LangfuseAnnotations:
@@ -26,84 +43,147 @@ class LangfuseAnnotations:
     def __init__(self, connection: LangfuseConnection, *, environment: str) -> None:
         self._connection = connection
         self._environment = environment
+        self._ways = list(_Way)
 
     async def put_score(self, score: Score) -> DeliveryOutcome:
-        """Create or overwrite a score; a server from before lists of scores gets it alone."""
-        request = CreateScoreRequest(
-            id=score.id,
-            trace_id=score.trace_id,
-            name=score.name,
-            value=score.value,
-            comment=score.comment,
-            metadata=dict(score.metadata),
-            environment=self._environment,
-            data_type=ScoreDataType(score.type.value),
-            timestamp=datetime.fromtimestamp(score.timestamp_milliseconds / 1000, UTC),
-        )
-        outcome = await _attempt(
-            lambda: self._connection.api.scores.create(request=[request], request_options=_NO_RETRIES)
-        )
-        if not isinstance(outcome, Rejected):
-            return outcome
-        return await self._put_alone(score)
+        """Create or overwrite a score."""
+        body = self._describe(score)
+        outcome: DeliveryOutcome = Rejected("no way to send a score")
+        for way in tuple(self._ways):
+            outcome = await self._put(way, score, body)
+            if not isinstance(outcome, Rejected):
+                if isinstance(outcome, Delivered):
+                    # What was refused before this one is not known to this server.
+                    self._ways = self._ways[self._ways.index(way) :]
+                return outcome
+        return outcome
 
     async def delete_score(self, score_id: str) -> DeliveryOutcome:
         """Delete a score; one that is gone is deleted."""
-        return await _attempt(
-            lambda: self._connection.api.scores.delete(score_id, request_options=_NO_RETRIES),
-            gone_is_done=True,
-        )
+        return await self._delete(f"{_SCORES_PATH}/{score_id}", None)
 
     async def delete_traces(self, trace_ids: Sequence[TraceId]) -> DeliveryOutcome:
-        """Ask for the deletion of traces; the server does it some seconds later and tells nobody."""
-        return await _attempt(
-            lambda: self._connection.api.trace.delete_multiple(
-                trace_ids=list(trace_ids), request_options=_NO_RETRIES
-            ),
-            gone_is_done=True,
-        )
+        """Ask for the deletion of traces; the server does it up to two minutes later and tells nobody."""
+        return await self._delete(_TRACES_PATH, encode_json_bytes({"traceIds": list(trace_ids)}))
 
-    async def _put_alone(self, score: Score) -> DeliveryOutcome:
-        body = {
+    async def _delete(self, path: str, body: bytes | None) -> DeliveryOutcome:
+        answer = await self._request("DELETE", path, body)
+        if isinstance(answer, Answer) and answer.meaning is Meaning.NOT_THERE:
+            # What is to be deleted is not there.
+            return Delivered()
+        return _classify(answer) if isinstance(answer, Answer) else answer
+
+    async def _put(self, way: _Way, score: Score, body: dict[str, object]) -> DeliveryOutcome:
+        path: str
+        document: object
+        match way:
+            case _Way.LIST:
+                path, document = _SCORES_PATH, [{**body, "timestamp": _moment(score)}]
+            case _Way.EVENT:
+                path, document = _INGESTION_PATH, {"batch": [_event(score, body)]}
+            case _Way.SINGLE:
+                path, document = _SCORES_PATH, body
+            case _:
+                assert_never(way)
+        answer = await self._request("POST", path, encode_json_bytes(document))
+        if not isinstance(answer, Answer):
+            return answer
+        if answer.meaning in (Meaning.NOT_THERE, Meaning.NO_LANGFUSE) and way is not _Way.SINGLE:
+            return Rejected(answer.reason)
+        return _classify(answer)
+
+    def _describe(self, score: Score) -> dict[str, object]:
+        body: dict[str, object] = {
             "id": score.id,
             "traceId": score.trace_id,
             "name": score.name,
             "value": score.value,
             "comment": score.comment,
-            "metadata": score.metadata,
+            "metadata": dict(score.metadata),
             "environment": self._environment,
             "dataType": score.type.value,
         }
+        too_long = len(encode_json_bytes(body)) - _LARGEST_SCORE_BYTES
+        if too_long > 0 and isinstance(score.value, str):
+            body["value"] = _shorten(score.value, too_long)
+        return body
+
+    async def _request(self, method: str, path: str, body: bytes | None) -> Answer | DeliveryOutcome:
+        """The answer, or what came instead of one."""
         try:
-            response = await self._connection.http.post(_SCORES_PATH, json=body)
+            response = await self._connection.http.request(method, path, content=body, headers=_JSON)
         except httpx.RequestError as error:
             return Retry(type(error).__name__)
-        return _classify(response.status_code, response.headers)
+        answer = understand(response)
+        if response.status_code == _MULTI_STATUS:
+            return _read_each(response) or answer
+        return answer
 
 
-async def _attempt(call: Callable[[], Awaitable[object]], *, gone_is_done: bool = False) -> DeliveryOutcome:
+def _event(score: Score, body: dict[str, object]) -> dict[str, object]:
+    """The envelope of a score; its time is the score's, and its id the same for the same content."""
+    content = f"{score.id}:{_moment(score)}:{encode_json(body)}"
+    return {
+        "id": str(uuid5(NAMESPACE_URL, content)),
+        "type": "score-create",
+        "timestamp": _moment(score),
+        "body": body,
+    }
+
+
+def _moment(score: Score) -> str:
+    moment = datetime.fromtimestamp(score.timestamp_milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _shorten(text: str, excess_bytes: int) -> str:
+    """The beginning of a text that is too long as JSON, with a mark that says how much is missing."""
+    encoded = text.encode("utf-8", "replace")
+    in_json = len(encode_json_bytes(text))
+    # As dense with escapes as the whole is the part that goes; a text whose end is denser loses a little more.
+    kept = max(0, (in_json - excess_bytes - 200) * len(encoded) // in_json)
+    short = encoded[:kept].decode("utf-8", "ignore")
+    while len(encode_json_bytes(short)) > in_json - excess_bytes - 100:
+        short = short[: len(short) * 9 // 10]
+    missing = len(encoded) - len(short.encode("utf-8", "replace"))
+    return f"{short}… [cut: {missing} bytes left out]"
+
+
+def _read_each(response: httpx.Response) -> DeliveryOutcome | None:
+    """The outcome of the one score in an answer that tells of each; None where it was taken."""
     try:
-        await call()
-    except ApiError as error:
-        if gone_is_done and error.status_code == httpx.codes.NOT_FOUND:
-            return Delivered()
-        return _classify(error.status_code or 0, error.headers or {})
-    except ValidationError:
-        # The server took the request and answered in a shape that this release does not know.
-        return Delivered()
-    except httpx.RequestError as error:
-        return Retry(type(error).__name__)
-    return Delivered()
-
-
-def _classify(status: int, headers: Mapping[str, str]) -> DeliveryOutcome:
-    if status in _SUCCESS:
-        # Taken, and answered with something that is no JSON, such as nothing; a page comes from something else.
-        is_page = headers.get("content-type", "").startswith("text/html")
-        return Retry("answered with a page") if is_page else Delivered()
+        errors = response.json().get("errors") or []
+        first = errors[0] if errors else None
+        status = first.get("status", 400) if first is not None else 200
+    except (ValueError, AttributeError, IndexError, KeyError, TypeError):
+        # Taken, and told in a shape that this release does not know.
+        return None
+    if first is None:
+        return None
     if status in (401, 403):
         return Refused(f"http_{status}")
-    # A redirect is a setting that somebody will mend; the others are the server's own trouble.
-    if 300 <= status < 400 or status in (408, 409, 429) or status >= 500:  # noqa: PLR2004 - HTTP
+    if status in (408, 409, 429) or status >= 500:  # noqa: PLR2004 - HTTP: the server's own trouble
         return Retry(f"http_{status}")
     return Rejected(f"http_{status}")
+
+
+def _classify(answer: Answer) -> DeliveryOutcome:
+    match answer.meaning:
+        case Meaning.TAKEN:
+            return Delivered()
+        case Meaning.WRONG_KEYS | Meaning.USAGE_THRESHOLD | Meaning.GATE:
+            return Refused(answer.reason, answer.remedy)
+        case Meaning.TOO_LARGE | Meaning.INVALID | Meaning.NOT_THERE:
+            return Rejected(answer.reason)
+        case (
+            Meaning.PAGE
+            | Meaning.REDIRECT
+            | Meaning.NO_LANGFUSE
+            | Meaning.LIMITED
+            | Meaning.UNWELL
+            | Meaning.ANSWER_LOST
+        ):
+            # The first three are settings that somebody will mend.
+            return Retry(answer.reason, answer.after_seconds, remedy=answer.remedy)
+        case _:
+            assert_never(answer.meaning)

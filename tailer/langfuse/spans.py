@@ -1,18 +1,12 @@
 """The sink for spans: OTLP protobuf over HTTP, every answer read, and the lookup of what may have arrived."""
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import Self
+from collections.abc import AsyncIterator, Sequence
+from typing import Self, assert_never
 
 import httpx
 from isal import isal_zlib
-from langfuse.api.core.api_error import ApiError
-from pydantic import ValidationError
 
 from tailer import __version__
-from tailer.core.identity import ObservationId
 from tailer.core.trace.observations import Trace
 from tailer.core.trace.otlp import SpanContext, encode_trace, frame_request
 from tailer.flow.records import Probe
@@ -30,7 +24,9 @@ from tailer.flow.sending.outcomes import (
     Unknown,
     Unreadable,
 )
+from tailer.langfuse.answers import Meaning, understand
 from tailer.langfuse.connection import LangfuseConnection, SendingDoubted
+from tailer.langfuse.reads import Counted, ObservationReads
 
 _TRACES_PATH = "/api/public/otel/v1/traces"
 _HEADERS = {
@@ -38,14 +34,10 @@ _HEADERS = {
     "content-encoding": "gzip",
     "x-langfuse-ingestion-version": "4",
 }
-_LONGEST_PAUSE_SECONDS = 3600.0
-"""No `Retry-After` stops the daemon for longer, whatever a proxy made of it."""
 _GZIP = 31
 """zlib's window bits for the gzip format; its header then holds no time, so equal input gives equal bytes."""
 _LEVEL = 2
 """Of 0 to 3: 3 costs more time than it saves bytes."""
-
-_PAGE_OBSERVATIONS = 1000
 
 
 class _Body(httpx.AsyncByteStream):
@@ -71,6 +63,7 @@ class LangfuseSpans:
     def __init__(self, connection: LangfuseConnection, context: SpanContext) -> None:
         self._connection = connection
         self._context = context
+        self._reads = ObservationReads(connection)
 
     @property
     def name(self) -> str:
@@ -119,110 +112,38 @@ class LangfuseSpans:
         return read_answer(response)
 
     async def find(self, probes: Sequence[Probe]) -> LookupAnswer:
-        """Ask for the observations of each trace."""
+        """Ask for the observations of all traces at once."""
         counted = await self.count(probes)
         if isinstance(counted, Unanswered | Unreadable):
             return counted
         return Found(frozenset(observation_id for observation_id, copies in counted.items() if copies))
 
-    async def count(self, probes: Sequence[Probe]) -> Mapping[ObservationId, int] | Unanswered | Unreadable:
+    async def count(self, probes: Sequence[Probe]) -> Counted:
         """How often each observation is there: what was sent twice is there twice."""
-        answers = await asyncio.gather(*(self._count(probe) for probe in probes))
-        counted = {}
-        for probe, answer in zip(probes, answers, strict=True):
-            if isinstance(answer, Unanswered | Unreadable):
-                return answer
-            counted[probe.observation_id] = answer
-        return counted
-
-    async def _count(self, probe: Probe) -> int | Unanswered | Unreadable:
-        cursor: str | None = None
-        copies = 0
-        while True:
-            try:
-                page = await self._connection.api.observations.get_many(
-                    trace_id=probe.trace_id,
-                    limit=_PAGE_OBSERVATIONS,
-                    cursor=cursor,
-                    fields="core",
-                    request_options={"max_retries": 0},
-                )
-            except ApiError as error:
-                status = error.status_code or 0
-                if status in (404, 405):
-                    return await self._count_on_older_server(probe)
-                return _classify_unread(status)
-            except ValidationError:
-                return Unreadable("unknown shape")
-            except httpx.RequestError as error:
-                return Unanswered(type(error).__name__)
-            copies += len([None for observation in page.data if observation.id == probe.observation_id])
-            cursor = page.meta.cursor
-            if cursor is None or not page.data:
-                return copies
-
-    async def _count_on_older_server(self, probe: Probe) -> int | Unanswered | Unreadable:
-        """Servers that have no pages of observations yet have reads of single ones, and keep one of each id."""
-        try:
-            response = await self._connection.http.get(f"/api/public/observations/{probe.observation_id}")
-        except httpx.RequestError as error:
-            return Unanswered(type(error).__name__)
-        if response.is_success:
-            return 1
-        is_langfuse = response.headers.get("content-type", "").startswith("application/json")
-        if response.status_code == httpx.codes.NOT_FOUND and is_langfuse:
-            return 0
-        return _classify_unread(response.status_code)
+        return await self._reads.count(probes)
 
 
 def read_answer(response: httpx.Response) -> DeliveryOutcome:
     """What an answer of the span endpoint means for the batch."""
-    status = response.status_code
-    if response.is_success:
-        # A login page or a proxy's greeting also says 200.
-        if response.headers.get("content-type", "").startswith("text/html"):
-            return Retry("answered with a page: LANGFUSE_HOST leads to something other than Langfuse")
-        return Delivered()
-    if status == httpx.codes.REQUEST_ENTITY_TOO_LARGE:
-        return TooLarge()
-    if status in (
-        httpx.codes.BAD_REQUEST,
-        httpx.codes.UNPROCESSABLE_ENTITY,
-        httpx.codes.UNSUPPORTED_MEDIA_TYPE,
-    ):
-        return Rejected(f"http_{status}")
-    if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-        return Refused(f"http_{status}")
-    if status in (httpx.codes.BAD_GATEWAY, httpx.codes.GATEWAY_TIMEOUT):
-        # A proxy lost the server's answer, and maybe not the request.
-        return Unknown(f"http_{status}", RequestResult.SERVER_ERROR)
-    result = RequestResult.RETRY
-    if status == httpx.codes.TOO_MANY_REQUESTS:
-        result = RequestResult.RATE_LIMITED
-    elif response.is_server_error:
-        result = RequestResult.SERVER_ERROR
-    return Retry(f"http_{status}", _retry_after(response), result)
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    """`Retry-After` in seconds, given as a number or as a date; None where it is missing or unreadable."""
-    value = response.headers.get("retry-after")
-    if value is None:
-        return None
-    try:
-        return min(max(0.0, float(value)), _LONGEST_PAUSE_SECONDS)
-    except ValueError:
-        pass
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    # A date that names no zone is meant as UTC.
-    aware = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-    return min(max(0.0, (aware - datetime.now(UTC)).total_seconds()), _LONGEST_PAUSE_SECONDS)
-
-
-def _classify_unread(status: int) -> Unanswered | Unreadable:
-    if status in (408, 429) or status >= 500:  # noqa: PLR2004 - HTTP: the server's own trouble
-        return Unanswered(f"http_{status}")
-    return Unreadable(f"http_{status}")
+    answer = understand(response)
+    match answer.meaning:
+        case Meaning.TAKEN:
+            return Delivered()
+        case Meaning.TOO_LARGE:
+            return TooLarge()
+        case Meaning.INVALID:
+            return Rejected(answer.reason)
+        case Meaning.WRONG_KEYS | Meaning.USAGE_THRESHOLD | Meaning.GATE:
+            return Refused(answer.reason, answer.remedy)
+        case Meaning.ANSWER_LOST:
+            return Unknown(answer.reason, RequestResult.SERVER_ERROR)
+        case Meaning.LIMITED:
+            return Retry(answer.reason, answer.after_seconds, RequestResult.RATE_LIMITED)
+        case Meaning.UNWELL if response.is_server_error:
+            return Retry(answer.reason, answer.after_seconds, RequestResult.SERVER_ERROR)
+        case Meaning.UNWELL:
+            return Retry(answer.reason, answer.after_seconds)
+        case Meaning.PAGE | Meaning.REDIRECT | Meaning.NOT_THERE | Meaning.NO_LANGFUSE:
+            return Retry(answer.reason, answer.after_seconds, remedy=answer.remedy)
+        case _:
+            assert_never(answer.meaning)

@@ -35,7 +35,8 @@ from tailer.operations.opening import ignore_event, open_source, open_state
 from tailer.settings import Settings
 
 _CHUNK_ROWS = 200
-_PROBES_AT_ONCE = 8
+_PROBES_AT_ONCE = 380
+"""Two reads of Langfuse: its cloud counts them by the minute."""
 _PATIENCE = timedelta(minutes=5)
 MISSING = "missing_in_langfuse"
 
@@ -87,16 +88,21 @@ class Reconciliation:
         """Walk the turns of a stretch and ask for each; raises DestinationError where Langfuse cannot be read."""
         job = make_job(request, now_seconds)
         comparison, position = Comparison(), None
+        waiting: dict[TraceId, Row] = {}
         while True:
             chunk = await self._walk.read(job, position, _CHUNK_ROWS)
             if chunk.last is None:
+                await self._look_for(waiting, comparison)
                 return comparison
             position = chunk.last
             responses = [row for row in chunk.rows if not row.created_by_user]
             chosen = [row for row in responses if is_chosen(row.conversation_id, self._options)]
             comparison.left_out["not_sampled"] += len(responses) - len(chosen)
             async for group in self._reader.read_turns(chosen):
-                await self._compare_group(group, comparison)
+                waiting.update(self._judge_group(group, comparison))
+            if len(waiting) >= _PROBES_AT_ONCE:
+                await self._look_for(waiting, comparison)
+                waiting.clear()
 
     async def repair(self, missing: Sequence[Discrepancy]) -> None:
         """Forget that they were sent, and ask the active instance for them as dead letters that are to be replayed."""
@@ -106,9 +112,10 @@ class Reconciliation:
         ]
         await ask_anew(self._state, letters)
 
-    async def _compare_group(
+    def _judge_group(
         self, group: Sequence[tuple[Row, TurnRecord | None]], comparison: Comparison
-    ) -> None:
+    ) -> Mapping[TraceId, Row]:
+        """The turns of a group that should be in Langfuse; the others are counted."""
         expected: dict[TraceId, Row] = {}
         for row, record in group:
             if record is None:
@@ -119,6 +126,9 @@ class Reconciliation:
                 expected[made.traces[0].id] = row
             else:
                 comparison.left_out[f"waits_for_{made.value}" if isinstance(made, Wait) else made] += 1
+        return expected
+
+    async def _look_for(self, expected: Mapping[TraceId, Row], comparison: Comparison) -> None:
         sent = await find_sent_times(self._state, list(expected))
         probes = {trace_id: _probe_of(trace_id, row) for trace_id, row in expected.items()}
         copies = await self._count(list(probes.values()))
@@ -140,15 +150,9 @@ class Reconciliation:
                 comparison.missing.append(found)
 
     async def _count(self, probes: Sequence[Probe]) -> Mapping[ObservationId, int]:
-        counted: dict[ObservationId, int] = {}
-        for first in range(0, len(probes), _PROBES_AT_ONCE):
-            counted.update(await self._count_some(probes[first : first + _PROBES_AT_ONCE]))
-        return counted
-
-    async def _count_some(self, probes: Sequence[Probe]) -> Mapping[ObservationId, int]:
         attempts = AsyncRetrying(
             retry=retry_if_result(lambda answer: isinstance(answer, Unanswered)),
-            wait=wait_random_exponential(multiplier=0.5, max=30),
+            wait=_pause,
             stop=stop_after_delay(_PATIENCE.total_seconds()),
             retry_error_callback=_last_answer,
         )
@@ -192,6 +196,16 @@ async def open_reconciliation(settings: Settings) -> AsyncIterator[tuple[Reconci
             settings.lookup_time + settings.settle_time,
         )
         yield reconciliation, await server_seconds(source)
+
+
+_GROWING = wait_random_exponential(multiplier=0.5, max=30)
+
+
+def _pause(state: RetryCallState) -> float:
+    """What Langfuse asks for, and growing where it asks for nothing."""
+    answer = state.outcome.result() if state.outcome is not None else None
+    asked = answer.after_seconds if isinstance(answer, Unanswered) else None
+    return _GROWING(state) if asked is None else asked
 
 
 def _last_answer(state: RetryCallState) -> object:

@@ -255,7 +255,7 @@ async def test_a_content_policy_lets_nothing_through(
         for secret in (address, "ada.lovelace", "example.org", key):
             assert secret not in sent
             assert secret not in daemon.output
-        roots = [span for span in fake.spans if span.name == "turn"]
+        roots = [span for span in fake.spans if span.type == "agent"]
         if policy == "none":
             assert "Write to" not in sent
             assert "Wrote to" not in sent

@@ -1,6 +1,7 @@
 """Scores and deletions over real HTTP, through the langfuse package: created, overwritten, deleted, and what fails."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +15,17 @@ from tailer.langfuse.annotations import LangfuseAnnotations
 from tailer.langfuse.connection import Credentials, LangfuseConnection
 from tailer.langfuse.spans import LangfuseSpans
 from tests.evidence import make_trace, trace_ids
-from tests.fakes.langfuse import FakeLangfuse, Fault, Route, answer, cut, garbage, hang, html_page
+from tests.fakes.langfuse import (
+    EVENTS_ONLY,
+    FakeLangfuse,
+    Fault,
+    Route,
+    answer,
+    cut,
+    garbage,
+    hang,
+    html_page,
+)
 from tests.http.wire import Wire
 
 SCORE = Score(
@@ -45,12 +56,18 @@ def wire() -> Wire:
     return Wire()
 
 
-@pytest.fixture
-async def connection(fake: FakeLangfuse, wire: Wire) -> AsyncIterator[LangfuseConnection]:
+@asynccontextmanager
+async def connected(fake: FakeLangfuse, wire: Wire) -> AsyncIterator[LangfuseConnection]:
     credentials = Credentials(fake.url, fake.public_key, fake.secret_key)
     opened = LangfuseConnection(credentials, request_timeout=timedelta(seconds=0.5), connections=2)
     opened.http.event_hooks = {"request": [wire.note], "response": []}
     async with opened:
+        yield opened
+
+
+@pytest.fixture
+async def connection(fake: FakeLangfuse, wire: Wire) -> AsyncIterator[LangfuseConnection]:
+    async with connected(fake, wire) as opened:
         yield opened
 
 
@@ -127,45 +144,114 @@ async def test_traces_are_deleted_together(
     assert await annotations.delete_traces(trace_ids("gone")) == Delivered()
 
 
-async def test_a_server_that_takes_no_lists_gets_the_score_alone(
+def paths_of(wire: Wire) -> list[str]:
+    return [path.rpartition("/")[2] for _, path, _ in wire.requests]
+
+
+@pytest.mark.parametrize("score", [SCORE, CORRECTION], ids=["feedback", "correction"])
+async def test_a_score_keeps_the_time_at_which_it_was_given_on_an_older_server(
+    wire: Wire, score: Score
+) -> None:
+    """4.16 refuses lists and dates single scores itself. What it refuses is not tried again for each score."""
+    async with FakeLangfuse(release=EVENTS_ONLY) as fake, connected(fake, wire) as opened:
+        annotations = LangfuseAnnotations(opened, environment="test")
+        assert await annotations.put_score(score) == Delivered()
+        assert await annotations.put_score(score) == Delivered()
+
+        kept = fake.score(score.id)
+        assert kept is not None
+        moment = datetime.fromtimestamp(SCORE.timestamp_milliseconds / 1000, UTC)
+        assert datetime.fromisoformat(kept["timestamp"]) == moment
+        assert (kept["comment"], kept["environment"], kept["metadata"]) == (
+            score.comment,
+            "test",
+            SCORE.metadata,
+        )
+        assert (fake.violations, len(fake.scores.current)) == ([], 1)
+    assert paths_of(wire) == ["scores", "ingestion", "ingestion"]
+
+
+async def test_a_server_without_lists_and_events_gets_the_score_alone(
     annotations: LangfuseAnnotations, fake: FakeLangfuse, wire: Wire
 ) -> None:
-    """400 for the list, as older servers answer it; then the same score as a single object."""
-    fake.faults.add(answer(400, route=Route.SCORES))
+    """Better with a time of the server's own than not at all."""
+    fake.faults.add(answer(400, route=Route.SCORES), html_page(404, route=Route.EVENTS))
 
     assert await annotations.put_score(SCORE) == Delivered()
+    assert await annotations.put_score(SCORE) == Delivered()
 
-    first, second = (body for _, path, body in wire.requests if path.endswith("/scores"))
-    assert first.startswith(b"[")
-    assert second.startswith(b"{")
+    assert paths_of(wire) == ["scores", "ingestion", "scores", "scores"]
     score = fake.score("feedback-1")
     assert score is not None
-    assert (score["value"], score["comment"], score["environment"]) == (True, SCORE.comment, "test")
-    assert score["metadata"] == SCORE.metadata
+    assert (score["value"], score["comment"], score["metadata"]) == (True, SCORE.comment, SCORE.metadata)
 
 
-async def test_a_score_that_is_refused_in_both_shapes_is_refused_for_good(
-    annotations: LangfuseAnnotations, fake: FakeLangfuse
+async def test_a_score_that_is_refused_in_every_shape_is_refused_for_good(
+    annotations: LangfuseAnnotations, fake: FakeLangfuse, wire: Wire
 ) -> None:
-    """It was not the list."""
-    fake.faults.add(answer(400, route=Route.SCORES, times=2))
+    """It was not the list; the next score is sent as one again."""
+    fake.faults.add(answer(400, route=Route.SCORES, times=2), answer(400, route=Route.EVENTS))
 
     assert await annotations.put_score(SCORE) == Rejected("http_400")
     assert fake.scores.posted == []
+    assert await annotations.put_score(SCORE) == Delivered()
+    assert wire.requests[-1][2].startswith(b"[")
 
 
-async def test_a_single_score_meets_the_same_troubles(
-    annotations: LangfuseAnnotations, fake: FakeLangfuse
+@pytest.mark.parametrize(
+    ("body", "outcome"),
+    [
+        ('{"accepted": 0, "rejected": 1, "errors": [{"message": "no"}]}', Rejected("http_400")),
+        ('{"successes": [], "errors": [{"id": "x", "status": 500}]}', Retry("http_500")),
+        ('{"successes": [], "errors": [{"id": "x", "status": 401}]}', Refused("http_401")),
+        ('{"successes": [{"id": "x", "status": 201}], "errors": []}', Delivered()),
+        ('{"errors": "strange"}', Delivered()),
+    ],
+)
+async def test_an_answer_for_each_score_is_read(
+    annotations: LangfuseAnnotations, fake: FakeLangfuse, body: str, outcome: DeliveryOutcome
 ) -> None:
+    """207 alone says nothing of the one score in it."""
+    fake.faults.add(answer(207, body=body, route=Route.SCORES), answer(207, body=body, route=Route.EVENTS))
+    fake.faults.add(answer(400, route=Route.SCORES))
+
+    assert await annotations.put_score(SCORE) == outcome
+
+
+@pytest.mark.parametrize("sign", ["x", '"', "\n", "é", "\ud800"])
+async def test_a_correction_of_any_length_is_taken(
+    annotations: LangfuseAnnotations, fake: FakeLangfuse, sign: str
+) -> None:
+    """Langfuse takes a request of 1 MB; quotes and line ends are two bytes each there. The cut says that it is one."""
+    assert await annotations.put_score(replace(CORRECTION, value=sign * 1_200_000)) == Delivered()
+
+    score = fake.score("correction-1")
+    assert score is not None
+    assert "bytes left out]" in score["value"][-40:]
+    assert score["value"].startswith((sign if sign != "\ud800" else "?") * 250_000)
+    assert fake.requests[Route.SCORES, "413"] == 0
+
+
+async def test_an_event_meets_the_same_troubles(annotations: LangfuseAnnotations, fake: FakeLangfuse) -> None:
     """An older server can be away too."""
     for fault, outcome in (
-        (answer(503, route=Route.SCORES, after=1), Retry("http_503")),
-        (cut(stored=False, route=Route.SCORES, after=1), Retry("RemoteProtocolError")),
-        (html_page(200, route=Route.SCORES, after=1), Retry("answered with a page")),
+        (answer(503, route=Route.EVENTS), Retry("http_503")),
+        (cut(stored=False, route=Route.EVENTS), Retry("RemoteProtocolError")),
+        (html_page(200, route=Route.EVENTS), Retry("answered with a page")),
     ):
         fake.faults.clear()
         fake.faults.add(fault, answer(400, route=Route.SCORES))
         assert await annotations.put_score(SCORE) == outcome
+
+
+async def test_a_page_of_another_product_deletes_nothing(
+    annotations: LangfuseAnnotations, fake: FakeLangfuse
+) -> None:
+    """404 with a page is no word of Langfuse's: what is to be deleted may well be there."""
+    fake.faults.add(html_page(404, route=Route.SCORE_DELETE), html_page(404, route=Route.TRACE_DELETE))
+
+    assert await annotations.delete_score("feedback-1") == Retry("http_404")
+    assert await annotations.delete_traces(trace_ids("m1")) == Retry("http_404")
 
 
 @pytest.mark.parametrize("route", [Route.SCORES, Route.SCORE_DELETE, Route.TRACE_DELETE])

@@ -58,7 +58,7 @@ async def test_what_was_delivered_is_what_was_meant(sink: LangfuseSpans, fake: F
     assert fake.violations == []
     assert (span.trace_id, span.span_id, span.parent_span_id) == (trace.id, trace.root.id, None)
     assert (span.session_id, span.user_id, span.type) == ("conversation-1", "user-1", "agent")
-    assert (span.input, span.output) == (trace.root.input, "Noon")
+    assert (span.input, span.output) == ('Ünïcode, "quotes" and \ufffd', "Noon")
     assert span.span.start_nanoseconds == 1_760_000_000_000 * 1_000_000
 
 
@@ -170,8 +170,10 @@ async def test_what_was_delivered_is_found_and_nothing_else(sink: LangfuseSpans,
         (answer(500), Unanswered("http_500")),
         (answer(429), Unanswered("http_429")),
         (answer(408), Unanswered("http_408")),
+        (answer(502), Unanswered("http_502")),
         (answer(401), Unreadable("http_401")),
         (answer(403), Unreadable("http_403")),
+        (html_page(200), Unreadable("answered with a page")),
         (html_page(404), Unreadable("http_404")),
         (answer(200, body='{"data": 7}'), Unreadable("unknown shape")),
         (garbage(), Unreadable("http_200")),

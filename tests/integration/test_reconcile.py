@@ -128,6 +128,18 @@ async def test_a_repair_sends_what_is_missing_and_nothing_else(
     assert fake.duplicates() == []
 
 
+async def test_hundreds_of_turns_are_asked_for_in_a_few_reads(
+    databases: Databases, fake: FakeLangfuse
+) -> None:
+    """Langfuse Cloud counts reads by the minute, and one that is refused is asked again when it says so."""
+    await store_turns(databases, *range(250))
+    fake.faults.add(answer_with(429, route=Route.OBSERVATIONS, retry_after="0.2"))
+    comparison = await compare(settings_for(databases, fake, **AT_ONCE))
+
+    assert (comparison.expected, len(comparison.missing)) == (250, 250)
+    assert fake.requests[Route.OBSERVATIONS, "200"] == 2
+
+
 async def test_a_langfuse_that_cannot_be_read_is_an_error_and_no_finding(
     databases: Databases, fake: FakeLangfuse
 ) -> None:

@@ -235,16 +235,21 @@ def shown(
     return make_edit_trace(sent, edit, MASK), make_correction_score(sent, edit, MASK)
 
 
-def test_an_edit_is_an_event_in_the_turns_trace_at_the_time_it_was_written() -> None:
-    """The first version stays as it was sent."""
+def test_an_edit_is_an_event_at_the_end_of_the_turn_and_tells_when_it_was_written() -> None:
+    """The first version stays as it was sent, and an edit of next week does not make a trace of a week."""
     trace, _ = shown("Lyon.", ContentChoice.FULL)
     event = trace.root
 
     assert (trace.id, trace.name, trace.piece) == (turn_trace_id(RESPONSE), "librechat-turn", "edit:0")
     assert (event.type, event.name, event.output) == (ObservationType.EVENT, "edit", "Lyon.")
     assert event.parent_id == observation_id(RESPONSE, "root")
-    assert event.start_milliseconds == event.end_milliseconds == EDITED
-    assert event.metadata == {"edited": "answer", "old_characters": "6", "new_characters": "5"}
+    assert event.start_milliseconds == event.end_milliseconds == exported().traces[0].root.end_milliseconds
+    assert event.metadata == {
+        "edited": "answer",
+        "old_characters": "6",
+        "new_characters": "5",
+        "edited_at": "2026-03-01T12:01:00.000Z",
+    }
 
 
 def test_a_piece_repeats_nothing_that_would_overwrite_the_trace() -> None:

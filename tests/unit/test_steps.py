@@ -298,6 +298,19 @@ def test_a_model_without_numbers_is_named_in_metadata_only() -> None:
     assert (only.metadata["usage_source"], only.metadata["cost_source"]) == ("unknown", "unknown")
 
 
+def test_a_model_with_the_tokens_of_the_answer_only_is_named_in_metadata_only() -> None:
+    """Else Langfuse puts a price on the answer alone, and the trace has a cost that no one paid."""
+    record = turn_record(old_response_row(tokenCount=321), user_row())
+    (only,) = generations(trace_of(record))
+
+    assert (only.model, only.usage, only.cost) == (None, {"output": 321}, None)
+    assert (only.name, only.metadata["model"], only.metadata["cost_source"]) == (
+        "gpt-4o",
+        "gpt-4o",
+        "unknown",
+    )
+
+
 def test_cache_tokens_are_buckets_of_their_own() -> None:
     """Langfuse adds the buckets up; `input` is without cache."""
     record = turn_record(

@@ -83,6 +83,29 @@ def test_a_plain_turn_shows_question_answer_person_conversation_and_time() -> No
     }.items()  # fmt: skip
 
 
+def test_the_root_is_named_after_who_answered() -> None:
+    """The agent, else what LibreChat calls the model, else the model; the trace's own name stays."""
+    named = trace_of(turn_record(response_row(), user_row(), agent=agent(agent_row())))
+    labelled = trace_of(turn_record(response_row(sender="Our model"), user_row()))
+    bare = trace_of(turn_record(response_row(sender=MISSING), user_row()))
+    alone = trace_of(turn_record(None, user_row()), deadline_passed=True)
+
+    assert [trace.root.name for trace in (named, labelled, bare, alone)] == [
+        "Weather clerk",
+        "Our model",
+        "gpt-4o",
+        "turn",
+    ]
+    assert {trace.name for trace in (named, labelled, bare, alone)} == {"librechat-turn"}
+
+
+def test_every_file_has_a_key_of_its_own() -> None:
+    """Langfuse shows a value as a file only where it is exactly one reference."""
+    record = replace(turn_record(response_row(), user_row()), media=("@@@one@@@", "@@@two@@@"))
+
+    assert trace_of(record).root.metadata == {"media_1": "@@@one@@@", "media_2": "@@@two@@@"}
+
+
 def test_an_agents_turn_names_the_agent() -> None:
     found = trace_of(turn_record(response_row(), user_row(), agent=agent(agent_row())))
 
@@ -143,7 +166,19 @@ def test_a_title_is_a_trace_of_its_own_with_its_own_numbers() -> None:
     assert (title.session_id, title.user_id) == (turn.session_id, turn.user_id)
     assert (title.root.output, title.root.model) == ("Capital of France", "gpt-4o-mini")
     assert title.root.usage == {"input": 142, "output": 5}
+    assert title.root.input == "What is the capital of France?"
     assert total_usage(turn) == {"input": 108, "output": 13}
+
+
+@pytest.mark.parametrize("answered_at", [2, 0])
+def test_a_title_comes_after_its_turn(answered_at: float) -> None:
+    """A session is shown in the order of its traces' times, and begins with a question."""
+    rows = [make(5, context="title") for make in (prompt_row, completion_row)]
+    turn, title = traces_of(turn_record(response_row(answered_at), user_row(0), *rows))
+
+    assert title.root.start_milliseconds > turn.root.start_milliseconds
+    assert title.root.start_milliseconds >= turn.root.end_milliseconds
+    assert title.root.end_milliseconds == title.root.start_milliseconds
 
 
 def test_a_title_that_took_two_calls_is_a_tree_with_both() -> None:

@@ -48,14 +48,15 @@ def build_turn_trace(turn: Turn, trace_id: TraceId, *, bounds: Bounds) -> Trace:
         id=root_id,
         parent_id=None,
         type=ObservationType.AGENT,
-        name="turn",
+        name=_answering_name(turn),
         start_milliseconds=turn.start_milliseconds,
         end_milliseconds=turn.end_milliseconds,
         level=level,
         status_message=status,
         input=question,
         output=answer,
-        metadata={"media": "\n".join(record.media)} if record.media else {},
+        # One reference a key: Langfuse shows a value as a file only where it is exactly one reference (4.16).
+        metadata={f"media_{number}": reference for number, reference in enumerate(record.media, 1)},
     )
     steps: list[Observation] = []
     if turn.usage is not None:
@@ -72,12 +73,16 @@ def build_turn_trace(turn: Turn, trace_id: TraceId, *, bounds: Bounds) -> Trace:
 def build_title_trace(turn: Turn, *, bounds: Bounds) -> Trace | None:
     """The trace of the title generation, with its own tokens and cost; None when none was billed for this turn.
 
-    The first observation is the root. When the title was generated is not stored: it stands at the turn's start.
+    The first observation is the root. When the title was generated is not stored: it stands after the turn, which it
+    follows in a session. Its input is what it was made of: the question.
     """
     usage, response = turn.title_usage, turn.record.response
     if usage is None or response is None:
         return None
-    title = Allowance(bounds).take(turn.title) if turn.title is not None else None
+    allowance, question = Allowance(bounds), turn.record.question
+    title = allowance.take(turn.title) if turn.title is not None else None
+    text = allowance.take(question.text) if question is not None and question.text else None
+    at = max(turn.end_milliseconds, turn.start_milliseconds + 1)
     seed = f"title-{response.message_id}"
     root_id = observation_id(seed, "root")
     observations = []
@@ -86,18 +91,33 @@ def build_title_trace(turn: Turn, *, bounds: Bounds) -> Trace | None:
             id=root_id if index == 0 else observation_id(seed, "generation", index),
             parent_id=None if index == 0 else root_id,
             name="title",
-            start_milliseconds=turn.start_milliseconds,
-            end_milliseconds=turn.start_milliseconds,
+            start_milliseconds=at,
+            end_milliseconds=at,
         )
-        output = title if index == 0 else None
         observations.append(
-            build_generation(frame, call, usage, model=None, output=output, metadata={"timing": "not stored"})
+            build_generation(
+                frame,
+                call,
+                usage,
+                model=None,
+                input_=text if index == 0 else None,
+                output=title if index == 0 else None,
+                metadata={"timing": "not stored"},
+            )
         )
     metadata = {"message_id": response.message_id}
     # The plain id is that of LibreChat's own title trace: under one id both would be added up.
     is_second = bool(response.native_destinations)
     trace_id = native_copy_trace_id(seed) if is_second else title_trace_id(response.message_id)
     return _make_trace(turn, trace_id, TITLE_TRACE_NAME, ("title",), metadata, tuple(observations))
+
+
+def _answering_name(turn: Turn) -> str:
+    """Who answered: the agent, else what LibreChat calls the model that did, else the model."""
+    response, agent = turn.record.response, turn.record.agent
+    if response is None:
+        return "turn"
+    return (agent.name if agent is not None else None) or response.sender or turn.model or "turn"
 
 
 def _make_trace(

@@ -187,6 +187,7 @@ def _remember(turn: Turn, trace: Trace, facts: Facts, options: ExportOptions) ->
         edits=0,
         feedback=None,
         start_milliseconds=turn.start_milliseconds,
+        end_milliseconds=trace.root.end_milliseconds,
         expires_milliseconds=anchor.expires_milliseconds,
     )
 

@@ -6,6 +6,7 @@ event finds nothing to do.
 """
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
 
@@ -62,6 +63,7 @@ class SentTurn:
     edits: int
     feedback: str | None
     start_milliseconds: int
+    end_milliseconds: int
     expires_milliseconds: int | None
 
 
@@ -137,19 +139,24 @@ def find_edit(which: EditedText, sent: SentTurn, text: str, written_milliseconds
 
 
 def make_edit_trace(sent: SentTurn, edit: Edit, mask: ContentPolicy) -> Trace:
-    """The event that shows an edit, as a piece of the turn's trace; its record has a number of its own."""
+    """The event that shows an edit, as a piece of the turn's trace; its record has a number of its own.
+
+    It stands at the end of the root: at its own time it would stretch the trace's latency from seconds to days.
+    """
+    written = datetime.fromtimestamp(edit.written_milliseconds / 1000, UTC)
     metadata = {
         "edited": edit.which.value,
         "old_characters": str(edit.before.characters),
         "new_characters": str(edit.after.characters),
+        "edited_at": written.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     }
     event = Observation(
         id=observation_id(sent.message_id, "edit", edit.number),
         parent_id=observation_id(sent.message_id, "root"),
         type=ObservationType.EVENT,
         name="edit",
-        start_milliseconds=edit.written_milliseconds,
-        end_milliseconds=edit.written_milliseconds,
+        start_milliseconds=sent.end_milliseconds,
+        end_milliseconds=sent.end_milliseconds,
         output=_shown_text(edit.text, sent, mask),
         metadata=metadata,
     )

@@ -36,12 +36,12 @@ def build_generation(
 ) -> Observation:
     """The generation of one call; `model` is used where the call itself names none.
 
-    A model without tokens and without cost stays in the metadata only: Langfuse would count the text itself and show
-    its guess as usage.
+    A model of which neither the cost nor the tokens of the prompt are known stays in the metadata only: Langfuse would
+    count the text itself, or put a price on the answer alone, and show its guess as if it had been told.
     """
     details = _usage_details(call.tokens)
     cost = None if call.cost is None else _cost_details(call.cost)
-    told = details is not None or cost is not None
+    told = cost is not None or any(bucket.startswith("input") for bucket in details or ())
     name = call.model or model
     notes = {
         "usage_source": usage.usage_source_of(call).value,

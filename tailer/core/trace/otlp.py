@@ -5,7 +5,7 @@ a batch can be split without encoding anything again, and a retry is the same by
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from struct import pack
@@ -19,6 +19,10 @@ _LABEL_CHARACTERS = 200
 _METADATA_CHARACTERS = 4_000
 """What is repeated on every span must be short; a turn's texts are not repeated."""
 _NANOSECONDS = 1_000_000
+_SCOPE = "langfuse-sdk-librechat-tailer"
+"""Under a scope that begins with `langfuse-sdk`, Langfuse does not copy every attribute of a span into its metadata. Its
+other readings of scopes do not touch this one (server 4.16): the repair of spans of the Python SDK up to 3.3 wants exactly
+`langfuse-sdk`, and the way into the tables is chosen by the header `x-langfuse-ingestion-version` before any scope."""
 _STATUS_ERROR = b"\x18\x02"  # Status.code = STATUS_CODE_ERROR
 
 
@@ -40,12 +44,14 @@ def encode_trace(trace: Trace, context: SpanContext) -> bytes:
     """The spans of a trace as one chunk for `frame_request`."""
     trace_id = b"\x0a\x10" + bytes.fromhex(trace.id)
     shared = b"".join(_shared_attributes(trace, context))
-    return b"".join(_field(b"\x12", _encode_span(item, trace_id, shared)) for item in trace.observations)
+    return b"".join(
+        _field(b"\x12", _encode_span(item, trace_id, shared, trace.metadata)) for item in trace.observations
+    )
 
 
 def frame_request(chunks: Iterable[bytes], *, scope_version: str) -> bytes:
     """A whole request of the chunks of `encode_trace`, under one resource and one scope."""
-    scope = _field(b"\x0a", _text(b"\x0a", "librechat-tailer") + _text(b"\x12", scope_version))
+    scope = _field(b"\x0a", _text(b"\x0a", _SCOPE) + _text(b"\x12", scope_version))
     resource = _field(
         b"\x0a", _field(b"\x0a", _attribute("service.name", _text(b"\x0a", "librechat-tailer")))
     )
@@ -57,7 +63,7 @@ def frame_request(chunks: Iterable[bytes], *, scope_version: str) -> bytes:
     return b"".join((head, resource, scope_head, scope, *spans))
 
 
-def _encode_span(item: Observation, trace_id: bytes, shared: bytes) -> bytes:
+def _encode_span(item: Observation, trace_id: bytes, shared: bytes, metadata: Mapping[str, str]) -> bytes:
     pieces = [trace_id, b"\x12\x08", bytes.fromhex(item.id)]
     if item.parent_id is not None:
         pieces += (b"\x22\x08", bytes.fromhex(item.parent_id))
@@ -70,7 +76,7 @@ def _encode_span(item: Observation, trace_id: bytes, shared: bytes) -> bytes:
         pack("<Q", max(item.start_milliseconds, item.end_milliseconds) * _NANOSECONDS),
         shared,
     )
-    pieces += _observation_attributes(item)
+    pieces += _observation_attributes(item, metadata)
     if item.level is Level.ERROR:
         message = _text(b"\x12", _printable(item.status_message or ""))
         pieces.append(_field(b"\x7a", message + _STATUS_ERROR))
@@ -92,7 +98,7 @@ def _shared_attributes(trace: Trace, context: SpanContext) -> Iterable[bytes]:
         yield _string_attribute(f"langfuse.trace.metadata.{name}", _printable(value[:_METADATA_CHARACTERS]))
 
 
-def _observation_attributes(item: Observation) -> Iterable[bytes]:
+def _observation_attributes(item: Observation, shared: Mapping[str, str]) -> Iterable[bytes]:
     yield _string_attribute("langfuse.observation.type", item.type.value)
     if item.level is not Level.DEFAULT:
         yield _string_attribute("langfuse.observation.level", item.level.value)
@@ -100,17 +106,34 @@ def _observation_attributes(item: Observation) -> Iterable[bytes]:
         yield _string_attribute("langfuse.observation.status_message", _printable(item.status_message))
     if item.model is not None:
         yield _string_attribute("langfuse.observation.model.name", _label(item.model))
+    for name, value in (("input", item.input), ("output", item.output)):
+        if value is not None:
+            yield _bytes_attribute(f"langfuse.observation.{name}", _encode_content(value))
     for name, value in (
-        ("input", item.input),
-        ("output", item.output),
         ("model.parameters", item.model_parameters),
         ("usage_details", item.usage),
         ("cost_details", item.cost),
     ):
         if value is not None:
             yield _bytes_attribute(f"langfuse.observation.{name}", encode_json_bytes(value))
+    yield from _own_metadata(item, shared)
+
+
+def _own_metadata(item: Observation, shared: Mapping[str, str]) -> Iterable[bytes]:
+    """What is noted of the observation alone: of one name Langfuse shows the trace's value only (4.16)."""
     for name, value in item.metadata.items():
-        yield _string_attribute(f"langfuse.observation.metadata.{name}", _printable(value))
+        if name not in shared:
+            yield _string_attribute(f"langfuse.observation.metadata.{name}", _printable(value))
+        elif shared[name] != value:
+            yield _string_attribute(f"langfuse.observation.metadata.observation_{name}", _printable(value))
+
+
+def _encode_content(value: object) -> bytes:
+    """A text as it is, as Langfuse's own SDK sends it: its search and its tables show what stands there. Everything else
+    as JSON."""
+    if isinstance(value, str):
+        return _printable(value).encode("utf-8", "replace")
+    return encode_json_bytes(value)
 
 
 def _printable(text: str) -> str:

@@ -34,6 +34,7 @@ class Retry:
     reason: str
     after_seconds: float | None = None
     result: RequestResult = field(default=RequestResult.RETRY, compare=False)
+    remedy: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +51,10 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The keys are not accepted."""
+    """The destination does not let this in: the keys, the plan, or something before it."""
 
     reason: str
+    remedy: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +74,13 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """The destination could not answer just now."""
+    """The destination could not answer just now.
+
+    `is_limited` says that it is there and has been asked too often; `after_seconds` is the pause it asked for."""
 
     reason: str
+    after_seconds: float | None = field(default=None, compare=False)
+    is_limited: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

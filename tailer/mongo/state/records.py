@@ -78,6 +78,7 @@ def _write_sent(sent: SentTurn) -> dict[str, Any]:
         "edits": sent.edits,
         "feedback": sent.feedback,
         "start_milliseconds": sent.start_milliseconds,
+        "end_milliseconds": sent.end_milliseconds,
         "expires_milliseconds": sent.expires_milliseconds,
     }
 
@@ -97,6 +98,8 @@ def _read_sent(trace_id: TraceId, message_id: str, key: DocumentKey, fields: Map
         edits=int(fields["edits"]),
         feedback=fields["feedback"],
         start_milliseconds=int(fields["start_milliseconds"]),
+        # Records of release 0.1 have none.
+        end_milliseconds=int(fields.get("end_milliseconds", fields["start_milliseconds"])),
         expires_milliseconds=fields["expires_milliseconds"],
     )
 

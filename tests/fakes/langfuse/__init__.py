@@ -15,15 +15,20 @@ from tests.fakes.langfuse.faults import (
     reset,
     too_large,
 )
+from tests.fakes.langfuse.releases import CURRENT, EVENTS_ONLY, LEGACY, Release
 from tests.fakes.langfuse.rules import Rules, Violation
 from tests.fakes.langfuse.server import FakeLangfuse
 from tests.fakes.langfuse.store import StoredSpan
 
 __all__ = [
+    "CURRENT",
+    "EVENTS_ONLY",
+    "LEGACY",
     "ControlClient",
     "Effect",
     "FakeLangfuse",
     "Fault",
+    "Release",
     "Route",
     "Rules",
     "StoredSpan",

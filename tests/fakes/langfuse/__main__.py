@@ -9,7 +9,10 @@ import signal
 import sys
 from pathlib import Path
 
+from tests.fakes.langfuse.releases import CURRENT, EVENTS_ONLY, LEGACY
 from tests.fakes.langfuse.server import FakeLangfuse
+
+RELEASES = {"current": CURRENT, "events_only": EVENTS_ONLY, "legacy": LEGACY}
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -22,6 +25,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--port-file", type=Path, help="also write the port to this file")
     parser.add_argument("--light", action="store_true", help="count ids and bytes, keep and check no content")
     parser.add_argument("--journal", type=Path, help="append accepted requests here and reload them on start")
+    parser.add_argument("--release", choices=sorted(RELEASES), default="current")
+    parser.add_argument("--reads-a-minute", type=int, help="limit reads as Langfuse Cloud does; Hobby has 30")
     parser.add_argument("--visible-after", type=float, default=0.0, help="seconds until a span can be read")
     return parser.parse_args(arguments)
 
@@ -40,6 +45,8 @@ async def serve(arguments: argparse.Namespace) -> None:
         light=arguments.light,
         journal_path=arguments.journal,
         visible_after_seconds=arguments.visible_after,
+        release=RELEASES[arguments.release],
+        reads_a_minute=arguments.reads_a_minute,
     )
     async with fake:
         if arguments.port_file is not None:

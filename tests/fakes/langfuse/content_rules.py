@@ -46,10 +46,6 @@ def check_content(span: DecodedSpan) -> Iterator[Finding]:
     level = span.attributes.get(names.LEVEL)
     if level is not None and level not in names.LEVELS:
         yield "level", f"{level!r} is none of {', '.join(sorted(names.LEVELS))}"
-    for key in (names.INPUT, names.OUTPUT):
-        text = span.text(key)
-        if text is not None and isinstance(_parsed(text), ValueError):
-            yield "json", f"{key} is not valid JSON"
     parameters = span.text(names.MODEL_PARAMETERS)
     if parameters is not None and not isinstance(_parsed(parameters), dict):
         yield "json", f"{names.MODEL_PARAMETERS} is not a JSON object"
@@ -90,17 +86,25 @@ def _check_cost(span: DecodedSpan) -> Iterator[Finding]:
 
 
 def _check_estimation(span: DecodedSpan) -> Iterator[Finding]:
-    # Langfuse does not estimate for an observation of the level ERROR.
     if (
         span.attributes.get(names.TYPE) == "generation"
         and span.text(names.MODEL)
-        and span.attributes.get(names.LEVEL) != "ERROR"
         and not any(_filled(span.text(key)) for key in (names.USAGE_DETAILS, names.COST_DETAILS))
     ):
         yield (
             "server_would_tokenise",
-            "a model without usage and cost: the server would tokenise the text itself",
+            "a model without usage and cost: the server would tokenise the text itself, whatever the level",
         )
+        return
+    usage = _parsed(span.text(names.USAGE_DETAILS) or "{}")
+    if (
+        span.text(names.MODEL)
+        and not _filled(span.text(names.COST_DETAILS))
+        and isinstance(usage, dict)
+        and usage
+        and all(key.startswith("output") for key in usage)
+    ):
+        yield "server_would_price", "a model with tokens of the answer only: the server would price that half"
 
 
 def _check_first_token(span: DecodedSpan) -> Iterator[Finding]:

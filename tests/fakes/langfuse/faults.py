@@ -18,7 +18,9 @@ class Route(StrEnum):
 
     SPANS = "spans"
     OBSERVATIONS = "observations"
+    OBSERVATION = "observation"
     SCORES = "scores"
+    EVENTS = "events"
     SCORE_READS = "score_reads"
     SCORE_DELETE = "score_delete"
     TRACE_DELETE = "trace_delete"

@@ -1,4 +1,4 @@
-"""Reads of observations: GET /api/public/v2/observations with its filters, field groups and cursor.
+"""Reads of observations: GET /api/public/v2/observations with traces, field groups and cursor, and single ones.
 
 Rows are never deduplicated, as in Langfuse: what was sent twice is read twice. Stricter than Langfuse, a
 query parameter or filter that it does not know is refused instead of ignored.
@@ -14,13 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.fakes.langfuse import attributes as names
-from tests.fakes.langfuse.observation_filters import (
-    SIMPLE_FILTERS,
-    Condition,
-    moment_of,
-    read_conditions,
-    single_value,
-)
+from tests.fakes.langfuse.content_rules import parse_json
+from tests.fakes.langfuse.observation_filters import moment_of, single_value, wanted_traces
 from tests.fakes.langfuse.request_body import RefusedRequestError
 from tests.fakes.langfuse.store import SpanStore, StoredSpan
 
@@ -45,10 +40,7 @@ ALWAYS = (
     "id", "traceId", "startTime", "endTime", "projectId", "parentObservationId", "type",
     "modelId", "inputPrice", "outputPrice", "totalPrice",
 )  # fmt: skip
-PARAMETERS = {
-    *SIMPLE_FILTERS, "fields", "expandMetadata", "limit", "cursor", "parseIoAsJson", "isRootObservation",
-    "fromStartTime", "toStartTime", "filter",
-}  # fmt: skip
+PARAMETERS = frozenset({"traceId", "filter", "fields", "expandMetadata", "limit", "cursor", "parseIoAsJson"})
 METADATA_LENGTH = 200
 LARGEST_PAGE = 1000
 # OpenTelemetry's status code for an error.
@@ -65,7 +57,7 @@ def read_observations(
     if single_value(query, "parseIoAsJson") == "true":
         raise RefusedRequestError(400, "parseIoAsJson=true is no longer supported")
     limit = _limit(query)
-    conditions = read_conditions(query)
+    trace_ids = wanted_traces(query)
     groups = [
         group for group in (single_value(query, "fields") or "core,basic").split(",") if group in FIELD_GROUPS
     ]
@@ -75,10 +67,9 @@ def read_observations(
 
     rows = [
         row
-        for stored in _candidates(store, conditions)
+        for stored in _candidates(store, trace_ids)
         if stored.received_at <= visible_until
         for row in [observation_row(stored, project_id=project_id, expanded=expanded)]
-        if all(matches(row.get(column)) for column, matches, _ in conditions)
     ]
     rows.sort(key=_position, reverse=True)
     if cursor is not None:
@@ -94,7 +85,7 @@ def observation_row(stored: StoredSpan, *, project_id: str, expanded: set[str]) 
     start, end = _milliseconds(span.start_nanoseconds), _milliseconds(span.end_nanoseconds)
     first_token = span.text(names.COMPLETION_START_TIME)
     received = _iso(int(stored.received_at * 1000))
-    metadata = {**stored.trace_metadata, **stored.metadata}
+    metadata = _metadata(stored)
     return {
         "id": stored.span_id,
         "traceId": stored.trace_id,
@@ -109,8 +100,8 @@ def observation_row(stored: StoredSpan, *, project_id: str, expanded: set[str]) 
         "totalPrice": None,
         "name": stored.name,
         "level": span.text(names.LEVEL) or ("ERROR" if span.status_code == STATUS_ERROR else "DEFAULT"),
-        "statusMessage": span.text(names.STATUS_MESSAGE) or span.status_message or None,
-        "version": span.text(names.VERSION),
+        "statusMessage": span.text(names.STATUS_MESSAGE) or span.status_message,
+        "version": span.text(names.VERSION) or "",
         "environment": span.text(names.ENVIRONMENT),
         "bookmarked": False,
         "public": span.attributes.get(names.TRACE_PUBLIC, False),
@@ -126,7 +117,7 @@ def observation_row(stored: StoredSpan, *, project_id: str, expanded: set[str]) 
             key: value[:METADATA_LENGTH] if isinstance(value, str) and key not in expanded else value
             for key, value in metadata.items()
         },
-        "model": span.text(names.MODEL),
+        "model": span.text(names.MODEL) or "",
         "internalModelId": None,
         "modelParameters": span.text(names.MODEL_PARAMETERS),
         "usageDetails": _with_total(stored.usage_details),
@@ -136,19 +127,46 @@ def observation_row(stored: StoredSpan, *, project_id: str, expanded: set[str]) 
         "promptId": None,
         "promptName": span.text(names.PROMPT_NAME),
         "promptVersion": span.attributes.get(names.PROMPT_VERSION),
-        "latency": (end - start) / 1000,
+        "latency": (end - start) / 1000 if end > start else None,
         "timeToFirstToken": _seconds_between(start, first_token),
         "tags": list(tags) if isinstance(tags := span.attributes.get(names.TRACE_TAGS), tuple) else [],
-        "release": span.text(names.RELEASE),
+        "release": span.text(names.RELEASE) or "",
         "traceName": span.text(names.TRACE_NAME),
     }
 
 
-def _candidates(store: SpanStore, conditions: Iterable[Condition]) -> Iterable[StoredSpan]:
-    for column, _, wanted in conditions:
-        if column == "traceId" and wanted is not None:
-            return [stored for trace_id in wanted for stored in store.by_trace.get(trace_id, [])]
-    return store.spans
+def has_observation(store: SpanStore, observation_id: str, *, visible_until: float) -> bool:
+    """Whether an observation is there; one read of it says no more of its copies."""
+    return any(
+        stored.span_id == observation_id and stored.received_at <= visible_until for stored in store.spans
+    )
+
+
+def _candidates(store: SpanStore, trace_ids: frozenset[str] | None) -> Iterable[StoredSpan]:
+    if trace_ids is None:
+        return store.spans
+    return [stored for trace_id in trace_ids for stored in store.by_trace.get(trace_id, [])]
+
+
+def _metadata(stored: StoredSpan) -> dict[str, Any]:
+    """As Langfuse 4.16 puts it together: of one name the trace's value wins, and every value is read as JSON."""
+    span = stored.span
+    copied: dict[str, Any] = {}
+    if not span.scope_name.startswith("langfuse-sdk"):
+        copied = {
+            f"attributes.{key}": value
+            for key, value in span.attributes.items()
+            if not key.startswith(names.METADATA_PREFIXES) and key not in {names.INPUT, names.OUTPUT}
+        }
+    found = {**copied, "scope.name": span.scope_name, **stored.metadata, **stored.trace_metadata}
+    return {key: _as_json(value) for key, value in found.items()}
+
+
+def _as_json(value: Any) -> Any:
+    try:
+        return parse_json(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _limit(query: Mapping[str, list[str]]) -> int:

@@ -21,6 +21,17 @@ from tests.fakes.langfuse.state import LangfuseState
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 MAX_BODY_BYTES = 256 * 1024 * 1024
 # On close the kernel drops what is unsent and resets: struct linger with l_onoff 1 and l_linger 0.
+# What Langfuse Cloud counts as `public-api`: everything but the ways in.
+_COUNTED = frozenset(
+    {
+        Route.OBSERVATIONS,
+        Route.OBSERVATION,
+        Route.SCORES,
+        Route.SCORE_READS,
+        Route.SCORE_DELETE,
+        Route.PROJECTS,
+    }
+)
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -56,13 +67,11 @@ class PublicApi:
         *,
         public_key: str,
         secret_key: str,
-        version: str,
         notify: Callable[[], None],
     ) -> None:
         self._state = state
         self._held = held
         self._authorization = "Basic " + base64.b64encode(f"{public_key}:{secret_key}".encode()).decode()
-        self._version = version
         self._notify = notify
 
     def add_to(self, router: web.UrlDispatcher) -> None:
@@ -70,6 +79,8 @@ class PublicApi:
         wrap = self._with_faults
         router.add_post("/api/public/otel/v1/traces", wrap(Route.SPANS, self._post_spans))
         router.add_get("/api/public/v2/observations", wrap(Route.OBSERVATIONS, self._get_observations))
+        router.add_get("/api/public/observations/{id}", wrap(Route.OBSERVATION, self._get_observation))
+        router.add_post("/api/public/ingestion", wrap(Route.EVENTS, self._post_events))
         router.add_get("/api/public/projects", wrap(Route.PROJECTS, self._get_projects))
         router.add_get("/api/public/health", wrap(Route.HEALTH, self._get_health))
         router.add_post("/api/public/scores", wrap(Route.SCORES, self._post_scores))
@@ -93,6 +104,12 @@ class PublicApi:
     async def _get_observations(self, request: web.Request) -> web.Response:
         return web.json_response(self._state.read_observations(_query(request)))
 
+    async def _get_observation(self, request: web.Request) -> web.Response:
+        return web.json_response(self._state.read_observation(request.match_info["id"]))
+
+    async def _post_events(self, request: web.Request) -> web.Response:
+        return web.json_response(self._state.accept_events(await request.read()), status=207)
+
     async def _announce_media(self, request: web.Request) -> web.Response:
         storage_url = f"{request.scheme}://{request.host}"
         return web.json_response(self._state.media.announce(await request.json(), storage_url), status=201)
@@ -113,7 +130,7 @@ class PublicApi:
         return web.json_response({"data": [project]})
 
     async def _get_health(self, _request: web.Request) -> web.Response:
-        return web.json_response({"status": "OK", "version": self._version})
+        return web.json_response({"status": "OK", "version": self._state.release.version})
 
     async def _post_scores(self, request: web.Request) -> web.Response:
         status, document = self._state.accept_scores(await request.read())
@@ -158,6 +175,10 @@ class PublicApi:
             request.headers.get("Authorization", "").encode(), self._authorization.encode()
         ):
             return _problem(401, "Invalid credentials", "UnauthorizedError")
+        if route in _COUNTED and (seconds := self._state.read_limit.refuse_for()) is not None:
+            refused = _problem(429, "Rate limit exceeded", "RateLimitError")
+            refused.headers["Retry-After"] = str(seconds)
+            return refused
         try:
             return await handler(request)
         except RefusedRequestError as refusal:

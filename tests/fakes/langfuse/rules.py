@@ -156,7 +156,7 @@ def _check_own_attribute(key: str, value: object) -> Iterator[Finding]:
 def _check_trace_context(span: DecodedSpan) -> Iterator[Finding]:
     environment = span.text(names.ENVIRONMENT)
     if environment and not ENVIRONMENT.fullmatch(environment):
-        yield "environment", f"{environment!r} would silently become 'default'"
+        yield "environment", f"{environment!r} would be shown as another one"
     for key in (names.SESSION_ID, names.USER_ID):
         value = span.attributes.get(key)
         if value is not None and not isinstance(value, str):

@@ -59,7 +59,7 @@ def root_span(trace_id: str = TRACE_ID, span_id: str = ROOT_ID) -> SampleSpan:
     """The agent observation at the root of a trace."""
     own: dict[str, Value] = {
         names.TYPE: "agent",
-        names.INPUT: json.dumps("What is the time?"),
+        names.INPUT: "What is the time?",
         names.OUTPUT: json.dumps({"role": "assistant", "content": "Noon"}),
         names.METADATA_PREFIX + "outcome": "complete",
     }

@@ -1,7 +1,8 @@
 """The fake Langfuse server: start it in a test with `async with FakeLangfuse() as fake`, or as a process.
 
-It stands for a self-hosted Langfuse of the version SDK 5 needs, is stricter than the real one, keeps what it
-accepted, and fails on demand. It estimates no tokens, calculates no prices and has no media routes.
+It stands for a self-hosted Langfuse of the version SDK 5 needs, or of another `Release`, is stricter than the real one,
+keeps what it accepted, and fails on demand. `reads_a_minute` makes it one of Langfuse Cloud. It estimates no tokens and
+calculates no prices: it refuses what the real one would estimate or price.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from aiohttp import web
 from tests.fakes.langfuse.control import ControlApi
 from tests.fakes.langfuse.faults import FaultPlan, Route
 from tests.fakes.langfuse.media import MediaStore
+from tests.fakes.langfuse.releases import CURRENT, Release
 from tests.fakes.langfuse.routes import MAX_BODY_BYTES, HeldConnections, PublicApi
 from tests.fakes.langfuse.rules import Rules, Violation
 from tests.fakes.langfuse.scores import Score, ScoreStore
 from tests.fakes.langfuse.state import LangfuseState
 from tests.fakes.langfuse.store import StoredSpan
 
-VERSION = "4.59.0"
 PROJECT_ID = "project-test"
 DEFAULT_KEYS = ("pk-lf-test", "sk-lf-test")
 
@@ -40,10 +41,12 @@ class FakeLangfuse:
         secret_key: str = DEFAULT_KEYS[1],
         host: str = "127.0.0.1",
         port: int = 0,
-        version: str = VERSION,
+        release: Release = CURRENT,
+        reads_a_minute: int | None = None,
         light: bool = False,
         journal_path: Path | None = None,
         visible_after_seconds: float = 0.0,
+        deleted_after_seconds: float = 0.0,
         rules: Rules | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -57,6 +60,9 @@ class FakeLangfuse:
             light=light,
             journal_path=journal_path,
             visible_after_seconds=visible_after_seconds,
+            deleted_after_seconds=deleted_after_seconds,
+            release=release,
+            reads_a_minute=reads_a_minute,
             clock=clock,
         )
         self._held = HeldConnections()
@@ -68,7 +74,6 @@ class FakeLangfuse:
             self._held,
             public_key=public_key,
             secret_key=secret_key,
-            version=version,
             notify=self._notify,
         ).add_to(application.router)
         # Bodies are left compressed: what a proxy or Langfuse measures is the bytes on the wire.
@@ -134,10 +139,12 @@ class FakeLangfuse:
 
     def trace(self, trace_id: str) -> list[StoredSpan]:
         """All accepted spans of a trace in order of arrival."""
+        self.state.delete_what_is_due()
         return list(self.state.spans.by_trace.get(trace_id, []))
 
     def trace_ids(self) -> list[str]:
         """The accepted traces in order of their first arrival."""
+        self.state.delete_what_is_due()
         return list(self.state.spans.by_trace)
 
     def score(self, score_id: str) -> Score | None:

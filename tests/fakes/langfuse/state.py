@@ -15,8 +15,9 @@ from tests.fakes.langfuse import attributes as names
 from tests.fakes.langfuse.faults import FaultPlan, Route
 from tests.fakes.langfuse.journal import Journal, Record
 from tests.fakes.langfuse.media import MediaStore
-from tests.fakes.langfuse.observations import read_observations
+from tests.fakes.langfuse.observations import has_observation, read_observations
 from tests.fakes.langfuse.otlp import decode_spans, span_keys
+from tests.fakes.langfuse.releases import ReadLimit, Release
 from tests.fakes.langfuse.request_body import RefusedRequestError, decompress
 from tests.fakes.langfuse.rules import Rules, Violation, check_batch
 from tests.fakes.langfuse.scores import ScoreStore, score_problem
@@ -25,6 +26,9 @@ from tests.fakes.langfuse.store import SpanStore
 INGESTION_VERSION = "4"
 SCORES_LIMIT_BYTES = 1024 * 1024
 MOST_TRACE_DELETIONS = 1000
+# The largest that a real one was seen to take; at 1000 its transaction timed out.
+MOST_TRACE_DELETIONS_IN_TIME = 700
+EVENTS_LIMIT_BYTES = 4_500_000
 MOST_NAMED_VIOLATIONS = 20
 
 
@@ -39,13 +43,19 @@ class LangfuseState:
         light: bool,
         journal_path: Path | None,
         visible_after_seconds: float,
+        deleted_after_seconds: float,
+        release: Release,
+        reads_a_minute: int | None,
         clock: Callable[[], float],
     ) -> None:
         self.rules = rules
         self.project_id = project_id
         self.light = light
         self.visible_after_seconds = visible_after_seconds
+        self.deleted_after_seconds = deleted_after_seconds
+        self.release = release
         self.clock = clock
+        self.read_limit = ReadLimit(reads_a_minute, clock)
         self.spans = SpanStore(light=light)
         self.scores = ScoreStore()
         self.media = MediaStore()
@@ -53,6 +63,7 @@ class LangfuseState:
         self.requests: Counter[tuple[Route, str]] = Counter()
         self.unknown_requests: list[str] = []
         self.faults = FaultPlan()
+        self._deletions: list[tuple[float, list[str]]] = []
         self._journal = None if journal_path is None else Journal(journal_path)
         self._replay()
 
@@ -91,6 +102,8 @@ class LangfuseState:
                 413, f"The body has {len(body)} bytes, the limit is {SCORES_LIMIT_BYTES}"
             )
         document = _json(body)
+        if isinstance(document, list) and not self.release.takes_score_lists:
+            raise RefusedRequestError(400, "Invalid request data: expected an object, received an array")
         scores = document if isinstance(document, list) else [document]
         if not scores:
             raise RefusedRequestError(400, "At least one score is required")
@@ -99,19 +112,54 @@ class LangfuseState:
         self.violations.extend(Violation("score", problem) for problem in found)
         if found and not isinstance(document, list):
             raise RefusedRequestError(400, found[0])
-        received_at = self.clock()
         valid = [score for score, problem in zip(scores, problems, strict=True) if problem is None]
-        if valid:
-            self._write(
-                Record(Route.SCORES, received_at, "application/json", None, json.dumps(valid).encode())
-            )
-        ids = [self.scores.put(score, received_at=received_at, project_id=self.project_id) for score in valid]
+        if not isinstance(document, list) and not self.release.keeps_time_of_single_scores:
+            valid = [{key: value for key, value in score.items() if key != "timestamp"} for score in valid]
+        ids = self._keep_scores(valid)
         if not isinstance(document, list):
             return 200, {"id": ids[0]}
         if found:
             errors = [{"message": problem} for problem in found]
             return 207, {"accepted": len(valid), "rejected": len(found), "errors": errors}
         return 202, {"message": "Accepted"}
+
+    def accept_events(self, body: bytes) -> dict[str, Any]:
+        """The old way in: scores are kept with the time of their envelope, everything else is refused one by one."""
+        if len(body) > EVENTS_LIMIT_BYTES:
+            raise RefusedRequestError(
+                413, f"The body has {len(body)} bytes, the limit is {EVENTS_LIMIT_BYTES}"
+            )
+        document = _json(body)
+        batch = document.get("batch") if isinstance(document, dict) else None
+        if not isinstance(batch, list):
+            raise RefusedRequestError(400, "Invalid request data")
+        answer: dict[str, Any] = {"successes": [], "errors": []}
+        for event in batch:
+            problem = self._event_problem(event)
+            if problem is not None:
+                self.violations.append(Violation("score", problem))
+                answer["errors"].append({"id": event.get("id"), "status": 400, "message": problem})
+                continue
+            self._keep_scores([{**event["body"], "timestamp": event["timestamp"]}])
+            answer["successes"].append({"id": event["id"], "status": 201})
+        return answer
+
+    def _event_problem(self, event: Any) -> str | None:
+        if not isinstance(event, dict) or not event.get("id") or event.get("type") != "score-create":
+            return "Event type not accepted"
+        if "timestamp" in event["body"]:
+            return "the time of a score is that of its envelope"
+        return score_problem({**event["body"], "timestamp": event.get("timestamp") or "none"})
+
+    def _keep_scores(self, valid: list[dict[str, Any]]) -> list[str]:
+        received_at = self.clock()
+        if valid:
+            self._write(
+                Record(Route.SCORES, received_at, "application/json", None, json.dumps(valid).encode())
+            )
+        return [
+            self.scores.put(score, received_at=received_at, project_id=self.project_id) for score in valid
+        ]
 
     def delete_score(self, score_id: str) -> None:
         """Remove a score."""
@@ -131,15 +179,42 @@ class LangfuseState:
             raise RefusedRequestError(
                 400, f"traceIds must be an array of 1 to {MOST_TRACE_DELETIONS} strings"
             )
+        if len(trace_ids) > MOST_TRACE_DELETIONS_IN_TIME:
+            raise RefusedRequestError(500, "Transaction API error: P2028")
         self._write(Record(Route.TRACE_DELETE, self.clock(), "application/json", None, body))
-        self.spans.delete_traces(trace_ids)
+        self._deletions.append((self.clock() + self.deleted_after_seconds, trace_ids))
+        self.delete_what_is_due()
+
+    def delete_what_is_due(self) -> None:
+        """Deletions are done by a worker, some time after they were asked for."""
+        now = self.clock()
+        due = [trace_ids for at, trace_ids in self._deletions if at <= now]
+        self._deletions = [(at, trace_ids) for at, trace_ids in self._deletions if at > now]
+        for trace_ids in due:
+            self.spans.delete_traces(trace_ids)
 
     def read_observations(self, query: Mapping[str, list[str]]) -> dict[str, Any]:
         """Observations that have become visible."""
         if self.light:
             raise RefusedRequestError(501, "A light fake keeps no observations")
+        if not self.release.reads_pages:
+            raise RefusedRequestError(
+                404, "The observations v2 API is only available in a Langfuse v4 write mode."
+            )
+        self.delete_what_is_due()
         visible_until = self.clock() - self.visible_after_seconds
         return read_observations(self.spans, query, project_id=self.project_id, visible_until=visible_until)
+
+    def read_observation(self, observation_id: str) -> dict[str, Any]:
+        """A single observation, as release 3 reads it."""
+        if not self.release.reads_single:
+            raise RefusedRequestError(
+                404, "This endpoint is not available on deployments running in Langfuse v4 events_only mode."
+            )
+        visible_until = self.clock() - self.visible_after_seconds
+        if not has_observation(self.spans, observation_id, visible_until=visible_until):
+            raise RefusedRequestError(404, "Observation not found within authorized project")
+        return {"id": observation_id}
 
     def holds_marker(self, body: bytes, *, content_type: str, encoding: str | None, marker: str) -> bool:
         """Whether a span of the batch has `marker` in its name or input."""

@@ -17,7 +17,7 @@ from tests.fakes.langfuse.otlp import AttributeValue, DecodedSpan
 
 @dataclass(frozen=True, slots=True)
 class StoredSpan:
-    """An accepted span, JSON texts parsed; `arrival` counts from 0, `received_at` is seconds since 1970."""
+    """An accepted span, its objects and lists parsed; `arrival` counts from 0, `received_at` is seconds since 1970."""
 
     arrival: int
     received_at: float
@@ -132,10 +132,10 @@ class SpanStore:
                 arrival=self.arrived,
                 received_at=received_at,
                 span=span,
-                input=_parsed(span, names.INPUT),
-                output=_parsed(span, names.OUTPUT),
-                usage_details=_parsed(span, names.USAGE_DETAILS) or {},
-                cost_details=_parsed(span, names.COST_DETAILS) or {},
+                input=_content(span, names.INPUT),
+                output=_content(span, names.OUTPUT),
+                usage_details=parse_json(span.text(names.USAGE_DETAILS) or "{}"),
+                cost_details=parse_json(span.text(names.COST_DETAILS) or "{}"),
             )
             self.arrived += 1
             self.spans.append(stored)
@@ -205,6 +205,12 @@ class SpanStore:
         self.body_bytes += body_bytes
 
 
-def _parsed(span: DecodedSpan, key: str) -> Any:
+def _content(span: DecodedSpan, key: str) -> Any:
+    """A text as it is; what looks like an object or a list as that, which is how Langfuse shows it."""
     text = span.text(key)
-    return None if text is None else parse_json(text)
+    if text is None or not text.startswith(("{", "[")):
+        return text
+    try:
+        return parse_json(text)
+    except ValueError:
+        return text

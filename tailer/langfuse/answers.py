@@ -1,0 +1,185 @@
+"""What an answer over HTTP means. The one place that tells them apart: spans, scores, reads and doctor ask here.
+
+`docs/langfuse-answers.md` has the same as a table. The status decides less than it seems: a proxy, a login page, an
+object store or another product answer with Langfuse's own statuses, and only the body gives them away. Langfuse itself
+answers JSON, whatever it has to say (server 4.16).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Final
+
+import httpx
+
+_LONGEST_PAUSE_SECONDS: Final = 3600.0
+"""No `Retry-After` stops the daemon for longer, whatever a proxy made of it."""
+_READ_CHARACTERS: Final = 2_000
+"""Of a body that says why: enough for every message of Langfuse, and no more of a page."""
+
+
+class Meaning(StrEnum):
+    """What an answer says, whatever was asked."""
+
+    TAKEN = "taken"
+    """Done."""
+    PAGE = "page"
+    """A web page instead of an answer: a login, a proxy, a wrong path."""
+    REDIRECT = "redirect"
+    """Langfuse is somewhere else, or a login stands before it."""
+    WRONG_KEYS = "wrong_keys"
+    """Langfuse does not accept the keys, or not for this."""
+    USAGE_THRESHOLD = "usage_threshold"
+    """Langfuse Cloud has stopped taking data: the plan's limit is reached."""
+    GATE = "gate"
+    """Something before Langfuse refuses: an access proxy, a firewall, an object store at the same address."""
+    NOT_THERE = "not_there"
+    """Langfuse does not know the path: too old, or in a mode without it."""
+    NO_LANGFUSE = "no_langfuse"
+    """Something answers that is not Langfuse."""
+    TOO_LARGE = "too_large"
+    """More than Langfuse or a gateway before it takes in one request."""
+    INVALID = "invalid"
+    """What was sent is not valid; the same bytes never will be."""
+    LIMITED = "limited"
+    """It answers, but not now: too many requests."""
+    UNWELL = "unwell"
+    """The server's own trouble: nothing was taken, later it may be."""
+    ANSWER_LOST = "answer_lost"
+    """A proxy lost the server's answer, and maybe not the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer as it is to be understood. `reason` is short and from few values, for logs and metrics; `remedy` is
+    what a human can do about it, empty where there is nothing; `after_seconds` is the pause that was asked for."""
+
+    meaning: Meaning
+    status: int
+    reason: str
+    remedy: str = ""
+    after_seconds: float | None = None
+
+    @property
+    def explained(self) -> str:
+        """Reason and remedy in one line."""
+        return f"{self.reason}: {self.remedy}" if self.remedy else self.reason
+
+
+_REMEDIES: Final[Mapping[Meaning, str]] = {
+    Meaning.PAGE: (
+        "a web page answered: LANGFUSE_HOST leads to something other than Langfuse, or a login stands before it "
+        "(TAILER_LANGFUSE_HEADERS carries what an access proxy asks for)"
+    ),
+    Meaning.REDIRECT: (
+        "the address redirects: set LANGFUSE_HOST to where it leads, with https where Langfuse wants it; if it leads to "
+        "a login, TAILER_LANGFUSE_HEADERS carries what the access proxy asks for"
+    ),
+    Meaning.WRONG_KEYS: (
+        "the keys are not accepted; check LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY (project settings, API keys) and "
+        "that LANGFUSE_HOST is the region or server they were made on"
+    ),
+    Meaning.USAGE_THRESHOLD: (
+        "Langfuse Cloud takes no more data: the plan's usage threshold is reached; upgrade the plan or wait for the next "
+        "billing period. What happens meanwhile is sent then, as far as MongoDB's oplog reaches"
+    ),
+    Meaning.GATE: (
+        "something before Langfuse refuses, and it is not Langfuse: an access proxy, a firewall or another service at "
+        "LANGFUSE_HOST. Set TAILER_LANGFUSE_HEADERS to what it asks for, or let it pass /api/public/"
+    ),
+    Meaning.NOT_THERE: (
+        "this Langfuse does not know the path: the server is too old (3.22 or later is needed) or runs in a mode without it"
+    ),
+    Meaning.NO_LANGFUSE: (
+        "this address does not answer like a Langfuse server; set LANGFUSE_HOST to the address that Langfuse's page has "
+        "in the browser, without a path, for example https://cloud.langfuse.com"
+    ),
+    Meaning.TOO_LARGE: (
+        "a gateway before Langfuse limits the size of requests (nginx: client_max_body_size); raise it to 16 MB, or set "
+        "TAILER_BATCH_BYTES lower"
+    ),
+}
+
+
+def understand(response: httpx.Response) -> Answer:
+    """The meaning of an answer whose body was read."""
+    status = response.status_code
+    meaning = _find_meaning(response)
+    reason = f"http_{status}"
+    if meaning is Meaning.USAGE_THRESHOLD:
+        reason = meaning.value
+    elif meaning is Meaning.PAGE:
+        reason = "answered with a page"
+    return Answer(meaning, status, reason, _REMEDIES.get(meaning, ""), read_pause(response.headers))
+
+
+_BY_STATUS: Final[Mapping[int, Meaning]] = {
+    407: Meaning.GATE,
+    408: Meaning.UNWELL,
+    409: Meaning.UNWELL,
+    413: Meaning.TOO_LARGE,
+    423: Meaning.UNWELL,
+    425: Meaning.UNWELL,
+    429: Meaning.LIMITED,
+    502: Meaning.ANSWER_LOST,
+    504: Meaning.ANSWER_LOST,
+    511: Meaning.GATE,
+    # Cloudflare's own: it had an empty answer, or none in time, from the server behind it.
+    520: Meaning.ANSWER_LOST,
+    524: Meaning.ANSWER_LOST,
+}
+"""Statuses that mean one thing, whoever answers."""
+
+
+def _find_meaning(response: httpx.Response) -> Meaning:
+    status, kind = response.status_code, _kind_of(response)
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if response.is_success:
+        return Meaning.PAGE if kind == "page" else Meaning.TAKEN
+    if status < 400:  # noqa: PLR2004 - HTTP
+        return Meaning.REDIRECT
+    if status in (401, 403):
+        if "usage threshold" in _text_of(response).lower():
+            return Meaning.USAGE_THRESHOLD
+        return Meaning.GATE if kind in ("page", "xml") else Meaning.WRONG_KEYS
+    if status in (404, 405, 410, 501):
+        return Meaning.NOT_THERE if kind == "json" else Meaning.NO_LANGFUSE
+    return Meaning.UNWELL if response.is_server_error else Meaning.INVALID
+
+
+def read_pause(headers: Mapping[str, str]) -> float | None:
+    """`Retry-After` in seconds, given as a number or as a date; None where it is missing or unreadable."""
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        return min(max(0.0, float(value)), _LONGEST_PAUSE_SECONDS)
+    except ValueError:
+        pass
+    try:
+        at = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    # A date that names no zone is meant as UTC.
+    aware = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    return min(max(0.0, (aware - datetime.now(UTC)).total_seconds()), _LONGEST_PAUSE_SECONDS)
+
+
+def _kind_of(response: httpx.Response) -> str:
+    """json, page, xml, or an empty text for what says nothing of itself."""
+    media = response.headers.get("content-type", "").split(";", 1)[0].strip().lower()
+    if media.endswith("json"):
+        return "json"
+    if media in ("text/html", "application/xhtml+xml"):
+        return "page"
+    if media.endswith("xml"):
+        return "xml"
+    # A page that is called text is one all the same.
+    return "page" if _text_of(response).lstrip().lower().startswith(("<!doctype html", "<html")) else ""
+
+
+def _text_of(response: httpx.Response) -> str:
+    return response.content[:_READ_CHARACTERS].decode("utf-8", "replace")
