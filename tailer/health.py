@@ -20,6 +20,10 @@ _READY = frozenset({State.STREAMING, State.STANDBY})
 """A standby does everything that it should: its orchestrator must neither restart it nor wait for it."""
 
 
+_FAULT_SECONDS = 15.0
+"""What is tried again is told at least every five seconds: a fault that is not told for so long is over."""
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """What the daemon says of itself to the probes: its state, and why it is not ready, in words for an operator."""
@@ -36,7 +40,8 @@ class Health:
 
     `loop_seconds` is when the event loop last ran the sampler; `answered_seconds` when each stream last answered;
     `looked_seconds` is when a standby last saw the lease, None on the active instance;
-    `refused` says that the destination does not accept the keys; `gaps` counts stretches of lost history.
+    `refused` says that the destination does not accept the keys; `gaps` counts stretches of lost history;
+    `faults` holds what an operator must mend, by subject, with when it was last told.
     """
 
     started_seconds: float
@@ -46,6 +51,7 @@ class Health:
     looked_seconds: float | None = None
     refused: bool = False
     gaps: int = 0
+    faults: dict[str, tuple[float, str]] = field(default_factory=dict)
 
     def begin_term(self) -> None:
         """This instance becomes the active one or stops being it: statements about the time before no longer count."""
@@ -53,6 +59,10 @@ class Health:
         self.looked_seconds = None
         self.answered_seconds.clear()
         self.refused = False
+
+    def note_fault(self, subject: str, remedy: str, now: float) -> None:
+        """Something does not work until an operator mends it; told again and again for as long as it lasts."""
+        self.faults[subject] = (now, remedy)
 
     def problems(self, now: float, *, patience_seconds: float) -> list[str]:
         """Why the daemon is not ready, in words for an operator; empty when it is ready."""
@@ -65,6 +75,11 @@ class Health:
                 found.append(
                     f"stream {stream.value} has not answered for {silent:.0f} s: MongoDB may be away"
                 )
+        found += [
+            f"{subject}: {remedy}"
+            for subject, (told, remedy) in self.faults.items()
+            if now - told <= _FAULT_SECONDS
+        ]
         if self.looked_seconds is not None and now - self.looked_seconds > patience_seconds:
             silent = now - self.looked_seconds
             found.append(f"the state database has not answered for {silent:.0f} s: no standby can take over")

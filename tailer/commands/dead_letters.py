@@ -123,6 +123,11 @@ def _advise(letter: "StoredLetter") -> str:
             "the tailer could not read this row: please report the reason, and after an update replay it; "
             "drop it if the turn does not matter"
         )
+    if letter.is_missing:
+        return (
+            "Langfuse acknowledged it and does not show it: replay it, and it is built and sent anew; where that repeats, see "
+            "Langfuse's worker, its queue and its storage"
+        )
     return (
         "Langfuse refused it: see its log for this trace, mend what it names (a limit of size, a proxy, its version), "
         "then replay it"

@@ -1,6 +1,6 @@
 """What a backfill is: which rows a job walks, which of them it opens as work, and how far it is.
 
-A job is a stretch of the collection `messages`, by `_id`, or one conversation. What it opens goes the same way as what
+A job is a stretch of one collection, by `_id`, or one conversation. What it opens goes the same way as what
 the streams tell of, so that a turn that several of them saw is sent once.
 """
 
@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from tailer.core.identity import DocumentKey, TraceId
 from tailer.core.librechat.documents import inserted_seconds
-from tailer.core.stream.hints import Interest
+from tailer.core.stream.hints import Interest, Stream
 from tailer.core.stream.open_turns import EntryKey
 from tailer.core.trace.export import trace_id_of
 from tailer.core.turn.readback import Row
@@ -72,7 +72,8 @@ class Counts:
 @dataclass(frozen=True, slots=True)
 class Job:
     """One backfill. Times are seconds since 1970, inclusive, None where there is no limit; `position` is the `_id` up
-    to which all is done; `total_rows` is None while, or where, nobody could count them; `gap_id` names the gap it fills.
+    to which all is done; `total_rows` is None while, or where, nobody could count them; `gap_id` names the gap it fills,
+    and `stream` the collection that is walked.
     """
 
     job_id: str
@@ -85,6 +86,7 @@ class Job:
     counts: Counts = Counts()
     total_rows: int | None = None
     is_done: bool = False
+    stream: Stream = Stream.MESSAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,25 @@ class Admission:
     def key(self) -> EntryKey:
         """The entry that it becomes."""
         return EntryKey(self.interest, self.row.key)
+
+
+INTEREST_OF_WALK = {Stream.CONVERSATIONS: Interest.TITLE, Stream.TRANSACTIONS: Interest.SPENDING}
+"""What the documents of a walk ask for, but for `messages`, where each row tells."""
+_TITLE_MARGIN_SECONDS = 3600
+"""A title is stored at the end of a first answer, and its conversation has the `_id` of the answer's beginning."""
+
+
+def plan_gap(gap_id: str, stream: Stream, *, from_seconds: int, to_seconds: int) -> Job:
+    """The walk that fills a gap: of the same collection, begun and ended wider than the gap."""
+    earlier = _TITLE_MARGIN_SECONDS if stream is Stream.CONVERSATIONS else 0
+    return Job(
+        job_id=f"gap-{gap_id}",
+        reason=JobReason.GAP,
+        since_seconds=from_seconds - CLOCK_MARGIN_SECONDS - earlier,
+        until_seconds=to_seconds + CLOCK_MARGIN_SECONDS,
+        gap_id=gap_id,
+        stream=stream,
+    )
 
 
 def choose_admissions(

@@ -25,13 +25,16 @@ from tailer.daemon.term import Term
 from tailer.daemon.wiring import Observers
 from tailer.errors import LeaseLost, SoftwareError, StateError, TailerError
 from tailer.events import (
+    DaemonFailed,
     Event,
     GapsLeft,
     LeadershipLost,
     LettersCounted,
     Listening,
+    ReadFailed,
     SettingDoubted,
     Stopped,
+    StreamFailed,
     StreamGapFound,
     TaskFailed,
     TurnDone,
@@ -39,6 +42,7 @@ from tailer.events import (
 from tailer.health import Health, State
 from tailer.logs import LogLevel, LogWriter, route_library_logs
 from tailer.metrics import Metrics
+from tailer.mongo.failures import find_source_failure
 from tailer.mongo.oplog import OplogWatch
 from tailer.mongo.state.survey import count_dead_letters
 from tailer.settings import Settings
@@ -97,9 +101,13 @@ class Daemon:
             with shutdown.on_signals():
                 async with AsyncExitStack() as stack:
                     await self._run(shutdown, stack)
-        except TailerError:
+        except TailerError as error:
+            self._tell_end(error)
             raise
         except Exception as error:
+            if (source := find_source_failure(error)) is not None:
+                self._tell_end(source)
+                raise source from error
             self._emit(TaskFailed(*_locate(error)))
             raise SoftwareError(
                 operation="running the daemon",
@@ -109,6 +117,9 @@ class Daemon:
             ) from error
         self._emit(Stopped(forced=shutdown.forced.is_set()))
         return EXIT_FORCED if shutdown.forced.is_set() else 0
+
+    def _tell_end(self, error: TailerError) -> None:
+        self._emit(DaemonFailed(error.operation, error.subject, error.hint, error.exit_code))
 
     async def _run(self, shutdown: Shutdown, stack: AsyncExitStack) -> None:
         settings = self._settings
@@ -145,6 +156,7 @@ class Daemon:
                 leadership,
                 observers,
                 http_port=web.port,
+                is_first=is_first,
                 begins_with_process=is_first and not waited,
             )
             is_first = False
@@ -244,6 +256,10 @@ class Daemon:
             self._health.gaps += 1
         elif isinstance(event, GapsLeft):
             self._health.gaps = event.gaps
+        elif isinstance(event, StreamFailed) and event.hint is not None:
+            self._health.note_fault(f"stream {event.stream.value}", event.hint, time.monotonic())
+        elif isinstance(event, ReadFailed) and event.hint is not None:
+            self._health.note_fault(f"reading {event.collection}", event.hint, time.monotonic())
         if self._board is not None:
             self._board.record(event)
         if event.level is not None:

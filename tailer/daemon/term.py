@@ -27,7 +27,7 @@ _LAST_WRITE_LIMIT: Final = timedelta(seconds=5)
 class Term:
     """What this process does while it holds the lease.
 
-    `begins_with_process`: where no position is stored, the streams begin when this process connected. Otherwise they
+    `is_first` says that this process had no term before. `begins_with_process`: where no position is stored, the streams begin when this process connected. Otherwise they
     begin now: the process may have stood by for days before the positions were reset.
     """
 
@@ -39,6 +39,7 @@ class Term:
         observers: Observers,
         *,
         http_port: int,
+        is_first: bool,
         begins_with_process: bool,
     ) -> None:
         self._settings = settings
@@ -46,6 +47,7 @@ class Term:
         self._leadership = leadership
         self._observers = observers
         self._http_port = http_port
+        self._is_first = is_first
         self._begins_with_process = begins_with_process
         self._fence = connections.lease.fence
 

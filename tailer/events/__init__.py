@@ -32,6 +32,7 @@ from tailer.events.leadership import (
     StandingBy,
 )
 from tailer.events.lifecycle import (
+    DaemonFailed,
     Drained,
     Listening,
     SendingDisabled,
@@ -81,6 +82,7 @@ __all__ = [
     "CheckpointSaved",
     "ClockCompared",
     "CollectionDenied",
+    "DaemonFailed",
     "DeadLetterReplayed",
     "DeliveryPaused",
     "DeliveryResumed",

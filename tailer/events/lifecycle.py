@@ -80,3 +80,15 @@ class TaskFailed(Event):
     name: ClassVar[str] = "task_failed"
     error: str
     where: str
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonFailed(Event):
+    """The daemon ends by an error that an operator must mend: what was tried, on what, the remedy, and its exit code."""
+
+    level: ClassVar[str | None] = "error"
+    name: ClassVar[str] = "daemon_failed"
+    operation: str
+    subject: str
+    hint: str
+    exit_code: int

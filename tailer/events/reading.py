@@ -58,9 +58,10 @@ class CollectionDenied(Event):
 
 @dataclass(frozen=True, slots=True)
 class ReadFailed(Event):
-    """A query for rows failed and is tried again."""
+    """A query for rows failed and is tried again; `hint` says what to do where it does not pass by itself."""
 
     level: ClassVar[str | None] = "warning"
     name: ClassVar[str] = "read_failed"
     collection: str
     failure: str
+    hint: str | None = None

@@ -19,7 +19,7 @@ class StreamOpened(Event):
 
 @dataclass(frozen=True, slots=True)
 class StreamFailed(Event):
-    """A command of a change stream failed; the named reaction follows."""
+    """A command of a change stream failed; the named reaction follows. `hint` is the remedy where that is to wait."""
 
     level: ClassVar[str | None] = "warning"
     name: ClassVar[str] = "stream_failed"
@@ -27,6 +27,7 @@ class StreamFailed(Event):
     failure: str
     reaction: str
     cause: FailureCause = FailureCause.OTHER
+    hint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

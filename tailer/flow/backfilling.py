@@ -8,9 +8,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tailer.core.backfill import CLOCK_MARGIN_SECONDS, Counts, Job, JobReason, choose_admissions
+from tailer.core.backfill import INTEREST_OF_WALK, Counts, Job, choose_admissions, plan_gap
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.documents import inserted_seconds
+from tailer.core.stream.hints import Interest, Stream
+from tailer.core.stream.open_turns import EntryKey
 from tailer.core.trace.export import trace_id_of
 from tailer.core.turn.readback import Row
 from tailer.events import BackfillAdvanced, BackfillDone, BackfillStarted, Emit, GapsLeft
@@ -71,16 +73,10 @@ class Backfilling:
         """A job for every gap; what a crash left without one gets it now."""
         gaps = await self._state.unfilled_gaps()
         self._emit(GapsLeft(len(gaps)))
-        for gap_id, gap in gaps.items():
-            await self._state.add_job(
-                Job(
-                    job_id=f"gap-{gap_id}",
-                    reason=JobReason.GAP,
-                    since_seconds=gap.from_seconds - CLOCK_MARGIN_SECONDS,
-                    until_seconds=gap.to_seconds + CLOCK_MARGIN_SECONDS,
-                    gap_id=gap_id,
-                )
-            )
+        # Turns first: a title that comes after its turn goes with it.
+        for gap_id, gap in sorted(gaps.items(), key=lambda item: item[1].stream is not Stream.MESSAGES):
+            job = plan_gap(gap_id, gap.stream, from_seconds=gap.from_seconds, to_seconds=gap.to_seconds)
+            await self._state.add_job(job)
 
     async def _do(self, job: Job) -> None:
         self._emit(BackfillStarted(job.job_id, job.reason.value, resumed=job.position is not None))
@@ -97,7 +93,10 @@ class Backfilling:
             chunk = await self._walk.read(job, position, _CHUNK_ROWS)
             if chunk.last is None:
                 break
-            done, admitted = await self._do_chunk(chunk.rows, chunk.rows_walked)
+            if job.stream in INTEREST_OF_WALK:
+                done, admitted = await self._do_documents(INTEREST_OF_WALK[job.stream], chunk.keys)
+            else:
+                done, admitted = await self._do_chunk(chunk.rows, chunk.rows_walked)
             counts, position = counts + done, chunk.last
             await self._state.advance_job(job.job_id, position, counts)
             self._tell_progress(done, _left(total, counts), position)
@@ -126,6 +125,16 @@ class Backfilling:
         arrived = await self._state.find_exported([trace_id_of(admission.row) for admission in admissions])
         counts = Counts(rows_walked, len(known), len(arrived), len(admissions) - len(arrived))
         return counts, len(admissions)
+
+    async def _do_documents(self, interest: Interest, keys: Sequence[DocumentKey]) -> tuple[Counts, int]:
+        """Titles and spending: their lanes tell which documents give a trace that was not sent before."""
+        known = await self._state.find_traces_by_document(keys)
+        entries = [EntryKey(interest, key) for key in keys]
+        for entry in entries:
+            self._backlog.admit_document(entry)
+        await self._backlog.wait_until_closed(entries)
+        arrived = await self._state.find_traces_by_document(keys)
+        return Counts(rows=len(keys), known=len(known), sent=max(0, len(arrived) - len(known))), len(keys)
 
     async def _wait_for_room(self) -> None:
         while not self._has_room():  # noqa: ASYNC110 - a stream that catches up tells nobody

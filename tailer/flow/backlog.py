@@ -217,6 +217,11 @@ class Backlog:
         )
         self._opened.set()
 
+    def admit_document(self, key: EntryKey) -> None:
+        """Open a title or spending that a backfill found: due at once, and no position is held back by it."""
+        self._backfilled.add(key)
+        self.reopen(key, None)
+
     def is_backfilled(self, key: EntryKey) -> bool:
         """Whether an open entry was found by a backfill: how old it is says nothing of how fast we are."""
         return key in self._backfilled

@@ -16,7 +16,7 @@ EVENT_OPERATION: Final = Label("op", "what was done to a document", ("insert", "
 CAUSE: Final = Label(
     "reason",
     "what ended the command; invalidate: the collection was dropped or renamed; denied: a privilege or a password; "
-    "token_unknown: read again from the token's time; too_large: one event is skipped, its row is read",
+    "unsupported: the server or the collection has no such streams; token_unknown: read again from the token's time; too_large: one event is skipped, its row is read",
     tuple(cause.value for cause in FailureCause),
 )
 GAP_REASON: Final = Label(

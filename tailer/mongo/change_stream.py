@@ -22,16 +22,19 @@ from tailer.flow.ports import HistoryLost
 from tailer.flow.records import StreamBatch
 from tailer.mongo.connection import POLL_MILLISECONDS, Database
 from tailer.mongo.document_keys import TOLERANT
+from tailer.mongo.error_codes import Reaction
 from tailer.mongo.failures import (
-    Reaction,
+    StreamUnsupported,
     classify_failure,
     explain_source_failure,
     failure_cause,
     failure_name,
     gap_reason,
+    remedy_for,
 )
 from tailer.mongo.hint_pipeline import HINT_PIPELINES, cluster_seconds, decode_hint, event_key
 
+_OPENING = "opening the change streams"
 _BATCH_SIZE = 500
 _BUSY_EVENTS = 250
 _BREATH_SECONDS = 0.05
@@ -49,17 +52,24 @@ class MongoChangeStream:
 
     `since` is where a first start begins, as `inspect_source` found it: what is written while the daemon still starts
     belongs to it. Without it, or once it is used, a stream without a position begins at its opening. Where the oplog no
-    longer reaches back to `since`, that is a gap like any other.
+    longer reaches back to `since`, that is a gap like any other. `proven` says that this process has followed the stream
+    before: what an operator must mend is then waited for, and before that it is a SourceError.
     """
 
     def __init__(
-        self, database: Database, stream: Stream, emit: Emit, since: Timestamp | None = None
+        self,
+        database: Database,
+        stream: Stream,
+        emit: Emit,
+        since: Timestamp | None = None,
+        *,
+        proven: bool = False,
     ) -> None:
         self._database = database
         self._stream = stream
         self._emit = emit
         self._since = since
-        self._proven = False
+        self._proven = proven
 
     @property
     def stream(self) -> Stream:
@@ -96,9 +106,9 @@ class MongoChangeStream:
                 if position is None and self._since is not None and reaction is Reaction.HISTORY_LOST:
                     # The start took longer than the oplog reaches back: what was written meanwhile is a gap.
                     position, self._since = StreamPosition(None, self._since.time), None
-                refused = position is None and reaction is not Reaction.REOPEN
+                refused = position is None and reaction not in (Reaction.REOPEN, Reaction.WAIT)
                 if refused or (reaction is Reaction.WAIT and not self._proven):
-                    raise explain_source_failure(error, self._subject) from error
+                    raise explain_source_failure(error, self._subject, _OPENING) from error
                 if position is not None and reaction is Reaction.HISTORY_LOST:
                     raise HistoryLost(self._stream, position, gap_reason(error).value) from error
                 # Opening succeeds and reading on does not: without a pause that would go round as fast as it can.
@@ -106,7 +116,10 @@ class MongoChangeStream:
                 fruitless += 1
 
     def _tell_failure(self, error: PyMongoError, reaction: Reaction) -> None:
-        self._emit(StreamFailed(self._stream, failure_name(error), reaction.value, failure_cause(error)))
+        hint = remedy_for(error) if reaction is Reaction.WAIT else None
+        self._emit(
+            StreamFailed(self._stream, failure_name(error), reaction.value, failure_cause(error), hint)
+        )
 
     @property
     def _subject(self) -> str:
@@ -116,9 +129,13 @@ class MongoChangeStream:
         self, position: StreamPosition | None, *, by_time: bool
     ) -> AsyncGenerator[StreamBatch, None]:
         async with await self._database.client.start_session(causal_consistency=False) as session:
-            reply = await self._open(
-                position, session, HINT_PIPELINES[self._stream], _BATCH_SIZE, by_time=by_time
-            )
+            pipeline = HINT_PIPELINES[self._stream]
+            reply = await self._open(position, session, pipeline, _BATCH_SIZE, by_time=by_time)
+            if position is None:
+                # Servers that only speak MongoDB's protocol open a stream and cannot resume it: better known at once.
+                began, reply = reply, await self._reopen(reply, session, pipeline)
+                yield _make_batch(began, began["cursor"]["firstBatch"])
+            self._proven = True
             self._emit(StreamOpened(self._stream, position.cluster_seconds if position is not None else None))
             skip_until = position.token if by_time and position is not None else None
             name = "firstBatch"
@@ -178,8 +195,21 @@ class MongoChangeStream:
             return reply
 
         opened: dict[str, Any] = await attempts(run)
-        self._proven, self._since = True, None
+        self._since = None
         return opened
+
+    async def _reopen(
+        self,
+        opened: dict[str, Any],
+        session: AsyncIOMotorClientSession,
+        pipeline: Sequence[Mapping[str, object]],
+    ) -> dict[str, Any]:
+        """The same stream again after the token of its first answer; its first cursor is given up."""
+        if opened["cursor"]["id"]:
+            await self._database.command(
+                {"killCursors": self._stream.value, "cursors": [opened["cursor"]["id"]]}, session=session
+            )
+        return await self._open(_position(_end_token(opened)), session, pipeline, _BATCH_SIZE)
 
     def _heals(self, error: BaseException) -> bool:
         if not isinstance(error, PyMongoError):
@@ -253,8 +283,15 @@ def _make_batch(reply: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -
         hint = decode_hint(event, position)
         if hint is not None:
             hints.append((hint, position))
-    token = reply["cursor"]["postBatchResumeToken"]["_data"]
-    return StreamBatch(hints, _position(token), cluster_seconds(reply.get("operationTime")))
+    return StreamBatch(hints, _position(_end_token(reply)), cluster_seconds(reply.get("operationTime")))
+
+
+def _end_token(reply: Mapping[str, Any]) -> str:
+    """The token after everything that a reply brings; raises StreamUnsupported where the server gives none."""
+    token = reply["cursor"].get("postBatchResumeToken", {}).get("_data")
+    if not isinstance(token, str):
+        raise StreamUnsupported
+    return token
 
 
 def _position(token: str) -> StreamPosition:

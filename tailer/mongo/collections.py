@@ -1,16 +1,23 @@
-"""Queries on LibreChat's collections: repeated while a failure passes, and no more where a privilege is missing."""
+"""Queries on LibreChat's collections: repeated while a failure passes, or until an operator has mended it.
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+A collection that the tailer can do without is asked no more once it may not be read.
+"""
 
-from pymongo.errors import OperationFailure
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from pymongo.errors import ExecutionTimeout, OperationFailure, PyMongoError
 
 from tailer.core.librechat.bson_values import count, filled_string, identifier, milliseconds, strings
 from tailer.core.turn.readback import Row
+from tailer.errors import SourceError
 from tailer.events import CollectionDenied, Emit, ReadFailed, RowUnreadable
 from tailer.mongo.connection import Database
 from tailer.mongo.document_keys import to_key
+from tailer.mongo.failures import explain_source_failure, failure_name, passes
 from tailer.mongo.retrying import keep_trying
+
+Result = TypeVar("Result")
 
 ROW_FIELDS: Mapping[str, object] = {
     "messageId": 1,
@@ -36,6 +43,7 @@ class Collections:
         self._database = database
         self._emit = emit
         self._denied: set[str] = set()
+        self._proven: set[str] = set()
 
     async def find(
         self,
@@ -57,18 +65,49 @@ class Collections:
             found: list[dict[str, Any]] = await cursor.to_list(None)
             return found
 
-        try:
-            return await keep_trying(fetch, lambda failure: self.report(collection, failure))
-        except OperationFailure as error:
-            if error.code != _UNAUTHORIZED or collection in _NEEDED:
-                raise
-            self._denied.add(collection)
-            self._emit(CollectionDenied(collection))
-            return []
+        return await self.ask(collection, fetch, denied=None if collection in _NEEDED else [])
 
-    def report(self, collection: str, failure: str) -> None:
-        """Tell of a failure after which a query is tried again."""
-        self._emit(ReadFailed(collection, failure))
+    async def ask(
+        self,
+        collection: str,
+        call: Callable[[], Awaitable[Result]],
+        *,
+        denied: Result | None = None,
+        passing: Callable[[BaseException], bool] = passes,
+    ) -> Result:
+        """The result of a question about a collection, repeated while its failure passes.
+
+        A failure that does not pass is waited for too once the collection has answered: what is revoked can be granted
+        again. Before that it is a SourceError. `denied` is the answer for a collection that need not be readable.
+        """
+
+        def is_denied(error: BaseException) -> bool:
+            return denied is not None and isinstance(error, OperationFailure) and error.code == _UNAUTHORIZED
+
+        def is_waited_for(error: BaseException) -> bool:
+            if isinstance(error, ExecutionTimeout) or is_denied(error):
+                return passing(error)
+            return passing(error) or (collection in self._proven and isinstance(error, PyMongoError))
+
+        def report(error: PyMongoError) -> None:
+            hint = None if passes(error) else self._explain(collection, error).hint
+            self._emit(ReadFailed(collection, failure_name(error), hint))
+
+        try:
+            answer = await keep_trying(call, report, passing=is_waited_for)
+        except ExecutionTimeout:
+            raise
+        except PyMongoError as error:
+            if denied is not None and is_denied(error):
+                self._denied.add(collection)
+                self._emit(CollectionDenied(collection))
+                return denied
+            raise self._explain(collection, error) from error
+        self._proven.add(collection)
+        return answer
+
+    def _explain(self, collection: str, error: PyMongoError) -> SourceError:
+        return explain_source_failure(error, f"{self._database.name}.{collection}")
 
     def read_row(self, document: Mapping[str, Any]) -> Row | None:
         """A message read with `ROW_FIELDS`; one without ids is reported, and None."""

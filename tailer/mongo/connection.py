@@ -11,10 +11,13 @@ from pymongo.errors import PyMongoError
 
 from tailer.errors import SourceError
 from tailer.mongo.document_keys import TOLERANT
-from tailer.mongo.failures import REPLICA_SET_REMEDY, explain_source_failure
+from tailer.mongo.error_codes import REPLICA_SET_REMEDY
+from tailer.mongo.failures import explain_source_failure
 
 Client: TypeAlias = "AsyncIOMotorClient[dict[str, Any]]"
 Database: TypeAlias = "AsyncIOMotorDatabase[dict[str, Any]]"
+
+_OPENING = "opening the change streams"
 
 POLL_MILLISECONDS = 1000
 """How long the server holds a `getMore` with nothing to say: often enough to prove that the stream is alive."""
@@ -62,10 +65,10 @@ async def inspect_source(database: Database) -> SourceFacts:
         hello = await database.command("hello")
         build = await database.command("buildInfo")
     except PyMongoError as error:
-        raise explain_source_failure(error, subject) from error
+        raise explain_source_failure(error, subject, _OPENING) from error
     replica_set = hello.get("setName")
     if replica_set is None and hello.get("msg") != "isdbgrid":
-        raise SourceError(operation="opening the change streams", subject=subject, hint=REPLICA_SET_REMEDY)
+        raise SourceError(operation=_OPENING, subject=subject, hint=REPLICA_SET_REMEDY)
     return SourceFacts(
         replica_set=str(replica_set or "sharded cluster"),
         version=str(build.get("version", "unknown")),

@@ -21,7 +21,8 @@ from tailer.mongo.change_stream import start_stage
 from tailer.mongo.connection import Client, Database, ask_hello
 from tailer.mongo.document_keys import to_key
 from tailer.mongo.documents import MongoDocuments
-from tailer.mongo.failures import Reaction, classify_failure, explain_source_failure, failure_name
+from tailer.mongo.error_codes import Reaction
+from tailer.mongo.failures import classify_failure, explain_source_failure, failure_name
 from tailer.mongo.hint_pipeline import HINT_PIPELINES
 
 _PROBE = "doctor"

@@ -1,11 +1,14 @@
-"""What each failure of MongoDB means for a change stream; codes as measured on a real server (6.0.5)."""
+"""What each failure of MongoDB means, by the table of codes; a driver's own error, by its class."""
 
-from enum import StrEnum
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
 
 from pymongo.errors import (
     AutoReconnect,
     ConfigurationError,
     ConnectionFailure,
+    ExecutionTimeout,
     NotPrimaryError,
     OperationFailure,
     PyMongoError,
@@ -14,75 +17,35 @@ from pymongo.errors import (
 
 from tailer.core.stream.positions import FailureCause, GapReason
 from tailer.errors import SourceAway, SourceError
+from tailer.mongo.error_codes import ERROR_CODES, SERVICE_REMEDY, Reaction
 
-_STANDALONE = 40573
-_UNAUTHORIZED = 13
-_AUTHENTICATION_FAILED = 18
-_NOT_INITIALIZED = 94
-_HISTORY_LOST = 286
-
-REPLICA_SET_REMEDY = (
-    "change streams need a replica set, and this mongod is standalone. One node is enough: start it with "
-    "`mongod --replSet rs0 --bind_ip_all`, then once run "
-    "`rs.initiate({_id: 'rs0', members: [{_id: 0, host: 'mongodb:27017'}]})` in mongosh, with the host name under "
-    "which LibreChat reaches it; LibreChat's own MONGO_URI stays as it is"
-)
+_HISTORY_LOST: Final = 286
+_PASSING_LABELS: Final = ("RetryableWriteError", "TransientTransactionError", "ResumableChangeStreamError")
+"""The server's own word that a failure passes. The second one means that nothing of the transaction happened: it is done
+again from its beginning."""
 
 
-class Reaction(StrEnum):
-    """What the reader does after a failure."""
-
-    REOPEN = "reopen"
-    """Network, election, cursor gone: open again after the last token."""
-    RESUME_BY_TIME = "resume_by_time"
-    """280: the token is not found under this pipeline: start at its own time and drop what was seen."""
-    HISTORY_LOST = "history_lost"
-    """286: the oplog no longer reaches back to the token."""
-    STEP_OVER = "step_over"
-    """10334: one event is too large even when projected."""
-    WAIT = "wait"
-    """A privilege is missing or the set is not initiated: not ready until somebody mends it."""
+class StreamUnsupported(PyMongoError):
+    """A server answered a change stream without what makes it resumable."""
 
 
-_DAMAGED_TOKEN = (9, 15, 207, *range(40646, 40650), *range(50784, 50900), *range(51055, 51058), 6189500)
-"""FailedToParse, Overflow, InvalidUUID and the numbers of the server's token and key string readers: what tokens with
-random damage are answered with."""
-_REACTIONS = {
-    43: Reaction.REOPEN,  # CursorNotFound
-    136: Reaction.REOPEN,  # CappedPositionLost of an open cursor: reopening tells whether history is lost
-    237: Reaction.REOPEN,  # CursorKilled
-    260: Reaction.RESUME_BY_TIME,  # InvalidResumeToken: sound, but of a stream over a whole database
-    280: Reaction.RESUME_BY_TIME,
-    _HISTORY_LOST: Reaction.HISTORY_LOST,
-    10334: Reaction.STEP_OVER,
-    _UNAUTHORIZED: Reaction.WAIT,
-    _AUTHENTICATION_FAILED: Reaction.WAIT,
-    _STANDALONE: Reaction.WAIT,
-    _NOT_INITIALIZED: Reaction.WAIT,
-    **dict.fromkeys(_DAMAGED_TOKEN, Reaction.HISTORY_LOST),
-}
-
-
-_CAUSES = {
-    **dict.fromkeys((43, 136, 237), FailureCause.CURSOR_LOST),
-    # InterruptedAtShutdown, InterruptedDueToReplStateChange, NotWritablePrimary, ShutdownInProgress and their like.
-    **dict.fromkeys((91, 189, 10107, 11600, 11602, 13435, 13436), FailureCause.ELECTION),
-    # HostUnreachable, HostNotFound, NetworkTimeout, SocketException.
-    **dict.fromkeys((6, 7, 89, 9001), FailureCause.NETWORK),
-}
-_CAUSE_OF_REACTION = {
-    Reaction.RESUME_BY_TIME: FailureCause.TOKEN_UNKNOWN,
-    Reaction.HISTORY_LOST: FailureCause.HISTORY_LOST,
-    Reaction.STEP_OVER: FailureCause.TOO_LARGE,
-    Reaction.WAIT: FailureCause.DENIED,
-}
+def passes(error: BaseException) -> bool:
+    """Whether a failure goes away by itself."""
+    if isinstance(error, AutoReconnect | ConnectionFailure | ExecutionTimeout):
+        return True
+    if not isinstance(error, OperationFailure):
+        return False
+    known = ERROR_CODES.get(error.code or 0)
+    is_passing = known is not None and known.reaction is Reaction.REOPEN
+    return is_passing or any(error.has_error_label(label) for label in _PASSING_LABELS)
 
 
 def classify_failure(error: PyMongoError) -> Reaction:
-    """The reaction to a failure of `aggregate` or `getMore`; what is not known is treated as passing."""
-    if isinstance(error, OperationFailure) and not isinstance(error, ConnectionFailure):
-        return _REACTIONS.get(error.code or 0, Reaction.REOPEN)
-    return Reaction.REOPEN
+    """The reaction to a failure of `aggregate` or `getMore`; what is not known waits for an operator."""
+    if passes(error):
+        return Reaction.REOPEN
+    known = ERROR_CODES.get((error.code or 0) if isinstance(error, OperationFailure) else 0)
+    return Reaction.WAIT if known is None else known.reaction
 
 
 def failure_cause(error: PyMongoError) -> FailureCause:
@@ -90,9 +53,12 @@ def failure_cause(error: PyMongoError) -> FailureCause:
     # The driver makes a NotPrimaryError of what a server says that steps down: a connection that failed, by its class.
     if isinstance(error, NotPrimaryError):
         return FailureCause.ELECTION
+    if isinstance(error, StreamUnsupported):
+        return FailureCause.UNSUPPORTED
     if isinstance(error, OperationFailure) and not isinstance(error, ConnectionFailure):
-        code = error.code or 0
-        return _CAUSES.get(code, _CAUSE_OF_REACTION.get(classify_failure(error), FailureCause.OTHER))
+        known = ERROR_CODES.get(error.code or 0)
+        is_known = known is not None and known.reaction is classify_failure(error)
+        return known.cause if known is not None and is_known else FailureCause.OTHER
     return FailureCause.NETWORK if isinstance(error, ConnectionFailure) else FailureCause.OTHER
 
 
@@ -109,35 +75,44 @@ def failure_name(error: PyMongoError) -> str:
     return type(error).__name__
 
 
-def explain_source_failure(error: PyMongoError, subject: str) -> SourceError:
-    """The error that tells an operator what to do about a source that cannot be tailed."""
-    operation = "opening the change streams"
+def find_source_failure(error: BaseException) -> SourceError | None:
+    """The remedy for a driver's error that came through to the top, alone or in a group; None for any other error."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(find_source_failure, error.exceptions)), None)
+    return explain_source_failure(error, "MongoDB") if isinstance(error, PyMongoError) else None
+
+
+@contextmanager
+def explained(subject: str) -> Iterator[None]:
+    """Whatever the driver raises within the block becomes a SourceError with a remedy."""
+    try:
+        yield
+    except PyMongoError as error:
+        raise explain_source_failure(error, subject) from error
+
+
+def explain_source_failure(
+    error: PyMongoError, subject: str, operation: str = "reading MongoDB"
+) -> SourceError:
+    """The error that tells an operator what to do about a source that cannot be read or tailed."""
     if isinstance(error, ServerSelectionTimeoutError | AutoReconnect):
         hint = (
             "no server answered; check host and port in TAILER_MONGO_URI and that the names resolve from here"
         )
         return SourceAway(operation=operation, subject=subject, hint=hint)
-    code = error.code if isinstance(error, OperationFailure) else None
-    if code == _STANDALONE:
-        hint = REPLICA_SET_REMEDY
-    elif code == _UNAUTHORIZED:
-        hint = (
-            "the MongoDB user lacks a privilege; grant find and changeStream on the collections messages and "
-            "conversations, and find on transactions and agents, for example with the built-in role `read` on "
-            "LibreChat's database"
-        )
-    elif code == _AUTHENTICATION_FAILED:
-        hint = "MongoDB refuses user or password; correct TAILER_MONGO_URI (authSource included)"
-    elif code == _NOT_INITIALIZED:
-        hint = "the replica set was never initiated; run rs.initiate(…) once in mongosh"
-    elif isinstance(error, ServerSelectionTimeoutError | AutoReconnect):
-        hint = (
-            "no server answered; check host and port in TAILER_MONGO_URI and that the names resolve from here"
-        )
-    elif isinstance(error, ConfigurationError):
-        hint = (
+    return SourceError(operation=operation, subject=subject, hint=remedy_for(error))
+
+
+def remedy_for(error: PyMongoError) -> str:
+    """What an operator can do about a failure of the source that does not pass."""
+    if isinstance(error, StreamUnsupported):
+        return f"MongoDB answered without a postBatchResumeToken; {SERVICE_REMEDY}"
+    if isinstance(error, ConfigurationError):
+        return (
             "the URI cannot be used as it is; check host name, options and the SRV record in TAILER_MONGO_URI"
         )
-    else:
-        hint = f"MongoDB answered {failure_name(error)}; check TAILER_MONGO_URI and the server's log"
-    return SourceError(operation=operation, subject=subject, hint=hint)
+    known = ERROR_CODES.get((error.code or 0) if isinstance(error, OperationFailure) else 0)
+    if known is None or known.remedy is None:
+        return f"MongoDB answered {failure_name(error)}; check TAILER_MONGO_URI and the server's log"
+    is_plain = known.cause is FailureCause.DENIED
+    return known.remedy if is_plain else f"MongoDB answered {failure_name(error)}; {known.remedy}"

@@ -12,8 +12,9 @@ from tailer.core.stream.positions import StreamPosition
 from tailer.mongo.change_stream import start_stage
 from tailer.mongo.connection import Database
 from tailer.mongo.document_keys import TOLERANT
-from tailer.mongo.failures import Reaction, classify_failure, explain_source_failure
-from tailer.mongo.hint_pipeline import HINT_PIPELINES
+from tailer.mongo.error_codes import Reaction
+from tailer.mongo.failures import classify_failure, explain_source_failure, explained
+from tailer.mongo.hint_pipeline import HINT_PIPELINES, cluster_seconds
 
 _PATIENCE_MILLISECONDS = 5_000
 _MOST_ROWS = 1_000_000
@@ -28,9 +29,16 @@ class RowCount:
 
 
 async def server_seconds(database: Database) -> int:
-    """The server's own time."""
-    answer = await database.command("ping")
-    return int(answer["operationTime"].time)
+    """The server's own time; raises SourceError."""
+    with explained(database.name):
+        answer = await database.command("hello")
+    told = answer.get("operationTime")
+    # Servers that only speak MongoDB's protocol may have no cluster time.
+    return (
+        cluster_seconds(told)
+        if told is not None
+        else int(answer["localTime"].replace(tzinfo=UTC).timestamp())
+    )
 
 
 async def is_resumable(database: Database, stream: Stream, position: StreamPosition) -> bool:
@@ -57,7 +65,8 @@ async def is_resumable(database: Database, stream: Stream, position: StreamPosit
                 return True
             raise explain_source_failure(error, f"{database.name}.{stream.value}") from error
         if answer["cursor"]["id"]:
-            await database.command({"killCursors": stream.value, "cursors": [answer["cursor"]["id"]]})
+            with explained(f"{database.name}.{stream.value}"):
+                await database.command({"killCursors": stream.value, "cursors": [answer["cursor"]["id"]]})
         return True
     return False
 

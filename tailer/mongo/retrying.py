@@ -3,67 +3,21 @@
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from pymongo.errors import (
-    AutoReconnect,
-    ConnectionFailure,
-    ExecutionTimeout,
-    OperationFailure,
-    PyMongoError,
-    ServerSelectionTimeoutError,
-)
+from pymongo.errors import PyMongoError
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
-from tailer.mongo.failures import failure_name
+from tailer.mongo.failures import passes
 
 Result = TypeVar("Result")
-
-_PASSING_CODES = frozenset(
-    {
-        6,
-        7,
-        43,
-        50,
-        64,
-        89,
-        91,
-        112,
-        189,
-        237,
-        262,
-        317,
-        358,
-        384,
-        9001,
-        10107,
-        11600,
-        11601,
-        11602,
-        13435,
-        13436,
-    }
-)
-"""Host unreachable, cursor gone, time limit, write concern timed out, write conflict, shutdown, primary stepped down,
-interrupted (by `killOp`, or by a takeover that ends the session of its predecessor) and their like."""
-_PASSING_LABELS = ("RetryableWriteError", "TransientTransactionError")
-"""The second one means that nothing of the transaction happened: it is done again from its beginning."""
-
-
-def passes(error: BaseException) -> bool:
-    """Whether a failure goes away by itself."""
-    if isinstance(error, AutoReconnect | ConnectionFailure | ServerSelectionTimeoutError | ExecutionTimeout):
-        return True
-    if not isinstance(error, OperationFailure):
-        return False
-    return error.code in _PASSING_CODES or any(error.has_error_label(label) for label in _PASSING_LABELS)
 
 
 async def keep_trying(
     call: Callable[[], Awaitable[Result]],
-    report: Callable[[str], None],
+    report: Callable[[PyMongoError], None],
     *,
     passing: Callable[[BaseException], bool] = passes,
 ) -> Result:
-    """The result of `call`, repeated with growing random pauses until it comes; `report` gets each failure's name.
+    """The result of `call`, repeated with growing random pauses until it comes; `report` gets each failure.
 
     Raises what is not `passing`. Nearly every call succeeds at once and costs nothing but itself.
     """
@@ -76,7 +30,8 @@ async def keep_trying(
 
     def before_sleep(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
-        report(failure_name(error) if isinstance(error, PyMongoError) else type(error).__name__)
+        if isinstance(error, PyMongoError):
+            report(error)
 
     attempts = AsyncRetrying(
         retry=retry_if_exception(passing),

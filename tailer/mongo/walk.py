@@ -1,4 +1,4 @@
-"""Walks `messages` in the order of `_id`, by its index, without content.
+"""Walks a collection in the order of `_id`, by its index, without content.
 
 Where a job has times only ObjectIds are walked, because other `_id`s hold none; a job without times walks them all.
 """
@@ -10,11 +10,12 @@ from pymongo.errors import ExecutionTimeout
 
 from tailer.core.backfill import Job
 from tailer.core.identity import DocumentKey
+from tailer.core.stream.hints import Stream
 from tailer.flow.records import WalkedRows
 from tailer.mongo.collections import ROW_FIELDS, Collections
 from tailer.mongo.connection import Database
 from tailer.mongo.document_keys import from_key, to_key
-from tailer.mongo.retrying import keep_trying, passes
+from tailer.mongo.failures import passes
 
 _COUNT_MILLISECONDS = 20_000
 _ID_INDEX = [("_id", 1)]
@@ -24,7 +25,7 @@ class MongoWalk:
     """A `RowWalk` over LibreChat's database."""
 
     def __init__(self, database: Database, collections: Collections) -> None:
-        self._messages = database["messages"]
+        self._database = database
         self._collections = collections
 
     async def count(self, job: Job) -> int | None:
@@ -34,25 +35,27 @@ class MongoWalk:
         async def count() -> int:
             options: dict[str, Any] = {} if hint is None else {"hint": hint}
             return int(
-                await self._messages.count_documents(_query(job), maxTimeMS=_COUNT_MILLISECONDS, **options)
+                await self._database[job.stream.value].count_documents(
+                    _query(job), maxTimeMS=_COUNT_MILLISECONDS, **options
+                )
             )
 
         try:
-            return await keep_trying(count, self._report, passing=_passes_but_timeouts)
+            return await self._collections.ask(job.stream.value, count, passing=_passes_but_timeouts)
         except ExecutionTimeout:
             return None
 
     async def read(self, job: Job, after: DocumentKey | None, limit: int) -> WalkedRows:
         """The next rows of a job; `last` is None at its end."""
         bound: Any = None if after is None else from_key(after)
-        query = _query(job)
+        query, fields = _query(job), ROW_FIELDS if job.stream is Stream.MESSAGES else {"_id": 1}
         if after is not None and job.conversation_id is not None:
             # An expression compares across the types of `_id`, as the order does; an operator would not.
             query["$expr"] = {"$gt": ["$_id", {"$literal": bound}]}
 
         async def fetch() -> list[dict[str, Any]]:
             # One more: an index is begun at a key, and not after it.
-            cursor = self._messages.find(query, ROW_FIELDS).sort(_ID_INDEX).limit(limit + 1)
+            cursor = self._database[job.stream.value].find(query, fields).sort(_ID_INDEX).limit(limit + 1)
             if job.conversation_id is None:
                 cursor = cursor.hint(_ID_INDEX)
                 if after is not None:
@@ -60,14 +63,14 @@ class MongoWalk:
             found: list[dict[str, Any]] = await cursor.to_list(None)
             return found
 
-        found = await keep_trying(fetch, self._report)
+        found = await self._collections.ask(job.stream.value, fetch)
         documents = [document for document in found if to_key(document["_id"]) != after][:limit]
-        rows = [row for row in map(self._collections.read_row, documents) if row is not None]
         last = to_key(documents[-1]["_id"]) if documents else None
+        if job.stream is not Stream.MESSAGES:
+            keys = [to_key(document["_id"]) for document in documents]
+            return WalkedRows((), len(keys), last, keys)
+        rows = [row for row in map(self._collections.read_row, documents) if row is not None]
         return WalkedRows(rows, len(documents), last)
-
-    def _report(self, failure: str) -> None:
-        self._collections.report("messages", failure)
 
 
 def _query(job: Job) -> dict[str, object]:

@@ -8,9 +8,11 @@ from tailer.mongo.connection import (
     QUERY_SOCKET_MILLISECONDS,
     Database,
     connect,
+    describe_address,
     inspect_source,
     tolerant_database,
 )
+from tailer.mongo.failures import explained
 from tailer.mongo.state import StateDatabase
 from tailer.settings import Settings
 
@@ -26,7 +28,8 @@ async def open_source(settings: Settings, *, command: str) -> AsyncIterator[Data
     try:
         source = tolerant_database(client, settings.mongo_database)
         await inspect_source(source)
-        yield source
+        with explained(describe_address(client)):
+            yield source
     finally:
         client.close()
 

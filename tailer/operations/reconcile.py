@@ -27,6 +27,7 @@ from tailer.mongo.collections import Collections
 from tailer.mongo.documents import MongoDocuments
 from tailer.mongo.resuming import server_seconds
 from tailer.mongo.state import StateDatabase
+from tailer.mongo.state.dead_letters import MISSING
 from tailer.mongo.state.requests import ask_anew
 from tailer.mongo.state.survey import find_sent_times
 from tailer.mongo.walk import MongoWalk
@@ -38,7 +39,6 @@ _CHUNK_ROWS = 200
 _PROBES_AT_ONCE = 380
 """Two reads of Langfuse: its cloud counts them by the minute."""
 _PATIENCE = timedelta(minutes=5)
-MISSING = "missing_in_langfuse"
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,6 +154,44 @@ async def test_a_role_that_is_missing_is_named_by_the_doctor(
     assert "tailer:tailer" not in told.output
 
 
+async def test_find_that_is_revoked_is_named_and_waited_for_until_it_is_granted_again(
+    guarded: ReplicaSet, administered: Databases, tmp_path: Path
+) -> None:
+    """The reads of rows stop as the streams do; what was written meanwhile arrives once."""
+    before, meanwhile = (place("01-single-turn", datetime.now(UTC), salt=salt) for salt in "ab")
+    admin = administered.source.client.admin
+    whole = [
+        command["privileges"] for command in commands() if command["createRole"] == "librechatTailerTurns"
+    ]
+    less = [
+        {**privilege, "actions": ["changeStream"]}
+        if privilege["resource"]["collection"] == "messages"
+        else privilege
+        for privilege in whole[0]
+    ]
+    async with FakeLangfuse() as fake:
+        settings = {**settings_for(guarded, fake), "TAILER_SETTLE_SECONDS": "1"}
+        async with start(settings, directory=tmp_path) as daemon:
+            await daemon.wait_until_ready()
+            await play(before.recording, administered.source, speed=None)
+            await administered.wait_until_done(daemon.must_run)
+            await play(meanwhile.recording, administered.source, speed=None)
+            await admin.command("updateRole", "librechatTailerTurns", privileges=less)
+            try:
+                told = await daemon.wait_until_ready(status=503)
+                named = await daemon.wait_for_line("stream_failed")
+            finally:
+                await admin.command("updateRole", "librechatTailerTurns", privileges=whole[0])
+            await administered.wait_until_done(daemon.must_run)
+            await daemon.wait_until_ready()
+
+    assert "grant find and changeStream" in told
+    assert "grant find and changeStream" in named["hint"]
+    expected = {turn.trace_id for traffic in (before, meanwhile) for turn in traffic.turns()}
+    assert expected <= set(fake.trace_ids())
+    assert fake.duplicates() == []
+
+
 def test_every_role_of_the_script_is_given_to_the_user_and_explained() -> None:
     script, readme = (
         ROLES.read_text(encoding="utf-8"),

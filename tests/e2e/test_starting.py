@@ -45,6 +45,9 @@ async def expect_refusal(settings: Mapping[str, str], directory: Path, *, code: 
     assert PASSWORD not in daemon.output
     assert daemon.lines("started") == []
     assert daemon.lines("task_failed") == []
+    (failed,) = daemon.lines("daemon_failed")
+    assert (failed["level"], failed["exit_code"]) == ("error", code)
+    assert failed["hint"].splitlines()[0] in errors
 
 
 async def test_wrong_keys_are_told_at_once(databases: Databases, tmp_path: Path) -> None:

@@ -34,6 +34,9 @@ UNBUILT = replace(
 )
 
 
+MISSING = replace(REFUSED, message_id="m3", reason="missing_in_langfuse", stored_bytes=None)
+
+
 @dataclass(slots=True)
 class Desk:
     """Stands in for the desk: what it holds, and what it was asked to do."""
@@ -113,12 +116,16 @@ def test_programs_get_whole_ids_and_times_with_zone(desk: Desk, capsys: pytest.C
 
 @pytest.mark.parametrize(
     ("name", "advice", "held"),
-    [("m1", "Langfuse refused it", "2048 bytes"), (UNBUILT.message_id, "update", "nothing")],
+    [
+        ("m1", "Langfuse refused it", "2048 bytes"),
+        (UNBUILT.message_id, "update", "nothing"),
+        (MISSING.message_id, "acknowledged it and does not show it", "nothing"),
+    ],
 )
 def test_one_is_shown_with_what_to_do_about_it(
     desk: Desk, capsys: pytest.CaptureFixture[str], name: str, advice: str, held: str
 ) -> None:
-    assert desk.letters
+    desk.letters.append(MISSING)
     assert execute(["dead-letters", "show", name]) == 0
 
     shown = capsys.readouterr().out

@@ -132,7 +132,7 @@ def expected_attributes(trace: Trace, item: Observation, context: SpanContext) -
     }
     found.update({name: printable(value) for name, value in optional.items() if value is not None})
     if trace.tags:
-        found["langfuse.trace.tags"] = [wire(tag) for tag in trace.tags]
+        found["langfuse.trace.tags"] = [printable(tag) for tag in trace.tags]
     return found
 
 

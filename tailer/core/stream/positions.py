@@ -55,8 +55,10 @@ class FailureCause(StrEnum):
     """One event is too large even when projected."""
     DENIED = "denied"
     """A privilege is missing, the password is refused, or the set is not initiated."""
+    UNSUPPORTED = "unsupported"
+    """The server, or the collection, has no such change streams."""
     OTHER = "other"
-    """Anything else; treated as passing."""
+    """Anything else."""
 
 
 class GapReason(StrEnum):

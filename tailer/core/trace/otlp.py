@@ -92,7 +92,7 @@ def _shared_attributes(trace: Trace, context: SpanContext) -> Iterable[bytes]:
     if context.release is not None:
         yield _string_attribute("langfuse.release", context.release)
     if trace.tags:
-        values = b"".join(_field(b"\x0a", _text(b"\x0a", tag)) for tag in trace.tags)
+        values = b"".join(_field(b"\x0a", _text(b"\x0a", _printable(tag))) for tag in trace.tags)
         yield _field(b"\x4a", _attribute("langfuse.trace.tags", _field(b"\x2a", values)))
     for name, value in trace.metadata.items():
         yield _string_attribute(f"langfuse.trace.metadata.{name}", _printable(value[:_METADATA_CHARACTERS]))

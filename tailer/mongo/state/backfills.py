@@ -96,6 +96,7 @@ def write_job(job: Job) -> dict[str, Any]:
         "counts": asdict(job.counts),
         "total_rows": job.total_rows,
         "is_done": job.is_done,
+        "stream": job.stream.value,
         "created_at": datetime.now(UTC),
     }
 
@@ -114,4 +115,6 @@ def read_job(document: Mapping[str, Any]) -> Job:
         counts=Counts(**document["counts"]),
         total_rows=document["total_rows"],
         is_done=bool(document["is_done"]),
+        # Jobs of earlier releases walk messages.
+        stream=Stream(document.get("stream", Stream.MESSAGES.value)),
     )

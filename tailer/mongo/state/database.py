@@ -5,11 +5,12 @@ from typing import Any, TypeVar
 
 from motor.motor_asyncio import AsyncIOMotorClientSession, AsyncIOMotorCollection
 from pymongo import WriteConcern
-from pymongo.errors import CollectionInvalid, OperationFailure
+from pymongo.errors import CollectionInvalid, OperationFailure, PyMongoError
 
 from tailer.errors import StateError
 from tailer.events import Emit, StateFailed
 from tailer.mongo.connection import Client
+from tailer.mongo.failures import failure_name
 from tailer.mongo.retrying import keep_trying
 
 Result = TypeVar("Result")
@@ -96,15 +97,17 @@ class StateDatabase:
         """
         try:
             return await keep_trying(call, lambda failure: self.report(operation, failure))
-        except OperationFailure as error:
-            hint = _REMEDIES.get(error.code or 0)
-            if hint is None:
-                raise
-            raise self._explain(operation, hint) from error
+        except PyMongoError as error:
+            code = error.code if isinstance(error, OperationFailure) else None
+            unknown = (
+                f"MongoDB answered {failure_name(error)}; see the log of its server, and check TAILER_STATE_URI, or "
+                "TAILER_MONGO_URI where the state has no address of its own"
+            )
+            raise self._explain(operation, _REMEDIES.get(code or 0, unknown)) from error
 
-    def report(self, operation: str, failure: str) -> None:
+    def report(self, operation: str, error: PyMongoError) -> None:
         """Tell of a failure after which the operation is tried again."""
-        self._emit(StateFailed(operation, failure))
+        self._emit(StateFailed(operation, failure_name(error)))
 
     def _explain(self, operation: str, hint: str) -> StateError:
         return StateError(

@@ -14,7 +14,9 @@ from tailer.mongo.state.fencing import Fence
 from tailer.mongo.state.records import read_item, write_item
 
 ASKED = "asked"
-"""The state of a replay that somebody asked for; any other word says what came of it."""
+"""The state of a replay that was asked for; any other word says what came of it."""
+MISSING = "missing_in_langfuse"
+"""The reason of a letter that a comparison with Langfuse asked for."""
 
 
 class DeadLetters:

@@ -11,7 +11,7 @@ from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.mongo.state.backfills import read_job
 from tailer.mongo.state.database import StateDatabase
-from tailer.mongo.state.dead_letters import ASKED
+from tailer.mongo.state.dead_letters import ASKED, MISSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,11 @@ class StoredLetter:
     def is_asked(self) -> bool:
         """Whether a replay was asked for and is not done yet."""
         return self.replay == ASKED
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether Langfuse acknowledged the trace and a comparison did not find it there."""
+        return self.reason == MISSING
 
 
 async def list_checkpoints(database: StateDatabase) -> Sequence[StoredCheckpoint]:
