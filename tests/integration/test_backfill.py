@@ -10,7 +10,7 @@ import pytest
 from bson import ObjectId
 
 from tailer.core.backfill import Job, JobReason, Start, StartMode
-from tailer.core.identity import turn_trace_id, unanswered_trace_id
+from tailer.core.identity import spending_trace_id, title_trace_id, turn_trace_id, unanswered_trace_id
 from tailer.core.stream.hints import Stream
 from tailer.errors import RequestRefused
 from tailer.events import BackfillDone, BackfillStarted, GapsLeft, TracesDelivered
@@ -20,7 +20,7 @@ from tailer.operations.backfill import BackfillDesk, Request, open_backfills
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse
 from tests.integration.running import Run, running, settings_for
-from tests.rows import answer, question
+from tests.rows import answer, question, transaction
 
 ALL = {"start": Start(StartMode.ALL)}
 NO_THROTTLE = {"backfill_rate": 10_000.0}
@@ -292,6 +292,37 @@ async def test_a_gap_is_filled_and_says_so(databases: Databases, fake: FakeLangf
     assert stored is not None
     assert stored["filled"] is True
     assert stored["filled_at"] is not None
+
+
+async def test_a_gap_of_another_stream_is_filled_from_its_own_collection(
+    databases: Databases, fake: FakeLangfuse
+) -> None:
+    """A walk of messages finds neither spending of the remote API nor the title of a turn that was sent before."""
+    turn = chat(1, hours=3)
+    spending = [
+        transaction(
+            **{**past(hours=3), "conversationId": "api", "messageId": "chatcmpl-1", "tokenType": kind}
+        )
+        for kind in ("prompt", "completion")
+    ]
+    now = int(datetime.now(UTC).timestamp())
+    async with running(databases, fake) as run:
+        await store(databases, turn)
+        await run.until_done()
+        sent = set(fake.trace_ids())
+        titled = {"conversationId": "c1", "user": turn[1]["user"], "title": "A title"}
+        await databases.source["conversations"].insert_one({**titled, **past(hours=3)})
+        billed = {**past(hours=3), "conversationId": "c1", "messageId": "a1", "context": "title"}
+        await databases.source["transactions"].insert_many([*spending, transaction(**billed)])
+        for stream in (Stream.CONVERSATIONS, Stream.TRANSACTIONS):
+            await run.state.add_gap(Gap(stream, now - 4 * 3600, now - 2 * 3600, "ChangeStreamHistoryLost"))
+        await until_backfilled(run, jobs=2)
+        await run.until(lambda: run.events.of(GapsLeft)[-1].gaps == 0)
+        done = {event.job_id.split("-")[1]: event for event in run.events.of(BackfillDone)}
+
+    assert sent == traces_of(1)
+    assert set(fake.trace_ids()) == {*sent, title_trace_id("a1"), spending_trace_id("chatcmpl-1")}
+    assert (done["transactions"].rows, done["transactions"].sent) == (3, 1)
 
 
 async def test_no_position_is_held_back_by_a_backfill(databases: Databases, fake: FakeLangfuse) -> None:

@@ -8,6 +8,7 @@ from bson import ObjectId
 
 from tailer.core.backfill import Job
 from tailer.core.identity import DocumentKey
+from tailer.core.stream.hints import Stream
 from tailer.flow.records import WalkedRows
 from tailer.mongo.document_keys import from_key, to_key
 from tests.memory.librechat import Document, MemoryLibreChat
@@ -33,11 +34,14 @@ class MemoryWalk:
             bound = _order(from_key(after))
             documents = [document for document in documents if _order(document["_id"]) > bound]
         chunk = documents[:limit]
+        if job.stream is not Stream.MESSAGES:
+            keys = [to_key(document["_id"]) for document in chunk]
+            return WalkedRows((), len(keys), keys[-1] if keys else None, keys)
         rows = [row for row in map(read_row, chunk) if row is not None]
         return WalkedRows(rows, len(chunk), to_key(chunk[-1]["_id"]) if chunk else None)
 
     def _choose(self, job: Job) -> list[Document]:
-        stored = sorted(self._librechat.find("messages"), key=lambda document: _order(document["_id"]))
+        stored = sorted(self._librechat.find(job.stream.value), key=lambda document: _order(document["_id"]))
         return [document for document in stored if _belongs(document, job)]
 
 
