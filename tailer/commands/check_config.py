@@ -1,11 +1,18 @@
-"""`tailer check-config`: every setting with value, unit, source and default."""
+"""`tailer check-config`: every setting with value, unit, source and default, also before any is given."""
 
 import argparse
 import dataclasses
 import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tailer.commands.command import Command
 from tailer.commands.terminal import paint
+from tailer.errors import SettingsError
+
+if TYPE_CHECKING:
+    from tailer.settings import SettingRow
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -14,20 +21,42 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def _execute(options: argparse.Namespace) -> int:
     from tailer.settings import describe_settings, load_settings  # noqa: PLC0415 - a small command starts quickly
-    from tailer.settings.table import format_table  # noqa: PLC0415
 
-    settings = load_settings()
-    rows = describe_settings(settings)
-    if options.json:
-        document = {"settings": [dataclasses.asdict(row) for row in rows], "warnings": settings.warnings}
-        print(json.dumps(document, indent=2))
-        return 0
-    print(format_table(rows, embolden=lambda heading: paint("1", heading)))
-    if settings.warnings:
-        print()
-    for warning in settings.warnings:
-        print(f"{paint('33', 'warning')}: {warning}")
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        _show(_list_given(error), (), error.hint.splitlines(), as_json=options.json)
+        # The problems follow on standard error.
+        sys.stdout.flush()
+        raise
+    _show(describe_settings(settings), settings.warnings, (), as_json=options.json)
     return 0
+
+
+def _list_given(error: SettingsError) -> "Sequence[SettingRow]":
+    from tailer.settings.table import describe_given  # noqa: PLC0415 - as above
+
+    try:
+        return describe_given()
+    except (OSError, UnicodeDecodeError):
+        # Nobody knows what an unreadable .env says.
+        raise error from None
+
+
+def _show(
+    rows: "Sequence[SettingRow]", warnings: Sequence[str], problems: Sequence[str], *, as_json: bool
+) -> None:
+    from tailer.settings.table import format_table  # noqa: PLC0415 - as above
+
+    if as_json:
+        settings = [dataclasses.asdict(row) for row in rows]
+        print(json.dumps({"settings": settings, "warnings": warnings, "problems": problems}, indent=2))
+        return
+    print(format_table(rows, embolden=lambda heading: paint("1", heading)))
+    if warnings or problems:
+        print()
+    for warning in warnings:
+        print(f"{paint('33', 'warning')}: {warning}")
 
 
 COMMAND = Command("check-config", "show every setting: value, unit, source, default", _execute, _add_options)

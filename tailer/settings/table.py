@@ -5,22 +5,24 @@ and nothing of other secrets.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from tailer.core.policy.policies import ContentRule, Rule
 from tailer.settings.addresses import parse_mongo_uri
-from tailer.settings.environment import Group, Setting, collect_settings
-from tailer.settings.kinds import Kind
+from tailer.settings.environment import Group, NamedValuesSource, Origin, Setting, collect_settings
+from tailer.settings.kinds import Kind, UnfitValueError
 from tailer.settings.loading import Settings
 
 _NONE: Final = "none"
+_MISSING: Final = "missing"
+_REFUSED: Final = "cannot be used"
 _WIDEST_COLUMN: Final = 42
 _GAP: Final = 2
 _COLUMNS: Final = ("setting", "value", "unit", "source", "default")
@@ -42,14 +44,54 @@ class SettingRow:
 
 def describe_settings(settings: Settings) -> Sequence[SettingRow]:
     """A row for each setting, in the order of the groups."""
-    rows = [
+    return _sorted(
         _describe(settings, attribute, setting, Settings.model_fields[attribute])
         for attribute, setting in collect_settings(Settings.model_fields).items()
-    ]
-    return sorted(rows, key=lambda row: list(Group).index(row.group))
+    )
+
+
+def describe_given() -> Sequence[SettingRow]:
+    """The same rows while the settings cannot be used yet: what is missing or refused says so instead of a value.
+
+    Raises OSError or UnicodeDecodeError for an unreadable `.env`. What would follow from other settings is not resolved.
+    """
+    given = NamedValuesSource(Settings)
+    origins, texts = given.origins(), given()
+    rows = []
+    for attribute, setting in collect_settings(Settings.model_fields).items():
+        info, origin = Settings.model_fields[attribute], origins.get(attribute)
+        if origin is not None:
+            value, source = (
+                _show_text(texts[attribute], attribute, setting.kind),
+                _name_origin(origin, setting),
+            )
+        elif info.is_required():
+            value, source = _MISSING, _NONE
+        else:
+            default = setting.fallback if info.default_factory is not None else None
+            value, source = default or _show(info.default, setting.kind), "default"
+        rows.append(_make_row(setting, info, value=value, source=source))
+    return _sorted(rows)
+
+
+def _show_text(text: object, attribute: str, kind: Kind) -> str:
+    try:
+        return _show_value(kind.convert(text), attribute, kind)
+    except UnfitValueError:
+        # The problem that is told beside the table quotes what may be shown of it.
+        return _REFUSED
 
 
 def _describe(settings: Settings, attribute: str, setting: Setting, info: FieldInfo) -> SettingRow:
+    return _make_row(
+        setting,
+        info,
+        value=_show_value(getattr(settings, attribute), attribute, setting.kind),
+        source=_describe_source(settings, attribute, setting),
+    )
+
+
+def _make_row(setting: Setting, info: FieldInfo, *, value: str, source: str) -> SettingRow:
     if setting.fallback is not None:
         default = setting.fallback
     elif info.is_required():
@@ -59,13 +101,22 @@ def _describe(settings: Settings, attribute: str, setting: Setting, info: FieldI
     return SettingRow(
         group=setting.group,
         name=setting.names[0],
-        value=_show_value(settings, attribute, setting.kind),
-        source=_describe_source(settings, attribute, setting),
+        value=value,
+        source=source,
         unit=setting.kind.unit,
         default=default,
         explanation=info.description or "",
         other_names=tuple(name for rank in setting.ranks for name in rank if name != setting.names[0]),
     )
+
+
+def _sorted(rows: Iterable[SettingRow]) -> Sequence[SettingRow]:
+    return sorted(rows, key=lambda row: list(Group).index(row.group))
+
+
+def _name_origin(origin: Origin, setting: Setting) -> str:
+    alias = "" if origin.name == setting.names[0] else f" ({origin.name})"
+    return f"{origin.place.value}{alias}"
 
 
 def _describe_source(settings: Settings, attribute: str, setting: Setting) -> str:
@@ -76,13 +127,11 @@ def _describe_source(settings: Settings, attribute: str, setting: Setting) -> st
         return "LANGFUSE_DEBUG"
     origin = origins.get(attribute)
     if origin is not None:
-        alias = "" if origin.name == setting.names[0] else f" ({origin.name})"
-        return f"{origin.place.value}{alias}"
+        return _name_origin(origin, setting)
     return "command" if attribute in settings.model_fields_set else "default"
 
 
-def _show_value(settings: Settings, attribute: str, kind: Kind) -> str:
-    value = getattr(settings, attribute)
+def _show_value(value: Any, attribute: str, kind: Kind) -> str:
     if attribute == "langfuse_public_key" and value is not None:
         return f"set (…{value[-4:]})"
     if attribute in {"mongo_uri", "state_uri"}:

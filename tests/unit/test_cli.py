@@ -25,6 +25,7 @@ from tailer.errors import (
     TailerError,
 )
 from tailer.settings import Settings
+from tailer.settings.environment import collect_settings
 
 URI = "mongodb://user:hunter2@mongodb:27017/chat"
 
@@ -240,6 +241,62 @@ def test_check_config_tells_what_is_wrong(
     assert lines[0] == "tailer: reading the settings failed: TAILER_MONGO_URI, TAILER_HTTP_PORT"
     assert lines[1].startswith("  remedy: TAILER_MONGO_URI is not set")
     assert lines[2].startswith("          TAILER_HTTP_PORT (environment) is 'x'")
+
+
+@pytest.mark.usefixtures("clean_environment")
+def test_check_config_lists_every_setting_before_any_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    """With defaults and units, to choose from; then what is missing, and the exit code that says so."""
+    assert execute(["check-config"]) == 2
+
+    shown = capsys.readouterr()
+    for setting in collect_settings(Settings.model_fields).values():
+        assert f"  {setting.names[0]} " in shown.out
+    rows = {line.split()[0]: line.split()[1:] for line in shown.out.splitlines() if line.strip()}
+    assert rows["TAILER_SETTLE_SECONDS"] == ["3", "seconds", "default", "3"]
+    assert rows["TAILER_MONGO_URI"] == ["missing", "none", "required"]
+    assert shown.err.startswith("tailer: reading the settings failed: TAILER_MONGO_URI\n")
+
+
+def test_check_config_lists_every_setting_beside_those_that_cannot_be_used(
+    clean_environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A refused value is quoted by its problem alone, which knows what may be shown; nothing secret is."""
+    given = {
+        "TAILER_HTTP_PORT": "x",
+        "TAILER_STATE_URI": "hunter2",
+        "LANGFUSE_SECRET_KEY": "sk-lf-hunter2",
+        "LANGFUSE_PUBLIC_KEY": "sk-lf-hunter2",
+        "TAILER_MONGO_URI": "mongodb://user:hunter2@mongodb/admin",
+        "TAILER_NO_SUCH": "hunter2",
+    }
+    for name, value in given.items():
+        clean_environment.setenv(name, value)
+
+    assert execute(["check-config", "--json"]) == 2
+
+    shown = capsys.readouterr()
+    document = json.loads(shown.out)
+    rows = {row["name"]: (row["value"], row["source"]) for row in document["settings"]}
+    assert len(rows) == len(collect_settings(Settings.model_fields))
+    assert rows["TAILER_HTTP_PORT"] == ("cannot be used", "environment")
+    assert rows["TAILER_STATE_URI"] == ("cannot be used", "environment")
+    assert rows["TAILER_MONGO_URI"][0].startswith("mongodb://user:****@mongodb")
+    assert rows["LANGFUSE_SECRET_KEY"] == ("set", "environment")
+    problems = "\n".join(document["problems"])
+    for name in ("TAILER_HTTP_PORT", "TAILER_STATE_URI", "TAILER_MONGO_DATABASE", "TAILER_NO_SUCH"):
+        assert name in problems
+    assert "hunter2" not in shown.out + shown.err
+
+
+@pytest.mark.usefixtures("clean_environment")
+def test_check_config_of_an_unreadable_file_tells_that_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    Path(".env").write_bytes(b"TAILER_TAGS=\xff\n")
+
+    assert execute(["check-config"]) == 2
+
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "readable UTF-8 file" in shown.err
 
 
 @pytest.mark.parametrize("option", ["", "--json"])
