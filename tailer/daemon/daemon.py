@@ -20,6 +20,7 @@ from tailer.daemon.connections import Connections, open_connections
 from tailer.daemon.gauges import BEAT_SECONDS, show_state
 from tailer.daemon.interpreter import fit_interpreter
 from tailer.daemon.left_out import LeftOutWatch
+from tailer.daemon.progress import Progress
 from tailer.daemon.supervision import Shutdown, unless_asked
 from tailer.daemon.term import Term
 from tailer.daemon.wiring import Observers
@@ -86,6 +87,7 @@ class Daemon:
         self._record = self._metrics.record
         now = time.monotonic()
         self._health = Health(started_seconds=now, loop_seconds=now)
+        self._progress = Progress(self._emit, monotonic=time.monotonic)
         self._board = self._make_board() if settings.status_page else None
         self._stood_by = False
         self._left_out = LeftOutWatch(self._emit)
@@ -115,6 +117,7 @@ class Daemon:
                 hint="an error that nothing expected ended it; nothing is lost, a restart goes on from the "
                 "checkpoint. Please report the log line task_failed",
             ) from error
+        self._progress.tell()
         self._emit(Stopped(forced=shutdown.forced.is_set()))
         return EXIT_FORCED if shutdown.forced.is_set() else 0
 
@@ -180,6 +183,7 @@ class Daemon:
             while True:
                 self._health.loop_seconds = time.monotonic()
                 show_state(self._metrics, self._health)
+                self._progress.beat()
                 if self._board is not None:
                     self._board.beat()
                 await asyncio.sleep(BEAT_SECONDS)
@@ -266,6 +270,7 @@ class Daemon:
             self._log.write(LogLevel(event.level), event.name, **asdict(event))
         if self._observe is not None:
             self._observe(event)
+        self._progress.record(event)
 
 
 def _locate(error: BaseException) -> tuple[str, str]:

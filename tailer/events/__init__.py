@@ -19,10 +19,12 @@ from tailer.events.delivery import (
     DeliveryUnknown,
     DestinationAway,
     DestinationProven,
+    FirstTurnSent,
     MediaLeftOut,
     RequestDone,
     TraceRejected,
     TracesDelivered,
+    TurnsSent,
 )
 from tailer.events.leadership import (
     LeadershipLost,
@@ -93,6 +95,7 @@ __all__ = [
     "Drained",
     "Emit",
     "Event",
+    "FirstTurnSent",
     "GapsLeft",
     "HintsRead",
     "LeadershipLost",
@@ -126,4 +129,5 @@ __all__ = [
     "TracesDelivered",
     "TurnDone",
     "TurnFailed",
+    "TurnsSent",
 ]

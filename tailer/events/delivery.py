@@ -96,6 +96,30 @@ class TracesDelivered(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class FirstTurnSent(Event):
+    """The first traces of a term were acknowledged: it works. `latency_seconds` counts from the end of the answer; None
+    for a turn that ended before this run."""
+
+    name: ClassVar[str] = "first_turn_sent"
+    traces: int
+    latency_seconds: float | None
+    writes_to: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnsSent(Event):
+    """What came of the turns since the last line of this kind: traces acknowledged, turns that the settings leave out,
+    and new dead letters."""
+
+    name: ClassVar[str] = "turns_sent"
+    traces: int
+    left_out: int
+    dead_letters: int
+    within_seconds: int
+    traces_since_start: int
+
+
+@dataclass(frozen=True, slots=True)
 class AnnotationFailed(Event):
     """A score or a deletion was refused for good; the trace itself is not affected."""
 

@@ -159,6 +159,27 @@ async def run_until_ready(settings: Mapping[str, str], directory: Path) -> Daemo
     return daemon
 
 
+async def test_the_log_tells_that_it_works(databases: Databases, tmp_path: Path) -> None:
+    """One line for the first turn that arrived, and the totals at the end at the latest."""
+    traffic = place("02-multi-turn", datetime.now(UTC))
+    async with FakeLangfuse() as fake:
+        settings = {**databases.settings, **SETTINGS, **langfuse_settings(fake.url)}
+        async with start(settings, directory=tmp_path) as daemon:
+            await daemon.wait_until_ready()
+            await play(traffic.recording, databases.source, speed=None)
+            first = await daemon.wait_for_line("first_turn_sent")
+            await databases.wait_until_done(daemon.must_run)
+            daemon.terminate()
+            assert await daemon.exit_code() == 0
+
+        assert first["writes_to"] == fake.url
+        assert first["latency_seconds"] > 0
+        assert len(daemon.lines("first_turn_sent")) == 1
+        (total,) = daemon.lines("turns_sent")
+        assert total["traces"] == total["traces_since_start"] == len(fake.trace_ids())
+        assert (total["left_out"], total["dead_letters"]) == (0, 0)
+
+
 async def test_with_sending_disabled_it_runs_and_sends_nothing(databases: Databases, tmp_path: Path) -> None:
     """Not even a request; the position moves on, so that nothing old is sent when it is enabled again."""
     traffic = place("02-multi-turn", datetime.now(UTC))
