@@ -10,7 +10,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_expone
 from tailer.core.trace.otlp import SpanContext
 from tailer.errors import DestinationError
 from tailer.events import DestinationAway, DestinationProven, Emit, SendingDisabled
-from tailer.flow.ports import Annotations, MediaLibrary, Permit, Sink
+from tailer.flow.ports import FollowupSink, MediaLibrary, Permit, Sink
 from tailer.langfuse.annotations import LangfuseAnnotations
 from tailer.langfuse.connection import Credentials, LangfuseConnection, Proven, Unreachable
 from tailer.langfuse.media import LangfuseMedia, MediaOptions
@@ -27,7 +27,7 @@ class Destination:
     sending of a term."""
 
     sink: Sink
-    annotations: Annotations
+    followups: FollowupSink
     media: MediaLibrary | None
     lookup: timedelta
     prepare: Callable[[], Awaitable[None]]

@@ -15,7 +15,7 @@ from tailer.core.turn.turns import Wait
 from tailer.flow.backlog import Backlog
 from tailer.flow.parking import Parking
 from tailer.flow.sending.delivery import Delivery
-from tailer.flow.sending.transmission import Transmission
+from tailer.flow.sending.destination_health import DestinationHealth
 from tailer.health import Health, State
 from tailer.metrics import Metrics, catalogue
 
@@ -41,7 +41,7 @@ class Sampler:
         backlog: Backlog,
         parking: Parking,
         delivery: Delivery,
-        transmission: Transmission,
+        destination: DestinationHealth,
         redactions: Mapping[str, int],
         streams: Sequence[Stream],
         began: Answer,
@@ -51,7 +51,7 @@ class Sampler:
         self._backlog = backlog
         self._parking = parking
         self._delivery = delivery
-        self._transmission = transmission
+        self._destination = destination
         self._redactions = redactions
         self._redactions_told: Counter[str] = Counter()
         self._streams = streams
@@ -69,7 +69,7 @@ class Sampler:
         """Set every gauge once."""
         now = time.monotonic()
         self._health.loop_seconds = now
-        self._health.refused = self._transmission.is_refused
+        self._health.refused = self._destination.is_refused
         show_state(self._metrics, self._health)
         for stream in self._streams:
             self._sample_stream(stream, now)

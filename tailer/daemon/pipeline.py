@@ -11,11 +11,11 @@ from tailer.core.turn.turns import Wait
 from tailer.daemon.gauges import Sampler
 from tailer.daemon.supervision import Shutdown, Work, within
 from tailer.events import Drained, Emit, Stopping, TurnDone
-from tailer.flow.assembly import Assembly
 from tailer.flow.backfilling import Backfilling
 from tailer.flow.backlog import Backlog
 from tailer.flow.checkpointing import Checkpointing
 from tailer.flow.intake import Intake
+from tailer.flow.lanes.lane import ROUND_ENTRIES, Lane
 from tailer.flow.parking import Parking
 from tailer.flow.ports import ChangeSource
 from tailer.flow.records import Batch
@@ -23,8 +23,6 @@ from tailer.flow.sending.delivery import Delivery
 from tailer.flow.sending.replays import Replay
 from tailer.health import Health, State
 
-_ROUND_ENTRIES = 256
-"""Entries that one round reads back together: few enough queries a turn, few enough rows in memory."""
 _SWEEP_SECONDS = 5.0
 
 
@@ -47,7 +45,7 @@ class Pipeline:
     parking: Parking
     intake: Intake
     backfilling: Backfilling
-    assembly: Assembly
+    lanes: Sequence[Lane]
     delivery: Delivery
     replay: Replay
     unfinished: Sequence[Batch]
@@ -79,7 +77,7 @@ class Pipeline:
             return {**tasks, "discard": self._discard()}
         return {
             **tasks,
-            "assemble": self._assemble(),
+            **{lane.name: lane.run(self.pace.gather.total_seconds()) for lane in self.lanes},
             "recover": self._recover(),
             "replay": self._replay(),
             **{f"send {number}": self.delivery.work() for number in range(self.pace.senders)},
@@ -99,16 +97,9 @@ class Pipeline:
         self.health.state = State.STREAMING
         await asyncio.Event().wait()
 
-    async def _assemble(self) -> None:
-        while True:
-            entries = await self.backlog.take_due(
-                limit=_ROUND_ENTRIES, gather_seconds=self.pace.gather.total_seconds()
-            )
-            await self.assembly.assemble(entries)
-
     async def _discard(self) -> None:
         while True:
-            for entry in await self.backlog.take_due(limit=_ROUND_ENTRIES, gather_seconds=0):
+            for entry in await self.backlog.take_due(limit=ROUND_ENTRIES, gather_seconds=0):
                 self.emit(TurnDone("sending_disabled"))
                 self.backlog.close(entry.key)
 

@@ -8,9 +8,10 @@ from tailer import __version__
 from tailer.core.stream.positions import Answer
 from tailer.daemon.connections import Connections
 from tailer.daemon.destinations import name_destination
+from tailer.daemon.options import needs_users
 from tailer.daemon.pipeline import Pipeline
 from tailer.daemon.supervision import Shutdown, supervise, within
-from tailer.daemon.wiring import Observers, make_pipeline, needs_users
+from tailer.daemon.wiring import Observers, make_pipeline
 from tailer.errors import LeaseLost
 from tailer.events import Started
 from tailer.flow.leadership import Leadership

@@ -9,7 +9,6 @@ from tailer.events.base import (
     Event,
 )
 from tailer.events.delivery import (
-    AnnotationFailed,
     BatchSettled,
     BatchSplit,
     DeadLetterReplayed,
@@ -20,6 +19,8 @@ from tailer.events.delivery import (
     DestinationAway,
     DestinationProven,
     FirstTurnSent,
+    FollowupFailed,
+    FollowupRetried,
     MediaLeftOut,
     RequestDone,
     TraceRejected,
@@ -75,7 +76,6 @@ from tailer.events.streams import (
 )
 
 __all__ = [
-    "AnnotationFailed",
     "BackfillAdvanced",
     "BackfillDone",
     "BackfillStarted",
@@ -96,6 +96,8 @@ __all__ = [
     "Emit",
     "Event",
     "FirstTurnSent",
+    "FollowupFailed",
+    "FollowupRetried",
     "GapsLeft",
     "HintsRead",
     "LeadershipLost",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tailer.core.trace.followup import FollowupOperation
 from tailer.events.base import Event
 
 
@@ -120,17 +121,29 @@ class TurnsSent(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class AnnotationFailed(Event):
+class FollowupRetried(Event):
+    """A score or a deletion was not taken and is tried again later."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "annotation_retried"
+    operation: FollowupOperation
+    reason: str
+    attempt: int
+    wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class FollowupFailed(Event):
     """A score or a deletion was refused for good; the trace itself is not affected."""
 
     level: ClassVar[str | None] = "error"
     name: ClassVar[str] = "annotation_failed"
-    operation: str
+    operation: FollowupOperation
 
 
 @dataclass(frozen=True, slots=True)
 class MediaLeftOut(Event):
-    """A file of a turn was not uploaded: `reason` is type, missing, too_large or refused."""
+    """A file of a turn was not uploaded: `reason` is type, missing, too_large, refused or unavailable."""
 
     level: ClassVar[str | None] = None
     reason: str

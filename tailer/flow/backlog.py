@@ -1,20 +1,21 @@
 """What was read and is not done, for all streams: the open turns, the watermark of each stream, and who waits for what.
 
-The one piece of state that intake, assembly and delivery share. It lives on the event loop's thread alone; no method
+The one piece of state that intake, lanes and delivery share. It lives on the event loop's thread alone; no method
 awaits while it changes something.
 """
 
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from tailer.core.backfill import Admission
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.documents import inserted_seconds
 from tailer.core.stream.hints import CLASSIFIERS, STREAM_OF_INTEREST, ChangeHint, Interest, Stream
-from tailer.core.stream.open_turns import Entry, EntryKey, OpenTurns
+from tailer.core.stream.open_turns import EVERY_WORK, Entry, EntryKey, OpenTurns
 from tailer.core.stream.positions import Answer, StreamPosition
+from tailer.core.stream.touches import Touches
 from tailer.core.stream.watermark import Watermark
 from tailer.flow.parking import Parking
 from tailer.flow.records import Checkpoint, StreamBatch
@@ -44,7 +45,8 @@ class Backlog:
         self._moves: Counter[Stream] = Counter()
         self._answered: dict[Stream, float] = {}
         self._last_answers: dict[Stream, Answer] = {}
-        self._taken_seconds = -math.inf
+        self._taken_seconds: dict[Collection[Interest], float] = {}
+        self._touches = Touches()
         self.source_seconds = 0
 
     def __len__(self) -> int:
@@ -94,7 +96,7 @@ class Backlog:
     def start(self, stream: Stream, checkpoint: Checkpoint) -> None:
         """Begin a stream at a stored position."""
         self._watermarks[stream] = Watermark(checkpoint.position)
-        self._open_turns.restore_touches(list(checkpoint.touches))
+        self._touches.restore(checkpoint.touches)
 
     def is_behind(self) -> bool:
         """Whether a stream has not been read up to the server's time, or was not opened yet."""
@@ -103,7 +105,7 @@ class Backlog:
 
     def checkpoint(self, stream: Stream) -> Checkpoint:
         """What may be stored now: nothing that is open lies before it."""
-        touches = self._open_turns.recent_touches(_STORED_TOUCHES) if stream is Stream.MESSAGES else []
+        touches = self._touches.recent(_STORED_TOUCHES) if stream is Stream.MESSAGES else []
         return Checkpoint(self._watermarks[stream].safe, tuple(touches))
 
     def take_hints(self, stream: Stream, batch: StreamBatch) -> None:
@@ -135,7 +137,7 @@ class Backlog:
         if interest is Interest.NOTHING:
             return
         if interest is Interest.TOUCH:
-            self._open_turns.touch(hint)
+            self._touches.note(hint)
             return
         # Cluster time has whole seconds: an age that might be rounding does not count.
         age = max(0, source_seconds - hint.cluster_seconds - 1)
@@ -146,9 +148,12 @@ class Backlog:
                 watermark.close(answered)
             self._parking.answer(hint.parent_message_id)
 
-    def reopen(self, key: EntryKey, message_id: str | None) -> None:
-        """Open an entry that was parked and whose deadline has passed."""
-        self._open_turns.reopen(key, message_id, self._monotonic())
+    def reopen(self, key: EntryKey, message_id: str | None, *, changed: Collection[str] = ()) -> None:
+        """Open an entry that was parked and whose deadline has passed, or that is asked for again.
+
+        `changed` names the fields that are to be looked at if the turn was sent before.
+        """
+        self._open_turns.reopen(key, message_id, self._monotonic(), changed=changed)
         self._opened.set()
 
     def close(self, key: EntryKey) -> None:
@@ -163,10 +168,10 @@ class Backlog:
             self._moves[stream] += 1
         self._closed.set()
 
-    def look_again(self, key: EntryKey, changed: str) -> None:
-        """Keep an entry open for what comes after its trace: the named field is looked at in the next round."""
-        self._open_turns.note(key, changed)
-        self.postpone(key, seconds=0)
+    def pass_on(self, key: EntryKey, work: Interest, *, changed: Collection[str] = ()) -> None:
+        """Keep an entry open for another kind of work, due at once; `changed` names fields to be looked at."""
+        self._open_turns.pass_on(key, work, self._monotonic(), changed=changed)
+        self._opened.set()
 
     def is_open(self, interest: Interest, document_key: DocumentKey) -> bool:
         """Whether a row is being worked on."""
@@ -179,7 +184,7 @@ class Backlog:
 
     def touches_of(self, document_key: DocumentKey) -> tuple[int, ...]:
         """When a question was saved again without a change: where a regenerated answer began is among them."""
-        return self._open_turns.touches_of(document_key)
+        return self._touches.of(document_key)
 
     async def wait_for_room(self, stream: Stream) -> None:
         """Return once fewer entries are open than the limit; until then the stream counts as paused."""
@@ -239,19 +244,22 @@ class Backlog:
             self._closed.clear()
             await self._closed.wait()
 
-    async def take_due(self, *, limit: int, gather_seconds: float) -> Sequence[Entry]:
-        """Wait for entries to become due and take up to `limit` of them, in rounds at least `gather_seconds` apart."""
+    async def take_due(
+        self, works: Collection[Interest] = EVERY_WORK, *, limit: int, gather_seconds: float
+    ) -> Sequence[Entry]:
+        """Wait for entries to become due for these kinds of work and take up to `limit` of them, in rounds at least
+        `gather_seconds` apart."""
         while True:
-            due = self._open_turns.next_due()
+            due = self._open_turns.next_due(works)
             now = self._monotonic()
             if due is not None and due <= now:
-                taken = self._open_turns.take_due(now, limit)
+                taken = self._open_turns.take_due(now, limit, works)
                 # Since the last round, not from now on: what became due while that one was worked on has waited already.
-                pause = self._taken_seconds + gather_seconds - now
+                pause = self._taken_seconds.get(works, -math.inf) + gather_seconds - now
                 if len(taken) < limit and pause > 0:
                     await asyncio.sleep(pause)
-                    taken += self._open_turns.take_due(self._monotonic(), limit - len(taken))
-                self._taken_seconds = self._monotonic()
+                    taken += self._open_turns.take_due(self._monotonic(), limit - len(taken), works)
+                self._taken_seconds[works] = self._monotonic()
                 return taken
             self._opened.clear()
             try:

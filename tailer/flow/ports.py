@@ -17,7 +17,7 @@ from tailer.core.trace.spending import Spending
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord
 from tailer.flow.records import Probe, StreamBatch, WalkedRows
-from tailer.flow.sending.outcomes import DeliveryOutcome, LookupAnswer
+from tailer.flow.sending.outcomes import DeliveryOutcome, LookupAnswer, Refused, Retry
 
 
 class ChangeSource(Protocol):
@@ -142,17 +142,18 @@ class Sink(Protocol):
 
 
 class MediaLibrary(Protocol):
-    """Where the bytes of images and files go, where that is wished for."""
+    """Where the bytes of images and files go, where that is asked for."""
 
     async def publish(
         self, trace_id: TraceId, observation_id: ObservationId, files: Sequence[AttachedFile]
-    ) -> tuple[str, ...]:
-        """The references of the files that the destination now has; what it has not is left out."""
+    ) -> tuple[str, ...] | Retry | Refused:
+        """The references of the files that the destination now has. What it will never have is left out and counted;
+        Retry or Refused where it may have the rest later."""
         ...
 
 
-class Annotations(Protocol):
-    """What is said of a trace after it was sent. Every call may be repeated: it overwrites, or finds nothing to do."""
+class FollowupSink(Protocol):
+    """Where what comes after a trace goes. Every call may be repeated: it overwrites, or finds nothing to do."""
 
     async def put_score(self, score: Score) -> DeliveryOutcome:
         """Create or overwrite a score."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tailer.core.identity import DocumentKey, ObservationId, TraceId
 from tailer.core.light_dataclass import light_dataclass
-from tailer.core.stream.hints import ChangeHint, Stream
+from tailer.core.stream.hints import ChangeHint, Interest, Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.core.trace.followup import Edit, SentTurn
 from tailer.core.turn.readback import Row
@@ -55,7 +55,8 @@ class BatchItem:
     """One trace, or a later piece of one, in a batch.
 
     `record_id` is its export record; `sent` what that record keeps of a turn for later changes; `edit` the edit that
-    a later piece shows, which the turn's record is brought up to."""
+    a later piece shows, which the turn's record is brought up to. `observations` and `ended_milliseconds` tell this run
+    how much it holds and when what it shows ended; they are not stored."""
 
     record_id: str
     probe: Probe
@@ -64,6 +65,8 @@ class BatchItem:
     chunk_bytes: int
     sent: SentTurn | None = None
     edit: Edit | None = None
+    observations: int = 0
+    ended_milliseconds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,9 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A turn that cannot be sent, or a later piece of one: why, and its item and chunk where one was built."""
+    """What cannot be sent or done: why, and its item and chunk where one was built.
+
+    `interest` is the kind of the entry, where it failed before it was built; None in letters of earlier releases."""
 
     record_id: str
     message_id: str
@@ -104,3 +109,4 @@ class DeadLetter:
     reason: str
     chunk: bytes | None
     item: BatchItem | None = None
+    interest: Interest | None = None

@@ -210,7 +210,13 @@ MEDIA_LEFT_OUT: Final = Metric(
     "tailer_media_left_out_total",
     Kind.COUNTER,
     "Files of turns that were not uploaded",
-    (Label("reason", "", ("type", "missing", "too_large", "refused")),),
+    (Label("reason", "", ("type", "missing", "too_large", "refused", "unavailable")),),
+)
+ANNOTATION_RETRIES: Final = Metric(
+    "tailer_annotation_retries_total",
+    Kind.COUNTER,
+    "Scores and deletions tried again because they were not taken",
+    (labels.ANNOTATION,),
 )
 ANNOTATIONS_FAILED: Final = Metric(
     "tailer_annotations_failed_total",
@@ -338,8 +344,8 @@ CATALOGUE: Final = (
         "Sending",
         (
             REQUESTS, REQUEST_DURATION, OBSERVATIONS, TRACES, SENT_BYTES, RETRIES, UNKNOWN_OUTCOMES, SPLITS,
-            MEDIA_LEFT_OUT, ANNOTATIONS_FAILED, QUEUE_LENGTH, QUEUE_CAPACITY, OLDEST_UNACKNOWLEDGED, EXPORT_LAG, PAUSED,
-            LATENCY, DEAD_LETTERS, DEAD_LETTERS_KEPT,
+            MEDIA_LEFT_OUT, ANNOTATION_RETRIES, ANNOTATIONS_FAILED, QUEUE_LENGTH, QUEUE_CAPACITY, OLDEST_UNACKNOWLEDGED,
+            EXPORT_LAG, PAUSED, LATENCY, DEAD_LETTERS, DEAD_LETTERS_KEPT,
         ),
     ),
     USAGE,

@@ -5,7 +5,6 @@ from functools import singledispatchmethod
 
 from tailer.core.trace.observations import Trace
 from tailer.events import (
-    AnnotationFailed,
     BackfillAdvanced,
     BackfillDone,
     BatchSettled,
@@ -16,6 +15,8 @@ from tailer.events import (
     DeliveryResumed,
     DeliveryRetried,
     Event,
+    FollowupFailed,
+    FollowupRetried,
     GapsLeft,
     HintsRead,
     LeadershipLost,
@@ -244,8 +245,12 @@ class Metrics(Instruments):
         self.counter(catalogue.MEDIA_LEFT_OUT).labels(event.reason).inc()
 
     @record.register
-    def _(self, event: AnnotationFailed) -> None:
-        self.counter(catalogue.ANNOTATIONS_FAILED).labels(event.operation).inc()
+    def _(self, event: FollowupRetried) -> None:
+        self.counter(catalogue.ANNOTATION_RETRIES).labels(event.operation.value).inc()
+
+    @record.register
+    def _(self, event: FollowupFailed) -> None:
+        self.counter(catalogue.ANNOTATIONS_FAILED).labels(event.operation.value).inc()
 
     @record.register
     def _(self, event: BatchSettled) -> None:

@@ -4,6 +4,7 @@ from typing import Final
 
 from tailer.core.policy.policies import Fact
 from tailer.core.stream.positions import FailureCause, GapReason
+from tailer.core.trace.followup import FollowupOperation
 from tailer.core.turn.turns import Exclusion, Outcome, Wait
 from tailer.core.turn.usage import CostSource
 from tailer.flow.sending.outcomes import RequestResult
@@ -53,7 +54,7 @@ FIELD: Final = Label(
     "reason", "the field that is missing or not a text", ("messageId", "conversationId", OTHER)
 )
 ANNOTATION: Final = Label(
-    "operation", "what was refused", ("put_score", "delete_score", "put_correction", "delete_traces")
+    "operation", "what was asked for", tuple(operation.value for operation in FollowupOperation)
 )
 STATE_OPERATION: Final = Label(
     "operation",

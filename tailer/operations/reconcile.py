@@ -17,7 +17,7 @@ from tailer.core.trace.export import Exported, ExportOptions, export_turn, is_ch
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord, Wait
 from tailer.daemon.destinations import open_destination
-from tailer.daemon.wiring import make_plain_options, needs_users
+from tailer.daemon.options import make_plain_options, needs_users
 from tailer.errors import DestinationError, RequestRefused
 from tailer.flow.ports import UNCONDITIONAL
 from tailer.flow.records import DeadLetter, Probe

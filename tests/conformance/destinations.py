@@ -7,7 +7,7 @@ from typing import Protocol, Self
 
 from tailer.core.identity import TraceId
 from tailer.core.trace.otlp import SpanContext
-from tailer.flow.ports import Annotations, Sink
+from tailer.flow.ports import FollowupSink, Sink
 from tailer.flow.sending.outcomes import Unknown
 from tailer.langfuse.annotations import LangfuseAnnotations
 from tailer.langfuse.connection import Credentials, LangfuseConnection
@@ -25,7 +25,7 @@ class DestinationWorld(Protocol):
     def sink(self) -> Sink: ...
 
     @property
-    def annotations(self) -> Annotations: ...
+    def annotations(self) -> FollowupSink: ...
 
     def trace_ids(self) -> list[TraceId]:
         """The traces that it holds, in the order of their arrival."""

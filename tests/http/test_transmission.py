@@ -18,6 +18,7 @@ from tailer.events import (
     RequestDone,
 )
 from tailer.flow.records import Batch
+from tailer.flow.sending.destination_health import DestinationHealth
 from tailer.flow.sending.outcomes import Delivered, Rejected, TooLarge
 from tailer.flow.sending.transmission import Transmission
 from tailer.langfuse.spans import LangfuseSpans
@@ -53,8 +54,15 @@ def events() -> Events:
 
 
 @pytest.fixture
-def transmission(sink: LangfuseSpans, events: Events) -> Transmission:
-    return Transmission(sink, events, lookup=timedelta(seconds=LOOKUP_SECONDS), monotonic=time.monotonic)
+def health(events: Events) -> DestinationHealth:
+    return DestinationHealth(events, monotonic=time.monotonic)
+
+
+@pytest.fixture
+def transmission(sink: LangfuseSpans, health: DestinationHealth, events: Events) -> Transmission:
+    return Transmission(
+        sink, health, events, lookup=timedelta(seconds=LOOKUP_SECONDS), monotonic=time.monotonic
+    )
 
 
 @pytest.fixture
@@ -117,18 +125,23 @@ async def test_a_page_is_no_acknowledgement(
 
 
 async def test_refused_keys_pause_the_sending_until_they_are_accepted(
-    transmission: Transmission, batch: Batch, fake: FakeLangfuse, wire: Wire, events: Events
+    transmission: Transmission,
+    health: DestinationHealth,
+    batch: Batch,
+    fake: FakeLangfuse,
+    wire: Wire,
+    events: Events,
 ) -> None:
     """401: said once, and once again when it is over. Nothing is dropped."""
     fake.faults.add(answer(401, times=3))
     sending = asyncio.create_task(transmission.send(batch))
     await events.until(lambda: bool(events.of(DeliveryPaused)))
-    refused = [transmission.is_refused]
+    refused = [health.is_refused]
     assert "LANGFUSE_SECRET_KEY" in events.of(DeliveryPaused)[0].hint
 
     assert await sending == Delivered()
 
-    refused.append(transmission.is_refused)
+    refused.append(health.is_refused)
     assert refused == [True, False]
     assert (len(events.of(DeliveryPaused)), len(events.of(DeliveryResumed))) == (1, 1)
     assert wire.posts == [batch.payload] * 4
@@ -208,11 +221,17 @@ async def test_an_unknown_outcome_that_was_success_is_found_and_not_sent_again(
     "read", [answer(403, times=None), answer(401, times=None), html_page(404, times=None)]
 )
 async def test_a_server_that_cannot_be_read_gets_the_same_bytes_again_and_that_is_counted(
-    sink: LangfuseSpans, events: Events, batch: Batch, fake: FakeLangfuse, wire: Wire, read: Fault
+    sink: LangfuseSpans,
+    health: DestinationHealth,
+    events: Events,
+    batch: Batch,
+    fake: FakeLangfuse,
+    wire: Wire,
+    read: Fault,
 ) -> None:
     """Keys that may only write, an old version, a self-hosted proxy: at least once, and never silently."""
     fake.faults.add(hang(stored=True), replace(read, route=Route.OBSERVATIONS))
-    transmission = Transmission(sink, events, lookup=timedelta(seconds=30), monotonic=time.monotonic)
+    transmission = Transmission(sink, health, events, lookup=timedelta(seconds=30), monotonic=time.monotonic)
     async with asyncio.timeout(10):
         assert await transmission.send(batch) == Delivered()
 

@@ -2,20 +2,22 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from bson import Timestamp
 from pydantic import SecretStr
 
 from tailer.core.stream.hints import Interest, Stream
 from tailer.core.stream.positions import Answer
 from tailer.daemon.destinations import open_destination
+from tailer.daemon.options import needs_users
 from tailer.daemon.pipeline import Pipeline
 from tailer.daemon.supervision import Work
-from tailer.daemon.wiring import Observers, make_pipeline, needs_users
+from tailer.daemon.wiring import Observers, make_pipeline
 from tailer.events import TurnDone
 from tailer.flow.ports import UNCONDITIONAL
 from tailer.health import Health
@@ -57,16 +59,18 @@ class Run:
         written = await self.databases.last_write()
         backlog = self.pipeline.backlog
         async with asyncio.timeout(seconds):
-            while True:
-                self.check()
-                started = backlog.is_started(Stream.MESSAGES)
-                token = backlog.read_position(Stream.MESSAGES).token if started else None
-                if token is not None and token_time(token) >= written:
-                    break
-                await asyncio.sleep(_POLL_SECONDS)
+            for stream in self.pipeline.streams:
+                while not self._was_read(stream, written):
+                    self.check()
+                    await asyncio.sleep(_POLL_SECONDS)
             while len(backlog) > backlog.turns.count(Interest.QUESTION):
                 self.check()
                 await asyncio.sleep(_POLL_SECONDS)
+
+    def _was_read(self, stream: Stream, written: Timestamp) -> bool:
+        backlog = self.pipeline.backlog
+        token = backlog.read_position(stream).token if backlog.is_started(stream) else None
+        return token is not None and token_time(token) >= written
 
     async def until_held(self, fake: FakeLangfuse, *, seconds: float = 20) -> None:
         """Return once a batch is written down and the fake holds its request without an answer, as told to."""
@@ -127,7 +131,12 @@ class Made:
 
 @asynccontextmanager
 async def making(
-    databases: Databases, fake: FakeLangfuse | None, *, began: Answer | None = None, **changed: Any
+    databases: Databases,
+    fake: FakeLangfuse | None,
+    *,
+    began: Answer | None = None,
+    streams: Sequence[Stream] = (Stream.MESSAGES,),
+    **changed: Any,
 ) -> AsyncIterator[Made]:
     """All parts of a run; `began` is what the server said first, by default just now."""
     settings, events = settings_for(databases, fake, **changed), Events()
@@ -143,12 +152,12 @@ async def making(
         reader = MongoDocuments(
             source, events, history_bytes=settings.history_bytes, with_users=needs_users(settings)
         )
-        stream = MongoChangeStream(source, Stream.MESSAGES, events)
+        sources = [MongoChangeStream(source, stream, events) for stream in streams]
         metrics = Metrics("test")
         observers = Observers(events, None, metrics, Health(time.monotonic(), time.monotonic()))
         walk = MongoWalk(source, Collections(source, events))
         first = began or Answer(int(time.time()), time.monotonic())
-        pipeline = await make_pipeline(settings, state, destination, reader, walk, [stream], observers, first)
+        pipeline = await make_pipeline(settings, state, destination, reader, walk, sources, observers, first)
         yield Made(state, pipeline, events, metrics)
 
 
@@ -159,7 +168,7 @@ async def running(databases: Databases, fake: FakeLangfuse | None, **changed: An
         run = Run(databases, made.state, made.pipeline, made.events, _start(made.pipeline))
         stack.push_async_callback(_end, run.tasks)
         async with asyncio.timeout(20):
-            await made.pipeline.checkpointing.wait_for_first([Stream.MESSAGES])
+            await made.pipeline.checkpointing.wait_for_first(made.pipeline.streams)
         yield run
         run.check()
 

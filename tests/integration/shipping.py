@@ -13,11 +13,13 @@ from tailer.core.stream.open_turns import EntryKey, OpenTurns
 from tailer.core.stream.positions import StreamPosition
 from tailer.flow.backlog import Backlog
 from tailer.flow.checkpointing import Checkpointing
+from tailer.flow.in_flight import InFlight
 from tailer.flow.parking import Parking, Patience
 from tailer.flow.records import StreamBatch
-from tailer.flow.sending.batching import BatchLimits
+from tailer.flow.sending.batch import BatchLimits
 from tailer.flow.sending.delivery import Delivery
-from tailer.flow.sending.parcels import Parcel
+from tailer.flow.sending.destination_health import DestinationHealth
+from tailer.flow.sending.outgoing import Outgoing, Packing
 from tailer.flow.sending.transmission import Transmission
 from tailer.langfuse.spans import LangfuseSpans
 from tailer.mongo.state import MongoState
@@ -35,12 +37,17 @@ class Shipping:
         self.events = Events()
         self.state = state
         self.sink = sink
-        self.in_flight: set[str] = set()
+        self.in_flight = InFlight()
+        self.packing = Packing(sink, keep_traces=False)
         self.parking = Parking(state, PATIENCE)
         turns = OpenTurns(settle_seconds=0, park_seconds=3600)
         self.backlog = Backlog(turns, self.parking, limit=10_000, monotonic=time.monotonic)
         self.transmission = Transmission(
-            sink, self.events, lookup=timedelta(seconds=LOOKUP_SECONDS), monotonic=time.monotonic
+            sink,
+            DestinationHealth(self.events, monotonic=time.monotonic),
+            self.events,
+            lookup=timedelta(seconds=LOOKUP_SECONDS),
+            monotonic=time.monotonic,
         )
         numbers = itertools.count()
         self.delivery = Delivery(
@@ -69,9 +76,9 @@ class Shipping:
         if not isinstance(ended, asyncio.CancelledError) and isinstance(ended, BaseException):
             raise ended
 
-    def open_turns(self, message_ids: Sequence[str], *, first_second: int = 1) -> list[Parcel]:
-        """Let the stream tell of responses, one a second, and give the parcels made of them."""
-        parcels = []
+    def open_turns(self, message_ids: Sequence[str], *, first_second: int = 1) -> list[Outgoing]:
+        """Let the stream tell of responses, one a second, and give what is made of them."""
+        outgoing = []
         for second, message_id in enumerate(message_ids, start=first_second):
             key = DocumentKey(f"{second:024x}")
             position = StreamPosition(f"82{second:08X}", second)
@@ -81,9 +88,10 @@ class Shipping:
             self.backlog.take_hints(Stream.MESSAGES, StreamBatch([(hint, position)], position, second))
             trace = make_trace(message_id)
             entry = EntryKey(Interest.RESPONSE, key)
-            parcels.append(Parcel(entry, "complete", (trace,), (self.sink.encode(trace),)))
+            self.in_flight.claim({trace.record_id: key})
+            outgoing.append(self.packing.pack(entry, "complete", [trace]))
         self.backlog.turns.take_due(time.monotonic() + 1, limit=10_000)
-        return parcels
+        return outgoing
 
     async def until_empty(self, *, seconds: float = 20) -> None:
         """Return once no entry is open."""

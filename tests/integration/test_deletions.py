@@ -9,7 +9,7 @@ from bson import ObjectId
 
 from tailer.core.identity import title_trace_id, turn_trace_id
 from tailer.core.policy.policies import DeletionPolicy, TemporaryPolicy
-from tailer.events import AnnotationFailed, DeliveryRetried, HintsRead
+from tailer.events import DeliveryRetried, FollowupFailed, HintsRead
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, Route, hang
 from tests.fakes.langfuse import answer as answer_with
@@ -207,6 +207,6 @@ async def test_a_deletion_is_repeated_until_it_is_taken_and_given_up_where_it_is
         fake.faults.add(answer_with(400, route=Route.TRACE_DELETE))
         await delete(databases, "a2")
         await run.until_done()
-        failed = [event.operation for event in run.events.of(AnnotationFailed)]
+        failed = [event.operation for event in run.events.of(FollowupFailed)]
 
     assert failed == ["delete_traces"]

@@ -19,7 +19,7 @@ from tailer.events import (
     TracesDelivered,
 )
 from tailer.flow.records import Batch, StreamBatch
-from tailer.flow.sending.batching import BatchLimits, make_shipments
+from tailer.flow.sending.batch import BatchLimits, make_batches
 from tailer.langfuse.spans import LangfuseSpans
 from tailer.mongo.connection import Client, connect
 from tailer.mongo.state import MongoState
@@ -72,11 +72,10 @@ def ids(count: int) -> list[str]:
 
 def make_batch(sink: LangfuseSpans, shipping: Shipping, *message_ids: str) -> Batch:
     """A batch as an earlier run made it."""
-    parcels = shipping.open_turns(message_ids)
-    (shipment,) = make_shipments(
-        parcels, BatchLimits(100, 10_000_000), sink, lambda: uuid.uuid4().hex, keep_traces=False
-    )
-    return shipment.batch
+    outgoing = shipping.open_turns(message_ids)
+    shipping.in_flight.release(item.record_id for piece in outgoing for item in piece.items)
+    ((batch, _),) = make_batches(outgoing, BatchLimits(100, 10_000_000), sink, lambda: uuid.uuid4().hex)
+    return batch
 
 
 async def test_a_batch_is_sent_recorded_and_only_then_closed(
@@ -92,7 +91,7 @@ async def test_a_batch_is_sent_recorded_and_only_then_closed(
     assert fake.duplicates() == []
     assert await state.find_exported(trace_ids(*ids(20))) == frozenset(trace_ids(*ids(20)))
     assert await state.pending_batches() == []
-    assert shipping.in_flight == set()
+    assert shipping.in_flight.claimed == set()
     assert sum(event.traces for event in shipping.events.of(TracesDelivered)) == 20
 
 
@@ -114,14 +113,14 @@ async def test_no_checkpoint_passes_a_turn_that_is_not_acknowledged(
 
     # An earlier position is known: each turn m<n> is told of at second n + 1.
     limited.backlog.take_hints(Stream.MESSAGES, _empty_batch(0))
-    parcels = limited.open_turns(ids(8))
+    outgoing = limited.open_turns(ids(8))
     await save()
     async with limited.working():
-        await limited.delivery.hand_over(parcels[:2])
+        await limited.delivery.hand_over(outgoing[:2])
         while len(limited.events.of(DeliveryRetried)) < 3:
             await save()
             await asyncio.sleep(0.02)
-        handing = asyncio.create_task(limited.delivery.hand_over(parcels[2:]))
+        handing = asyncio.create_task(limited.delivery.hand_over(outgoing[2:]))
         while len(limited.backlog):
             await save()
         await handing
@@ -153,11 +152,11 @@ async def test_a_batch_that_is_too_large_is_halved_until_it_fits(
     state: MongoState, sink: LangfuseSpans, fake: FakeLangfuse, shipping: Shipping, wire: Wire
 ) -> None:
     """413 from a proxy: as few cuts as it takes, the same spans, each once."""
-    parcels = shipping.open_turns(ids(16))
-    fits_four = len(sink.frame([parcel.chunks[0] for parcel in parcels[:4]])) + 20
+    outgoing = shipping.open_turns(ids(16))
+    fits_four = len(sink.frame([piece.chunks[0] for piece in outgoing[:4]])) + 20
     fake.faults.add(too_large(fits_four))
     async with shipping.working():
-        await shipping.delivery.hand_over(parcels)
+        await shipping.delivery.hand_over(outgoing)
         await shipping.until_empty()
 
     assert fake.trace_ids() == trace_ids(*ids(16))
@@ -173,20 +172,20 @@ async def test_a_single_trace_that_is_too_large_becomes_a_dead_letter(
     client: Client, state: MongoState, fake: FakeLangfuse, shipping: Shipping
 ) -> None:
     """With the chunk, so that it can be looked at; the others of its batch arrive."""
-    parcels = shipping.open_turns(ids(4))
+    outgoing = shipping.open_turns(ids(4))
     large = make_trace("m002", text="".join(uuid.uuid4().hex for _ in range(500)))
     chunk = shipping.sink.encode(large)
-    parcels[2] = type(parcels[2])(parcels[2].key, "complete", (large,), (chunk,))
+    outgoing[2] = shipping.packing.pack(outgoing[2].key, "complete", [large])
     fake.faults.add(too_large(5000))
     async with shipping.working():
-        await shipping.delivery.hand_over(parcels)
+        await shipping.delivery.hand_over(outgoing)
         await shipping.until_empty()
 
     assert fake.trace_ids() == trace_ids("m000", "m001", "m003")
     (letter,) = await client[state._database.name]["dead_letters"].find().to_list(None)
     assert (letter["_id"], letter["reason"]) == (turn_trace_id("m002"), "rejected: too_large")
     assert (letter["chunk"], letter["document_key"]) == (chunk, large.document_key)
-    assert shipping.in_flight == set()
+    assert shipping.in_flight.claimed == set()
     assert await state.pending_batches() == []
     # A dead letter is not an acknowledged trace.
     assert await state.find_exported(trace_ids(*ids(4))) == frozenset(trace_ids("m000", "m001", "m003"))
@@ -227,14 +226,14 @@ async def test_a_batch_of_an_earlier_run_that_was_not_taken_is_sent_with_the_sam
 
     restarted = Shipping(state, sink)
     unfinished = await restarted.delivery.claim_unfinished()
-    assert restarted.in_flight == set(trace_ids("m1", "m2", "m3"))
+    assert restarted.in_flight.claimed == set(trace_ids("m1", "m2", "m3"))
     await restarted.delivery.recover(unfinished)
 
     assert wire.posts == [batch.payload]
     assert fake.trace_ids() == trace_ids("m1", "m2", "m3")
     assert [event.verdict for event in restarted.events.of(BatchSettled)] == ["sent_again"]
     assert await state.find_exported(trace_ids("m1", "m2", "m3")) == frozenset(trace_ids("m1", "m2", "m3"))
-    assert (restarted.in_flight, await state.pending_batches()) == (set(), [])
+    assert (restarted.in_flight.claimed, await state.pending_batches()) == (frozenset(), [])
 
 
 async def test_a_batch_of_an_earlier_run_that_was_taken_is_not_sent_again(
@@ -253,7 +252,7 @@ async def test_a_batch_of_an_earlier_run_that_was_taken_is_not_sent_again(
     assert fake.duplicates() == []
     assert [event.verdict for event in restarted.events.of(BatchSettled)] == ["found"]
     assert await state.find_exported(trace_ids("m1", "m2", "m3")) == frozenset(trace_ids("m1", "m2", "m3"))
-    assert (restarted.in_flight, await state.pending_batches()) == (set(), [])
+    assert (restarted.in_flight.claimed, await state.pending_batches()) == (frozenset(), [])
 
 
 async def test_a_batch_whose_records_were_half_written_was_acknowledged_whole(
@@ -269,7 +268,7 @@ async def test_a_batch_whose_records_were_half_written_was_acknowledged_whole(
 
     assert wire.requests == []
     assert await state.find_exported(trace_ids("m1", "m2", "m3")) == frozenset(trace_ids("m1", "m2", "m3"))
-    assert (restarted.in_flight, await state.pending_batches()) == (set(), [])
+    assert (restarted.in_flight.claimed, await state.pending_batches()) == (frozenset(), [])
 
 
 async def test_halves_of_an_earlier_run_are_settled_with_their_whole(
@@ -277,11 +276,11 @@ async def test_halves_of_an_earlier_run_are_settled_with_their_whole(
 ) -> None:
     """Killed while halving, with the whole and both halves written down: every good trace still arrives once."""
     fake.faults.add(bad_span("turn m2"))
-    parcels = shipping.open_turns(["m1", "m2", "m3", "m4"])
+    outgoing = shipping.open_turns(["m1", "m2", "m3", "m4"])
     limits = BatchLimits(100, 10_000_000)
-    for group in (parcels, parcels[:2], parcels[2:]):
-        (shipment,) = make_shipments(group, limits, sink, lambda: uuid.uuid4().hex, keep_traces=False)
-        await state.begin_batch(shipment.batch)
+    for group in (outgoing, outgoing[:2], outgoing[2:]):
+        ((batch, _),) = make_batches(group, limits, sink, lambda: uuid.uuid4().hex)
+        await state.begin_batch(batch)
 
     restarted = Shipping(state, sink)
     await restarted.delivery.recover(await restarted.delivery.claim_unfinished())
@@ -293,20 +292,11 @@ async def test_halves_of_an_earlier_run_are_settled_with_their_whole(
     # The old half that holds it was settled with its whole: what was buried there was not sent.
     good = frozenset(trace_ids("m1", "m3", "m4"))
     assert await state.find_exported(trace_ids("m1", "m2", "m3", "m4")) == good
-    assert (restarted.in_flight, await state.pending_batches()) == (set(), [])
-
-
-async def test_a_parcel_without_traces_is_closed_without_a_request(shipping: Shipping, wire: Wire) -> None:
-    """Its only trace was sent before."""
-    (parcel,) = shipping.open_turns(["m1"])
-    await shipping.delivery.hand_over([type(parcel)(parcel.key, "complete", (), ())])
-
-    assert len(shipping.backlog) == 0
-    assert wire.requests == []
+    assert (restarted.in_flight.claimed, await state.pending_batches()) == (frozenset(), [])
 
 
 async def test_the_queue_is_bounded(shipping: Shipping, state: MongoState) -> None:
-    """With nobody sending, assembly waits as soon as one batch is waiting."""
+    """While nothing is sent, a lane waits as soon as one batch is waiting."""
     limited = Shipping(state, shipping.sink, traces_a_batch=1)
     handing = asyncio.create_task(limited.delivery.hand_over(limited.open_turns(ids(3))))
     with pytest.raises(TimeoutError):

@@ -6,7 +6,7 @@ import pytest
 
 from tailer.core.identity import turn_trace_id
 from tailer.core.trace.followup import feedback_score_id
-from tailer.events import DeliveryRetried
+from tailer.events import DeliveryPaused, DeliveryResumed, DeliveryRetried, FollowupRetried
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, Route, bad_span
 from tests.fakes.langfuse import answer as answer_with
@@ -113,17 +113,20 @@ async def test_what_was_said_is_remembered_over_restarts(databases: Databases, f
 async def test_a_score_that_is_not_taken_is_repeated_until_it_is(
     databases: Databases, fake: FakeLangfuse
 ) -> None:
-    """And remembered only then."""
+    """And remembered only then; refused keys are told as such, once, and no batch of traces is said to be repeated."""
     fake.faults.add(answer_with(503, route=Route.SCORES, times=2), answer_with(401, route=Route.SCORES))
     async with running(databases, fake) as run:
         await databases.source["messages"].insert_many(
             [question("q1", None), answer("a1", "q1", feedback=UP)]
         )
         await run.until_done()
-        reasons = [event.reason for event in run.events.of(DeliveryRetried)]
+        retried = [(event.operation, event.reason) for event in run.events.of(FollowupRetried)]
+        paused, resumed = run.events.of(DeliveryPaused), run.events.of(DeliveryResumed)
+        assert run.events.of(DeliveryRetried) == []
         (sent,) = (await run.state.load_sent([turn_trace_id("a1")])).values()
 
-    assert reasons == ["put_score: http_503", "put_score: http_503", "put_score: http_401"]
+    assert retried == [("put_score", "http_503"), ("put_score", "http_503")]
+    assert ([event.reason for event in paused], len(resumed)) == (["http_401"], 1)
     assert len(fake.scores.posted) == 1
     assert sent.feedback is not None
 

@@ -18,6 +18,7 @@ from tailer.core.trace.followup import Score, ScoreType
 from tailer.errors import DestinationError
 from tailer.events import BatchSettled
 from tailer.flow.records import Batch
+from tailer.flow.sending.destination_health import DestinationHealth
 from tailer.flow.sending.outcomes import Delivered, Found, Retry, Unanswered
 from tailer.flow.sending.transmission import Transmission
 from tailer.sinks.file import TraceFile
@@ -236,7 +237,8 @@ async def test_a_batch_that_a_crash_cut_short_is_completed_and_not_repeated(
     again, events = TraceFile(path), Events()
     await again.prepare()
     await again.deliver(payload_of(again, "other"))
-    transmission = Transmission(again, events, lookup=timedelta(), monotonic=time.monotonic)
+    health = DestinationHealth(events, monotonic=time.monotonic)
+    transmission = Transmission(again, health, events, lookup=timedelta(), monotonic=time.monotonic)
     assert await transmission.send(batch, maybe_sent=True) == Delivered()
 
     assert sorted(stored_ids(path)) == sorted(trace_ids(*message_ids, "other"))

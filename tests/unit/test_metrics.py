@@ -194,9 +194,10 @@ def test_every_outcome_that_the_flow_tells_is_on_the_list() -> None:
             for call in ast.walk(ast.parse(path.read_text("utf-8")))
             if isinstance(call, ast.Call)
             and isinstance(call.func, ast.Attribute)
-            and call.func.attr in {"_close", "_encode"}
+            and call.func.attr in {"close", "pack"}
             and len(call.args) > 1
             and isinstance(call.args[1], ast.Constant)
+            and call.args[1].value is not None
         }
 
     assert {"deleted", "title", "sending_disabled"} <= told

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import ChangeHint, Interest, Operation
 from tailer.core.stream.open_turns import Entry, EntryKey, OpenTurns
+from tailer.core.stream.touches import Touches
 from tests.unit.documents import change
 
 SETTLE, PARK = 2.0, 600.0
@@ -226,47 +227,48 @@ def test_a_row_that_was_complete_from_the_start_was_not_finished_later(turns: Op
     assert entry.finished_milliseconds is None
 
 
-def touch(turns: OpenTurns, key: str, written: int | None) -> None:
-    turns.touch(change(key, Operation.UPDATE, written=written, changed={"updatedAt"}))
+def touch(touches: Touches, key: str, written: int | None) -> None:
+    touches.note(change(key, Operation.UPDATE, written=written, changed={"updatedAt"}))
 
 
-def test_touches_of_a_row_are_told_oldest_first_and_once(turns: OpenTurns) -> None:
+def test_touches_of_a_row_are_told_oldest_first_and_once() -> None:
+    touches = Touches()
     for written in (3_000, 1_000, 2_000, 1_000):
-        touch(turns, "q", written)
+        touch(touches, "q", written)
 
-    assert turns.touches_of(DocumentKey("q")) == (1_000, 2_000, 3_000)
-    assert turns.touches_of(DocumentKey("other")) == ()
+    assert touches.of(DocumentKey("q")) == (1_000, 2_000, 3_000)
+    assert touches.of(DocumentKey("other")) == ()
 
 
-def test_a_touch_without_time_is_none(turns: OpenTurns) -> None:
-    touch(turns, "q", None)
+def test_a_touch_without_time_is_none() -> None:
+    touches = Touches()
+    touch(touches, "q", None)
 
-    assert turns.touches_of(DocumentKey("q")) == ()
+    assert touches.of(DocumentKey("q")) == ()
 
 
 def test_only_so_many_rows_touches_are_kept_the_newest() -> None:
-    turns = OpenTurns(settle_seconds=SETTLE, park_seconds=PARK, touches=3)
+    touches = Touches(limit=3)
     for number in range(5):
-        touch(turns, f"q{number}", 1_000)
-    touch(turns, "q2", 1_100)
-    touch(turns, "q9", 1_000)
+        touch(touches, f"q{number}", 1_000)
+    touch(touches, "q2", 1_100)
+    touch(touches, "q9", 1_000)
 
-    assert [key for key, _ in turns.recent_touches(10)] == ["q4", "q2", "q9"]
-    assert [key for key, _ in turns.recent_touches(1)] == ["q9"]
+    assert [key for key, _ in touches.recent(10)] == ["q4", "q2", "q9"]
+    assert [key for key, _ in touches.recent(1)] == ["q9"]
 
 
 def test_touches_survive_a_restart_and_may_be_read_twice() -> None:
     """They are stored with the checkpoint; the events behind it are read again."""
-    before = OpenTurns(settle_seconds=SETTLE, park_seconds=PARK)
+    before, after = Touches(), Touches()
     for written in (1_000, 2_000, 3_000, 4_000):
         touch(before, "q", written)
-    after = OpenTurns(settle_seconds=SETTLE, park_seconds=PARK)
-    after.restore_touches(before.recent_touches(500))
+    after.restore(before.recent(500))
     for _ in range(3):
         touch(after, "q", 4_000)
 
-    assert after.recent_touches(500) == before.recent_touches(500)
-    assert after.touches_of(DocumentKey("q")) == (1_000, 2_000, 3_000, 4_000)
+    assert after.recent(500) == before.recent(500)
+    assert after.of(DocumentKey("q")) == (1_000, 2_000, 3_000, 4_000)
 
 
 Event = Callable[[OpenTurns], None]
@@ -285,16 +287,16 @@ HINTS = st.lists(
 
 
 def told_by(hints: Sequence[ChangeHint]) -> object:
-    turns = OpenTurns(settle_seconds=SETTLE, park_seconds=PARK)
+    turns, touches = OpenTurns(settle_seconds=SETTLE, park_seconds=PARK), Touches()
     for number, hint in enumerate(hints):
         if hint.changed == {"updatedAt"}:
-            turns.touch(hint)
+            touches.note(hint)
         else:
             turns.open(Interest.RESPONSE, hint, float(number), age_seconds=0)
     entries = turns.take_due(1_000, 100)
     return (
         sorted((entry.key, entry.finished_milliseconds, entry.cluster_seconds) for entry in entries),
-        sorted(turns.recent_touches(100)),
+        sorted(touches.recent(100)),
     )
 
 
@@ -401,3 +403,41 @@ def test_no_more_are_taken_than_asked_for_however_many_are_of_one_conversation(t
 
     assert keys(turns.take_due(100, 4)) == ["r0", "r1", "r2", "r3"]
     assert len(turns.take_due(100, 100)) == 5
+
+
+FOLLOWUPS, RESPONSES = (Interest.FOLLOWUP,), (Interest.RESPONSE,)
+
+
+def test_each_kind_of_work_is_taken_by_itself(turns: OpenTurns) -> None:
+    open_response(turns, 100)
+    open_question(turns, 100, age=PARK)
+
+    assert turns.next_due(RESPONSES) == 102
+    assert keys(turns.take_due(102, 10, (Interest.QUESTION,))) == ["q"]
+    assert keys(turns.take_due(102, 10, FOLLOWUPS)) == []
+    assert keys(turns.take_due(102, 10, RESPONSES)) == ["r"]
+
+
+def test_an_entry_that_is_passed_on_waits_for_its_new_work_only(turns: OpenTurns) -> None:
+    """It stays the same entry: the position that it holds is still held, and further changes are its own."""
+    open_response(turns, 100, changed={"text"})
+    (entry,) = turns.take_due(102, 10)
+    turns.pass_on(entry.key, Interest.FOLLOWUP, 103, changed=["feedback"])
+
+    assert turns.is_open(RESPONSE_KEY)
+    assert turns.take_due(104, 10, RESPONSES) == []
+    (taken,) = turns.take_due(104, 10, FOLLOWUPS)
+    assert taken is entry
+    assert taken.changed == {"text", "feedback"}
+
+
+def test_what_changed_while_it_was_followed_up_is_looked_at_from_the_beginning(turns: OpenTurns) -> None:
+    open_response(turns, 100)
+    (entry,) = turns.take_due(102, 10)
+    turns.pass_on(entry.key, Interest.FOLLOWUP, 103)
+    turns.take_due(104, 10, FOLLOWUPS)
+    open_response(turns, 105)
+
+    assert turns.close(entry.key) is False
+    assert turns.take_due(107, 10, FOLLOWUPS) == []
+    assert keys(turns.take_due(107, 10, RESPONSES)) == ["r"]

@@ -13,6 +13,7 @@ from tailer.core.identity import title_trace_id, turn_trace_id, unanswered_trace
 from tailer.core.policy.policies import CopyPolicy, Policies
 from tailer.core.stream.hints import ChangeHint, Interest, classify_message
 from tailer.core.stream.open_turns import OpenTurns
+from tailer.core.stream.touches import Touches
 from tailer.core.trace.bounds import Bounds
 from tailer.core.trace.export import Exported
 from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
@@ -337,7 +338,7 @@ def test_recorded_turns_make_sound_trees_with_the_truths_texts(name: str) -> Non
 
 def tell(played: Replay, hints: Sequence[ChangeHint], groups: Sequence[int]) -> dict[str, bytes]:
     """What the daemon would send after these hints, read in batches of these sizes, when everything has settled."""
-    turns = OpenTurns(settle_seconds=2, park_seconds=600)
+    turns, touches = OpenTurns(settle_seconds=2, park_seconds=600), Touches()
     now = 0.0
     pending = list(hints)
     sizes = list(groups)
@@ -347,7 +348,7 @@ def tell(played: Replay, hints: Sequence[ChangeHint], groups: Sequence[int]) -> 
         for hint in batch:
             interest = classify_message(hint)
             if interest is Interest.TOUCH:
-                turns.touch(hint)
+                touches.note(hint)
             elif interest in (Interest.QUESTION, Interest.RESPONSE):
                 turns.open(interest, hint, now, age_seconds=0)
                 if interest is Interest.RESPONSE and hint.parent_message_id is not None:
@@ -360,7 +361,7 @@ def tell(played: Replay, hints: Sequence[ChangeHint], groups: Sequence[int]) -> 
         told_too = replace(
             record,
             finished_milliseconds=entry.finished_milliseconds,
-            question_touches=turns.touches_of(question.key) if question is not None else (),
+            question_touches=touches.of(question.key) if question is not None else (),
         )
         made = export(told_too, deadline_passed=True)
         # Of a question there is a trace only when nobody ever answered.
@@ -402,16 +403,16 @@ def test_hints_of_a_recording_give_every_turn_its_trace(name: str) -> None:
 def test_a_recorded_answer_generated_anew_starts_when_it_was_asked_for() -> None:
     """The question's row is minutes older; its touch is within the second of the click."""
     played = replay("03-regenerate")
-    turns = OpenTurns(settle_seconds=2, park_seconds=600)
+    touches = Touches()
     for hint in played.hints:
         if classify_message(hint) is Interest.TOUCH:
-            turns.touch(hint)
+            touches.note(hint)
     for turn in truth("03-regenerate").turns:
         assert turn.response_message_id is not None
         record = played.record(turn.response_message_id)
         assert record.question is not None
-        touches = turns.touches_of(record.question.key)
-        root = trace_of(replace(record, question_touches=touches)).root
+        began = touches.of(record.question.key)
+        root = trace_of(replace(record, question_touches=began)).root
         assert abs(root.start_milliseconds - turn.posted_at.timestamp() * 1000) < 500
 
 

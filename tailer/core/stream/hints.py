@@ -37,6 +37,8 @@ class Interest(StrEnum):
     TITLE = "title"
     DELETION = "deletion"
     SPENDING = "spending"
+    FOLLOWUP = "followup"
+    """No hint asks for it by itself: a change of a row whose turn was sent."""
 
 
 @light_dataclass(frozen=True, slots=True)

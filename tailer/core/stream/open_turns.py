@@ -1,27 +1,26 @@
 """The turns that were seen and are not done: since when, when they are due, and what the stream told of them.
 
 Pure: every method takes the time. An entry becomes due once its row has been quiet for the settle time; a question
-becomes due when it has waited long enough to be parked. Touches of rows are remembered for a while, because the last
-one before a response is where a regenerated answer began.
+becomes due when it has waited long enough to be parked. What is due is taken by kind of work: `Entry.work` begins as
+the interest of the hint, and is a follow-up once the turn of the row was sent.
 """
 
-import heapq
-from collections import Counter, OrderedDict
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
 from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import ChangeHint, Interest, Operation
+from tailer.core.stream.schedule import Schedule
 from tailer.core.turn.readback import Row
 
-_TIMES_OF_ONE_ROW = 4
-"""Touches remembered of one row: those of an answer that was generated anew, and of the one after it."""
-
-
+EVERY_WORK = frozenset(Interest)
+"""All kinds of work."""
 _SPARE_PLACES = 1_000
 """How many places of the schedule may be stale before they are worth a look."""
-_LATE_FIELDS = frozenset({"text", "content", "feedback"})
+LATE_FIELDS = frozenset({"text", "content", "feedback"})
 """What a replacement may have changed of a turn that was sent: it does not tell."""
 
 
@@ -39,6 +38,7 @@ class Entry:
     key: EntryKey
     opened_seconds: float
     due_seconds: float
+    work: Interest
     message_id: str | None = None
     conversation_id: str | None = None
     finished_milliseconds: int | None = None
@@ -53,17 +53,14 @@ class Entry:
 class OpenTurns:
     """The table of open entries. `settle_seconds` and `park_seconds` are explained in the settings."""
 
-    def __init__(self, *, settle_seconds: float, park_seconds: float, touches: int = 6_000) -> None:
+    def __init__(self, *, settle_seconds: float, park_seconds: float) -> None:
         self._settle_seconds = settle_seconds
         self._park_seconds = park_seconds
         self._entries: dict[EntryKey, Entry] = {}
         self._counts: Counter[Interest] = Counter()
-        self._schedule: list[tuple[float, int, EntryKey]] = []
-        self._sequence = 0
+        self._schedule: Schedule[Interest, EntryKey] = Schedule()
         self._questions: dict[str, EntryKey] = {}
         self._conversations: dict[str, dict[EntryKey, Entry]] = {}
-        self._touch_limit = touches
-        self._touches: OrderedDict[DocumentKey, tuple[int, ...]] = OrderedDict()
 
     def __len__(self) -> int:
         """How many entries are open."""
@@ -91,7 +88,7 @@ class OpenTurns:
         due = now + max(0.0, wait - age_seconds)
         entry = self._entries.get(key)
         if entry is None:
-            entry = Entry(key, opened_seconds=now, due_seconds=due)
+            entry = Entry(key, opened_seconds=now, due_seconds=due, work=interest)
             self._add(entry)
         elif entry.taken:
             entry.changed_since_taken = True
@@ -107,7 +104,7 @@ class OpenTurns:
         ):
             self._join_conversation(entry, hint.conversation_id)
         entry.written_milliseconds = _latest(entry.written_milliseconds, hint.written_milliseconds)
-        changed = _LATE_FIELDS if hint.operation is Operation.REPLACE else hint.changed
+        changed = LATE_FIELDS if hint.operation is Operation.REPLACE else hint.changed
         if not changed <= entry.changed:
             entry.changed |= changed
         if hint.operation is not Operation.INSERT and "unfinished" in hint.changed:
@@ -116,13 +113,25 @@ class OpenTurns:
             self._questions[hint.message_id] = key
         return key
 
-    def reopen(self, key: EntryKey, message_id: str | None, now: float) -> None:
-        """Open an entry whose deadline has passed while it was parked; it is due at once."""
+    def reopen(
+        self, key: EntryKey, message_id: str | None, now: float, *, changed: Collection[str] = ()
+    ) -> None:
+        """Open an entry whose deadline has passed, or that is asked for again; it is due at once.
+
+        `changed` names the fields that are to be looked at if the turn was sent before.
+        """
         if key not in self._entries:
-            entry = Entry(
-                key, opened_seconds=now, due_seconds=now, message_id=message_id, deadline_passed=True
+            self._add(
+                Entry(
+                    key,
+                    opened_seconds=now,
+                    due_seconds=now,
+                    work=key.interest,
+                    message_id=message_id,
+                    deadline_passed=True,
+                    changed=frozenset(changed),
+                )
             )
-            self._add(entry)
 
     def admit(
         self, key: EntryKey, row: Row, now: float, *, deadline_passed: bool, cluster_seconds: int
@@ -134,6 +143,7 @@ class OpenTurns:
             key,
             opened_seconds=now,
             due_seconds=now,
+            work=key.interest,
             message_id=row.message_id,
             cluster_seconds=cluster_seconds,
             deadline_passed=deadline_passed,
@@ -149,65 +159,55 @@ class OpenTurns:
             self._remove(key)
         return key
 
-    def touch(self, hint: ChangeHint) -> None:
-        """Remember that a row was saved again without a change."""
-        if hint.written_milliseconds is None:
-            return
-        times = {*self._touches.pop(hint.document_key, ()), hint.written_milliseconds}
-        self._touches[hint.document_key] = tuple(sorted(times)[-_TIMES_OF_ONE_ROW:])
-        if len(self._touches) > self._touch_limit:
-            self._touches.popitem(last=False)
+    def next_due(self, works: Collection[Interest] = EVERY_WORK) -> float | None:
+        """When the next entry with one of these kinds of work becomes due, None when none waits."""
+        first = self._first(works)
+        return None if first is None else first[0]
 
-    def touches_of(self, document_key: DocumentKey) -> tuple[int, ...]:
-        """When a row was saved again without a change, as far as it is remembered, oldest first."""
-        return self._touches.get(document_key, ())
-
-    def recent_touches(self, limit: int) -> list[tuple[DocumentKey, tuple[int, ...]]]:
-        """The newest touches, to be stored with a checkpoint: a restart would not see them again."""
-        newest = list(islice(reversed(self._touches.items()), limit))
-        return newest[::-1]
-
-    def restore_touches(self, touches: list[tuple[DocumentKey, tuple[int, ...]]]) -> None:
-        """Put stored touches back, before any hint is read."""
-        for key, times in touches:
-            self._touches[key] = times
-
-    def next_due(self) -> float | None:
-        """When the next entry becomes due, None when no entry waits."""
-        while self._schedule:
-            due, _, key = self._schedule[0]
-            entry = self._entries.get(key)
-            if entry is None or entry.taken:
-                heapq.heappop(self._schedule)
-            elif entry.due_seconds > due:
-                heapq.heappop(self._schedule)
-                self._push(entry)
-            else:
-                return due
-        return None
-
-    def take_due(self, now: float, limit: int) -> list[Entry]:
-        """Take up to `limit` entries that are due; they stay open until `close` or `release`.
+    def take_due(self, now: float, limit: int, works: Collection[Interest] = EVERY_WORK) -> list[Entry]:
+        """Take up to `limit` entries that are due for these kinds of work; they stay open until `close` or `release`.
 
         The responses of one conversation are taken together, as far as they are due: they share what is read for them.
         """
         taken: list[Entry] = []
         while len(taken) < limit:
-            due = self.next_due()
-            if due is None or due > now:
+            first = self._first(works)
+            if first is None or first[0] > now:
                 break
-            _, _, key = heapq.heappop(self._schedule)
-            for entry in self._due_together(self._entries[key], now, limit - len(taken)):
+            self._schedule.pop(first[1].work)
+            for entry in self._due_together(first[1], now, limit - len(taken)):
                 entry.taken = True
                 entry.changed_since_taken = False
                 taken.append(entry)
         return taken
 
+    def _first(self, works: Collection[Interest]) -> tuple[float, Entry] | None:
+        firsts = filter(None, map(self._first_of, works))
+        return min(firsts, key=_due_of, default=None)
+
+    def _first_of(self, work: Interest) -> tuple[float, Entry] | None:
+        """The entry that is due first for one kind of work; stale places on the way are dropped."""
+        while (place := self._schedule.first(work)) is not None:
+            due, key = place
+            entry = self._entries.get(key)
+            if entry is not None and not entry.taken and entry.work is work:
+                if entry.due_seconds <= due:
+                    return due, entry
+                self._schedule.pop(work)
+                self._push(entry)
+            else:
+                self._schedule.pop(work)
+        return None
+
     def _due_together(self, first: Entry, now: float, limit: int) -> list[Entry]:
-        if first.conversation_id is None:
+        if first.conversation_id is None or first.work is not first.key.interest:
             return [first]
         mates = self._conversations[first.conversation_id].values()
-        due = (mate for mate in mates if mate is not first and not mate.taken and mate.due_seconds <= now)
+        due = (
+            mate
+            for mate in mates
+            if mate is not first and not mate.taken and mate.due_seconds <= now and mate.work is first.work
+        )
         # What is taken here stays in the schedule, which passes over entries that are taken or gone.
         return [first, *islice(due, limit - 1)]
 
@@ -217,6 +217,7 @@ class OpenTurns:
         if entry is None:
             return True
         if entry.changed_since_taken:
+            entry.work = key.interest
             self.release(key, entry.due_seconds)
             return False
         self._remove(key)
@@ -229,9 +230,13 @@ class OpenTurns:
         """Whether an entry is open."""
         return key in self._entries
 
-    def note(self, key: EntryKey, changed: str) -> None:
-        """Note a field that is to be looked at."""
-        self._entries[key].changed |= {changed}
+    def pass_on(self, key: EntryKey, work: Interest, now: float, *, changed: Collection[str] = ()) -> None:
+        """Give a taken entry back for another kind of work, due at once; `changed` names fields to be looked at."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.work = work
+            entry.changed |= frozenset(changed)
+            self.release(key, now)
 
     def release(self, key: EntryKey, due_seconds: float) -> None:
         """Give a taken entry back, to be taken again when due; one that was answered meanwhile is gone."""
@@ -264,17 +269,15 @@ class OpenTurns:
                 del self._conversations[entry.conversation_id]
 
     def _push(self, entry: Entry) -> None:
-        self._sequence += 1
-        heapq.heappush(self._schedule, (entry.due_seconds, self._sequence, entry.key))
+        self._schedule.push(entry.work, entry.due_seconds, entry.key)
         if len(self._schedule) > 2 * len(self._entries) + _SPARE_PLACES:
-            self._rebuild_schedule()
+            # An answered question would keep its place until it had been parked.
+            waiting = (entry for entry in self._entries.values() if not entry.taken)
+            self._schedule.rebuild((entry.work, entry.due_seconds, entry.key) for entry in waiting)
 
-    def _rebuild_schedule(self) -> None:
-        """Drop the places of entries that are gone: an answered question would keep its own until it had been parked."""
-        waiting = (entry for entry in self._entries.values() if not entry.taken)
-        self._schedule = [(entry.due_seconds, number, entry.key) for number, entry in enumerate(waiting)]
-        self._sequence = len(self._schedule)
-        heapq.heapify(self._schedule)
+
+def _due_of(first: tuple[float, Entry]) -> float:
+    return first[0]
 
 
 def _latest(known: int | None, told: int | None) -> int | None:

@@ -32,6 +32,15 @@ class EditedText(StrEnum):
     QUESTION = "question"
 
 
+class FollowupOperation(StrEnum):
+    """What is asked of the destination after a trace was sent."""
+
+    PUT_SCORE = "put_score"
+    DELETE_SCORE = "delete_score"
+    PUT_CORRECTION = "put_correction"
+    DELETE_TRACES = "delete_traces"
+
+
 class ScoreType(StrEnum):
     """The score types in use (`dataType`)."""
 

@@ -4,21 +4,23 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
+from tailer.core.stream.hints import Interest
 from tailer.core.trace.observations import Trace
 from tailer.events import BatchSplit, Emit, TraceRejected, TracesDelivered, TurnDone
 from tailer.flow.backlog import Backlog
+from tailer.flow.in_flight import InFlight
 from tailer.flow.parking import Parking
 from tailer.flow.ports import Sink
 from tailer.flow.records import Batch, BatchItem, DeadLetter
-from tailer.flow.sending.batching import BatchLimits, Shipment, halve, make_shipments
+from tailer.flow.sending.batch import BatchLimits, halve, make_batches
 from tailer.flow.sending.outcomes import Delivered, Rejected, TooLarge
-from tailer.flow.sending.parcels import Consignment, Parcel, consign
+from tailer.flow.sending.outgoing import Outgoing
 from tailer.flow.sending.transmission import Transmission
 from tailer.flow.stores import StateStore
 
 
 class Delivery:
-    """A bounded queue of shipments and the workers that send them.
+    """A bounded queue of batches and the workers that send them.
 
     `observe_traces` gets the traces of this run's batches once they are acknowledged and recorded.
     """
@@ -31,7 +33,7 @@ class Delivery:
         sink: Sink,
         transmission: Transmission,
         limits: BatchLimits,
-        in_flight: set[str],
+        in_flight: InFlight,
         emit: Emit,
         *,
         new_id: Callable[[], str],
@@ -49,8 +51,8 @@ class Delivery:
         self._new_id = new_id
         self._wall_clock = wall_clock
         self._observe_traces = observe_traces
-        # One waits, however many are being sent: assembly is one step ahead, and no more is held in memory.
-        self._queue: asyncio.Queue[Shipment] = asyncio.Queue(maxsize=1)
+        # One waits, however many are being sent: a lane is one step ahead, and no more is held in memory.
+        self._queue: asyncio.Queue[tuple[Batch, Sequence[Outgoing]]] = asyncio.Queue(maxsize=1)
 
     @property
     def queue_length(self) -> int:
@@ -62,42 +64,45 @@ class Delivery:
         """How many batches may wait."""
         return self._queue.maxsize
 
-    async def hand_over(self, parcels: Sequence[Parcel]) -> None:
-        """Take parcels; waits while the queue is full."""
-        for parcel in parcels:
-            if not parcel.traces:
-                self._finish(consign(parcel, keep_traces=False), arrived=True)
-        full = [parcel for parcel in parcels if parcel.traces]
-        for shipment in make_shipments(
-            full,
-            self._limits,
-            self._sink,
-            self._new_id,
-            keep_traces=self._observe_traces is not None,
-        ):
-            await self._queue.put(shipment)
+    async def hand_over(
+        self, outgoing: Sequence[Outgoing], taken: Callable[[Outgoing], None] = lambda _: None
+    ) -> None:
+        """Take what entries give, whose traces are claimed; waits while the queue is full.
+
+        `taken` hears of each that is delivery's from now on: its claims are let go of and its entry is closed here.
+        """
+        for batch, pieces in make_batches(outgoing, self._limits, self._sink, self._new_id):
+            for piece in pieces:
+                taken(piece)
+            await self._queue.put((batch, pieces))
 
     async def work(self) -> None:
-        """Send shipments, one after another, for ever."""
+        """Send batches, one after another, for ever."""
         while True:
-            shipment = await self._queue.get()
-            await self._state.begin_batch(shipment.batch)
-            acknowledged = await self._see_through(shipment.batch, maybe_sent=False)
-            self._report(shipment.consignments, acknowledged)
-            for consignment in shipment.consignments:
-                self._finish(consignment, arrived=consignment.receipts[0].record_id in acknowledged)
+            batch, pieces = await self._queue.get()
+            await self._state.begin_batch(batch)
+            acknowledged = await self._see_through(batch, maybe_sent=False)
+            self._report(pieces, acknowledged)
+            for piece in pieces:
+                self._finish(piece, arrived=piece.items[0].record_id in acknowledged)
 
     async def resend(self, item: BatchItem, chunk: bytes) -> None:
-        """Send a chunk once more that was refused, as it is; returns when it is acknowledged or refused again."""
+        """Send a chunk once more that was refused, as it is; returns when it is acknowledged or refused again.
+
+        Nothing happens while its trace is being worked on: the next sweep tries again.
+        """
+        if not self._in_flight.claim({item.record_id: item.document_key}):
+            return
         batch = Batch(self._new_id(), (item,), self._sink.frame([chunk]))
-        self._in_flight.add(item.record_id)
         await self._state.begin_batch(batch)
         await self._see_through(batch, maybe_sent=False)
 
     async def claim_unfinished(self) -> Sequence[Batch]:
         """The batches of an earlier run; their traces count as on their way from now on."""
         batches = await self._state.pending_batches()
-        self._in_flight.update(item.record_id for batch in batches for item in batch.items)
+        for batch in batches:
+            for item in batch.items:
+                self._in_flight.hold(item.record_id, item.document_key)
         return batches
 
     async def recover(self, batches: Sequence[Batch]) -> None:
@@ -152,47 +157,37 @@ class Delivery:
         return frozenset()
 
     def _land(self, items: Sequence[BatchItem]) -> None:
-        self._in_flight.difference_update(item.record_id for item in items)
+        self._in_flight.release(item.record_id for item in items)
 
-    def _finish(self, consignment: Consignment, *, arrived: bool) -> None:
-        self._emit(TurnDone(consignment.outcome))
-        own, *others = consignment.keys
+    def _finish(self, outgoing: Outgoing, *, arrived: bool) -> None:
+        own = outgoing.key
+        self._emit(TurnDone(outgoing.outcome if arrived else "dead_letter"))
         self._parking.leave(own.document_key)
-        if consignment.has_feedback and arrived:
+        if outgoing.has_feedback and arrived:
             # Rated before it was sent: the score goes to the trace that now exists.
-            self._backlog.look_again(own, "feedback")
+            self._backlog.pass_on(own, Interest.FOLLOWUP, changed=["feedback"])
         else:
             self._backlog.close(own)
-        for key in others:
+        for key in outgoing.also:
             self._backlog.close(key)
 
-    def _report(self, consignments: Sequence[Consignment], acknowledged: frozenset[str]) -> None:
+    def _report(self, outgoing: Sequence[Outgoing], acknowledged: frozenset[str]) -> None:
         now = self._wall_clock()
-        arrived = [
-            receipt
-            for consignment in consignments
-            for receipt in consignment.receipts
-            if receipt.record_id in acknowledged
-        ]
+        items = [item for piece in outgoing for item in piece.items if item.record_id in acknowledged]
+        own = [(piece.key, piece.items[0]) for piece in outgoing]
         self._emit(
             TracesDelivered(
-                traces=len(arrived),
-                observations=sum(receipt.observations for receipt in arrived),
+                traces=len(items),
+                observations=sum(item.observations for item in items),
                 latencies_seconds=tuple(
-                    max(0.0, now - consignment.receipts[0].ended_milliseconds / 1000)
-                    for consignment in consignments
-                    if consignment.is_turn
-                    and consignment.receipts[0].record_id in acknowledged
-                    and not self._backlog.is_backfilled(consignment.keys[0])
+                    max(0.0, now - item.ended_milliseconds / 1000)
+                    for key, item in own
+                    if item.sent is not None
+                    and item.record_id in acknowledged
+                    and not self._backlog.is_backfilled(key)
                 ),
             )
         )
-        if self._observe_traces is not None and arrived:
-            self._observe_traces(
-                [
-                    trace
-                    for consignment in consignments
-                    for trace in consignment.traces
-                    if trace.record_id in acknowledged
-                ]
-            )
+        traces = [trace for piece in outgoing for trace in piece.traces if trace.record_id in acknowledged]
+        if self._observe_traces is not None and traces:
+            self._observe_traces(traces)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from tailer.core.identity import unanswered_trace_id
 from tailer.core.stream.hints import Interest
-from tailer.core.stream.open_turns import EntryKey
+from tailer.core.stream.open_turns import LATE_FIELDS, EntryKey
 from tailer.events import DeadLetterReplayed, Emit
 from tailer.flow.backlog import Backlog
 from tailer.flow.records import DeadLetter
@@ -17,6 +17,8 @@ from tailer.flow.stores import StateStore
 
 _AT_ONCE = 100
 """Letters under way at a time: a refused one may hold its whole trace in memory."""
+_WITHOUT_RECORD = (Interest.FOLLOWUP, Interest.DELETION)
+"""Kinds of work that leave no export record of their own."""
 SENT = "sent"
 NOTHING_TO_SEND = "nothing_to_send"
 """The row is gone, or the settings leave it out by now."""
@@ -40,9 +42,10 @@ class Replay:
         # Looked at before the records are read: an entry that closes in between has its record by then.
         idle = [letter for letter in asked if not self._backlog.is_open(*_entry_of(letter))]
         sent = await self._state.find_exported([letter.record_id for letter in idle])
-        await self._forget([letter for letter in idle if letter.record_id in sent])
+        done = [letter for letter in idle if letter.record_id in sent or self._is_done_without_record(letter)]
+        await self._forget(done)
         for letter in idle:
-            if letter.record_id in sent:
+            if letter in done:
                 continue
             if letter.record_id not in self._under_way:
                 await self._begin(letter)
@@ -54,7 +57,11 @@ class Replay:
             await self._delivery.resend(letter.item, letter.chunk)
             return
         self._under_way.add(letter.record_id)
-        self._backlog.reopen(_entry_of(letter), letter.message_id)
+        self._backlog.reopen(_entry_of(letter), letter.message_id, changed=LATE_FIELDS)
+
+    def _is_done_without_record(self, letter: DeadLetter) -> bool:
+        """Whether a follow-up or a deletion was done: a letter whose replay failed again is no longer asked for."""
+        return letter.record_id in self._under_way and letter.interest in _WITHOUT_RECORD
 
     async def _forget(self, letters: Sequence[DeadLetter]) -> None:
         if letters:
@@ -68,5 +75,9 @@ class Replay:
 
 
 def _entry_of(letter: DeadLetter) -> EntryKey:
-    unanswered = letter.record_id == unanswered_trace_id(letter.message_id)
-    return EntryKey(Interest.QUESTION if unanswered else Interest.RESPONSE, letter.document_key)
+    interest = letter.interest
+    if interest is None:
+        unanswered = letter.record_id == unanswered_trace_id(letter.message_id)
+        interest = Interest.QUESTION if unanswered else Interest.RESPONSE
+    # A follow-up is found by looking at its row again.
+    return EntryKey(Interest.RESPONSE if interest is Interest.FOLLOWUP else interest, letter.document_key)

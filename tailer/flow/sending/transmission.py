@@ -1,6 +1,6 @@
 """Gets one batch to the destination: repeats what was not taken, looks up what may have been taken.
 
-tenacity owns every retry; there is no limit, because the oplog holds what comes after. What is left to the caller are
+There is no limit, because the oplog holds what comes after. What is left to the caller are
 the answers that more of the same bytes cannot change.
 """
 
@@ -8,12 +8,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeAlias
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_exponential, wait_random
-
 from tailer.events import (
     BatchSettled,
-    DeliveryPaused,
-    DeliveryResumed,
     DeliveryRetried,
     DeliveryUnknown,
     Emit,
@@ -21,6 +17,7 @@ from tailer.events import (
 )
 from tailer.flow.ports import Sink
 from tailer.flow.records import Batch
+from tailer.flow.sending.destination_health import Channel, DestinationHealth
 from tailer.flow.sending.lookup import Lookup, Verdict
 from tailer.flow.sending.outcomes import (
     Delivered,
@@ -32,10 +29,11 @@ from tailer.flow.sending.outcomes import (
     TooLarge,
     Unknown,
 )
+from tailer.retrying import Backoff, Setback, try_until
 
 FinalOutcome: TypeAlias = Delivered | TooLarge | Rejected
 
-_LONGEST_WAIT_SECONDS = 60.0
+_BACKOFF = Backoff(first_seconds=0.2, longest_seconds=60.0, jitter_seconds=0.3)
 _RESULTS = {
     Delivered: RequestResult.OK,
     TooLarge: RequestResult.TOO_LARGE,
@@ -47,18 +45,20 @@ _RESULTS = {
 class Transmission:
     """The way to one sink. `lookup` is how long a batch of unknown outcome is looked for before it is sent again."""
 
-    def __init__(self, sink: Sink, emit: Emit, *, lookup: timedelta, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        health: DestinationHealth,
+        emit: Emit,
+        *,
+        lookup: timedelta,
+        monotonic: Callable[[], float],
+    ) -> None:
         self._sink = sink
+        self._health = health
         self._emit = emit
         self._lookup = Lookup(sink, emit, patience=lookup, monotonic=monotonic)
         self._monotonic = monotonic
-        self._refused = False
-        self._backoff = wait_exponential(multiplier=0.2, max=_LONGEST_WAIT_SECONDS) + wait_random(0, 0.3)
-
-    @property
-    def is_refused(self) -> bool:
-        """Whether the destination does not accept the keys at present."""
-        return self._refused
 
     async def send(self, batch: Batch, *, maybe_sent: bool = False) -> FinalOutcome:
         """Send a batch until the answer is final; `maybe_sent` says that an earlier run may have sent it."""
@@ -72,40 +72,27 @@ class Transmission:
                 return Delivered()
 
     async def _send_until_answered(self, batch: Batch) -> DeliveryOutcome:
-        attempts = AsyncRetrying(
-            retry=retry_if_result(lambda outcome: isinstance(outcome, Retry | Refused)),
-            wait=self._wait,
-            before_sleep=self._report,
+        return await try_until(
+            lambda: self._send_once(batch.payload),
+            is_final=lambda outcome: not isinstance(outcome, Retry | Refused),
+            wait=_wait_seconds,
+            report=self._report,
         )
-        outcome: DeliveryOutcome = await attempts(self._send_once, batch.payload)
-        if self._refused:
-            self._refused = False
-            self._emit(DeliveryResumed())
-        return outcome
 
     async def _send_once(self, payload: bytes) -> DeliveryOutcome:
         began = self._monotonic()
         outcome = await self._sink.deliver(payload)
+        self._health.note(Channel.SPANS, outcome)
         result = outcome.result if isinstance(outcome, Retry | Unknown) else _RESULTS[type(outcome)]
         sent_bytes = 0 if result is RequestResult.WITHHELD else len(payload)
         self._emit(RequestDone(result.value, self._monotonic() - began, sent_bytes))
         return outcome
 
-    def _wait(self, state: RetryCallState) -> float:
-        outcome = state.outcome.result() if state.outcome is not None else None
-        if isinstance(outcome, Retry) and outcome.after_seconds is not None:
-            return outcome.after_seconds
-        return self._backoff(state)
-
-    def _report(self, state: RetryCallState) -> None:
-        outcome = state.outcome.result() if state.outcome is not None else None
-        if isinstance(outcome, Refused):
-            if not self._refused:
-                self._refused = True
-                self._emit(DeliveryPaused(outcome.reason, outcome.remedy))
-        elif isinstance(outcome, Retry):
+    def _report(self, setback: Setback[DeliveryOutcome]) -> None:
+        outcome = setback.answer
+        if isinstance(outcome, Retry):
             reason = f"{outcome.reason}: {outcome.remedy}" if outcome.remedy else outcome.reason
-            self._emit(DeliveryRetried(reason, state.attempt_number, state.upcoming_sleep))
+            self._emit(DeliveryRetried(reason, setback.tries, setback.wait_seconds))
 
     async def _is_taken(self, batch: Batch, *, reason: str) -> bool:
         """Ask the destination whether it has the batch: it takes a request as a whole."""
@@ -114,3 +101,10 @@ class Transmission:
         verdict = await self._lookup.settle(probes)
         self._emit(BatchSettled(verdict.value, len(batch.items)))
         return verdict is Verdict.FOUND
+
+
+def _wait_seconds(outcome: DeliveryOutcome, tries: int) -> float:
+    """As long as the server asked for, where it did."""
+    if isinstance(outcome, Retry) and outcome.after_seconds is not None:
+        return outcome.after_seconds
+    return _BACKOFF.wait_seconds(tries)

@@ -8,6 +8,7 @@ from bson import Binary
 from pymongo import UpdateOne
 
 from tailer.core.identity import DocumentKey
+from tailer.core.stream.hints import Interest
 from tailer.flow.records import DeadLetter
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence
@@ -79,6 +80,7 @@ class DeadLetters:
                         "reason": letter.reason,
                         "chunk": None if letter.chunk is None else Binary(letter.chunk),
                         "item": None if letter.item is None else write_item(letter.item),
+                        "interest": None if letter.interest is None else letter.interest.value,
                         "last_failed_at": now,
                     },
                     "$unset": {"replay": ""},
@@ -97,7 +99,7 @@ class DeadLetters:
 
 
 def _read_letter(document: Mapping[str, Any]) -> DeadLetter:
-    chunk, item = document.get("chunk"), document.get("item")
+    chunk, item, interest = document.get("chunk"), document.get("item"), document.get("interest")
     return DeadLetter(
         record_id=str(document["_id"]),
         message_id=document["message_id"],
@@ -105,4 +107,6 @@ def _read_letter(document: Mapping[str, Any]) -> DeadLetter:
         reason=document["reason"],
         chunk=None if chunk is None else bytes(chunk),
         item=None if item is None else read_item(item),
+        # A letter of an earlier release has none.
+        interest=None if interest is None else Interest(interest),
     )

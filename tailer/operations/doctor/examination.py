@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Final, TypeVar
 
 from tailer.core.policy.policies import NativePolicy
-from tailer.daemon.wiring import needs_users
+from tailer.daemon.options import needs_users
 from tailer.mongo.connection import QUERY_SOCKET_MILLISECONDS, connect, tolerant_database
 from tailer.mongo.state.survey import StoredCheckpoint
 from tailer.operations.doctor.destination import check_destination

@@ -1,0 +1,49 @@
+"""Asks the destination for something that may be repeated, once; what it does not take is tried again later.
+
+Nothing is repeated within a lane until it succeeds: an entry goes back to the backlog for a while, so that one that is
+turned away again and again does not stop the others of its kind.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from tailer.core.stream.open_turns import EntryKey
+from tailer.core.trace.followup import FollowupOperation
+from tailer.events import Emit, FollowupFailed, FollowupRetried
+from tailer.flow.lanes.setbacks import Setbacks
+from tailer.flow.sending.destination_health import Channel, DestinationHealth
+from tailer.flow.sending.outcomes import Delivered, DeliveryOutcome, Refused, Retry, Unknown
+
+
+class Asking:
+    """The way of one lane to the destination."""
+
+    def __init__(self, channel: Channel, health: DestinationHealth, setbacks: Setbacks, emit: Emit) -> None:
+        self._channel = channel
+        self._health = health
+        self._setbacks = setbacks
+        self._emit = emit
+        self._pause_seconds = 0.0
+
+    async def ask(
+        self, key: EntryKey, operation: FollowupOperation, call: Callable[[], Awaitable[DeliveryOutcome]]
+    ) -> float | None:
+        """None once it is settled: taken, or refused for good and said so; else the seconds until the next try."""
+        outcome = await call()
+        self._health.note(self._channel, outcome)
+        if isinstance(outcome, Retry | Refused | Unknown):
+            waiting = self._setbacks.add(key, outcome)
+            self._pause_seconds = self._setbacks.add(self._channel, outcome).wait_seconds
+            if not isinstance(outcome, Refused):
+                # That keys are refused is said once, by the health of the destination.
+                self._emit(FollowupRetried(operation, outcome.reason, waiting.tries, waiting.wait_seconds))
+            return waiting.wait_seconds
+        self._setbacks.clear(key)
+        self._setbacks.clear(self._channel)
+        if not isinstance(outcome, Delivered):
+            self._emit(FollowupFailed(operation))
+        return None
+
+    async def pause(self) -> None:
+        """Wait as long as the last answer and those before it suggest."""
+        await asyncio.sleep(self._pause_seconds)

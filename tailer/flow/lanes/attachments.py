@@ -1,0 +1,78 @@
+"""The files of turns: uploaded before their trace is built, a few at a time, and waited for while they may still come.
+
+A turn whose files cannot be uploaded just now is given back for later. It is sent without them only where the
+destination takes other things all the while, or after an hour: a storage that is never mended must not hold back turns.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from typing import Final
+
+from tailer.core.identity import DocumentKey, observation_id
+from tailer.core.trace.export import ExportOptions, shows_media, trace_id_of
+from tailer.core.trace.files import files_of
+from tailer.core.turn.readback import Row
+from tailer.core.turn.turns import TurnRecord
+from tailer.events import Emit, MediaLeftOut
+from tailer.flow.lanes.setbacks import Setbacks, Waiting
+from tailer.flow.ports import MediaLibrary
+from tailer.flow.sending.destination_health import Channel, DestinationHealth
+from tailer.flow.sending.outcomes import Delivered, Refused, Retry
+
+_AT_ONCE: Final = 4
+"""Turns whose files are uploaded at a time: each holds one file in memory."""
+_PATIENT_TRIES: Final = 8
+"""Tries, some two minutes, after which the trouble is the storage's alone if the destination took something since."""
+_LONGEST: Final = timedelta(hours=1)
+
+
+class Attachments:
+    """The way of files to the media library."""
+
+    def __init__(
+        self,
+        library: MediaLibrary,
+        health: DestinationHealth,
+        setbacks: Setbacks,
+        options: ExportOptions,
+        emit: Emit,
+        *,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._library = library
+        self._health = health
+        self._setbacks = setbacks
+        self._options = options
+        self._emit = emit
+        self._monotonic = monotonic
+        self._gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def publish(
+        self, turns: Iterable[tuple[Row, TurnRecord]]
+    ) -> Mapping[DocumentKey, tuple[str, ...] | Waiting]:
+        """By row, the references of the files that may be shown, or how long the turn waits for them."""
+        shown = [(row, record) for row, record in turns if shows_media(record, self._options)]
+        published = await asyncio.gather(*(self._publish_one(row, record) for row, record in shown))
+        return {row.key: files for (row, _), files in zip(shown, published, strict=True)}
+
+    async def _publish_one(self, row: Row, record: TurnRecord) -> tuple[str, ...] | Waiting:
+        async with self._gate:
+            root_id = observation_id(row.message_id, "root")
+            answer = await self._library.publish(trace_id_of(row), root_id, list(files_of(record)))
+        self._health.note(Channel.MEDIA, answer if isinstance(answer, Retry | Refused) else Delivered())
+        if not isinstance(answer, Retry | Refused):
+            self._setbacks.clear(row.key)
+            return answer
+        waiting = self._setbacks.add(row.key, answer)
+        if isinstance(answer, Refused) or not self._is_hopeless(waiting):
+            return waiting
+        self._setbacks.clear(row.key)
+        self._emit(MediaLeftOut("unavailable"))
+        return ()
+
+    def _is_hopeless(self, waiting: Waiting) -> bool:
+        taken = self._health.accepted_seconds
+        others_taken = taken is not None and taken > waiting.since_seconds
+        patient = waiting.tries >= _PATIENT_TRIES and others_taken
+        return patient or self._monotonic() - waiting.since_seconds > _LONGEST.total_seconds()

@@ -1,0 +1,60 @@
+"""What all lanes have in common: they take what is due for their kinds of work, round by round, and one item that
+breaks the code becomes a dead letter of its own.
+
+What is raised for a server or a setting is a TailerError and ends the daemon; everything else is a fault of the code
+in the face of a row.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from tailer.core.stream.hints import Interest
+from tailer.core.stream.open_turns import Entry
+from tailer.errors import TailerError
+from tailer.flow.lanes.round import Round, Workbench
+
+ROUND_ENTRIES = 256
+"""Entries that one round reads back together: few enough queries a turn, few enough rows in memory."""
+
+
+class Lane(ABC):
+    """One kind of work, done by one task."""
+
+    name: ClassVar[str]
+    works: ClassVar[tuple[Interest, ...]]
+    round_entries: ClassVar[int] = ROUND_ENTRIES
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+
+    async def run(self, gather_seconds: float) -> None:
+        """Work off what is due, for ever, in rounds at least so far apart."""
+        while True:
+            entries = await self._bench.backlog.take_due(
+                self.works, limit=self.round_entries, gather_seconds=gather_seconds
+            )
+            await self.work_off(entries)
+
+    async def work_off(self, entries: Sequence[Entry]) -> None:
+        """One round. What breaks it is found by halving: it is buried alone, and the others go on."""
+        work = Round(self._bench, entries)
+        try:
+            await self._work(work)
+        except TailerError:
+            raise
+        except Exception as error:
+            work.let_go()
+            left = work.entries
+            if not left:
+                raise
+            if len(entries) == 1:
+                await work.bury(left[0], type(error).__name__)
+                return
+            middle = (len(left) + 1) // 2
+            for half in filter(None, (left[:middle], left[middle:])):
+                await self.work_off(half)
+
+    @abstractmethod
+    async def _work(self, work: Round) -> None:
+        """Settle every entry of a round."""

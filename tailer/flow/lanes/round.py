@@ -1,0 +1,160 @@
+"""One round of a lane: the entries that were taken together, and what becomes of each.
+
+Every entry is settled exactly once: closed, postponed, passed on, parked, handed over or buried. What an entry has
+claimed is let go of with that, unless delivery has it by then.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tailer.core.identity import DocumentKey, TraceId
+from tailer.core.stream.hints import Interest
+from tailer.core.stream.open_turns import Entry, EntryKey
+from tailer.core.turn.turns import Wait
+from tailer.events import Emit, TurnDone, TurnFailed
+from tailer.flow.backlog import Backlog
+from tailer.flow.in_flight import InFlight
+from tailer.flow.parking import Parking
+from tailer.flow.ports import DocumentReader
+from tailer.flow.records import DeadLetter
+from tailer.flow.sending.delivery import Delivery
+from tailer.flow.sending.outgoing import Outgoing, Packing
+from tailer.flow.stores import StateStore
+
+BUSY_SECONDS = 1.0
+"""How long an entry waits whose trace another task, or a batch of an earlier run, is at work on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    """What every lane works with."""
+
+    backlog: Backlog
+    parking: Parking
+    reader: DocumentReader
+    state: StateStore
+    in_flight: InFlight
+    packing: Packing
+    delivery: Delivery
+    emit: Emit
+
+
+class Round:
+    """The entries of one round; nothing here awaits between a claim and the note of it."""
+
+    def __init__(self, bench: Workbench, entries: Sequence[Entry]) -> None:
+        self._bench = bench
+        self._unsettled = {entry.key: entry for entry in entries}
+        self._claims: dict[EntryKey, frozenset[TraceId]] = {}
+        self._rows: set[EntryKey] = set()
+        self._subjects: dict[EntryKey, tuple[str, str]] = {}
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Those that are not settled yet."""
+        return list(self._unsettled.values())
+
+    def by_row(self) -> dict[DocumentKey, Entry]:
+        """The entries that are not settled yet, by the `_id` of their row."""
+        return {entry.key.document_key: entry for entry in self._unsettled.values()}
+
+    def name(self, entry: Entry, record_id: str, message_id: str) -> None:
+        """Say what an entry is about: a dead letter of it goes by that record."""
+        self._subjects[entry.key] = (record_id, message_id)
+
+    def claim(self, entry: Entry, rows: Mapping[TraceId, DocumentKey]) -> bool:
+        """Claim all these traces for an entry, each for work on a row; none of them when one is not free."""
+        free = self.claim_free(entry, rows)
+        if free == rows.keys():
+            return True
+        self._bench.in_flight.release(free)
+        self._claims[entry.key] -= free
+        return False
+
+    def claim_free(self, entry: Entry, rows: Mapping[TraceId, DocumentKey]) -> frozenset[TraceId]:
+        """Claim those of these traces that are free."""
+        free = self._bench.in_flight.claim(rows)
+        self._claims[entry.key] = self._claims.get(entry.key, frozenset()) | free
+        return free
+
+    def claim_row(self, entry: Entry) -> bool:
+        """Claim all that the row of an entry has, or will have."""
+        if not self._bench.in_flight.claim_row(entry.key.document_key):
+            return False
+        self._rows.add(entry.key)
+        return True
+
+    def close(self, entry: Entry, outcome: str | None) -> None:
+        """Nothing more is to be done for an entry; `outcome` is what it is counted as, None for nothing."""
+        if outcome is not None:
+            self._bench.emit(TurnDone(outcome))
+        if entry.key.interest in (Interest.RESPONSE, Interest.QUESTION):
+            self._bench.parking.leave(entry.key.document_key)
+        self._settle(entry)
+        self._bench.backlog.close(entry.key)
+
+    def postpone(self, entry: Entry, seconds: float = BUSY_SECONDS) -> None:
+        """Give an entry back for later."""
+        self._settle(entry)
+        self._bench.backlog.postpone(entry.key, seconds=seconds)
+
+    def pass_on(self, entry: Entry, work: Interest) -> None:
+        """Leave an entry to another lane."""
+        self._settle(entry)
+        self._bench.backlog.pass_on(entry.key, work)
+
+    async def park(self, waiting: Sequence[tuple[Entry, Wait]]) -> None:
+        """Keep entries in the state database until what they wait for has come, or their time is up."""
+        if not waiting:
+            return
+        now = self._bench.backlog.source_seconds
+        await self._bench.parking.keep(
+            [
+                (entry.key.document_key, entry.message_id, wait, entry.cluster_seconds or now)
+                for entry, wait in waiting
+            ]
+        )
+        for entry, wait in waiting:
+            self._bench.emit(TurnDone(f"parked_{wait.value}"))
+            self._settle(entry)
+            self._bench.backlog.close(entry.key)
+
+    async def hand_over(self, outgoing: Sequence[Outgoing]) -> None:
+        """Leave it to delivery, with the claims on what is in it."""
+        await self._bench.delivery.hand_over(outgoing, self._taken)
+
+    async def bury(self, entry: Entry, reason: str) -> None:
+        """Keep an entry as a dead letter of its own."""
+        fallback = f"{entry.work.value}-{entry.key.document_key}", entry.message_id or ""
+        record_id, message_id = self._subjects.get(entry.key, fallback)
+        letter = DeadLetter(
+            record_id,
+            message_id,
+            entry.key.document_key,
+            f"build_failed: {reason}",
+            None,
+            interest=entry.work,
+        )
+        await self._bench.state.add_dead_letters([letter])
+        self._bench.emit(TurnFailed(message_id, reason))
+        self.close(entry, "dead_letter")
+
+    def let_go(self) -> None:
+        """Release what unsettled entries have claimed: the round failed, and they are tried again."""
+        for key in self._unsettled:
+            self._release(key)
+
+    def _settle(self, entry: Entry) -> None:
+        self._unsettled.pop(entry.key, None)
+        self._release(entry.key)
+
+    def _release(self, key: EntryKey) -> None:
+        self._bench.in_flight.release(self._claims.pop(key, ()))
+        if key in self._rows:
+            self._rows.discard(key)
+            self._bench.in_flight.release_row(key.document_key)
+
+    def _taken(self, outgoing: Outgoing) -> None:
+        self._unsettled.pop(outgoing.key, None)
+        left = self._claims.pop(outgoing.key, frozenset()) - {item.probe.trace_id for item in outgoing.items}
+        self._bench.in_flight.release(left)

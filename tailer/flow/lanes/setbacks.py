@@ -1,0 +1,49 @@
+"""How long what the destination did not take waits before its next try: an entry by itself, and a lane as a whole.
+
+Nothing is tried within a lane until it succeeds: an entry is given back to the backlog, so that one that is turned away
+again and again does not stop the others of its kind.
+"""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Final
+
+from cachetools import LRUCache
+
+from tailer.flow.sending.outcomes import Refused, Retry, Unknown
+from tailer.retrying import Backoff
+
+_BACKOFF: Final = Backoff(first_seconds=0.2, longest_seconds=60.0, jitter_seconds=0.3)
+_REMEMBERED: Final = 20_000
+"""Subjects whose tries are known: one that is gone for good is never cleared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How often something was tried, since when, and how long it waits now."""
+
+    tries: int
+    since_seconds: float
+    wait_seconds: float
+
+
+class Setbacks:
+    """Who was turned away how often; forgotten with `clear`."""
+
+    def __init__(self, *, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._waiting: LRUCache[Hashable, Waiting] = LRUCache(_REMEMBERED)
+
+    def add(self, subject: Hashable, answer: Retry | Refused | Unknown) -> Waiting:
+        """One more time; the server's own word on how long to wait goes before ours."""
+        known = self._waiting.get(subject)
+        tries = 1 if known is None else known.tries + 1
+        named = answer.after_seconds if isinstance(answer, Retry) else None
+        wait_seconds = _BACKOFF.wait_seconds(tries) if named is None else float(named)
+        since = self._monotonic() if known is None else known.since_seconds
+        self._waiting[subject] = Waiting(tries, since, wait_seconds)
+        return self._waiting[subject]
+
+    def clear(self, subject: Hashable) -> None:
+        """It was taken, or is no longer tried."""
+        self._waiting.pop(subject, None)

@@ -1,0 +1,76 @@
+"""Titles that were stored after their turn was sent: a trace of their own, never ahead of the turn."""
+
+from typing import ClassVar
+
+from tailer.core.identity import DocumentKey, TraceId, title_trace_id_beside
+from tailer.core.stream.hints import Interest
+from tailer.core.stream.open_turns import Entry
+from tailer.core.trace.export import ExportOptions, export_title, is_chosen, trace_id_of
+from tailer.core.turn.readback import Row
+from tailer.core.turn.turns import Exclusion, TurnRecord
+from tailer.flow.lanes.lane import Lane
+from tailer.flow.lanes.round import Round, Workbench
+from tailer.flow.sending.outgoing import Outgoing
+
+
+class Titles(Lane):
+    """Conversations whose title was stored."""
+
+    name: ClassVar[str] = "titles"
+    works: ClassVar[tuple[Interest, ...]] = (Interest.TITLE,)
+
+    def __init__(self, bench: Workbench, options: ExportOptions) -> None:
+        super().__init__(bench)
+        self._options = options
+
+    async def _work(self, work: Round) -> None:
+        entries = await self._claim(work)
+        rows = [row for row, _ in entries.values()]
+        sent = (
+            await self._bench.state.find_exported([_title_trace_id_of(row) for row in rows]) if rows else ()
+        )
+        wanted = []
+        for row, entry in entries.values():
+            if _title_trace_id_of(row) in sent:
+                work.close(entry, None)
+            elif not is_chosen(row.conversation_id, self._options):
+                work.close(entry, Exclusion.NOT_SAMPLED.value)
+            else:
+                wanted.append(row)
+        async for group in self._bench.reader.read_turns(wanted):
+            made = [self._make(work, entries[row.key][1], record) for row, record in group]
+            await work.hand_over([title for title in made if title is not None])
+
+    async def _claim(self, work: Round) -> dict[DocumentKey, tuple[Row, Entry]]:
+        """The rows that titles were billed on, with the titles' entries, where nothing else is at work on them."""
+        entries, claimed = work.by_row(), {}
+        for key, row in await self._bench.reader.locate_titled(list(entries)):
+            entry = entries.pop(key, None)
+            if entry is None:
+                continue
+            trace_id = _title_trace_id_of(row)
+            work.name(entry, trace_id, row.message_id)
+            # A turn that is open brings the title along; ahead of it, it would be built twice.
+            turn_is_open = self._bench.backlog.is_open(Interest.RESPONSE, row.key)
+            if turn_is_open or not work.claim(entry, {trace_id: row.key}):
+                work.postpone(entry)
+            else:
+                claimed[row.key] = (row, entry)
+        for entry in entries.values():
+            # No title was billed, or its turn is not stored yet and will bring the title along.
+            work.close(entry, None)
+        return claimed
+
+    def _make(self, work: Round, entry: Entry, record: TurnRecord | None) -> Outgoing | None:
+        if record is None:
+            work.close(entry, "deleted")
+            return None
+        title = export_title(record, self._options)
+        if title is None:
+            work.close(entry, "no_title")
+            return None
+        return self._bench.packing.pack(entry.key, "title", [title])
+
+
+def _title_trace_id_of(row: Row) -> TraceId:
+    return title_trace_id_beside(trace_id_of(row), row.message_id)

@@ -1,0 +1,172 @@
+"""Turns: read back, judged, built and handed over, or parked, or closed for giving no trace.
+
+A turn brings the title along that was billed on it. A row whose turn was sent before is left to the follow-ups.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from tailer.core.identity import DocumentKey
+from tailer.core.stream.hints import Interest
+from tailer.core.stream.open_turns import Entry, EntryKey
+from tailer.core.trace.export import Exported, ExportOptions, export_turn, is_chosen, trace_id_of
+from tailer.core.turn.readback import Row
+from tailer.core.turn.turns import Exclusion, TurnRecord, Wait
+from tailer.flow.lanes.attachments import Attachments
+from tailer.flow.lanes.lane import Lane
+from tailer.flow.lanes.round import Round, Workbench
+from tailer.flow.lanes.setbacks import Waiting
+from tailer.flow.sending.outgoing import Outgoing
+
+_TEXT_FIELDS = frozenset({"text", "content"})
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedChanges:
+    """Which changes of a turn that was sent are followed."""
+
+    feedback: bool
+    edits: bool
+
+    def concern(self, entry: Entry) -> bool:
+        """Whether an entry asks for more than its trace."""
+        edited = self.edits and not _TEXT_FIELDS.isdisjoint(entry.changed)
+        return edited or (self.feedback and "feedback" in entry.changed)
+
+
+class Turns(Lane):
+    """Responses, and questions that were never answered."""
+
+    name: ClassVar[str] = "turns"
+    works: ClassVar[tuple[Interest, ...]] = (Interest.RESPONSE, Interest.QUESTION)
+
+    def __init__(
+        self,
+        bench: Workbench,
+        options: ExportOptions,
+        followed: FollowedChanges,
+        attachments: Attachments | None,
+    ) -> None:
+        super().__init__(bench)
+        self._options = options
+        self._followed = followed
+        self._attachments = attachments
+
+    async def _work(self, work: Round) -> None:
+        patient = [(entry, Wait.RESPONSE) for entry in work.entries if _is_patient_question(entry)]
+        await work.park(patient)
+        entries = work.by_row()
+        if not entries:
+            return
+        located = await self._bench.reader.locate(list(entries))
+        for key in entries.keys() - {row.key for row in located}:
+            work.close(entries[key], "deleted")
+        for row in located:
+            work.name(entries[row.key], trace_id_of(row), row.message_id)
+        claimed = [row for row in located if self._claim(work, entries[row.key], row)]
+        sent = await self._bench.state.find_exported([trace_id_of(row) for row in claimed])
+        wanted = [
+            row
+            for row in claimed
+            if self._is_to_be_built(work, entries[row.key], row, was_sent=trace_id_of(row) in sent)
+        ]
+        async for group in self._bench.reader.read_turns(wanted):
+            await self._deliver(work, entries, group)
+
+    def _claim(self, work: Round, entry: Entry, row: Row) -> bool:
+        if work.claim(entry, {trace_id_of(row): row.key}):
+            return True
+        work.postpone(entry)
+        return False
+
+    def _is_to_be_built(self, work: Round, entry: Entry, row: Row, *, was_sent: bool) -> bool:
+        """Whether a row that still exists gives a trace; settles its entry where it gives none."""
+        is_question = row.created_by_user and entry.key.interest is Interest.RESPONSE
+        if (was_sent or is_question) and self._followed.concern(entry):
+            work.pass_on(entry, Interest.FOLLOWUP)
+        elif was_sent:
+            work.close(entry, "sent_before")
+        elif is_question:
+            work.close(entry, "not_a_response")
+        elif not is_chosen(row.conversation_id, self._options):
+            work.close(entry, Exclusion.NOT_SAMPLED.value)
+        else:
+            return True
+        return False
+
+    async def _deliver(
+        self,
+        work: Round,
+        entries: dict[DocumentKey, Entry],
+        group: Sequence[tuple[Row, TurnRecord | None]],
+    ) -> None:
+        records = {
+            row.key: (row, self._complete(record, entries[row.key]))
+            for row, record in group
+            if record is not None
+        }
+        media = {} if self._attachments is None else await self._attachments.publish(records.values())
+        outgoing: list[Outgoing] = []
+        waiting: list[tuple[Entry, Wait]] = []
+        for row, _ in group:
+            entry, published = entries[row.key], media.get(row.key, ())
+            if row.key not in records:
+                work.close(entry, "deleted")
+                continue
+            if isinstance(published, Waiting):
+                work.postpone(entry, published.wait_seconds)
+                continue
+            record = records[row.key][1]
+            made = self._make(entry, row, replace(record, media=published) if published else record)
+            if isinstance(made, Outgoing):
+                outgoing.append(made)
+            elif isinstance(made, Wait):
+                waiting.append((entry, made))
+            else:
+                work.close(entry, made)
+        await work.park(waiting)
+        await work.hand_over(await self._without_sent_titles(work, outgoing))
+
+    async def _without_sent_titles(self, work: Round, outgoing: Sequence[Outgoing]) -> Sequence[Outgoing]:
+        """Leave out the titles that were sent, or are being sent, ahead of their turn."""
+        entries = {entry.key: entry for entry in work.entries}
+        free: set[str] = set()
+        for piece in outgoing:
+            titles = {item.probe.trace_id: item.document_key for item in piece.items[1:]}
+            if titles:
+                free |= work.claim_free(entries[piece.key], titles)
+        unsent = free - await self._bench.state.find_exported(list(free)) if free else free
+        return [
+            piece if all(item.record_id in unsent for item in piece.items[1:]) else piece.without_title()
+            for piece in outgoing
+        ]
+
+    def _make(self, entry: Entry, row: Row, record: TurnRecord) -> Outgoing | Wait | str:
+        made = export_turn(row, record, self._options, deadline_passed=entry.deadline_passed)
+        if not isinstance(made, Exported):
+            return made
+        packed = self._bench.packing.pack(entry.key, made.outcome.value, made.traces, sent=made.sent)
+        return replace(packed, has_feedback=made.has_feedback, also=self._titles_of(made, record))
+
+    def _titles_of(self, made: Exported, record: TurnRecord) -> tuple[EntryKey, ...]:
+        """The open entry of the title that goes with a turn, where there is one."""
+        conversation = record.conversation
+        if len(made.traces) == 1 or conversation is None:
+            return ()
+        if not self._bench.backlog.is_open(Interest.TITLE, conversation.key):
+            return ()
+        return (EntryKey(Interest.TITLE, conversation.key),)
+
+    def _complete(self, record: TurnRecord, entry: Entry) -> TurnRecord:
+        """Add what only the stream told: when a partial row was finished, when a question was saved again."""
+        question = record.question
+        return replace(
+            record,
+            finished_milliseconds=entry.finished_milliseconds,
+            question_touches=self._bench.backlog.touches_of(question.key) if question is not None else (),
+        )
+
+
+def _is_patient_question(entry: Entry) -> bool:
+    return entry.key.interest is Interest.QUESTION and not entry.deadline_passed

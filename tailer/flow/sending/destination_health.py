@@ -1,0 +1,70 @@
+"""Whether the destination accepts the keys, as all that is sent to it hears: spans, scores, deletions and media."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from enum import StrEnum
+
+from tailer.events import DeliveryPaused, DeliveryResumed, Emit
+from tailer.flow.sending.outcomes import Delivered, DeliveryOutcome, Refused
+
+_HINT = "check LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY"
+_MEMORY = timedelta(minutes=3)
+"""How long a refusal counts that no other one renews, once something else was accepted: what it concerned may be gone.
+Longer than the longest pause between two tries."""
+
+
+class Channel(StrEnum):
+    """What is sent."""
+
+    SPANS = "spans"
+    SCORES = "scores"
+    DELETIONS = "deletions"
+    MEDIA = "media"
+
+
+class DestinationHealth:
+    """Says once that the keys are refused, and once that they are accepted again.
+
+    Only an answer that proves the keys takes a refusal back: a timeout proves nothing, and a request that is too large
+    or not valid may have been turned away before anything looked at the keys. Scores that are refused while spans are
+    accepted are still refused.
+    """
+
+    def __init__(self, emit: Emit, *, monotonic: Callable[[], float]) -> None:
+        self._emit = emit
+        self._monotonic = monotonic
+        self._refused_seconds: dict[Channel, float] = {}
+        self._accepted_seconds: float | None = None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether anything is refused at present."""
+        return bool(self._refused_seconds)
+
+    @property
+    def accepted_seconds(self) -> float | None:
+        """When something was accepted last, None before the first time."""
+        return self._accepted_seconds
+
+    def note(self, channel: Channel, outcome: DeliveryOutcome) -> None:
+        """Take in what came of a request."""
+        now = self._monotonic()
+        if isinstance(outcome, Refused):
+            if not self._refused_seconds:
+                self._emit(DeliveryPaused(outcome.reason, outcome.remedy or _HINT))
+            self._refused_seconds[channel] = now
+        elif isinstance(outcome, Delivered):
+            self._accepted_seconds = now
+            self._accept(channel, now)
+
+    def _accept(self, channel: Channel, now: float) -> None:
+        if not self._refused_seconds:
+            return
+        oldest = now - _MEMORY.total_seconds()
+        self._refused_seconds = {
+            other: refused
+            for other, refused in self._refused_seconds.items()
+            if other is not channel and refused > oldest
+        }
+        if not self._refused_seconds:
+            self._emit(DeliveryResumed())

@@ -1,0 +1,87 @@
+"""What one open entry gives to be sent."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from tailer.core.identity import DocumentKey
+from tailer.core.light_dataclass import light_dataclass
+from tailer.core.stream.open_turns import EntryKey
+from tailer.core.trace.followup import Edit, SentTurn
+from tailer.core.trace.observations import Trace
+from tailer.flow.ports import Sink
+from tailer.flow.records import BatchItem, Probe
+
+
+@light_dataclass(frozen=True, slots=True)
+class Outgoing:
+    """Traces of an entry, or later pieces of traces, as items with their chunks; the entry is done with them.
+
+    The item at the front is the entry's own. `also` are further entries that are done with it. `has_feedback` says
+    that the turn was rated before it was sent. `traces` are kept only where acknowledged traces are looked at: they
+    would be most of what a waiting batch takes."""
+
+    key: EntryKey
+    outcome: str
+    items: tuple[BatchItem, ...]
+    chunks: tuple[bytes, ...]
+    traces: tuple[Trace, ...] = ()
+    has_feedback: bool = False
+    also: tuple[EntryKey, ...] = ()
+
+    @property
+    def stored_bytes(self) -> int:
+        """How long the chunks are together."""
+        return sum(map(len, self.chunks))
+
+    def without_title(self) -> "Outgoing":
+        """The turn alone; its title's entry is not done with it."""
+        return replace(self, items=self.items[:1], chunks=self.chunks[:1], traces=self.traces[:1], also=())
+
+    def without_chunks(self) -> "Outgoing":
+        """What is kept while the chunks are in a batch."""
+        return replace(self, chunks=())
+
+
+class Packing:
+    """Makes traces ready for one sink; `keep_traces` where acknowledged traces are looked at."""
+
+    def __init__(self, sink: Sink, *, keep_traces: bool) -> None:
+        self._sink = sink
+        self._keep_traces = keep_traces
+
+    def pack(
+        self,
+        key: EntryKey,
+        outcome: str,
+        traces: Sequence[Trace],
+        *,
+        sent: SentTurn | None = None,
+        edits: Mapping[str, Edit] | None = None,
+    ) -> Outgoing:
+        """Encode traces. `sent` is what is remembered of the turn among them, `edits` by record what pieces show."""
+        chunks = tuple(self._sink.encode(trace) for trace in traces)
+        items = tuple(
+            BatchItem(
+                record_id=trace.record_id,
+                probe=Probe(trace.id, trace.root.id),
+                message_id=trace.message_id,
+                document_key=DocumentKey(trace.document_key),
+                chunk_bytes=len(chunk),
+                sent=sent if sent is not None and sent.trace_id == trace.id else None,
+                edit=None if edits is None else edits.get(trace.record_id),
+                observations=len(trace.observations),
+                ended_milliseconds=trace.root.end_milliseconds,
+            )
+            for trace, chunk in zip(traces, chunks, strict=True)
+        )
+        return Outgoing(key, outcome, items, chunks, tuple(traces) if self._keep_traces else ())
+
+
+def join(pieces: Sequence[Outgoing]) -> Outgoing:
+    """One of several for the same entry: a question that was edited shows in the traces of all its answers."""
+    return replace(
+        pieces[0],
+        items=tuple(item for piece in pieces for item in piece.items),
+        chunks=tuple(chunk for piece in pieces for chunk in piece.chunks),
+        traces=tuple(trace for piece in pieces for trace in piece.traces),
+    )
