@@ -33,7 +33,7 @@ function makeItem(trace) {
   const outcome = trace.outcome ?? "title";
   const title = trace.root.input ?? trace.root.output ?? trace.name;
   const facts = [
-    trace.models.length ? trace.models.join(", ") : "model not told",
+    trace.models.length ? trace.models.join(", ") : "model unknown",
     inTokens(trace.input_tokens, trace.output_tokens, trace.tokens_estimated),
     inDollars(trace.cost_usd, trace.cost_estimated),
     trace.duration_seconds === null ? null : inSeconds(trace.duration_seconds),

@@ -43,13 +43,13 @@ export function timeOfDay(seconds) {
 }
 
 export function inDollars(value, isEstimate) {
-  if (value === null || value === undefined) return "cost not told";
+  if (value === null || value === undefined) return "cost unknown";
   const digits = value === 0 ? 0 : value < 1 ? 5 : 2;
   return `${isEstimate ? "~" : ""}$${value.toFixed(digits)}`;
 }
 
 export function inTokens(input, output, isEstimate) {
-  if (input === null && output === null) return "tokens not told";
+  if (input === null && output === null) return "tokens unknown";
   const mark = isEstimate ? "~" : "";
   const show = (count) => (count === null ? "?" : mark + count.toLocaleString("en"));
   return `${show(input)} in, ${show(output)} out`;

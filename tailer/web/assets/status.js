@@ -58,7 +58,7 @@ function tilesOf(report) {
     ["Open turns", Object.keys(report.open_turns).length ? inNumbers(sum(report.open_turns)) : "not known", `oldest ${inSeconds(report.oldest_open_seconds)}`, false],
     ["Dead letters", inNumbers(letters), report.dead_letters.kept === null ? "since start" : "kept", letters > 0],
     ["Checkpoint", inSeconds(report.checkpoint_age_seconds), "since the position was stored", isLate(report.checkpoint_age_seconds)],
-    ["Oplog head room", inSeconds(headroom), headroom === null ? "MongoDB does not tell" : `of ${inSeconds(Math.max(headroom, report.oplog.window_seconds))} that MongoDB keeps`, false],
+    ["Oplog headroom", inSeconds(headroom), headroom === null ? "MongoDB does not say" : `of ${inSeconds(Math.max(headroom, report.oplog.window_seconds))} that MongoDB keeps`, false],
   ];
 }
 

@@ -37,10 +37,10 @@ class Judgement:
 
 _SENTENCES: Final = {
     "starting": "It is starting: it proves its connections, or waits for its turn.",
-    "standby": "It stands by: another instance is active, and this one takes over when that falls silent.",
+    "standby": "It stands by: another instance is active, and this one takes over when the active one falls silent.",
     "streaming": "It follows LibreChat's changes.",
     "halted": "It has halted and waits for a person.",
-    "stopping": "It is stopping: what is open is still sent.",
+    "stopping": "It is stopping and still sends what is open.",
 }
 _WAITING: Final = frozenset({"starting", "stopping"})
 
@@ -95,7 +95,7 @@ def _worries(figures: Figures, now_seconds: float) -> Iterator[str]:
             yield f"The position of {name} has not been stored for more than two minutes"
     headroom, window = figures.oplog_headroom_seconds, figures.oplog_window_seconds
     if headroom is not None and window and headroom < _LEAST_SHARE * window:
-        yield "Less than a quarter of MongoDB's oplog is left before history is lost: see why turns are not acknowledged"
+        yield "Less than a quarter of MongoDB's oplog is left before history is lost; find out why turns are not acknowledged"
 
 
 def _capitalise(text: str) -> str:
