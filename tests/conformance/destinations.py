@@ -13,7 +13,7 @@ from tailer.langfuse.annotations import LangfuseAnnotations
 from tailer.langfuse.connection import Credentials, LangfuseConnection
 from tailer.langfuse.spans import LangfuseSpans
 from tests.fakes.langfuse import FakeLangfuse, Route, answer, bad_span, cut, too_large
-from tests.memory import Answer, MemoryAnnotations, MemoryDestination, MemorySink
+from tests.memory import Answer, MemoryDestination, MemoryFollowups, MemorySink
 
 _REQUEST = timedelta(seconds=1)
 
@@ -25,7 +25,7 @@ class DestinationWorld(Protocol):
     def sink(self) -> Sink: ...
 
     @property
-    def annotations(self) -> FollowupSink: ...
+    def followups(self) -> FollowupSink: ...
 
     def trace_ids(self) -> list[TraceId]:
         """The traces that it holds, in the order of their arrival."""
@@ -62,7 +62,7 @@ class MemoryDestinationWorld:
     def __init__(self) -> None:
         self._held = MemoryDestination(time.monotonic)
         self.sink = MemorySink(self._held)
-        self.annotations = MemoryAnnotations(self._held)
+        self.followups = MemoryFollowups(self._held)
 
     def trace_ids(self) -> list[TraceId]:
         return self._held.trace_ids()
@@ -96,7 +96,7 @@ class LangfuseWorld:
         self._connection = LangfuseConnection(credentials, request_timeout=_REQUEST, connections=2)
         self._stack = AsyncExitStack()
         self.sink = LangfuseSpans(self._connection, SpanContext("test"))
-        self.annotations = LangfuseAnnotations(self._connection, environment="test")
+        self.followups = LangfuseAnnotations(self._connection, environment="test")
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self._connection)

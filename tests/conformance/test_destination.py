@@ -90,9 +90,9 @@ async def test_keys_that_are_not_accepted_are_refused_everywhere(destination: De
 
     assert await destination.sink.deliver(payload_of(destination, "m1")) == Refused("http_401")
     assert isinstance(await destination.sink.find(probes("m1")), Unreadable)
-    assert await destination.annotations.put_score(SCORE) == Refused("http_401")
-    assert await destination.annotations.delete_score(SCORE.id) == Refused("http_401")
-    assert await destination.annotations.delete_traces(trace_ids("m1")) == Refused("http_401")
+    assert await destination.followups.put_score(SCORE) == Refused("http_401")
+    assert await destination.followups.delete_score(SCORE.id) == Refused("http_401")
+    assert await destination.followups.delete_traces(trace_ids("m1")) == Refused("http_401")
     assert destination.trace_ids() == []
 
 
@@ -104,8 +104,8 @@ async def test_a_destination_that_is_away_takes_nothing_and_cannot_be_asked(
 
     assert await destination.sink.deliver(payload_of(destination, "m1")) == Retry("connection")
     assert isinstance(await destination.sink.find(probes("m1")), Unanswered)
-    assert isinstance(await destination.annotations.put_score(SCORE), Retry)
-    assert isinstance(await destination.annotations.delete_traces(trace_ids("m1")), Retry)
+    assert isinstance(await destination.followups.put_score(SCORE), Retry)
+    assert isinstance(await destination.followups.delete_traces(trace_ids("m1")), Retry)
 
 
 @pytest.mark.parametrize("taken", [True, False])
@@ -126,10 +126,10 @@ async def test_a_score_overwrites_the_one_before_and_goes_when_it_is_deleted(
 ) -> None:
     """Each of these may be repeated."""
     for value in (1, 1, 0):
-        assert await destination.annotations.put_score(replace(SCORE, value=value)) == Delivered()
+        assert await destination.followups.put_score(replace(SCORE, value=value)) == Delivered()
         assert destination.score(SCORE.id) == value
     for _ in range(2):
-        assert await destination.annotations.delete_score(SCORE.id) == Delivered()
+        assert await destination.followups.delete_score(SCORE.id) == Delivered()
         assert destination.score(SCORE.id) is None
 
 
@@ -138,7 +138,7 @@ async def test_traces_are_deleted_with_all_they_hold_and_only_those(destination:
     await destination.sink.deliver(payload_of(destination, "m1", "m2", "m3"))
 
     for _ in range(2):
-        assert await destination.annotations.delete_traces(trace_ids("m1", "m3", "gone")) == Delivered()
+        assert await destination.followups.delete_traces(trace_ids("m1", "m3", "gone")) == Delivered()
 
     assert destination.trace_ids() == trace_ids("m2")
     assert await destination.sink.find(probes("m1", "m2")) == Found(frozenset(observation_ids("m2")))

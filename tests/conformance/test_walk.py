@@ -7,6 +7,7 @@ from bson import ObjectId
 
 from tailer.core.backfill import Job, JobReason
 from tailer.core.identity import DocumentKey
+from tailer.core.stream.hints import Stream
 from tailer.mongo.document_keys import to_key
 from tests.conformance.worlds import LibreChatWorld
 from tests.rows import answer
@@ -110,3 +111,20 @@ async def test_a_walk_goes_on_after_a_row_that_is_gone(librechat: LibreChatWorld
 
     assert [row.key for row in chunk.rows] == keys[2:]
     assert (end.last, end.rows_walked) == (None, 0)
+
+
+@pytest.mark.parametrize("stream", [Stream.CONVERSATIONS, Stream.TRANSACTIONS])
+async def test_other_collections_are_walked_by_key_alone(librechat: LibreChatWorld, stream: Stream) -> None:
+    """A gap of their streams is filled from them, and from nothing else."""
+    await librechat.insert("messages", answer("a1", "q1", _id=made_at(START)))
+    keys = await librechat.insert(
+        stream.value, *({"_id": made_at(START + number), "conversationId": "c"} for number in range(5))
+    )
+    job = Job("gap", JobReason.GAP, since_seconds=START + 1, until_seconds=START + 3, stream=stream)
+
+    first = await librechat.walk.read(job, None, 2)
+    rest = await librechat.walk.read(job, first.last, 2)
+
+    assert [*first.keys, *rest.keys] == keys[1:4]
+    assert (first.rows, first.rows_walked, rest.rows_walked) == ((), 2, 1)
+    assert await librechat.walk.count(job) == 3

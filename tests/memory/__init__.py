@@ -10,16 +10,16 @@ from tests.memory.destination import Answer, MemoryDestination
 from tests.memory.lease import MemoryLease
 from tests.memory.librechat import MemoryLibreChat
 from tests.memory.reader import MemoryReader
-from tests.memory.sink import MemoryAnnotations, MemoryMedia, MemorySink
+from tests.memory.sink import MemoryFollowups, MemoryMedia, MemorySink
 from tests.memory.state import MemoryState
 from tests.memory.walk import MemoryWalk
 
 __all__ = [
     "Answer",
-    "MemoryAnnotations",
     "MemoryChanges",
     "MemoryDatabase",
     "MemoryDestination",
+    "MemoryFollowups",
     "MemoryLease",
     "MemoryLibreChat",
     "MemoryMedia",

@@ -1,7 +1,9 @@
 """A change stream over a LibreChat in memory."""
 
 import asyncio
+from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator
+from itertools import islice
 
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
 from tailer.core.stream.positions import StreamPosition
@@ -41,14 +43,15 @@ class MemoryChanges:
                 await self._wait()
 
     def _find(self, position: StreamPosition, *, inclusive: bool) -> list[tuple[ChangeHint, StreamPosition]]:
-        found = [
+        search = bisect_left if inclusive else bisect_right
+        oplog = self._librechat.oplog
+        first = search(oplog, position.moment, key=lambda entry: entry[1].moment)
+        told = (
             (hint, place)
-            for stream, place, hint in self._librechat.oplog
-            if stream is self._stream
-            and (place.moment > position.moment or (inclusive and place.moment >= position.moment))
-            and _is_told(stream, hint)
-        ]
-        return found[: self._batch_size]
+            for stream, place, hint in islice(oplog, first, None)
+            if stream is self._stream and _is_told(stream, hint)
+        )
+        return list(islice(told, self._batch_size))
 
     async def _wait(self) -> None:
         changed = asyncio.Event()

@@ -9,7 +9,7 @@ from tailer.core.librechat.documents import AttachedFile
 from tailer.core.trace.followup import Score
 from tailer.core.trace.observations import Trace
 from tailer.flow.records import Probe
-from tailer.flow.sending.outcomes import DeliveryOutcome, LookupAnswer
+from tailer.flow.sending.outcomes import DeliveryOutcome, LookupAnswer, Refused, Retry
 from tests.memory.destination import MemoryDestination
 
 
@@ -62,8 +62,8 @@ class MemorySink:
         return await self._destination.look_up(probes)
 
 
-class MemoryAnnotations:
-    """The `Annotations` of a destination."""
+class MemoryFollowups:
+    """The `FollowupSink` of a destination."""
 
     def __init__(self, destination: MemoryDestination) -> None:
         self._destination = destination
@@ -79,16 +79,19 @@ class MemoryAnnotations:
 
 
 class MemoryMedia:
-    """A `MediaLibrary` that has every file with a path, and none without."""
+    """A `MediaLibrary` that has every file with a path, and none without; `trouble` is its answer while it is set."""
 
     def __init__(self) -> None:
         self.published: list[tuple[TraceId, tuple[str, ...]]] = []
+        self.trouble: Retry | Refused | None = None
 
     async def publish(
         self, trace_id: TraceId, observation_id: ObservationId, files: Sequence[AttachedFile]
-    ) -> tuple[str, ...]:
+    ) -> tuple[str, ...] | Retry | Refused:
         await asyncio.sleep(0)
         del observation_id
+        if self.trouble is not None:
+            return self.trouble
         references = tuple(f"memory:{file.path}" for file in files if file.path)
         self.published.append((trace_id, references))
         return references

@@ -165,6 +165,11 @@ class MemoryState:
             stored = self._database.letters.setdefault(letter.record_id, StoredLetter(kept, 0))
             stored.letter, stored.replay, stored.tries = kept, None, stored.tries + 1
 
+    async def mask_key(self) -> bytes:
+        """Not of the port: what the composition root asks for besides."""
+        await self._database.read()
+        return b"the key of one deployment in mem"
+
     async def _write(self, what: str) -> None:
         await self._database.write(what, epoch=self._epoch)
 

@@ -1,0 +1,1 @@
+"""The flow over memory, with a clock that never waits."""
