@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from tailer.core.stream.hints import Interest, Stream
 from tailer.core.stream.open_turns import EntryKey
+from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.core.turn.turns import Wait
 from tailer.daemon.gauges import Sampler
 from tailer.daemon.supervision import Shutdown, Work, within
@@ -100,7 +101,7 @@ class Pipeline:
     async def _discard(self) -> None:
         while True:
             for entry in await self.backlog.take_due(limit=ROUND_ENTRIES, gather_seconds=0):
-                self.emit(TurnDone("sending_disabled"))
+                self.emit(TurnDone(EntryOutcome.SENDING_DISABLED))
                 self.backlog.close(entry.key)
 
     async def _recover(self) -> None:

@@ -6,7 +6,8 @@ A quiet log of a healthy daemon and of one that reads nothing look alike otherwi
 from collections.abc import Callable
 from typing import Final
 
-from tailer.core.turn.turns import Exclusion
+from tailer.core.policy.policies import Fact
+from tailer.core.turn.entry_outcomes import EntryOutcome, denied
 from tailer.events import (
     Emit,
     Event,
@@ -23,9 +24,14 @@ from tailer.events import (
 TOLD_EVERY_SECONDS: Final = 300.0
 """Often enough for the first hour, and less than 300 lines a day."""
 _LEFT_OUT: Final = frozenset(
-    {Exclusion.COPIED, Exclusion.TEMPORARY, Exclusion.TRACED_NATIVELY, Exclusion.NOT_SAMPLED}
+    {
+        EntryOutcome.COPIED,
+        EntryOutcome.TEMPORARY,
+        EntryOutcome.TRACED_NATIVELY,
+        EntryOutcome.NOT_SAMPLED,
+        *map(denied, Fact),
+    }
 )
-_DENIED: Final = "denied_"
 
 
 class Progress:
@@ -49,7 +55,7 @@ class Progress:
                 self._told_seconds = self._monotonic()
             case TracesDelivered() if event.traces:
                 self._count_delivered(event)
-            case TurnDone() if event.outcome in _LEFT_OUT or event.outcome.startswith(_DENIED):
+            case TurnDone() if event.outcome in _LEFT_OUT:
                 self._left_out += event.count
             case TraceRejected() | TurnFailed():
                 self._dead_letters += 1

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.events.base import Event
 
 
@@ -11,7 +12,7 @@ class TurnDone(Event):
     """An entry was closed; `outcome` is one of the closed lists of outcomes and exclusions."""
 
     level: ClassVar[str | None] = None
-    outcome: str
+    outcome: EntryOutcome
     count: int = 1
 
 

@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from tailer.core.policy.policies import Fact
 from tailer.core.stream.positions import FailureCause, GapReason
 from tailer.core.trace.followup import FollowupOperation
-from tailer.core.turn.turns import Exclusion, Outcome, Wait
+from tailer.core.turn.entry_outcomes import EntryOutcome
+from tailer.core.turn.turns import Outcome
 from tailer.core.turn.usage import CostSource
 from tailer.flow.sending.outcomes import RequestResult
 from tailer.metrics.declaration import OTHER, Label
@@ -72,19 +72,8 @@ TURN_OUTCOME: Final = Label("outcome", "how the turn ended", tuple(outcome.value
 WORK_OUTCOME: Final = Label(
     "outcome",
     "how the turn ended; title, api_usage, edited: other traces; the rest names the reason why a row gives no trace now",
-    tuple(
-        dict.fromkeys(
-            (
-                *(outcome.value for outcome in Outcome), "title", "api_usage", "edited",
-                *(exclusion.value for exclusion in Exclusion),
-                *(f"denied_{fact.value}" for fact in Fact),
-                *(f"parked_{wait.value}" for wait in Wait),
-                "sent_before", "followed", "deleted", "deletion_kept", "deletion_followed", "deletion_unknown",
-                "expiry_followed", "no_title", "no_tokens", "spent_in_chat", "sending_disabled", "dead_letter", OTHER,
-            )
-        )
-    ),
-)  # fmt: skip
+    (*(outcome.value for outcome in EntryOutcome), OTHER),
+)
 ENDPOINT: Final = Label(
     "endpoint",
     "LibreChat's endpoint, or api for its remote API; at most TAILER_USAGE_LABEL_VALUES, then other",

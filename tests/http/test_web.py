@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from tailer.core.stream.hints import Stream
+from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.errors import SettingsError
 from tailer.events import TurnDone
 from tailer.health import Health, State
@@ -123,7 +124,7 @@ async def test_metrics_come_in_the_format_that_is_asked_for(
     probe: httpx.AsyncClient, metrics: Metrics, accept: str, kind: str, ending: str
 ) -> None:
     """What was recorded is what is shown."""
-    metrics.record(TurnDone("complete", 3))
+    metrics.record(TurnDone(EntryOutcome.COMPLETE, 3))
     answer = await probe.get("/metrics", headers={"Accept": accept})
 
     assert answer.status_code == 200

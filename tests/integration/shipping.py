@@ -11,6 +11,7 @@ from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import ChangeHint, Interest, Operation, Stream
 from tailer.core.stream.open_turns import EntryKey, OpenTurns
 from tailer.core.stream.positions import StreamPosition
+from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.flow.backlog import Backlog
 from tailer.flow.checkpointing import Checkpointing
 from tailer.flow.in_flight import InFlight
@@ -89,7 +90,7 @@ class Shipping:
             trace = make_trace(message_id)
             entry = EntryKey(Interest.RESPONSE, key)
             self.in_flight.claim({trace.record_id: key})
-            outgoing.append(self.packing.pack(entry, "complete", [trace]))
+            outgoing.append(self.packing.pack(entry, EntryOutcome.COMPLETE, [trace]))
         self.backlog.turns.take_due(time.monotonic() + 1, limit=10_000)
         return outgoing
 

@@ -9,6 +9,7 @@ import pytest
 from tailer.core.identity import turn_trace_id
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
+from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.events import (
     BatchSettled,
@@ -175,7 +176,7 @@ async def test_a_single_trace_that_is_too_large_becomes_a_dead_letter(
     outgoing = shipping.open_turns(ids(4))
     large = make_trace("m002", text="".join(uuid.uuid4().hex for _ in range(500)))
     chunk = shipping.sink.encode(large)
-    outgoing[2] = shipping.packing.pack(outgoing[2].key, "complete", [large])
+    outgoing[2] = shipping.packing.pack(outgoing[2].key, EntryOutcome.COMPLETE, [large])
     fake.faults.add(too_large(5000))
     async with shipping.working():
         await shipping.delivery.hand_over(outgoing)

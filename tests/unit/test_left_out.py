@@ -2,6 +2,7 @@
 
 import pytest
 
+from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.daemon.left_out import LeftOutWatch
 from tailer.events import Event, MostTurnsLeftOut, TurnDone
 
@@ -10,7 +11,7 @@ def told(outcomes: list[str]) -> list[Event]:
     events: list[Event] = []
     watch = LeftOutWatch(events.append)
     for outcome in outcomes:
-        watch.note(TurnDone(outcome))
+        watch.note(TurnDone(EntryOutcome(outcome)))
     return events
 
 

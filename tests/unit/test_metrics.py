@@ -13,9 +13,12 @@ from prometheus_client import CollectorRegistry
 
 from tailer.cli import execute
 from tailer.core.identity import ObservationId, TraceId
+from tailer.core.policy.policies import Fact
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import FailureCause
 from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
+from tailer.core.turn.entry_outcomes import EntryOutcome, denied, outcome_of, parked
+from tailer.core.turn.turns import Exclusion, Outcome, Wait
 from tailer.events import (
     BackfillAdvanced,
     BackfillDone,
@@ -32,7 +35,6 @@ from tailer.events import (
     StateFailed,
     StreamEnded,
     StreamFailed,
-    TurnDone,
 )
 from tailer.flow.sending.outcomes import RequestResult
 from tailer.health import State
@@ -136,12 +138,10 @@ def test_events_move_what_they_concern() -> None:
 def test_what_is_on_no_list_counts_as_other_and_makes_no_series() -> None:
     metrics = Metrics("1")
     metrics.record(StateFailed("something new", "code_1"))
-    metrics.record(TurnDone("something new", 2))
     metrics.record(RowUnreadable("something", "k", "new"))
     value = metrics.registry.get_sample_value
 
     assert value("tailer_state_failures_total", {"operation": "other"}) == 1
-    assert value("tailer_pairs_total", {"outcome": "other"}) == 2
     assert value("tailer_document_parse_failures_total", {"collection": "other", "reason": "other"}) == 1
 
 
@@ -186,22 +186,17 @@ def test_every_operation_on_the_state_is_on_the_list() -> None:
     assert {operation for operation in told - commands if STATE_OPERATION.fit(operation) == "other"} == set()
 
 
-def test_every_outcome_that_the_flow_tells_is_on_the_list() -> None:
-    told = first_texts("", "TurnDone")
-    for path in (Path(__file__).parents[2] / "tailer" / "flow").rglob("*.py"):
-        told |= {
-            str(call.args[1].value)
-            for call in ast.walk(ast.parse(path.read_text("utf-8")))
-            if isinstance(call, ast.Call)
-            and isinstance(call.func, ast.Attribute)
-            and call.func.attr in {"close", "pack"}
-            and len(call.args) > 1
-            and isinstance(call.args[1], ast.Constant)
-            and call.args[1].value is not None
-        }
+def test_every_end_of_an_entry_is_a_label() -> None:
+    """The words of the core have one there each; no other can be emitted, because the type has no other."""
+    words = {
+        *map(outcome_of, (*Outcome, *Exclusion)),
+        *map(denied, Fact),
+        *map(parked, Wait),
+    }
 
-    assert {"deleted", "title", "sending_disabled"} <= told
-    assert {outcome for outcome in told if WORK_OUTCOME.fit(outcome) == "other"} == set()
+    assert words < set(EntryOutcome)
+    assert [WORK_OUTCOME.fit(outcome) for outcome in EntryOutcome] == list(EntryOutcome)
+    assert first_texts("", "TurnDone", "EntryOutcome") == set()
 
 
 def test_streams_that_fail_are_counted_by_what_ended_them() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.daemon.progress import TOLD_EVERY_SECONDS, Progress
 from tailer.events import (
     Event,
@@ -60,8 +61,14 @@ def test_the_first_turn_that_was_sent_is_told_at_once_and_once_a_term(log: Log) 
 
 def test_totals_are_told_after_a_while_and_begin_anew(log: Log) -> None:
     """Sent, left out by the settings, kept as dead letters; titles and answered questions are no turns left out."""
-    log.record(delivered(3, 3.0), delivered(4), TurnDone("copied", 2), TurnDone("denied_model"))
-    log.record(TurnDone("complete", 7), TurnDone("answered", 9), TurnDone("not_a_response", 9))
+    log.record(
+        delivered(3, 3.0), delivered(4), TurnDone(EntryOutcome.COPIED, 2), TurnDone(EntryOutcome.DENIED_MODEL)
+    )
+    log.record(
+        TurnDone(EntryOutcome.COMPLETE, 7),
+        TurnDone(EntryOutcome.ANSWERED, 9),
+        TurnDone(EntryOutcome.NOT_A_RESPONSE, 9),
+    )
     log.record(TraceRejected("t", "m", "http_400"), TurnFailed("m", "x"))
 
     assert log.pass_time(TOLD_EVERY_SECONDS - 1) == []
@@ -80,7 +87,7 @@ def test_a_daemon_without_turns_is_silent(log: Log) -> None:
 
 def test_turns_that_are_all_left_out_are_told(log: Log) -> None:
     """Nothing arrives in Langfuse then, and the log says why it may be so."""
-    log.record(TurnDone("temporary", 5))
+    log.record(TurnDone(EntryOutcome.TEMPORARY, 5))
 
     (told,) = log.pass_time(TOLD_EVERY_SECONDS)
 

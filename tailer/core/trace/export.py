@@ -14,6 +14,7 @@ from tailer.core.trace.files import files_of
 from tailer.core.trace.followup import SentTurn, mark_text
 from tailer.core.trace.observations import Trace
 from tailer.core.trace.spending import Spending, build_spending_trace
+from tailer.core.turn.entry_outcomes import EntryOutcome, denied, outcome_of
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import (
     Exclusion,
@@ -67,18 +68,18 @@ def is_chosen(conversation_id: str, options: ExportOptions) -> bool:
 
 def export_turn(
     row: Row, record: TurnRecord, options: ExportOptions, *, deadline_passed: bool
-) -> Exported | Wait | str:
-    """The traces of a turn; or what it waits for; or, as a word from a closed list, why it gives none."""
+) -> Exported | Wait | EntryOutcome:
+    """The traces of a turn; or what it waits for; or why it gives none."""
     verdict = _judge(record, options.policies, deadline_passed=deadline_passed)
     if isinstance(verdict, Exclusion):
-        return verdict.value
+        return outcome_of(verdict)
     if isinstance(verdict, Wait):
         return verdict
     turn = build_turn(record, verdict)
     facts = _facts(turn)
-    denied = options.policies.denied_by(facts)
-    if denied is not None:
-        return f"denied_{denied.value}"
+    rule = options.policies.denied_by(facts)
+    if rule is not None:
+        return denied(rule)
     turn_trace = build_turn_trace(turn, trace_id_of(row), bounds=options.bounds)
     title_trace = build_title_trace(turn, bounds=options.bounds)
     traces = (turn_trace,) if title_trace is None else (turn_trace, title_trace)
@@ -118,22 +119,22 @@ def export_title(record: TurnRecord, options: ExportOptions) -> Trace | None:
     return _finish(title, turn, facts, options)
 
 
-def export_spending(spending: Spending, options: ExportOptions) -> Trace | str:
-    """The trace of a call of the remote API; or, as a word from a closed list, why it gives none."""
+def export_spending(spending: Spending, options: ExportOptions) -> Trace | EntryOutcome:
+    """The trace of a call of the remote API; or why it gives none."""
     if not is_chosen(spending.conversation_id, options):
-        return Exclusion.NOT_SAMPLED.value
+        return EntryOutcome.NOT_SAMPLED
     models = [entry.model for entry in spending.transactions if entry.model is not None]
     facts: Facts = {
         **dict.fromkeys(Fact),
         Fact.MODEL: models[0] if models else None,
         Fact.USER: spending.user_id,
     }
-    denied = options.policies.denied_by(facts)
-    if denied is not None:
-        return f"denied_{denied.value}"
+    rule = options.policies.denied_by(facts)
+    if rule is not None:
+        return denied(rule)
     name = options.naming.name(spending.user_id, None)
     tags = (*options.tags, *_fact_tags(facts, options))
-    return build_spending_trace(spending, user_name=name, tags=tags) or "no_tokens"
+    return build_spending_trace(spending, user_name=name, tags=tags) or EntryOutcome.NO_TOKENS
 
 
 def _judge(record: TurnRecord, policies: Policies, *, deadline_passed: bool) -> Outcome | Wait | Exclusion:

@@ -9,6 +9,7 @@ from tailer.core.policy.policies import DeletionPolicy
 from tailer.core.stream.hints import Interest
 from tailer.core.stream.open_turns import Entry
 from tailer.core.trace.followup import FollowupOperation
+from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.flow.lanes.asking import Asking
 from tailer.flow.lanes.lane import Lane
 from tailer.flow.lanes.round import Round, Workbench
@@ -30,7 +31,7 @@ class Deletions(Lane):
     async def _work(self, work: Round) -> None:
         if self._policy is DeletionPolicy.KEEP:
             for entry in work.entries:
-                work.close(entry, "deletion_kept")
+                work.close(entry, EntryOutcome.DELETION_KEPT)
             return
         ready = [entry for entry in work.entries if self._claim(work, entry)]
         if ready:
@@ -66,11 +67,11 @@ class Deletions(Lane):
             work.close(entry, _outcome_of(entry, expiries))
 
 
-def _outcome_of(entry: Entry, expiries: dict[DocumentKey, int | None]) -> str:
+def _outcome_of(entry: Entry, expiries: dict[DocumentKey, int | None]) -> EntryOutcome:
     """Told apart: what LibreChat let expire, what a user deleted, and what was never sent."""
     key = entry.key.document_key
     if key not in expiries:
-        return "deletion_unknown"
+        return EntryOutcome.DELETION_UNKNOWN
     expires = expiries[key]
     has_expired = expires is not None and expires <= entry.cluster_seconds * 1000
-    return "expiry_followed" if has_expired else "deletion_followed"
+    return EntryOutcome.EXPIRY_FOLLOWED if has_expired else EntryOutcome.DELETION_FOLLOWED

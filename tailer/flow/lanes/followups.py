@@ -27,6 +27,7 @@ from tailer.core.trace.followup import (
     make_edit_trace,
     make_feedback_score,
 )
+from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import answer_text
 from tailer.errors import TailerError
@@ -86,7 +87,7 @@ class Followups(Lane):
         entries = work.by_row()
         located = await self._bench.reader.locate(list(entries))
         for key in entries.keys() - {row.key for row in located}:
-            work.close(entries[key], "deleted")
+            work.close(entries[key], EntryOutcome.DELETED)
         answers = await self._answers_of(located)
         for row in located:
             work.name(entries[row.key], f"{trace_id_of(row)}:followup", row.message_id)
@@ -163,7 +164,9 @@ class Followups(Lane):
                 return wait_seconds
             trace = make_edit_trace(turn, edit, self._mask)
             edits = {trace.record_id: edit}
-            pieces.append(self._bench.packing.pack(subject.entry.key, "edited", [trace], edits=edits))
+            pieces.append(
+                self._bench.packing.pack(subject.entry.key, EntryOutcome.EDITED, [trace], edits=edits)
+            )
         return join(pieces) if pieces else None
 
     async def _follow_feedback(self, subject: _Subject) -> float | None:
@@ -203,11 +206,11 @@ class Followups(Lane):
         )
 
 
-def _nothing_followed(row: Row, *, was_read: bool) -> str:
+def _nothing_followed(row: Row, *, was_read: bool) -> EntryOutcome:
     if row.created_by_user:
-        return "not_a_response"
-    return "sent_before" if was_read else "deleted"
+        return EntryOutcome.NOT_A_RESPONSE
+    return EntryOutcome.SENT_BEFORE if was_read else EntryOutcome.DELETED
 
 
-def _followed(subject: _Subject) -> str:
-    return "not_a_response" if subject.message.created_by_user else "followed"
+def _followed(subject: _Subject) -> EntryOutcome:
+    return EntryOutcome.NOT_A_RESPONSE if subject.message.created_by_user else EntryOutcome.FOLLOWED

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from tailer.core.identity import DocumentKey, TraceId
 from tailer.core.stream.hints import Interest
 from tailer.core.stream.open_turns import Entry, EntryKey
+from tailer.core.turn.entry_outcomes import EntryOutcome, parked
 from tailer.core.turn.turns import Wait
 from tailer.events import Emit, TurnDone, TurnFailed
 from tailer.flow.backlog import Backlog
@@ -84,7 +85,7 @@ class Round:
         self._rows.add(entry.key)
         return True
 
-    def close(self, entry: Entry, outcome: str | None) -> None:
+    def close(self, entry: Entry, outcome: EntryOutcome | None) -> None:
         """Nothing more is to be done for an entry; `outcome` is what it is counted as, None for nothing."""
         if outcome is not None:
             self._bench.emit(TurnDone(outcome))
@@ -115,7 +116,7 @@ class Round:
             ]
         )
         for entry, wait in waiting:
-            self._bench.emit(TurnDone(f"parked_{wait.value}"))
+            self._bench.emit(TurnDone(parked(wait)))
             self._settle(entry)
             self._bench.backlog.close(entry.key)
 
@@ -137,7 +138,7 @@ class Round:
         )
         await self._bench.state.add_dead_letters([letter])
         self._bench.emit(TurnFailed(message_id, reason))
-        self.close(entry, "dead_letter")
+        self.close(entry, EntryOutcome.DEAD_LETTER)
 
     def let_go(self) -> None:
         """Release what unsettled entries have claimed: the round failed, and they are tried again."""

@@ -7,6 +7,7 @@ from tailer.core.stream.hints import Interest
 from tailer.core.stream.open_turns import Entry
 from tailer.core.trace.export import ExportOptions, export_spending
 from tailer.core.trace.observations import Trace
+from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.flow.lanes.lane import Lane
 from tailer.flow.lanes.round import Round, Workbench
 
@@ -29,10 +30,10 @@ class Spendings(Lane):
         for key, entry in entries.items():
             spending = found.get(key)
             if spending is None:
-                work.close(entry, "spent_in_chat")
+                work.close(entry, EntryOutcome.SPENT_IN_CHAT)
                 continue
             trace = export_spending(spending, self._options)
-            if isinstance(trace, str):
+            if isinstance(trace, EntryOutcome):
                 work.close(entry, trace)
                 continue
             work.name(entry, trace.id, trace.message_id)
@@ -44,12 +45,14 @@ class Spendings(Lane):
         for trace_id in claimed:
             first, *others = groups[trace_id]
             if trace_id in sent:
-                work.close(first, "sent_before")
+                work.close(first, EntryOutcome.SENT_BEFORE)
             else:
                 # The first is the oldest in the stream: it holds the position until the trace is acknowledged.
-                outgoing.append(self._bench.packing.pack(first.key, "api_usage", [traces[trace_id]]))
+                outgoing.append(
+                    self._bench.packing.pack(first.key, EntryOutcome.API_USAGE, [traces[trace_id]])
+                )
             for entry in others:
-                work.close(entry, "sent_before")
+                work.close(entry, EntryOutcome.SENT_BEFORE)
         await work.hand_over(outgoing)
 
     def _claim(self, work: Round, trace_id: TraceId, group: list[Entry]) -> bool:

@@ -6,8 +6,9 @@ from tailer.core.identity import DocumentKey, TraceId, title_trace_id_beside
 from tailer.core.stream.hints import Interest
 from tailer.core.stream.open_turns import Entry
 from tailer.core.trace.export import ExportOptions, export_title, is_chosen, trace_id_of
+from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.core.turn.readback import Row
-from tailer.core.turn.turns import Exclusion, TurnRecord
+from tailer.core.turn.turns import TurnRecord
 from tailer.flow.lanes.lane import Lane
 from tailer.flow.lanes.round import Round, Workbench
 from tailer.flow.sending.outgoing import Outgoing
@@ -34,7 +35,7 @@ class Titles(Lane):
             if _title_trace_id_of(row) in sent:
                 work.close(entry, None)
             elif not is_chosen(row.conversation_id, self._options):
-                work.close(entry, Exclusion.NOT_SAMPLED.value)
+                work.close(entry, EntryOutcome.NOT_SAMPLED)
             else:
                 wanted.append(row)
         async for group in self._bench.reader.read_turns(wanted):
@@ -63,13 +64,13 @@ class Titles(Lane):
 
     def _make(self, work: Round, entry: Entry, record: TurnRecord | None) -> Outgoing | None:
         if record is None:
-            work.close(entry, "deleted")
+            work.close(entry, EntryOutcome.DELETED)
             return None
         title = export_title(record, self._options)
         if title is None:
-            work.close(entry, "no_title")
+            work.close(entry, EntryOutcome.NO_TITLE)
             return None
-        return self._bench.packing.pack(entry.key, "title", [title])
+        return self._bench.packing.pack(entry.key, EntryOutcome.TITLE, [title])
 
 
 def _title_trace_id_of(row: Row) -> TraceId:

@@ -11,8 +11,9 @@ from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Interest
 from tailer.core.stream.open_turns import Entry, EntryKey
 from tailer.core.trace.export import Exported, ExportOptions, export_turn, is_chosen, trace_id_of
+from tailer.core.turn.entry_outcomes import EntryOutcome, outcome_of
 from tailer.core.turn.readback import Row
-from tailer.core.turn.turns import Exclusion, TurnRecord, Wait
+from tailer.core.turn.turns import TurnRecord, Wait
 from tailer.flow.lanes.attachments import Attachments
 from tailer.flow.lanes.lane import Lane
 from tailer.flow.lanes.round import Round, Workbench
@@ -61,7 +62,7 @@ class Turns(Lane):
             return
         located = await self._bench.reader.locate(list(entries))
         for key in entries.keys() - {row.key for row in located}:
-            work.close(entries[key], "deleted")
+            work.close(entries[key], EntryOutcome.DELETED)
         for row in located:
             work.name(entries[row.key], trace_id_of(row), row.message_id)
         claimed = [row for row in located if self._claim(work, entries[row.key], row)]
@@ -86,11 +87,11 @@ class Turns(Lane):
         if (was_sent or is_question) and self._followed.concern(entry):
             work.pass_on(entry, Interest.FOLLOWUP)
         elif was_sent:
-            work.close(entry, "sent_before")
+            work.close(entry, EntryOutcome.SENT_BEFORE)
         elif is_question:
-            work.close(entry, "not_a_response")
+            work.close(entry, EntryOutcome.NOT_A_RESPONSE)
         elif not is_chosen(row.conversation_id, self._options):
-            work.close(entry, Exclusion.NOT_SAMPLED.value)
+            work.close(entry, EntryOutcome.NOT_SAMPLED)
         else:
             return True
         return False
@@ -112,7 +113,7 @@ class Turns(Lane):
         for row, _ in group:
             entry, published = entries[row.key], media.get(row.key, ())
             if row.key not in records:
-                work.close(entry, "deleted")
+                work.close(entry, EntryOutcome.DELETED)
                 continue
             if isinstance(published, Waiting):
                 work.postpone(entry, published.wait_seconds)
@@ -142,11 +143,11 @@ class Turns(Lane):
             for piece in outgoing
         ]
 
-    def _make(self, entry: Entry, row: Row, record: TurnRecord) -> Outgoing | Wait | str:
+    def _make(self, entry: Entry, row: Row, record: TurnRecord) -> Outgoing | Wait | EntryOutcome:
         made = export_turn(row, record, self._options, deadline_passed=entry.deadline_passed)
         if not isinstance(made, Exported):
             return made
-        packed = self._bench.packing.pack(entry.key, made.outcome.value, made.traces, sent=made.sent)
+        packed = self._bench.packing.pack(entry.key, outcome_of(made.outcome), made.traces, sent=made.sent)
         return replace(packed, has_feedback=made.has_feedback, also=self._titles_of(made, record))
 
     def _titles_of(self, made: Exported, record: TurnRecord) -> tuple[EntryKey, ...]:

@@ -6,6 +6,7 @@ from typing import assert_never
 
 from tailer.core.stream.hints import Interest
 from tailer.core.trace.observations import Trace
+from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.events import BatchSplit, Emit, TraceRejected, TracesDelivered, TurnDone
 from tailer.flow.backlog import Backlog
 from tailer.flow.in_flight import InFlight
@@ -161,7 +162,7 @@ class Delivery:
 
     def _finish(self, outgoing: Outgoing, *, arrived: bool) -> None:
         own = outgoing.key
-        self._emit(TurnDone(outgoing.outcome if arrived else "dead_letter"))
+        self._emit(TurnDone(outgoing.outcome if arrived else EntryOutcome.DEAD_LETTER))
         self._parking.leave(own.document_key)
         if outgoing.has_feedback and arrived:
             # Rated before it was sent: the score goes to the trace that now exists.

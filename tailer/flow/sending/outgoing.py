@@ -8,6 +8,7 @@ from tailer.core.light_dataclass import light_dataclass
 from tailer.core.stream.open_turns import EntryKey
 from tailer.core.trace.followup import Edit, SentTurn
 from tailer.core.trace.observations import Trace
+from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.flow.ports import Sink
 from tailer.flow.records import BatchItem, Probe
 
@@ -21,7 +22,7 @@ class Outgoing:
     would be most of what a waiting batch takes."""
 
     key: EntryKey
-    outcome: str
+    outcome: EntryOutcome
     items: tuple[BatchItem, ...]
     chunks: tuple[bytes, ...]
     traces: tuple[Trace, ...] = ()
@@ -52,7 +53,7 @@ class Packing:
     def pack(
         self,
         key: EntryKey,
-        outcome: str,
+        outcome: EntryOutcome,
         traces: Sequence[Trace],
         *,
         sent: SentTurn | None = None,

@@ -1,0 +1,65 @@
+"""What an entry of the backlog is counted as when it is done (`tailer_pairs_total`)."""
+
+from enum import StrEnum
+
+from tailer.core.policy.policies import Fact
+from tailer.core.turn.turns import Exclusion, Outcome, Wait
+
+
+class EntryOutcome(StrEnum):
+    """How a turn ended; which other trace was sent; or why a row gives no trace now."""
+
+    COMPLETE = "complete"
+    ERROR = "error"
+    ABORTED = "aborted"
+    PARTIAL = "partial"
+    COPIED = "copied"
+    UNANSWERED = "unanswered"
+    TITLE = "title"
+    API_USAGE = "api_usage"
+    EDITED = "edited"
+    NOT_A_RESPONSE = "not_a_response"
+    TEMPORARY = "temporary"
+    TRACED_NATIVELY = "traced_natively"
+    ANSWERED = "answered"
+    NOT_SAMPLED = "not_sampled"
+    DENIED_ENDPOINT = "denied_endpoint"
+    DENIED_MODEL = "denied_model"
+    DENIED_AGENT = "denied_agent"
+    DENIED_USER = "denied_user"
+    DENIED_TENANT = "denied_tenant"
+    DENIED_ROLE = "denied_role"
+    PARKED_RESPONSE = "parked_response"
+    PARKED_FINISH = "parked_finish"
+    PARKED_APPROVAL = "parked_approval"
+    SENT_BEFORE = "sent_before"
+    FOLLOWED = "followed"
+    DELETED = "deleted"
+    """The row was deleted before it was read."""
+    UNREADABLE = "unreadable"
+    """The row lacks what every message has."""
+    DELETION_KEPT = "deletion_kept"
+    DELETION_FOLLOWED = "deletion_followed"
+    DELETION_UNKNOWN = "deletion_unknown"
+    """Nothing was sent for the deleted row."""
+    EXPIRY_FOLLOWED = "expiry_followed"
+    NO_TITLE = "no_title"
+    NO_TOKENS = "no_tokens"
+    SPENT_IN_CHAT = "spent_in_chat"
+    SENDING_DISABLED = "sending_disabled"
+    DEAD_LETTER = "dead_letter"
+
+
+def outcome_of(verdict: Outcome | Exclusion) -> EntryOutcome:
+    """What a turn with this verdict is counted as."""
+    return EntryOutcome(verdict.value)
+
+
+def denied(fact: Fact) -> EntryOutcome:
+    """What a turn is counted as that a rule on this fact leaves out."""
+    return EntryOutcome(f"denied_{fact.value}")
+
+
+def parked(wait: Wait) -> EntryOutcome:
+    """What a turn is counted as that waits long."""
+    return EntryOutcome(f"parked_{wait.value}")
