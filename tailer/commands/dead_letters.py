@@ -12,6 +12,7 @@ from tailer.commands.command import Command
 from tailer.commands.consent import ask
 from tailer.commands.terminal import align, paint
 from tailer.core.moments import describe_moment
+from tailer.flow.letter_reasons import LetterKind
 from tailer.printable import escape_unprintable
 
 if TYPE_CHECKING:
@@ -23,6 +24,22 @@ EXIT_NOT_SENT: Final = 1
 _PATIENCE: Final = timedelta(seconds=60)
 _SHORT_ID: Final = 12
 _YELLOW: Final = "33"
+_ADVICE: Final = {
+    LetterKind.BUILD_FAILED: (
+        "the tailer could not read this row: please report the reason, and after an update replay it; "
+        "drop it if the turn does not matter"
+    ),
+    LetterKind.MISSING_IN_LANGFUSE: (
+        "Langfuse acknowledged it and does not show it: replay it, and it is built and sent anew; where that repeats, see "
+        "Langfuse's worker, its queue and its storage"
+    ),
+    LetterKind.REJECTED: (
+        "Langfuse refused it: see its log for this trace, mend what it names (a limit of size, a proxy, its version), "
+        "then replay it"
+    ),
+    LetterKind.OTHER: "another release of the tailer wrote this reason: replay it, or drop it if the turn does not matter",
+}
+"""What to do about a letter, by the kind of its reason."""
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -81,7 +98,7 @@ def _list(letters: "Sequence[StoredLetter]", *, as_json: bool) -> int:
                 letter.record_id[:_SHORT_ID],
                 describe_moment(letter.last_failed_at),
                 str(letter.tries),
-                letter.reason,
+                str(letter.reason),
                 escape_unprintable(letter.message_id),
                 letter.replay or "",
             )
@@ -104,7 +121,7 @@ def _show(letter: "StoredLetter", *, as_json: bool) -> int:
         "id": letter.record_id,
         "message": escape_unprintable(letter.message_id),
         "row": letter.document_key,
-        "reason": letter.reason,
+        "reason": str(letter.reason),
         "first failure": describe_moment(letter.first_failed_at),
         "last failure": describe_moment(letter.last_failed_at),
         "tries": str(letter.tries),
@@ -118,20 +135,7 @@ def _show(letter: "StoredLetter", *, as_json: bool) -> int:
 
 
 def _advise(letter: "StoredLetter") -> str:
-    if letter.reason.startswith("build_failed"):
-        return (
-            "the tailer could not read this row: please report the reason, and after an update replay it; "
-            "drop it if the turn does not matter"
-        )
-    if letter.is_missing:
-        return (
-            "Langfuse acknowledged it and does not show it: replay it, and it is built and sent anew; where that repeats, see "
-            "Langfuse's worker, its queue and its storage"
-        )
-    return (
-        "Langfuse refused it: see its log for this trace, mend what it names (a limit of size, a proxy, its version), "
-        "then replay it"
-    )
+    return _ADVICE[letter.reason.kind]
 
 
 async def _replay(desk: "LetterDesk", letters: "Sequence[StoredLetter]") -> int:
@@ -173,7 +177,7 @@ def _as_document(letter: "StoredLetter") -> dict[str, object]:
         "first_failed_at": letter.first_failed_at.isoformat(),
         "last_failed_at": letter.last_failed_at.isoformat(),
     }
-    return {**asdict(letter), **times}
+    return {**asdict(letter), "reason": str(letter.reason), **times}
 
 
 COMMAND = Command(

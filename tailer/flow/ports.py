@@ -55,6 +55,10 @@ class DocumentReader(Protocol):
         """The rows that still exist, in any order; a row without ids is left out."""
         ...
 
+    async def find_existing(self, keys: Sequence[DocumentKey]) -> frozenset[DocumentKey]:
+        """Those of which there is a row, also one that cannot be read."""
+        ...
+
     async def locate_titled(self, keys: Sequence[DocumentKey]) -> Sequence[tuple[DocumentKey, Row]]:
         """For conversations by `_id`: the response row that each one's title was billed on, where there is one."""
         ...

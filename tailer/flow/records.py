@@ -10,6 +10,7 @@ from tailer.core.stream.positions import StreamPosition
 from tailer.core.trace.followup import Edit, SentTurn
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import Wait
+from tailer.flow.letter_reasons import LetterReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +102,12 @@ class Checkpoint:
 class DeadLetter:
     """What cannot be sent or done: why, and its item and chunk where one was built.
 
-    `interest` is the kind of the entry, where it failed before it was built; None in letters of earlier releases."""
+    `interest` is the kind of work that failed before anything was built; None in letters of earlier releases."""
 
     record_id: str
     message_id: str
     document_key: DocumentKey
-    reason: str
+    reason: LetterReason
     chunk: bytes | None
     item: BatchItem | None = None
     interest: Interest | None = None

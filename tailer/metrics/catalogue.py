@@ -6,6 +6,7 @@ conversation, a message, the text of an error or a URL. `docs/metrics.md` is wri
 
 from typing import Final
 
+from tailer.flow.letter_reasons import LetterKind
 from tailer.metrics import labels
 from tailer.metrics.declaration import Kind, Label, Metric, Section
 
@@ -259,7 +260,7 @@ DEAD_LETTERS: Final = Metric(
         Label(
             "reason",
             "build_failed: the tailer failed; rejected: the destination refused",
-            ("build_failed", "rejected"),
+            (LetterKind.BUILD_FAILED.value, LetterKind.REJECTED.value),
         ),
     ),
 )

@@ -39,6 +39,7 @@ from tailer.events import (
     TurnDone,
     TurnFailed,
 )
+from tailer.flow.letter_reasons import LetterKind
 from tailer.metrics import catalogue
 from tailer.metrics.declaration import Metric
 from tailer.metrics.instruments import Instruments
@@ -212,7 +213,7 @@ class Metrics(Instruments):
 
     @record.register
     def _(self, event: TurnFailed) -> None:
-        self.counter(catalogue.DEAD_LETTERS).labels("build_failed").inc()
+        self.counter(catalogue.DEAD_LETTERS).labels(LetterKind.BUILD_FAILED.value).inc()
 
     @record.register
     def _(self, event: RowUnreadable) -> None:
@@ -262,7 +263,7 @@ class Metrics(Instruments):
 
     @record.register
     def _(self, event: TraceRejected) -> None:
-        self.counter(catalogue.DEAD_LETTERS).labels("rejected").inc()
+        self.counter(catalogue.DEAD_LETTERS).labels(LetterKind.REJECTED.value).inc()
 
     @record.register
     def _(self, event: TracesDelivered) -> None:

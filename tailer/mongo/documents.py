@@ -85,6 +85,12 @@ class MongoDocuments:
         )
         return [row for row in map(self._collections.read_row, found) if row is not None]
 
+    async def find_existing(self, keys: Sequence[DocumentKey]) -> frozenset[DocumentKey]:
+        """Those of which there is a row, also one that cannot be read."""
+        query = {"_id": {"$in": [from_key(key) for key in keys]}}
+        found = await self._collections.find("messages", query, {"_id": 1})
+        return frozenset(to_key(document["_id"]) for document in found)
+
     async def locate_titled(self, keys: Sequence[DocumentKey]) -> Sequence[tuple[DocumentKey, Row]]:
         """The response row that each conversation's title was billed on; transactions tell, where they may be read."""
         conversations = await self._collections.find(

@@ -19,6 +19,7 @@ from tailer.core.turn.turns import TurnRecord, Wait
 from tailer.daemon.destinations import open_destination
 from tailer.daemon.options import make_plain_options, needs_users
 from tailer.errors import DestinationError, RequestRefused
+from tailer.flow.letter_reasons import LetterKind, LetterReason
 from tailer.flow.ports import UNCONDITIONAL
 from tailer.flow.records import DeadLetter, Probe
 from tailer.flow.sending.outcomes import Unanswered, Unreadable
@@ -27,7 +28,6 @@ from tailer.mongo.collections import Collections
 from tailer.mongo.documents import MongoDocuments
 from tailer.mongo.resuming import server_seconds
 from tailer.mongo.state import StateDatabase
-from tailer.mongo.state.dead_letters import MISSING
 from tailer.mongo.state.requests import ask_anew
 from tailer.mongo.state.survey import find_sent_times
 from tailer.mongo.walk import MongoWalk
@@ -107,7 +107,13 @@ class Reconciliation:
     async def repair(self, missing: Sequence[Discrepancy]) -> None:
         """Forget that they were sent, and ask the active instance for them as dead letters that are to be replayed."""
         letters = [
-            DeadLetter(found.trace_id, found.message_id, DocumentKey(found.document_key), MISSING, None)
+            DeadLetter(
+                found.trace_id,
+                found.message_id,
+                DocumentKey(found.document_key),
+                LetterReason(LetterKind.MISSING_IN_LANGFUSE),
+                None,
+            )
             for found in missing
         ]
         await ask_anew(self._state, letters)

@@ -11,6 +11,7 @@ from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.core.turn.turns import Wait
 from tailer.errors import LeaseLost
+from tailer.flow.letter_reasons import LetterReason
 from tailer.flow.records import Batch, Checkpoint, DeadLetter, Gap, ParkedTurn
 from tailer.flow.stores import StateStore
 from tests.conformance.worlds import LEASE, StateWorld
@@ -35,7 +36,9 @@ WRITES: dict[str, Callable[[StateStore], Awaitable[object]]] = {
     "size_job": lambda state: state.size_job("known", 7),
     "advance_job": lambda state: state.advance_job("known", KEY, Counts(1)),
     "finish_job": lambda state: state.finish_job("known", None),
-    "add_dead_letters": lambda state: state.add_dead_letters([DeadLetter("r", "m1", KEY, "x", None)]),
+    "add_dead_letters": lambda state: state.add_dead_letters(
+        [DeadLetter("r", "m1", KEY, LetterReason.parse("x"), None)]
+    ),
     "end_replay": lambda state: state.end_replay("r", "sent"),
     "drop_dead_letters": lambda state: state.drop_dead_letters(["r"]),
 }

@@ -299,4 +299,5 @@ async def test_a_row_that_is_no_message_is_left_out(librechat: LibreChatWorld) -
     )
 
     assert [row.message_id for row in await librechat.reader.locate(keys)] == ["a2"]
+    assert await librechat.reader.find_existing([*keys, to_key(ObjectId())]) == frozenset(keys)
     assert set(await librechat.reader.read_messages(keys)) == {keys[2]}

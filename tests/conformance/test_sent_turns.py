@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from tailer.core.identity import TraceId, title_trace_id, turn_trace_id
 from tailer.core.trace.followup import EditedText, mark_text
+from tailer.flow.letter_reasons import LetterReason
 from tailer.flow.records import DeadLetter
 from tailer.flow.stores import StateStore
 from tests.sent import edit_item, key_of, make_batch, make_sent, remembered, send, title_item, turn_item
@@ -112,8 +113,8 @@ async def test_rows_are_pending_for_as_long_as_their_batch_is(state: StateStore)
 async def test_only_what_the_destination_refused_counts_as_refused(state: StateStore) -> None:
     """A turn that could not be built may still be sent some day."""
     letters = [
-        DeadLetter("refused", "m1", key_of("m1"), "rejected: http_400", b"chunk"),
-        DeadLetter("broken", "m2", key_of("m2"), "build_failed: ValueError", None),
+        DeadLetter("refused", "m1", key_of("m1"), LetterReason.parse("rejected: http_400"), b"chunk"),
+        DeadLetter("broken", "m2", key_of("m2"), LetterReason.parse("build_failed: ValueError"), None),
     ]
     await state.add_dead_letters(letters)
 

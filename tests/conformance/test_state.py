@@ -7,6 +7,7 @@ from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.core.turn.turns import Wait
+from tailer.flow.letter_reasons import LetterReason
 from tailer.flow.records import Batch, Checkpoint, DeadLetter, Gap, ParkedTurn
 from tailer.flow.stores import StateStore
 from tests.conformance.worlds import StateWorld
@@ -27,7 +28,7 @@ def make_batch(batch_id: str, *message_ids: str) -> Batch:
 
 def make_letter(message_id: str, *, chunk: bytes | None = None) -> DeadLetter:
     reason = "rejected: http_400" if chunk is not None else "build_failed: ValueError"
-    return DeadLetter(f"record-{message_id}", message_id, KEYS[0], reason, chunk)
+    return DeadLetter(f"record-{message_id}", message_id, KEYS[0], LetterReason.parse(reason), chunk)
 
 
 async def test_a_checkpoint_is_read_back_as_it_was_saved(state: StateStore) -> None:
@@ -136,8 +137,12 @@ async def test_a_dead_letter_keeps_its_chunk_and_its_item(database: StateWorld, 
     item = edit_item("m1", "One", 0)
     assert item.edit is not None
     told = replace(item, edit=replace(item.edit, text="the text itself"))
-    built = DeadLetter(item.record_id, "m1", KEYS[0], "rejected: http_400", b"chunk", told)
-    await state.add_dead_letters([replace(built, chunk=None, item=None, reason="build_failed: ValueError")])
+    built = DeadLetter(
+        item.record_id, "m1", KEYS[0], LetterReason.parse("rejected: http_400"), b"chunk", told
+    )
+    await state.add_dead_letters(
+        [replace(built, chunk=None, item=None, reason=LetterReason.parse("build_failed: ValueError"))]
+    )
     await state.add_dead_letters([built])
     await state.add_dead_letters([])
     await database.ask_for_replay(built.record_id)

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from tailer.core.identity import title_trace_id, turn_trace_id
 from tailer.daemon import pipeline
 from tailer.errors import RequestRefused
 from tailer.events import DeadLetterReplayed, TraceRejected
+from tailer.flow.letter_reasons import LetterKind, LetterReason
 from tailer.flow.records import DeadLetter
 from tailer.mongo.document_keys import to_key
 from tailer.operations.dead_letters import LetterDesk, Replayed, open_letters
@@ -75,7 +76,7 @@ async def test_a_refused_turn_is_listed_with_its_reason_and_without_its_text(
         await refuse_one_turn(databases, fake, run)
         (letter,) = await desk.list_letters()
 
-    assert (letter.record_id, letter.message_id, letter.reason) == (TRACE, "a1", "rejected: http_400")
+    assert (letter.record_id, letter.message_id, str(letter.reason)) == (TRACE, "a1", "rejected: http_400")
     assert (letter.tries, letter.replay) == (1, None)
     assert letter.stored_bytes is not None
     assert letter.stored_bytes > 100
@@ -120,7 +121,7 @@ async def test_what_is_refused_again_stays_with_one_more_try(
 
     assert (replayed.sent, replayed.waiting) == (0, 0)
     (letter,) = replayed.kept
-    assert (letter.tries, letter.replay, letter.reason) == (2, None, "rejected: http_400")
+    assert (letter.tries, letter.replay, str(letter.reason)) == (2, None, "rejected: http_400")
     assert letter.last_failed_at > letter.first_failed_at
     assert fake.trace_ids() == []
 
@@ -163,10 +164,41 @@ async def test_a_turn_that_was_never_built_is_read_and_sent(databases: Databases
     reply = answer("a1", "q1")
     await databases.source["messages"].insert_many([row, reply])
     async with running(databases, fake) as run:
-        letter = DeadLetter(TRACE, "a1", to_key(reply["_id"]), "build_failed: ValueError", None)
+        letter = DeadLetter(
+            TRACE, "a1", to_key(reply["_id"]), LetterReason.parse("build_failed: ValueError"), None
+        )
         await run.state.add_dead_letters([letter])
         replayed = await replay_all(databases)
 
+    assert replayed == Replayed(sent=1, waiting=0, kept=[])
+    assert fake.trace_ids() == [TRACE]
+
+
+async def test_a_letter_of_another_release_is_shown_and_replayed(
+    databases: Databases, fake: FakeLangfuse
+) -> None:
+    """Its reason is a text that this one does not know, and it names no kind of work."""
+    reply = answer("a1", "q1")
+    await databases.source["messages"].insert_many([question("q1", None), reply])
+    moment = datetime.now(UTC)
+    await databases.state["dead_letters"].insert_one(
+        {
+            "_id": TRACE,
+            "message_id": "a1",
+            "document_key": to_key(reply["_id"]),
+            "reason": "lost: in the post",
+            "chunk": None,
+            "item": None,
+            "first_failed_at": moment,
+            "last_failed_at": moment,
+            "tries": 1,
+        }
+    )
+    async with running(databases, fake), desk_of(databases) as desk:
+        (letter,) = await desk.list_letters()
+        replayed = await replay_all(databases)
+
+    assert (letter.reason.kind, str(letter.reason)) == (LetterKind.OTHER, "lost: in the post")
     assert replayed == Replayed(sent=1, waiting=0, kept=[])
     assert fake.trace_ids() == [TRACE]
 
@@ -179,7 +211,9 @@ async def test_a_turn_that_arrived_by_another_way_is_not_sent_again(
         await run.until_done()
         found = await databases.source["messages"].find_one({"messageId": "a1"})
         assert found is not None
-        await run.state.add_dead_letters([DeadLetter(TRACE, "a1", to_key(found["_id"]), "x", None)])
+        await run.state.add_dead_letters(
+            [DeadLetter(TRACE, "a1", to_key(found["_id"]), LetterReason.parse("x"), None)]
+        )
         replayed = await replay_all(databases)
 
     assert replayed.sent == 1

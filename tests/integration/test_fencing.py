@@ -14,6 +14,7 @@ from tailer.core.stream.positions import StreamPosition
 from tailer.core.turn.turns import Wait
 from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import LeaseLost, StateError
+from tailer.flow.letter_reasons import LetterReason
 from tailer.flow.records import Batch, Checkpoint, DeadLetter, Gap, ParkedTurn
 from tailer.mongo.connection import Client, connect
 from tailer.mongo.state import MongoState, StateDatabase
@@ -56,7 +57,9 @@ WRITES: dict[str, Callable[[MongoState], Awaitable[object]]] = {
     "parked turn": lambda state: state.park([ParkedTurn(KEY, "m1", Wait.RESPONSE, 1, 2)]),
     "turn no longer parked": lambda state: state.unpark([KEY]),
     "gap": lambda state: state.add_gap(Gap(Stream.MESSAGES, 1, 2, "code_286")),
-    "dead letter": lambda state: state.add_dead_letters([DeadLetter("r", "m1", KEY, "x", None)]),
+    "dead letter": lambda state: state.add_dead_letters(
+        [DeadLetter("r", "m1", KEY, LetterReason.parse("x"), None)]
+    ),
     "key": lambda state: state.mask_key(),
 }
 

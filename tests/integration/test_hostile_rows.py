@@ -53,6 +53,23 @@ async def test_no_hostile_row_stops_the_stream_or_breaks_the_code(
     assert len(fake.trace_ids()) > PAIRS / 5
 
 
+async def test_a_row_that_is_no_message_is_told_apart_from_one_that_was_deleted(
+    databases: Databases, fake: FakeLangfuse
+) -> None:
+    """One has no `messageId`; the other is gone before it is read."""
+    async with running(databases, fake):
+        pass
+    unreadable, gone = answer("a1", "q1"), answer("a2", "q1")
+    await databases.source["messages"].insert_many([{**unreadable, "messageId": 7}, gone])
+    await databases.source["messages"].delete_one({"_id": gone["_id"]})
+    async with running(databases, fake) as run:
+        await run.until_done()
+        outcomes = run.outcomes()
+
+    assert sorted(outcomes) == ["deleted", "deletion_kept", "unreadable"]
+    assert fake.trace_ids() == []
+
+
 async def _store(databases: Databases, row: dict[str, object]) -> int:
     try:
         await databases.source["messages"].insert_one(row)

@@ -18,6 +18,7 @@ from tailer.core.turn.turns import Wait
 from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import StateError
 from tailer.events import StateFailed
+from tailer.flow.letter_reasons import LetterReason
 from tailer.flow.records import Batch, Checkpoint, DeadLetter, Gap, ParkedTurn
 from tailer.mongo.connection import Client, connect
 from tailer.mongo.state import MongoState, StateDatabase
@@ -81,10 +82,12 @@ async def test_a_dead_letter_counts_its_tries_and_keeps_when_it_first_failed(
 ) -> None:
     """Once without a chunk, because it could not be built, then with the chunk that was refused."""
     (trace_id,) = trace_ids("m1")
-    letter = DeadLetter(trace_id, "m1", KEYS[0], "build_failed: ValueError", None)
+    letter = DeadLetter(trace_id, "m1", KEYS[0], LetterReason.parse("build_failed: ValueError"), None)
     await state.add_dead_letters([letter])
     (first,) = await client[name]["dead_letters"].find().to_list(None)
-    await state.add_dead_letters([replace(letter, reason="rejected: http_400", chunk=b"\x12\x00")])
+    await state.add_dead_letters(
+        [replace(letter, reason=LetterReason.parse("rejected: http_400"), chunk=b"\x12\x00")]
+    )
     (second,) = await client[name]["dead_letters"].find().to_list(None)
 
     assert (first["tries"], first["chunk"]) == (1, None)
@@ -174,7 +177,9 @@ async def test_every_write_waits_for_a_majority_inside_a_fenced_transaction(
     await state.park([ParkedTurn(KEYS[0], "m1", Wait.RESPONSE, 100, 900)])
     await state.unpark(KEYS)
     await state.add_gap(Gap(Stream.MESSAGES, 100, 200, "code_286"))
-    await state.add_dead_letters([DeadLetter(batch.items[0].record_id, "m1", KEYS[0], "x", None)])
+    await state.add_dead_letters(
+        [DeadLetter(batch.items[0].record_id, "m1", KEYS[0], LetterReason.parse("x"), None)]
+    )
     client.close()
 
     writes = [command for command in commands.sent if next(iter(command)) in WRITES]

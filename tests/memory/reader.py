@@ -68,6 +68,10 @@ class MemoryReader:
         await asyncio.sleep(self.latency_seconds)
         return _present(map(read_row, self._librechat.find("messages", keys)))
 
+    async def find_existing(self, keys: Sequence[DocumentKey]) -> frozenset[DocumentKey]:
+        await asyncio.sleep(self.latency_seconds)
+        return frozenset(to_key(document["_id"]) for document in self._librechat.find("messages", keys))
+
     async def locate_titled(self, keys: Sequence[DocumentKey]) -> Sequence[tuple[DocumentKey, Row]]:
         await asyncio.sleep(self.latency_seconds)
         titled = {

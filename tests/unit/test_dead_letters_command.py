@@ -10,6 +10,7 @@ import pytest
 
 import tailer.operations.dead_letters
 from tailer.cli import execute
+from tailer.flow.letter_reasons import LetterReason
 from tailer.mongo.state.survey import StoredLetter
 from tailer.operations.dead_letters import Replayed
 from tailer.settings import Settings
@@ -18,7 +19,7 @@ REFUSED = StoredLetter(
     record_id="ab" * 16,
     message_id="m1",
     document_key="6" * 24,
-    reason="rejected: http_400",
+    reason=LetterReason.parse("rejected: http_400"),
     first_failed_at=datetime(2026, 3, 1, 12, 0, tzinfo=UTC),
     last_failed_at=datetime(2026, 3, 1, 13, 0, tzinfo=UTC),
     tries=3,
@@ -29,12 +30,14 @@ UNBUILT = replace(
     REFUSED,
     record_id="cd" * 16,
     message_id="m\x1b[31m2",
-    reason="build_failed: ValueError",
+    reason=LetterReason.parse("build_failed: ValueError"),
     stored_bytes=None,
 )
 
 
-MISSING = replace(REFUSED, message_id="m3", reason="missing_in_langfuse", stored_bytes=None)
+MISSING = replace(
+    REFUSED, message_id="m3", reason=LetterReason.parse("missing_in_langfuse"), stored_bytes=None
+)
 
 
 @dataclass(slots=True)

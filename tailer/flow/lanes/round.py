@@ -15,6 +15,7 @@ from tailer.core.turn.turns import Wait
 from tailer.events import Emit, TurnDone, TurnFailed
 from tailer.flow.backlog import Backlog
 from tailer.flow.in_flight import InFlight
+from tailer.flow.letter_reasons import LetterKind, LetterReason
 from tailer.flow.parking import Parking
 from tailer.flow.ports import DocumentReader
 from tailer.flow.records import DeadLetter
@@ -132,7 +133,7 @@ class Round:
             record_id,
             message_id,
             entry.key.document_key,
-            f"build_failed: {reason}",
+            LetterReason(LetterKind.BUILD_FAILED, reason),
             None,
             interest=entry.work,
         )

@@ -61,8 +61,9 @@ class Turns(Lane):
         if not entries:
             return
         located = await self._bench.reader.locate(list(entries))
-        for key in entries.keys() - {row.key for row in located}:
-            work.close(entries[key], EntryOutcome.DELETED)
+        await self._close_missing(
+            work, [entries[key] for key in entries.keys() - {row.key for row in located}]
+        )
         for row in located:
             work.name(entries[row.key], trace_id_of(row), row.message_id)
         claimed = [row for row in located if self._claim(work, entries[row.key], row)]
@@ -110,10 +111,11 @@ class Turns(Lane):
         media = {} if self._attachments is None else await self._attachments.publish(records.values())
         outgoing: list[Outgoing] = []
         waiting: list[tuple[Entry, Wait]] = []
+        missing: list[Entry] = []
         for row, _ in group:
             entry, published = entries[row.key], media.get(row.key, ())
             if row.key not in records:
-                work.close(entry, EntryOutcome.DELETED)
+                missing.append(entry)
                 continue
             if isinstance(published, Waiting):
                 work.postpone(entry, published.wait_seconds)
@@ -126,8 +128,18 @@ class Turns(Lane):
                 waiting.append((entry, made))
             else:
                 work.close(entry, made)
+        await self._close_missing(work, missing)
         await work.park(waiting)
         await work.hand_over(await self._without_sent_titles(work, outgoing))
+
+    async def _close_missing(self, work: Round, entries: Sequence[Entry]) -> None:
+        """Close entries whose rows were deleted meanwhile, or lack what makes them messages."""
+        if not entries:
+            return
+        existing = await self._bench.reader.find_existing([entry.key.document_key for entry in entries])
+        for entry in entries:
+            unreadable = entry.key.document_key in existing
+            work.close(entry, EntryOutcome.UNREADABLE if unreadable else EntryOutcome.DELETED)
 
     async def _without_sent_titles(self, work: Round, outgoing: Sequence[Outgoing]) -> Sequence[Outgoing]:
         """Leave out the titles that were sent, or are being sent, ahead of their turn."""

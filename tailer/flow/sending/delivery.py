@@ -10,6 +10,7 @@ from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.events import BatchSplit, Emit, TraceRejected, TracesDelivered, TurnDone
 from tailer.flow.backlog import Backlog
 from tailer.flow.in_flight import InFlight
+from tailer.flow.letter_reasons import LetterKind, LetterReason
 from tailer.flow.parking import Parking
 from tailer.flow.ports import Sink
 from tailer.flow.records import Batch, BatchItem, DeadLetter
@@ -149,7 +150,12 @@ class Delivery:
         item = batch.items[0]
         chunk = self._sink.unframe(batch.payload, [item.chunk_bytes])[0]
         letter = DeadLetter(
-            item.record_id, item.message_id, item.document_key, f"rejected: {reason}", chunk, item
+            item.record_id,
+            item.message_id,
+            item.document_key,
+            LetterReason(LetterKind.REJECTED, reason),
+            chunk,
+            item,
         )
         await self._state.add_dead_letters([letter])
         await self._state.finish_batch(batch, ())

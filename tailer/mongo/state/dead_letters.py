@@ -9,6 +9,7 @@ from pymongo import UpdateOne
 
 from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Interest
+from tailer.flow.letter_reasons import LetterReason
 from tailer.flow.records import DeadLetter
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence
@@ -16,8 +17,6 @@ from tailer.mongo.state.records import read_item, write_item
 
 ASKED = "asked"
 """The state of a replay that was asked for; any other word says what came of it."""
-MISSING = "missing_in_langfuse"
-"""The reason of a letter that a comparison with Langfuse asked for."""
 
 
 class DeadLetters:
@@ -77,7 +76,7 @@ class DeadLetters:
                     "$set": {
                         "message_id": letter.message_id,
                         "document_key": letter.document_key,
-                        "reason": letter.reason,
+                        "reason": str(letter.reason),
                         "chunk": None if letter.chunk is None else Binary(letter.chunk),
                         "item": None if letter.item is None else write_item(letter.item),
                         "interest": None if letter.interest is None else letter.interest.value,
@@ -104,7 +103,7 @@ def _read_letter(document: Mapping[str, Any]) -> DeadLetter:
         record_id=str(document["_id"]),
         message_id=document["message_id"],
         document_key=DocumentKey(document["document_key"]),
-        reason=document["reason"],
+        reason=LetterReason.parse(str(document["reason"])),
         chunk=None if chunk is None else bytes(chunk),
         item=None if item is None else read_item(item),
         # A letter of an earlier release has none.

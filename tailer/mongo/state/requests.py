@@ -54,7 +54,7 @@ async def ask_anew(database: StateDatabase, letters: Sequence[DeadLetter]) -> No
                 "$set": {
                     "message_id": letter.message_id,
                     "document_key": letter.document_key,
-                    "reason": letter.reason,
+                    "reason": str(letter.reason),
                     "chunk": None,
                     "item": None,
                     "last_failed_at": now,

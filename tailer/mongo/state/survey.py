@@ -9,9 +9,10 @@ from tailer.core.backfill import Job, JobReason
 from tailer.core.identity import TraceId
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
+from tailer.flow.letter_reasons import LetterReason
 from tailer.mongo.state.backfills import read_job
 from tailer.mongo.state.database import StateDatabase
-from tailer.mongo.state.dead_letters import ASKED, MISSING
+from tailer.mongo.state.dead_letters import ASKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class StoredLetter:
     record_id: str
     message_id: str
     document_key: str
-    reason: str
+    reason: LetterReason
     first_failed_at: datetime
     last_failed_at: datetime
     tries: int
@@ -54,11 +55,6 @@ class StoredLetter:
     def is_asked(self) -> bool:
         """Whether a replay was asked for and is not done yet."""
         return self.replay == ASKED
-
-    @property
-    def is_missing(self) -> bool:
-        """Whether Langfuse acknowledged the trace and a comparison did not find it there."""
-        return self.reason == MISSING
 
 
 async def list_checkpoints(database: StateDatabase) -> Sequence[StoredCheckpoint]:
@@ -165,7 +161,7 @@ def _read_letter(document: Mapping[str, Any]) -> StoredLetter:
         record_id=str(document["_id"]),
         message_id=str(document["message_id"]),
         document_key=str(document["document_key"]),
-        reason=str(document["reason"]),
+        reason=LetterReason.parse(str(document["reason"])),
         first_failed_at=document["first_failed_at"].replace(tzinfo=UTC),
         last_failed_at=document["last_failed_at"].replace(tzinfo=UTC),
         tries=int(document["tries"]),

@@ -11,6 +11,7 @@ from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import ChangeHint, Interest, Operation, Stream
 from tailer.core.stream.open_turns import EntryKey, OpenTurns
 from tailer.core.stream.positions import StreamPosition
+from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.flow.backlog import Backlog
 from tailer.flow.checkpointing import Checkpointing
 from tailer.flow.in_flight import InFlight
@@ -108,7 +109,9 @@ class Scene:
             self.backlog.take_hints(Stream.MESSAGES, StreamBatch([(hint, position)], position, second))
             trace = make_trace(message_id)
             self.in_flight.claim({trace.id: key})
-            outgoing.append(self.packing.pack(EntryKey(Interest.RESPONSE, key), "complete", [trace]))
+            outgoing.append(
+                self.packing.pack(EntryKey(Interest.RESPONSE, key), EntryOutcome.COMPLETE, [trace])
+            )
         self.backlog.turns.take_due(monotonic() + 3600, limit=10_000)
         return outgoing
 
