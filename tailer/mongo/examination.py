@@ -18,14 +18,17 @@ from tailer.core.stream.positions import StreamPosition
 from tailer.core.turn.turns import TurnRecord
 from tailer.events import Event
 from tailer.mongo.change_stream import start_stage
+from tailer.mongo.collections import Collections
 from tailer.mongo.connection import Client, Database, ask_hello
 from tailer.mongo.document_keys import to_key
 from tailer.mongo.documents import MongoDocuments
 from tailer.mongo.error_codes import Reaction
 from tailer.mongo.failures import classify_failure, explain_source_failure, failure_name
 from tailer.mongo.hint_pipeline import HINT_PIPELINES
+from tailer.mongo.transactions import read_spending
 
 _PROBE = "doctor"
+_LAST_MESSAGES = 400
 _Arguments = ParamSpec("_Arguments")
 _Answer = TypeVar("_Answer")
 
@@ -167,6 +170,29 @@ async def read_last_answers(database: Database, limit: int) -> list[TurnRecord]:
 
 def _ignore(event: Event) -> None:
     """The daemon tells of rows that it cannot read; `read_last_rows` does so here."""
+
+
+@_explained
+async def read_last_conversations(database: Database, limit: int) -> Mapping[str, frozenset[str]]:
+    """The conversations of the last messages, and the ids of all their messages."""
+    last = database["messages"].find({}, {"conversationId": 1}, sort=[("_id", -1)], limit=_LAST_MESSAGES)
+    named = [document.get("conversationId") async for document in last]
+    chosen = list(dict.fromkeys(name for name in named if isinstance(name, str) and name))[:limit]
+    found: dict[str, set[str]] = {name: set() for name in chosen}
+    fields = {"conversationId": 1, "messageId": 1}
+    async for document in database["messages"].find({"conversationId": {"$in": chosen}}, fields):
+        if isinstance(message_id := document.get("messageId"), str):
+            found[document["conversationId"]].add(message_id)
+    return {name: frozenset(message_ids) for name, message_ids in found.items()}
+
+
+@_explained
+async def count_last_spending(database: Database, limit: int) -> tuple[int, int]:
+    """How many of the last transactions belong to no chat, and how many were read."""
+    last = database["transactions"].find({}, {"_id": 1}, sort=[("_id", -1)], limit=limit)
+    keys = [to_key(document["_id"]) async for document in last]
+    spending = await read_spending(Collections(database, _ignore), keys)
+    return sum(found is not None for found in spending.values()), len(keys)
 
 
 @_explained

@@ -41,7 +41,9 @@ async def test_when_all_is_well_nothing_fails_and_everything_is_told(databases: 
         async with running(databases, fake) as run:
             await run.until_done()
         found = await findings_of(
-            settings_for(databases, fake, http_port=0, lease_time=timedelta(seconds=1)), timedelta(seconds=1)
+            # The address that the image sets: these tests may run in a container.
+            settings_for(databases, fake, http_host="::", http_port=0, lease_time=timedelta(seconds=1)),
+            timedelta(seconds=1),
         )
 
     assert worst([*found.values()]) is Verdict.PASS, found

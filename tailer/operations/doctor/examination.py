@@ -10,7 +10,10 @@ from tailer.core.policy.policies import NativePolicy
 from tailer.daemon.options import needs_users
 from tailer.mongo.connection import QUERY_SOCKET_MILLISECONDS, connect, tolerant_database
 from tailer.mongo.state.survey import StoredCheckpoint
+from tailer.operations.doctor.addresses import check_addresses, is_in_container
+from tailer.operations.doctor.api_spending import check_api_spending
 from tailer.operations.doctor.destination import check_destination
+from tailer.operations.doctor.double_tracing import check_double_tracing
 from tailer.operations.doctor.findings import Finding, failed, passed, skipped
 from tailer.operations.doctor.http_port import check_port
 from tailer.operations.doctor.left_out import check_left_out
@@ -33,6 +36,7 @@ async def examine(settings: Settings, *, downtime: timedelta) -> list[Finding]:
     findings = [passed("settings", f"good; {len(settings.warnings)} warnings in `tailer check-config`")]
     findings += await _examine_mongo(settings, downtime)
     findings += await _within(check_destination(settings), [_too_slow("Langfuse")])
+    findings += check_addresses(settings, findings, in_container=is_in_container())
     findings.append(await asyncio.to_thread(check_port, settings))
     return findings
 
@@ -71,6 +75,12 @@ async def _examine_mongo(settings: Settings, downtime: timedelta) -> list[Findin
         skips = settings.native is NativePolicy.SKIP
         findings += await _within(check_rows(database, native_is_skipped=skips), [_too_slow("messages")])
         findings.append(await _within(check_left_out(database, settings), _too_slow("left out")))
+        findings.append(
+            await _within(check_api_spending(database, settings), _too_slow("spending over the API"))
+        )
+        findings.append(
+            await _within(check_double_tracing(database, settings), _too_slow("no second tracing"))
+        )
         return [*findings, *found]
 
 

@@ -13,9 +13,15 @@ from typing import Any
 from tests.fakes.langfuse.request_body import RefusedRequestError
 
 
+def wanted_sessions(query: Mapping[str, list[str]]) -> frozenset[str] | None:
+    """The session ids that a query asks for, None for all."""
+    filtered = [_read_filter(item) for item in _filter(query) if _column(item) == "sessionId"]
+    return frozenset.intersection(*filtered) if filtered else None
+
+
 def wanted_traces(query: Mapping[str, list[str]]) -> frozenset[str] | None:
     """The trace ids that a query asks for, None for all."""
-    filtered = [_read_filter(item) for item in _filter(query)]
+    filtered = [_read_filter(item) for item in _filter(query) if _column(item) != "sessionId"]
     if filtered:
         # A filter wins over the plain parameter for the same column.
         return frozenset.intersection(*filtered)
@@ -23,12 +29,17 @@ def wanted_traces(query: Mapping[str, list[str]]) -> frozenset[str] | None:
     return None if plain is None else frozenset(plain)
 
 
+def _column(item: Any) -> Any:
+    return item.get("column") if isinstance(item, dict) else None
+
+
 def _read_filter(item: Any) -> frozenset[str]:
     if not isinstance(item, dict):
         raise RefusedRequestError(400, "A filter is an object")
     kind, column, operator = (item.get(key) for key in ("type", "column", "operator"))
     value = item.get("value")
-    if (kind, column, operator) != ("stringOptions", "traceId", "any of") or not isinstance(value, list):
+    known = kind == "stringOptions" and operator == "any of" and column in {"traceId", "sessionId"}
+    if not known or not isinstance(value, list):
         raise RefusedRequestError(
             400, f"Invalid filter: type {kind!r}, column {column!r}, operator {operator!r}"
         )

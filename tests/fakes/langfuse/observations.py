@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.fakes.langfuse import attributes as names
 from tests.fakes.langfuse.content_rules import parse_json
-from tests.fakes.langfuse.observation_filters import moment_of, single_value, wanted_traces
+from tests.fakes.langfuse.observation_filters import moment_of, single_value, wanted_sessions, wanted_traces
 from tests.fakes.langfuse.request_body import RefusedRequestError
 from tests.fakes.langfuse.store import SpanStore, StoredSpan
 
@@ -57,7 +57,7 @@ def read_observations(
     if single_value(query, "parseIoAsJson") == "true":
         raise RefusedRequestError(400, "parseIoAsJson=true is no longer supported")
     limit = _limit(query)
-    trace_ids = wanted_traces(query)
+    trace_ids, sessions = wanted_traces(query), wanted_sessions(query)
     groups = [
         group for group in (single_value(query, "fields") or "core,basic").split(",") if group in FIELD_GROUPS
     ]
@@ -68,7 +68,7 @@ def read_observations(
     rows = [
         row
         for stored in _candidates(store, trace_ids)
-        if stored.received_at <= visible_until
+        if stored.received_at <= visible_until and (sessions is None or stored.session_id in sessions)
         for row in [observation_row(stored, project_id=project_id, expanded=expanded)]
     ]
     rows.sort(key=_position, reverse=True)

@@ -1,0 +1,74 @@
+"""The check whether LibreChat traces into the same project without a mark on its rows.
+
+LibreChat traces by itself from 0.8.1 on, and marks the rows only from 0.8.8 on (`langfuseDestinationIds`). Its traces
+carry the conversation as their session. Up to 0.8.6 they have ids of their own; in 0.8.7 a turn's trace has the same id
+as the tailer's, and its first observation another one.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from tailer.core.identity import (
+    native_copy_trace_id,
+    observation_id,
+    title_trace_id,
+    turn_trace_id,
+    unanswered_trace_id,
+)
+from tailer.langfuse.connection import Credentials, LangfuseConnection
+from tailer.langfuse.sessions import Root, read_roots
+from tailer.mongo.connection import Database
+from tailer.mongo.examination import ExaminationFailed, read_last_conversations
+from tailer.operations.doctor.findings import Finding, failed, passed, skipped, warned
+from tailer.settings import Settings, SinkChoice
+
+_CHECK: Final = "no second tracing"
+_CONVERSATIONS: Final = 20
+
+
+async def check_double_tracing(database: Database, settings: Settings) -> Finding:
+    """Whether the last conversations have traces in Langfuse that the tailer did not send."""
+    if settings.sink is SinkChoice.FILE or settings.langfuse_secret_key is None:
+        return skipped(_CHECK, "no traces are sent to Langfuse")
+    try:
+        conversations = await read_last_conversations(database, _CONVERSATIONS)
+    except ExaminationFailed as error:
+        return failed(_CHECK, error.failure, error.hint)
+    if not conversations:
+        return skipped(_CHECK, "there are no conversations yet")
+    credentials = Credentials(
+        settings.langfuse_url,
+        settings.langfuse_public_key or "",
+        settings.langfuse_secret_key.get_secret_value(),
+    )
+    async with LangfuseConnection(
+        credentials, request_timeout=settings.request_timeout, connections=1
+    ) as langfuse:
+        roots = await read_roots(langfuse, list(conversations))
+    if isinstance(roots, str):
+        return skipped(_CHECK, f"Langfuse does not show what is in a session ({roots})")
+    foreign = {root.session_id for root in roots if is_foreign(root, conversations)}
+    if not foreign:
+        return passed(_CHECK, f"the last {len(conversations)} conversations have no traces but the tailer's")
+    return warned(
+        _CHECK,
+        f"{len(foreign)} of the last {len(conversations)} conversations have traces that the tailer did not send: "
+        "their cost and tokens count twice",
+        "most likely LibreChat traces too, which leaves no mark on its rows before 0.8.8: take LANGFUSE_PUBLIC_KEY and "
+        "LANGFUSE_SECRET_KEY out of LibreChat's environment and restart it",
+    )
+
+
+def is_foreign(root: Root, conversations: Mapping[str, frozenset[str]]) -> bool:
+    """Whether a root is none of those that the tailer sends for the messages of its conversation."""
+    for message_id in conversations.get(root.session_id, frozenset()):
+        if root.trace_id == turn_trace_id(message_id):
+            return root.observation_id != observation_id(message_id, "root")
+        if root.trace_id in {
+            title_trace_id(message_id),
+            unanswered_trace_id(message_id),
+            native_copy_trace_id(message_id),
+            native_copy_trace_id(f"title-{message_id}"),
+        }:
+            return False
+    return True
