@@ -39,11 +39,28 @@ NAMES: Final = (
     "23-hitl-tool-approval",
 )
 
-CHAT_ROWS: Final = ("42-temp-share-fork", "62-v0.7.9-agent-tools")
+CHAT_ROWS: Final = ("42-temp-share-fork",)
 """Recordings that are kept for their rows alone: messages, conversations and transactions, without a truth."""
 
-ProviderStatus: TypeAlias = int | Literal["cut", "client_closed"]
-"""The HTTP status of a provider's answer; "cut": the stream broke off; "client_closed": LibreChat hung up."""
+REPLAYED: Final = (
+    "30-mcp-parallel-tools",
+    "37-azure",
+    "46-violations",
+    "48-assistants",
+    "53-remote-api",
+    "55-chains",
+    "57-stops",
+    "60-v0.7.9-basics",
+    "61-v0.7.9-errors-stop",
+    "62-v0.7.9-agent-tools",
+    "70-v0.7.7-basics",
+)
+"""Recordings of further situations and releases that are read in memory and never played: messages, conversations,
+transactions and agents, with a truth."""
+
+ProviderStatus: TypeAlias = int | Literal["cut", "client_closed", "failed"]
+"""The HTTP status of a provider's answer; "cut": the stream broke off; "client_closed": LibreChat hung up; "failed": an
+assistant's run that ended so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +91,7 @@ class ProviderRequest:
     """
 
     id: str
-    kind: Literal["chat", "title"]
+    kind: Literal["chat", "title", "assistant-run"]
     model: str
     url: str
     streamed: bool

@@ -35,6 +35,7 @@ from tailer.core.trace.content_policy import show_content
 from tailer.core.trace.export import Exported, ExportOptions, export_turn
 from tailer.core.trace.observations import Observation, ObservationType, Trace
 from tailer.core.turn.readback import Row, add_agent, make_record, select_rows
+from tailer.core.turn.transactions_by_time import assign_by_time
 from tailer.core.turn.turns import TurnRecord, Wait
 from tailer.demo.stage.recording import RecordedEvent
 from tests.recordings import load
@@ -279,6 +280,7 @@ def row(document: Mapping[str, Any]) -> Row:
         traced_natively=bool(document.get("langfuseDestinationIds")),
         created_milliseconds=milliseconds(document.get("createdAt")),
         stored_bytes=len(str(document)),
+        model=filled_string(document.get("model")),
     )
 
 
@@ -363,16 +365,22 @@ def replay(name: str) -> Replay:
     conversations = {
         found.conversation_id: found for found in map(conversation, rows["conversations"].values())
     }
+    chats: dict[str, dict[str, Row]] = defaultdict(dict)
+    for document in stored.values():
+        chats[document["conversationId"]][document["messageId"]] = row(document)
     ledger: dict[str | None, list[Transaction]] = defaultdict(list)
+    unnamed: dict[str | None, list[Transaction]] = defaultdict(list)
     for entry in transactions(*(rows["transactions"][key] for key in sorted(rows["transactions"]))):
-        ledger[entry.message_id].append(entry)
+        if entry.message_id is None:
+            unnamed[entry.conversation_id].append(entry)
+        else:
+            ledger[entry.message_id].append(entry)
+    for conversation_id, entries in unnamed.items():
+        for message_id, found_entries in assign_by_time(entries, chats[conversation_id or ""]).items():
+            ledger[message_id].extend(found_entries)
     records = {}
     for key, document in stored.items():
-        same = {
-            other["messageId"]: row(other)
-            for other in stored.values()
-            if other["conversationId"] == document["conversationId"]
-        }
+        same = chats[document["conversationId"]]
         record = make_record(
             select_rows(row(document), same, byte_limit=1_000_000),
             {other: message(found) for other, found in stored.items()},

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tailer.demo.stage.recording import Recording
-from tests.recordings import CHAT_ROWS, NAMES, Truth, load, recording_path, truth
+from tests.recordings import CHAT_ROWS, NAMES, REPLAYED, Truth, load, recording_path, truth
 
 
 def inserted_message_ids(recording: Recording) -> set[str]:
@@ -30,9 +30,9 @@ def test_every_recording_has_its_name_in_the_list() -> None:
     """No recording is forgotten by the tests that run over all of them."""
     directory = recording_path(NAMES[0]).parent
 
-    assert sorted(path.stem for path in directory.glob("*.jsonl")) == sorted((*NAMES, *CHAT_ROWS))
-    assert sorted(path.name.removesuffix(".truth.json") for path in directory.glob("*.truth.json")) == list(
-        NAMES
+    assert sorted(path.stem for path in directory.glob("*.jsonl")) == sorted((*NAMES, *CHAT_ROWS, *REPLAYED))
+    assert sorted(path.name.removesuffix(".truth.json") for path in directory.glob("*.truth.json")) == sorted(
+        (*NAMES, *REPLAYED)
     )
 
 

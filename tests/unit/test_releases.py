@@ -321,7 +321,9 @@ def test_an_assistant_whose_picture_is_a_part_keeps_its_text_alone() -> None:
     assert trace_of(turn_record(response, question)).root.output == "Here."
 
 
-def test_a_subagents_calls_are_generations_beside_the_answer_and_its_transcript_is_a_tools_output() -> None:
+def test_a_subagents_calls_are_under_the_agent_that_a_tool_started_and_its_answer_is_the_tools_output() -> (
+    None
+):
     """Context `subagent` under the parent's message; the report holds the sum."""
     subagent = tool_part("subagent", args='{"task":"count"}', output="42")
     record = turn_record(
@@ -338,9 +340,12 @@ def test_a_subagents_calls_are_generations_beside_the_answer_and_its_transcript_
 
     assert [(item.name, item.usage) for item in generations(found)] == [
         ("gpt-4o", {"input": 100, "output": 10}),
+        ("gpt-4o-mini", {"input": 50, "output": 5}),
         ("gpt-4o", {"input": 150, "output": 15}),
-        ("subagent", {"input": 50, "output": 5}),
     ]
+    agent = next(item for item in found.observations[1:] if item.type is ObservationType.AGENT)
+    assert (agent.name, agent.parent_id, agent.output) == ("sub-agent", tools(found)[0].id, "42")
+    assert generations(found)[1].parent_id == agent.id
     assert [(tool.name, tool.input, tool.output) for tool in tools(found)] == [
         ("subagent", {"task": "count"}, "42")
     ]
@@ -373,7 +378,7 @@ def test_a_hand_off_is_a_tool_call_and_an_event_and_the_next_agents_call_is_its_
     ]
     assert [(item.name, item.usage) for item in generations(found)] == [
         ("gpt-4o", {"input": 100, "output": 10}),
-        ("sequential", {"input": 120, "output": 12}),
+        ("claude-sonnet-4", {"input": 120, "output": 12}),
     ]
     assert found.metadata["agent_id"] == "agent_a"
 
@@ -399,9 +404,10 @@ def test_a_summary_is_an_event_with_a_call_of_its_own_and_the_next_turn_begins_w
     found = trace_of(record)
 
     assert [(item.name, item.usage) for item in generations(found)] == [
-        ("gpt-4o", {"input": 100, "output": 10}),
         ("summarization", {"input": 50, "output": 5}),
+        ("gpt-4o", {"input": 100, "output": 10}),
     ]
+    assert generations(found)[0].output == {"role": "assistant", "content": "They spoke of France."}
     assert [(item.name, item.input) for item in observations(found, ObservationType.EVENT)] == [
         ("summary", "They spoke of France.")
     ]

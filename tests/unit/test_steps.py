@@ -89,8 +89,8 @@ def test_more_calls_than_segments_leave_calls_without_output() -> None:
     found = trace(text("a"), entries=call_rows(1, 2))
     first, second = generations(found)
 
-    assert first.output == {"role": "assistant", "content": "a"}
-    assert second.usage == {"input": 100, "output": 2}
+    assert second.output == {"role": "assistant", "content": "a"}
+    assert (first.output, first.usage) == (None, {"input": 100, "output": 1})
 
 
 def test_fewer_calls_than_segments_leave_no_part_out() -> None:
@@ -103,25 +103,36 @@ def test_fewer_calls_than_segments_leave_no_part_out() -> None:
     assert [str(item.output) for item in generations(found)][1].count("'content': 'b c'") == 1
 
 
-def test_a_single_call_has_everything_and_the_turns_duration() -> None:
-    found = trace(text("a"), tool_part(), text("b"), entries=call_rows(5))
-    (only,) = generations(found)
+def test_the_only_call_of_a_turn_without_tools_has_the_turns_duration() -> None:
+    (only,) = generations(trace(text("a"), entries=call_rows(5)))
 
     assert (only.start_milliseconds, only.end_milliseconds) == (stamp(0), stamp(2))
     assert "timing" not in only.metadata
 
 
-def test_several_calls_have_an_order_and_no_invented_durations() -> None:
-    for item in generations(trace(text("a"), tool_part(), text("b"), entries=call_rows(5, 6))):
-        assert item.start_milliseconds == item.end_milliseconds
-        assert item.metadata["timing"] == "order only"
+def test_one_bill_for_several_rounds_is_one_call_that_says_so() -> None:
+    (only,) = generations(trace(text("a"), tool_part(), text("b"), entries=call_rows(5)))
+
+    assert (only.metadata["calls"], only.metadata["timing"]) == ("not told apart", "estimated")
+
+
+def test_what_the_tools_leave_of_a_turn_is_shared_among_its_calls_by_their_tokens() -> None:
+    """Two seconds, half a second of them for two tools that ran together."""
+    pair = [tool_part("one", runStepDurationMs=500), tool_part("two", runStepDurationMs=400)]
+    found = trace(text("a"), *pair, text("b"), entries=call_rows(10, 20))
+    first, second = generations(found)
+
+    assert (first.start_milliseconds, first.end_milliseconds) == (stamp(0), stamp(0.5))
+    assert {tool.start_milliseconds for tool in tools(found)} == {stamp(0.5)}
+    assert (second.start_milliseconds, second.end_milliseconds) == (stamp(1), stamp(2))
+    assert {item.metadata["timing"] for item in (first, second)} == {"estimated"}
 
 
 def test_calls_beside_the_answer_are_generations_of_their_own_without_text() -> None:
     found = trace(
         text("a"), entries=[*call_rows(5), *call_rows(7, context="summarization", model="gpt-4o-mini")]
     )
-    answer, summary = generations(found)
+    summary, answer = generations(found)
 
     assert answer.output == {"role": "assistant", "content": "a"}
     assert (summary.name, summary.model, summary.output, summary.input) == (
@@ -229,14 +240,14 @@ def test_an_answer_of_an_old_release_is_the_output_of_its_call() -> None:
     assert only.output == {"role": "assistant", "content": "Paris."}
 
 
-def test_reasoning_is_metadata_of_the_last_call_and_not_part_of_the_answer() -> None:
+def test_reasoning_is_metadata_of_the_call_that_thought_and_not_part_of_the_answer() -> None:
     found = trace(
         {"type": "think", "think": "Hm."}, text("a"), tool_part(), text("b"), entries=call_rows(1, 2)
     )
     first, last = generations(found)
 
-    assert last.metadata["reasoning"] == "Hm."
-    assert "reasoning" not in first.metadata
+    assert first.metadata["reasoning"] == "Hm."
+    assert "reasoning" not in last.metadata
     assert "Hm." not in str((found.root.output, first.output, last.output))
 
 

@@ -4,8 +4,10 @@ Everything comes from the turn; the same turn gives the same trace.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from tailer.core.identity import TraceId, native_copy_trace_id, observation_id, title_trace_id
+from tailer.core.trace.answers import show_answer
 from tailer.core.trace.bounds import Allowance, Bounds
 from tailer.core.trace.files import describe_files
 from tailer.core.trace.generations import Frame, build_generation
@@ -40,7 +42,7 @@ def build_turn_trace(turn: Turn, trace_id: TraceId, *, bounds: Bounds) -> Trace:
     seed = anchor.message_id
     root_id = observation_id(seed, "root")
     question = allowance.take(record.question.text or "") if record.question is not None else None
-    answer = allowance.take(turn.answer) if turn.answer else None
+    answer = allowance.take(show_answer(turn)) if turn.answer else None
     status = turn.error_message if turn.outcome is Outcome.ERROR else _STATUS.get(turn.outcome)
     status = allowance.take(status) if status is not None else None
     level = _LEVELS[turn.outcome]
@@ -61,7 +63,9 @@ def build_turn_trace(turn: Turn, trace_id: TraceId, *, bounds: Bounds) -> Trace:
     steps: list[Observation] = []
     if turn.usage is not None:
         prompt = build_prompt(record, byte_limit=bounds.history_bytes)
-        steps = StepBuilder(turn, turn.usage, root_id, prompt, allowance, level, status).build()
+        builder = StepBuilder(turn, turn.usage, root_id, prompt, allowance, level, status)
+        steps = builder.build()
+        root = replace(root, metadata={**root.metadata, **builder.notes})
     metadata = _describe_turn(turn)
     if len(steps) > bounds.observations:
         metadata["observations_left_out"] = str(len(steps) - bounds.observations)

@@ -7,7 +7,7 @@ from tailer.core.light_dataclass import light_dataclass
 from tailer.core.trace.observations import Level, Observation, ObservationType
 from tailer.core.turn.calls import ModelCall, Tokens
 from tailer.core.turn.costs import Cost
-from tailer.core.turn.usage import Usage
+from tailer.core.turn.usage import NO_USAGE, Usage
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Frame:
 
 def build_generation(
     frame: Frame,
-    call: ModelCall,
+    call: ModelCall | None,
     usage: Usage,
     *,
     model: str | None,
@@ -34,11 +34,13 @@ def build_generation(
     status_message: str | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Observation:
-    """The generation of one call; `model` is used where the call itself names none.
+    """The generation of one call, None where no row tells of it; `model` is used where the call itself names none.
 
     A model of which neither the cost nor the tokens of the prompt are known stays in the metadata only: Langfuse would
     count the text itself, or put a price on the answer alone, and show its guess as if it had been told.
     """
+    if call is None:
+        call, usage = NO_USAGE.calls[0], NO_USAGE
     details = _usage_details(call.tokens)
     cost = None if call.cost is None else _cost_details(call.cost)
     told = cost is not None or any(bucket.startswith("input") for bucket in details or ())

@@ -1,32 +1,38 @@
-"""What happened inside a turn, in order: model calls, tool calls, hand-offs, steering, compaction.
+"""What happened inside a turn, in order: model calls, tool calls, sub-agents, hand-offs, steering, compaction."""
 
-LibreChat stores the order of the parts and the duration of a tool call, and no other time. So each step starts one
-millisecond after the one before it, which keeps the order on a timeline and nothing more; only a turn of one single
-model call has a true duration for its generation.
-"""
-
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tailer.core.identity import ObservationId, observation_id
-from tailer.core.json_text import decode_json, encode_json
-from tailer.core.librechat.content import HandOffPart, Part, SteerPart, SummaryPart, ToolCall
+from tailer.core.json_text import encode_json
+from tailer.core.librechat.content import (
+    ErrorPart,
+    HandOffPart,
+    Part,
+    ReasoningPart,
+    SteerPart,
+    SummaryPart,
+    ToolCall,
+)
 from tailer.core.trace.bounds import Allowance
 from tailer.core.trace.generations import Frame, build_generation
+from tailer.core.trace.inputs import Inputs
 from tailer.core.trace.observations import Level, Observation, ObservationType
-from tailer.core.turn.calls import ModelCall
+from tailer.core.trace.plan import ANSWERING_CONTEXTS, Plan, make_plan
+from tailer.core.trace.timeline import PlacedStep, Span, place_steps, weigh
+from tailer.core.trace.tools import build_subagent, build_tool
+from tailer.core.turn.assignment import Step
+from tailer.core.turn.authors import Authors, find_authors
 from tailer.core.turn.history import ChatMessage, Prompt, tool_call_shape
-from tailer.core.turn.segments import assign_parts
 from tailer.core.turn.turns import Outcome, Turn, join_text
-from tailer.core.turn.usage import NO_USAGE, Usage
-
-_ANSWERING_CONTEXTS = frozenset({"message", "abort", "incomplete"})
-"""Transaction contexts of the calls that wrote the answer; other contexts are calls beside it."""
+from tailer.core.turn.usage import Usage
 
 
 @dataclass(slots=True)
 class StepBuilder:
-    """Builds a turn's inner observations under its root, spending the trace's byte allowance."""
+    """Builds a turn's inner observations under its root, spending the trace's byte allowance. `notes` are what the
+    root says of them, filled by `build`."""
 
     turn: Turn
     usage: Usage
@@ -35,70 +41,147 @@ class StepBuilder:
     allowance: Allowance
     level: Level
     status: str | None
+    notes: dict[str, str] = field(default_factory=dict)
+    _authors: Authors = field(init=False)
+    _inputs: Inputs = field(init=False)
+    _plan: Plan = field(init=False)
+    _last: Step | None = field(init=False, default=None)
+    _exact: bool = field(init=False, default=False)
     _steps: list[Observation] = field(default_factory=list)
-    _tool_count: int = 0
-    _event_count: int = 0
+    _counts: Counter[str] = field(default_factory=Counter)
 
     def build(self) -> list[Observation]:
         """The observations below the root, in the order in which they happened."""
-        response = self.turn.record.response
+        turn, response = self.turn, self.turn.record.response
         parts = response.parts if response is not None else ()
-        answering = [call for call in self.usage.calls if call.context in _ANSWERING_CONTEXTS]
-        if not answering and self.usage.calls:
-            # Only calls beside the answer were billed, as for a stopped run: the answer is shown without numbers.
-            answering = [*NO_USAGE.calls]
-        for index, (call, own) in enumerate(zip(answering, assign_parts(parts, answering), strict=True)):
-            last = index == len(answering) - 1
-            self._add_generation(call, own, index=index, alone=len(answering) == 1, last=last)
-            for part in own:
-                self._add_part(part)
-        for index, call in enumerate(self.usage.calls):
-            if call.context not in _ANSWERING_CONTEXTS:
-                frame = self._frame("call", index, call.context)
-                self._steps.append(build_generation(frame, call, self.usage, model=None))
+        self._authors = find_authors(turn.record)
+        self._inputs = Inputs(turn.record, self.prompt, self._authors)
+        cut_short = turn.outcome not in (Outcome.COMPLETE, Outcome.COPIED)
+        self._plan = make_plan(parts, self.usage, self._authors, cut_short=cut_short)
+        rows = [row for stage in self._plan.stages for row in stage.rows]
+        named = [step for row in rows for step in row if not step.nameless]
+        answering = [step for step in named if _answers(step)]
+        failed = [step for step in answering if any(isinstance(part, ErrorPart) for part in step.parts)]
+        ends = failed or answering
+        self._last = ends[-1] if ends else None
+        self._exact = len(named) == 1 and not any(isinstance(part, ToolCall) for part in parts)
+        whole = Span(turn.start_milliseconds, turn.end_milliseconds)
+        placed = place_steps([stage.rows for stage in self._plan.stages], whole)
+        for stage, stage_rows in zip(self._plan.stages, placed, strict=True):
+            for row in stage_rows:
+                for number, step in enumerate(row):
+                    before = stage.before if number == 0 else None
+                    self._add_step(step, self.root_id, before=before)
+        self._add_beside([step for stage_rows in placed for row in stage_rows for step in row], whole)
+        if self._plan.is_doubtful:
+            self.notes["authorship"] = "not told apart"
         return self._steps
 
-    def _frame(self, role: str, index: int | None, name: str, *, lasts_milliseconds: int = 0) -> Frame:
-        start = min(self.turn.start_milliseconds + len(self._steps), self.turn.end_milliseconds)
+    def _add_beside(self, placed: Sequence[PlacedStep], whole: Span) -> None:
+        """Calls that ran beside the answer: as fast as it was written, and done when it was."""
+        spent = sum(item.call.length for item in placed)
+        weight = sum(weigh(item.step) for item in placed) or 1
+        for step in self._plan.beside:
+            length = min(whole.length, spent * weigh(step) // weight)
+            span = Span(whole.end - length, whole.end)
+            self._add_generation(PlacedStep(step, span, {}), self.root_id, before=None)
+
+    def _add_step(
+        self,
+        placed: PlacedStep,
+        parent_id: ObservationId,
+        *,
+        before: tuple[Part, ...] | None,
+        inner: bool = False,
+    ) -> None:
+        if placed.step.nameless:
+            self._note_reasoning(placed.step)
+        else:
+            self._add_generation(placed, parent_id, before=before, inner=inner)
+        if placed.step.call is not None and placed.step.call.context == "summarization":
+            return
+        for place, part in enumerate(placed.step.parts):
+            if place in placed.parts:
+                self._add_part(part, placed.parts[place], parent_id, inner=inner)
+
+    def _note_reasoning(self, step: Step) -> None:
+        thought = _reasoning(step.parts)
+        if thought:
+            self.notes["reasoning"] = self.notes.get("reasoning", "") + self.allowance.take(thought)
+
+    def _frame(self, role: str, index: int | None, name: str, parent_id: ObservationId, span: Span) -> Frame:
         return Frame(
             id=observation_id(self.turn.anchor.message_id, role, index),
-            parent_id=self.root_id,
+            parent_id=parent_id,
             name=name,
-            start_milliseconds=start,
-            end_milliseconds=start + lasts_milliseconds,
+            start_milliseconds=span.start,
+            end_milliseconds=span.end,
         )
 
+    def _next(self, role: str) -> int:
+        self._counts[role] += 1
+        return self._counts[role] - 1
+
     def _add_generation(
-        self, call: ModelCall, parts: Sequence[Part], *, index: int, alone: bool, last: bool
+        self,
+        placed: PlacedStep,
+        parent_id: ObservationId,
+        *,
+        before: tuple[Part, ...] | None,
+        inner: bool = False,
     ) -> None:
-        turn = self.turn
-        model = call.model or turn.model
-        lasts = turn.end_milliseconds - turn.start_milliseconds if alone else 0
-        frame = self._frame("generation", index, model or "model call", lasts_milliseconds=lasts)
-        metadata = {}
-        if not alone:
-            metadata["timing"] = "order only"
-        if index == 0 and self.prompt.left_out:
-            metadata["history_messages_left_out"] = str(self.prompt.left_out)
-        if turn.reasoning and last:
-            metadata["reasoning"] = self.allowance.take(turn.reasoning)
-        conversation, agent = turn.record.conversation, turn.record.agent
-        settings = conversation.settings if conversation is not None else {}
-        parameters = agent.parameters if agent is not None else settings
+        step, turn = placed.step, self.turn
+        call = step.call
+        is_last = step is self._last
+        alone = len({item.agent_id for item in self._all_steps()}) == 1
+        model = self._authors.model_of(step.agent_id) or (turn.model if alone else None)
+        answers = _answers(step) and not inner
+        name = (call.model if call is not None else None) or model or "model call"
+        if call is not None and not answers and not inner:
+            name = call.context
+        role = "generation" if answers else "inner-generation" if inner else "call"
+        index = step.place if role == "call" else self._next(role)
+        shown = self._inputs.messages_for(step.agent_id, before) if answers and before is not None else None
         self._steps.append(
             build_generation(
-                frame,
+                self._frame(role, index, name, parent_id, placed.call),
                 call,
                 self.usage,
-                model=turn.model,
-                input_=self._bounded_chat(self.prompt.messages) if index == 0 else None,
-                output=self._output(parts, fallback=self._unparted_answer() if last else ""),
-                model_parameters=self._bounded_parameters(parameters),
-                level=self.level if last else Level.DEFAULT,
-                status_message=self.status if last else None,
-                metadata=metadata,
+                model=model if answers or inner else None,
+                input_=self._bounded_chat(shown) if shown is not None else None,
+                output=self._output(step, fallback=self._unparted_answer() if is_last else ""),
+                model_parameters=self._bounded_parameters(self._inputs.parameters_for(step.agent_id))
+                if answers
+                else None,
+                level=self.level if is_last else Level.DEFAULT,
+                status_message=self.status if is_last else None,
+                metadata=self._describe(placed, first=shown is not None and not before),
             )
         )
+
+    def _all_steps(self) -> list[Step]:
+        return [step for stage in self._plan.stages for row in stage.rows for step in row if _answers(step)]
+
+    def _describe(self, placed: PlacedStep, *, first: bool) -> Mapping[str, str]:
+        step = placed.step
+        notes: dict[str, str] = {}
+        if not placed.call.length:
+            notes["timing"] = "not stored"
+        elif not self._exact:
+            notes["timing"] = "estimated"
+        if first and self.prompt.left_out:
+            notes["history_messages_left_out"] = str(self.prompt.left_out)
+        thought = _reasoning(step.parts)
+        if thought:
+            notes["reasoning"] = self.allowance.take(thought)
+        if step.agent_id is not None:
+            notes["agent_id"] = step.agent_id
+            notes["agent_name"] = self._authors.name_of(step.agent_id) or step.agent_id
+        if step.joined:
+            notes["calls"] = "not told apart"
+        elif step.by_order:
+            notes["assignment"] = "by order"
+        return notes
 
     def _bounded_parameters(self, parameters: Mapping[str, object]) -> Mapping[str, object]:
         text = encode_json(parameters)
@@ -112,8 +195,11 @@ class StepBuilder:
     def _bounded_chat(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         return [{**message, "content": self.allowance.take(str(message["content"]))} for message in messages]
 
-    def _output(self, parts: Sequence[Part], *, fallback: str) -> ChatMessage | None:
-        text = join_text(parts) or ("" if any(isinstance(part, ToolCall) for part in parts) else fallback)
+    def _output(self, step: Step, *, fallback: str) -> ChatMessage | None:
+        parts = step.parts
+        summary = "".join(part.text for part in parts if isinstance(part, SummaryPart))
+        written = join_text(parts) or (summary if not _answers(step) else "")
+        text = written or ("" if any(isinstance(part, ToolCall) for part in parts) else fallback)
         calls = [tool_call_shape(part) for part in parts if isinstance(part, ToolCall)]
         if not text and not calls:
             return None
@@ -128,57 +214,55 @@ class StepBuilder:
             function["arguments"] = self.allowance.take(str(function["arguments"]))
         return call
 
-    def _add_part(self, part: Part) -> None:
+    def _add_part(self, part: Part, span: Span, parent_id: ObservationId, *, inner: bool) -> None:
         match part:
             case ToolCall():
-                self._add_tool(part)
+                self._add_tool(part, span, parent_id, inner=inner)
             case HandOffPart(agent_id):
-                self._add_event("hand-off", {"agent_id": agent_id})
+                self._add_event("hand-off", self._receiver(agent_id), span, parent_id)
             case SteerPart(text):
-                self._add_event("steer", self.allowance.take(text))
+                self._add_event("steer", self.allowance.take(text), span, parent_id)
             case SummaryPart(text):
-                self._add_event("summary", self.allowance.take(text))
+                self._add_event("summary", self.allowance.take(text), span, parent_id)
             case _:
                 pass
 
-    def _add_tool(self, call: ToolCall) -> None:
-        duration = call.duration_milliseconds
-        frame = self._frame("tool", self._tool_count, call.name, lasts_milliseconds=duration or 0)
-        self._tool_count += 1
-        metadata = {"timing": "order only" if duration is None else "duration stored"}
-        if call.call_id is not None:
-            metadata["tool_call_id"] = call.call_id
-        if call.agent_id is not None:
-            metadata["agent_id"] = call.agent_id
-        missing = call.output is None and self.turn.outcome is not Outcome.COMPLETE
-        level = Level.ERROR if call.failed else Level.WARNING if missing else Level.DEFAULT
-        status = "the tool failed" if call.failed else "no output was stored" if missing else None
-        self._steps.append(
-            Observation(
-                id=frame.id,
-                parent_id=frame.parent_id,
-                type=ObservationType.TOOL,
-                name=frame.name,
-                start_milliseconds=frame.start_milliseconds,
-                end_milliseconds=frame.end_milliseconds,
-                level=level,
-                status_message=status,
-                input=self._arguments(call.arguments),
-                output=self.allowance.take(call.output) if call.output is not None else None,
-                metadata=metadata,
-            )
-        )
+    def _receiver(self, agent_id: str | None) -> Mapping[str, str | None]:
+        name = self._authors.name_of(agent_id)
+        return {"agent_id": agent_id} if name == agent_id else {"agent": name, "agent_id": agent_id}
 
-    def _arguments(self, arguments: object) -> object:
-        if arguments is None:
-            return None
-        text = arguments if isinstance(arguments, str) else encode_json(arguments)
-        bounded = self.allowance.take(text)
-        return decode_json(bounded) if bounded == text else bounded
+    def _add_tool(self, call: ToolCall, span: Span, parent_id: ObservationId, *, inner: bool) -> None:
+        role = "inner-tool" if inner else "tool"
+        frame = self._frame(role, self._next(role), self._tool_name(call), parent_id, span)
+        finished = self.turn.outcome is Outcome.COMPLETE
+        agent_name = self._authors.name_of(call.agent_id)
+        tool = build_tool(frame, call, self.allowance, finished=finished, agent_name=agent_name)
+        self._steps.append(tool)
+        if call.is_subagent:
+            self._add_subagent(call, tool)
 
-    def _add_event(self, name: str, value: object) -> None:
-        frame = self._frame("event", self._event_count, name)
-        self._event_count += 1
+    def _tool_name(self, call: ToolCall) -> str:
+        receiver = call.receiver_id
+        name = self._authors.name_of(receiver)
+        return call.name if receiver is None or name is None else call.name.removesuffix(receiver) + name
+
+    def _add_subagent(self, call: ToolCall, tool: Observation) -> None:
+        """The agent that a tool call ran, under it, with its own calls and tools."""
+        span = Span(tool.start_milliseconds, tool.end_milliseconds)
+        agent_id = self._authors.resolve(call.subagent_type, call.agent_id)
+        name = self._authors.name_of(agent_id) or "sub-agent"
+        frame = self._frame("agent", self._next("agent"), name, tool.id, span)
+        self._steps.append(build_subagent(frame, call, agent_id, self.allowance))
+        steps = self._plan.subagents.get(id(call)) or (Step(None, None, call.inner, agent_id, nameless=True),)
+        # Without a row of its own a call of a sub-agent is known by the agent alone.
+        known = [step if step.call is not None else replace(step, nameless=True) for step in steps]
+        for stage in place_steps([[known]], span):
+            for row in stage:
+                for placed in row:
+                    self._add_step(placed, frame.id, before=None, inner=True)
+
+    def _add_event(self, name: str, value: object, span: Span, parent_id: ObservationId) -> None:
+        frame = self._frame("event", self._next("event"), name, parent_id, span)
         self._steps.append(
             Observation(
                 id=frame.id,
@@ -190,3 +274,11 @@ class StepBuilder:
                 input=value,
             )
         )
+
+
+def _answers(step: Step) -> bool:
+    return step.call is None or step.call.context in ANSWERING_CONTEXTS
+
+
+def _reasoning(parts: Sequence[Part]) -> str:
+    return "".join(part.text for part in parts if isinstance(part, ReasoningPart))

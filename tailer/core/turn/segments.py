@@ -1,66 +1,123 @@
-"""Which parts of a response each model call wrote.
+"""A response's parts by who wrote them, and by model call as far as the parts alone tell.
 
-Nothing stored links the two. The order of both is known, a model is called again after its tool calls, and parts of
-agents that answer in parallel carry an id that names the model.
+A model is called again after its tool calls: where it speaks or thinks after a tool, a new call begins. Where one tool
+call follows another, both may be of one call or of two. Parts of one `groupId` were written side by side, and stand
+mixed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
-from tailer.core.librechat.content import ErrorPart, HandOffPart, Part, ReasoningPart, TextPart, ToolCall
-from tailer.core.turn.calls import ModelCall
-
-
-def assign_parts(parts: Sequence[Part], calls: Sequence[ModelCall]) -> list[list[Part]]:
-    """The parts of each call, in the order of the calls; every part is somebody's.
-
-    With more calls than segments some wrote nothing; with fewer the last call holds the rest.
-    """
-    if len(calls) < 2:  # noqa: PLR2004 - one call wrote everything
-        return [list(parts) for _ in calls]
-    segments = split_segments(parts)
-    named: dict[int, list[Part]] = {}
-    for index, call in enumerate(calls):
-        place = next((at for at, segment in enumerate(segments) if _is_by(segment, call)), None)
-        if place is not None:
-            named[index] = segments.pop(place)
-    # Who is named has its segment by now; the others take theirs in order.
-    assigned = [
-        named[index] if index in named else segments.pop(0) if segments else [] for index in range(len(calls))
-    ]
-    for segment in segments:
-        assigned[-1].extend(segment)
-    return assigned
+from tailer.core.librechat.content import (
+    HandOffPart,
+    Part,
+    ReasoningPart,
+    SteerPart,
+    SummaryPart,
+    TextPart,
+    ToolCall,
+)
 
 
-def split_segments(parts: Sequence[Part]) -> list[list[Part]]:
-    """The parts by model call: a new one after tool calls, and where another agent goes on.
+@dataclass(slots=True)
+class Stretch:
+    """What one agent wrote without another in between. Stretches of one `group_id` ran side by side."""
 
-    An error part belongs to the call that it ended.
-    """
-    segments: list[list[Part]] = []
-    after_tool, agent_id = False, None
+    agent_id: str | None
+    group_id: int | None
+    parts: list[Part] = field(default_factory=list)
+
+    @property
+    def rounds(self) -> list[list[Part]]:
+        """The parts by model call, as few calls as can have written them."""
+        rounds: list[list[Part]] = []
+        after_tool = False
+        for part in self.parts:
+            if not rounds or (after_tool and _speaks(part)):
+                rounds.append([])
+                after_tool = False
+            rounds[-1].append(part)
+            after_tool = after_tool or isinstance(part, ToolCall)
+        return rounds
+
+
+def split_stretches(parts: Sequence[Part]) -> list[Stretch]:
+    """The parts by agent, in the order in which the agents began; every part is in one stretch."""
+    stretches: list[Stretch] = []
     for part in parts:
-        another = _agent_of(part) is not None and agent_id is not None and _agent_of(part) != agent_id
-        begins = after_tool and not isinstance(part, ToolCall | ErrorPart | HandOffPart)
-        if not segments or begins or another:
-            segments.append([])
-        segments[-1].append(part)
-        agent_id = _agent_of(part) or agent_id
-        after_tool = isinstance(part, ToolCall) or (after_tool and isinstance(part, HandOffPart))
-    return segments
+        agent_id, group_id = author_of(part), _group_of(part)
+        current = stretches[-1] if stretches else None
+        if isinstance(part, TextPart | ReasoningPart | ToolCall):
+            found = _stretch_of(stretches, agent_id, group_id)
+            if found is None:
+                found = Stretch(agent_id, group_id)
+                stretches.append(found)
+            elif found.agent_id is None and not any(map(_is_written, found.parts)):
+                found.agent_id = agent_id
+            found.parts.append(part)
+            continue
+        if current is None:
+            current = Stretch(None, None)
+            stretches.append(current)
+        current.parts.append(part)
+        if isinstance(part, HandOffPart) and part.agent_id is not None and part.agent_id != current.agent_id:
+            # The receiver's parts name it, or, in some releases, no agent at all.
+            stretches.append(Stretch(part.agent_id, None))
+    return [stretch for stretch in stretches if stretch.parts]
 
 
-def _agent_of(part: Part) -> str | None:
+def author_of(part: Part) -> str | None:
+    """The agent id that a part names."""
     return part.agent_id if isinstance(part, TextPart | ReasoningPart | ToolCall) else None
 
 
-def _is_by(segment: Sequence[Part], call: ModelCall) -> bool:
-    """Whether a segment's agent is an encoded model (`endpoint__model___sender____index`) and it is the call's."""
-    if call.model is None:
-        return False
-    # LibreChat writes a colon of the model's name as two underscores.
-    name = f"__{call.model.replace(':', '__')}"
-    ids = (_agent_of(part) for part in segment)
-    return any(
-        agent_id is not None and (agent_id.endswith(name) or f"{name}___" in agent_id) for agent_id in ids
-    )
+def split_tools(parts: Sequence[Part]) -> Iterator[list[Part]]:
+    """The parts of a round, cut before each further tool call: what can be a call of its own."""
+    piece: list[Part] = []
+    has_tool = False
+    for part in parts:
+        if isinstance(part, ToolCall):
+            if has_tool:
+                yield piece
+                piece = []
+            has_tool = True
+        piece.append(part)
+    if piece:
+        yield piece
+
+
+def _stretch_of(stretches: Sequence[Stretch], agent_id: str | None, group_id: int | None) -> Stretch | None:
+    """Where a part goes on: the running stretch of its agent, in a group that of any agent that runs beside."""
+    if not stretches:
+        return None
+    last = stretches[-1]
+    if group_id is None:
+        return last if last.group_id is None and _agrees(last, agent_id) else None
+    for stretch in reversed(stretches):
+        if stretch.group_id != group_id:
+            return None
+        if stretch.agent_id == agent_id:
+            return stretch
+    return None
+
+
+def _agrees(stretch: Stretch, agent_id: str | None) -> bool:
+    """A part that names no agent goes on with the one before; a stretch without a word of its own is anybody's."""
+    if agent_id is None or stretch.agent_id == agent_id:
+        return True
+    return stretch.agent_id is None and not any(map(_is_written, stretch.parts))
+
+
+def _is_written(part: Part) -> bool:
+    return isinstance(part, ToolCall) or (isinstance(part, TextPart | ReasoningPart) and bool(part.text))
+
+
+def _group_of(part: Part) -> int | None:
+    return part.group_id if isinstance(part, TextPart | ReasoningPart | ToolCall) else None
+
+
+def _speaks(part: Part) -> bool:
+    """Whether only a model that was called again can have written a part. Empty texts stand before tool calls."""
+    if isinstance(part, TextPart | ReasoningPart):
+        return bool(part.text)
+    return isinstance(part, SteerPart | SummaryPart)

@@ -50,11 +50,13 @@ class CostSource(StrEnum):
 @light_dataclass(frozen=True, slots=True)
 class Usage:
     """The model calls of a turn (or of its title) and how far their numbers can be trusted. No calls: LibreChat
-    refused the question before it asked a model."""
+    refused the question before it asked a model. `told_apart` says that each call is one; else one call stands for all
+    of the turn's, of which only the sum is known."""
 
     calls: tuple[ModelCall, ...]
     usage_source: UsageSource
     cost_source: CostSource
+    told_apart: bool = True
 
     def cost_source_of(self, call: ModelCall) -> CostSource:
         """Where the cost of one call comes from."""
@@ -67,7 +69,9 @@ class Usage:
         return UsageSource.UNKNOWN if call.tokens is None else self.usage_source
 
 
-NO_USAGE = Usage((ModelCall(None, "message", None, None),), UsageSource.UNKNOWN, CostSource.UNKNOWN)
+NO_USAGE = Usage(
+    (ModelCall(None, "message", None, None),), UsageSource.UNKNOWN, CostSource.UNKNOWN, told_apart=False
+)
 """One call of which nothing is known."""
 _REFUSED = Usage((), UsageSource.UNKNOWN, CostSource.UNKNOWN)
 
@@ -98,7 +102,7 @@ def resolve_turn_usage(
     if output is None:
         return NO_USAGE
     call = ModelCall(None, "message", Tokens(None, output), None)
-    return Usage((call,), UsageSource.OUTPUT_ONLY, CostSource.UNKNOWN)
+    return Usage((call,), UsageSource.OUTPUT_ONLY, CostSource.UNKNOWN, told_apart=False)
 
 
 def resolve_title_usage(response: Message | None, transactions: Sequence[Transaction]) -> Usage | None:
@@ -140,7 +144,8 @@ def _from_report(report: ReportedUsage, calls: tuple[ModelCall, ...], own: Seque
         cost_source = CostSource.ESTIMATED if guessed else CostSource.REPORTED
     models = {call.model for call in calls if call.context == "message"}
     model = models.pop() if len(models) == 1 else None
-    return Usage((ModelCall(model, "message", whole, cost),), UsageSource.REPORTED, cost_source)
+    call = ModelCall(model, "message", whole, cost)
+    return Usage((call,), UsageSource.REPORTED, cost_source, told_apart=False)
 
 
 def _confirmed(

@@ -1,0 +1,119 @@
+"""Where the steps of a turn stand in time.
+
+LibreChat stores when a turn began and ended, and how long most tools ran; nothing else. What the tools leave of the turn
+is shared among its model calls by the tokens they wrote. So the steps stand in their order and add up to the turn. Only
+the one call of a turn without tools has a true duration.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tailer.core.librechat.content import HandOffPart, Part, SteerPart, SummaryPart, TextPart, ToolCall
+from tailer.core.turn.assignment import Step
+
+Rows = Sequence[Sequence[Step]]
+"""Steps that follow each other; several such rows ran side by side."""
+_CHARACTERS_OF_A_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of time, in milliseconds since 1970."""
+
+    start: int
+    end: int
+
+    @property
+    def length(self) -> int:
+        """Milliseconds."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedStep:
+    """A step, the time of its model call, and those of its tools and events by their place among the step's parts."""
+
+    step: Step
+    call: Span
+    parts: dict[int, Span]
+
+
+def place_steps(stages: Sequence[Rows], whole: Span) -> list[list[list[PlacedStep]]]:
+    """The steps in time: stages, their rows, and the steps of a row."""
+    fixed = [max((_fixed(row, whole.length) for row in stage), default=0) for stage in stages]
+    weights = [max((sum(map(weigh, row)) for row in stage), default=0) for stage in stages]
+    shares = share_out(whole.length - sum(fixed), weights)
+    placed: list[list[list[PlacedStep]]] = []
+    at = whole.start
+    for stage, needed, share in zip(stages, fixed, shares, strict=True):
+        own = Span(at, at + needed + share)
+        placed.append([_place_row(row, own, whole) for row in stage])
+        at = own.end
+    return placed
+
+
+def weigh(step: Step) -> int:
+    """What a call's time is taken to be proportional to: the tokens it wrote, or about as many as its text has."""
+    if step.nameless:
+        return 0
+    tokens = step.call.tokens if step.call is not None else None
+    if tokens is not None and tokens.output:
+        return tokens.output
+    characters = sum(len(part.text) for part in step.parts if isinstance(part, TextPart))
+    return max(1, characters // _CHARACTERS_OF_A_TOKEN)
+
+
+def share_out(total: int, weights: Sequence[int]) -> list[int]:
+    """The total in parts by weight; nothing where the total is spent, and at least one for each while there is one."""
+    whole = sum(weights)
+    if total <= 0 or not whole:
+        return [0] * len(weights)
+    heavy = sum(1 for weight in weights if weight)
+    floor = 1 if total >= heavy else 0
+    free = total - floor * heavy
+    shares: list[int] = []
+    seen, given = 0, 0
+    for weight in weights:
+        seen += weight
+        upto = free * seen // whole
+        shares.append((floor if weight else 0) + upto - given)
+        given = upto
+    return shares
+
+
+def _place_row(row: Sequence[Step], own: Span, whole: Span) -> list[PlacedStep]:
+    left = own.length - _fixed(row, whole.length)
+    placed: list[PlacedStep] = []
+    at = own.start
+    for step, share in zip(row, share_out(left, list(map(weigh, row))), strict=True):
+        call = Span(at, at + share)
+        parts, at = _place_parts(step.parts, call.end, whole)
+        placed.append(PlacedStep(step, call, parts))
+    return placed
+
+
+def _fixed(row: Sequence[Step], longest: int) -> int:
+    return sum(_place_parts(step.parts, 0, Span(0, longest))[1] for step in row)
+
+
+def _place_parts(parts: Sequence[Part], at: int, whole: Span) -> tuple[dict[int, Span], int]:
+    """Tools and events one after the other, and when they are done. Tools that stand together ran together.
+
+    What has no duration takes a millisecond, which keeps the order on a timeline and nothing more. A tool that outlasted
+    the turn ran on in the background and did not hold it up.
+    """
+    placed: dict[int, Span] = {}
+    done = at
+    for place, part in enumerate(parts):
+        if not isinstance(part, ToolCall | HandOffPart | SteerPart | SummaryPart):
+            at = done
+            continue
+        lasts = part.duration_milliseconds or 0 if isinstance(part, ToolCall) else 0
+        if not isinstance(part, ToolCall):
+            at = done
+        start = min(at, whole.end)
+        placed[place] = Span(start, start + lasts)
+        if lasts == 0:
+            at += 1
+        done = max(done, at, at + lasts if lasts <= whole.length else at)
+    return placed, done
