@@ -13,10 +13,13 @@ from tailer.core.backfill import Admission
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.documents import inserted_seconds
 from tailer.core.stream.hints import CLASSIFIERS, STREAM_OF_INTEREST, ChangeHint, Interest, Stream
+from tailer.core.stream.memory import StreamMemory
 from tailer.core.stream.open_turns import EVERY_WORK, Entry, EntryKey, OpenTurns
 from tailer.core.stream.positions import Answer, StreamPosition
+from tailer.core.stream.telling import Told, tell
 from tailer.core.stream.touches import Touches
 from tailer.core.stream.watermark import Watermark
+from tailer.core.turn.record import TurnRecord
 from tailer.flow.parking import Parking
 from tailer.flow.records import Checkpoint, StreamBatch
 
@@ -40,6 +43,7 @@ class Backlog:
         self._opened = asyncio.Event()
         self._closed = asyncio.Event()
         self._read = asyncio.Event()
+        self._memory = StreamMemory()
         self._paused: set[Stream] = set()
         self._backfilled: set[EntryKey] = set()
         self._moves: Counter[Stream] = Counter()
@@ -96,6 +100,7 @@ class Backlog:
     def start(self, stream: Stream, checkpoint: Checkpoint) -> None:
         """Begin a stream at a stored position."""
         self._watermarks[stream] = Watermark(checkpoint.position)
+        self._memory.follow(stream, checkpoint.position.cluster_seconds)
         self._touches.restore(checkpoint.touches)
 
     def is_behind(self) -> bool:
@@ -186,6 +191,21 @@ class Backlog:
         """When a question was saved again without a change: where a regenerated answer began is among them."""
         return self._touches.of(document_key)
 
+    def remember(self, stream: Stream, batch: StreamBatch) -> None:
+        """Remember what a batch tells of rows that change, before the batch itself is taken in."""
+        if not self._memory.is_following(stream):
+            self._memory.follow(stream, _begin_of(batch))
+        for hint, _ in batch.hints:
+            self._memory.note(stream, hint)
+
+    def skip(self, stream: Stream, position: StreamPosition) -> None:
+        """Begin to remember anew after a stretch of a stream that was never read."""
+        self._memory.follow(stream, position.cluster_seconds)
+
+    def told_of(self, entry: Entry, record: TurnRecord) -> Told:
+        """What the stream told of a turn."""
+        return tell(self._memory, entry, record)
+
     async def wait_for_room(self, stream: Stream) -> None:
         """Return once fewer entries are open than the limit; until then the stream counts as paused."""
         self._paused.add(stream)
@@ -267,3 +287,9 @@ class Backlog:
                     await self._opened.wait()
             except TimeoutError:
                 continue
+
+
+def _begin_of(batch: StreamBatch) -> int:
+    """The cluster second from which on a first batch tells everything."""
+    seconds = [hint.cluster_seconds for hint, _ in batch.hints]
+    return min([*seconds, batch.position.cluster_seconds])

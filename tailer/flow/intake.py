@@ -27,8 +27,10 @@ class Intake:
             try:
                 async for batch in source.follow(start):
                     if lost is not None:
+                        self._backlog.skip(stream, batch.position)
                         await self._declare_gap(lost, batch.position)
                         lost = None
+                    self._backlog.remember(stream, batch)
                     if stream is Stream.CONVERSATIONS and batch.hints:
                         # A title whose turn is open already goes with it; ahead of it, it would be built twice.
                         await self._backlog.wait_for_messages(stream, batch.hints[-1][1])

@@ -61,7 +61,8 @@ _CONTENT = {
     "attachments.ui_resources": 0,
     "subagentTranscript": 0,
     "metadata.thoughtSignatures": 0,
-    "metadata.contextUsage.breakdown": 0,
+    "metadata.contextUsage.breakdown.toolTokenCounts": 0,
+    "metadata.contextUsage.breakdown.deferredToolNames": 0,
 }
 """Large fields that no trace shows."""
 _HISTORY = {"messageId": 1, "conversationId": 1, "isCreatedByUser": 1, "text": 1, "content": 1}
@@ -259,7 +260,8 @@ class MongoDocuments:
         wanted = list(agent_ids)
         if not wanted:
             return {}
-        fields = {"id": 1, "name": 1, "provider": 1, "model": 1, "instructions": 1, "model_parameters": 1}
+        own = ("name", "provider", "model", "instructions", "model_parameters", "updatedAt")
+        fields = {"id": 1, **dict.fromkeys(own, 1), **{f"versions.{name}": 1 for name in own}}
         found = (
             read_agent(document)
             for document in await self._collections.find("agents", {"id": {"$in": wanted}}, fields)

@@ -12,6 +12,7 @@ import bson
 
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.bson_values import milliseconds, string, strings
+from tailer.core.librechat.documents import SETTINGS_FIELDS
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.mongo.document_keys import to_key
@@ -19,11 +20,14 @@ from tailer.mongo.document_keys import to_key
 _ID_BYTES = 400
 """Longer ids are left out: the row is read by its `_id`, and a hint must stay small whatever a client wrote. They are
 not cut, because the server refuses to cut broken UTF-8 (code 34459), and one such row would end the stream for ever."""
+_TEXT_BYTES = 4_000
+"""Of a question: a longer one is not remembered as it was first written."""
+_SETTINGS_BYTES = 8_000
 
 
-def _short_text(path: str) -> dict[str, object]:
+def _short_text(path: str, *, limit: int = _ID_BYTES) -> dict[str, object]:
     is_text = {"$eq": [{"$type": path}, "string"]}
-    is_short = {"$lte": [{"$strLenBytes": path}, _ID_BYTES]}
+    is_short = {"$lte": [{"$strLenBytes": path}, limit]}
     return {"$cond": [{"$and": [is_text, is_short]}, path, None]}
 
 
@@ -51,33 +55,75 @@ _SHORTENED_NAMES = {
 }
 """An update by a pipeline that makes an array shorter names it here and nowhere else."""
 
-_PROJECTION: dict[str, object] = {
-    "$project": {
-        "operationType": 1,
-        "documentKey._id": 1,
-        "changed": {"$setUnion": [_UPDATED_NAMES, _REMOVED_NAMES, _SHORTENED_NAMES]},
-        "written": _date("$updateDescription.updatedFields.updatedAt", otherwise="$wallTime"),
-        "message": _short_text("$fullDocument.messageId"),
-        "parent": _short_text("$fullDocument.parentMessageId"),
-        "conversation": _short_text("$fullDocument.conversationId"),
-        "byUser": {"$eq": ["$fullDocument.isCreatedByUser", True]},
-    }
+_EVERYWHERE: dict[str, object] = {
+    "operationType": 1,
+    "documentKey._id": 1,
+    "changed": {"$setUnion": [_UPDATED_NAMES, _REMOVED_NAMES, _SHORTENED_NAMES]},
+    "written": _date("$updateDescription.updatedFields.updatedAt", otherwise="$wallTime"),
+    "message": _short_text("$fullDocument.messageId"),
+    "parent": _short_text("$fullDocument.parentMessageId"),
+    "conversation": _short_text("$fullDocument.conversationId"),
+    "byUser": {"$eq": ["$fullDocument.isCreatedByUser", True]},
 }
-_TITLED: dict[str, object] = {
+_STOPPED: dict[str, object] = {
+    "$and": [
+        {"$eq": ["$fullDocument.unfinished", True]},
+        {"$eq": [{"$type": "$fullDocument.text"}, "string"]},
+        {
+            "$or": [
+                {"$ne": ["$fullDocument.text", ""]},
+                {"$eq": [{"$type": "$fullDocument.langfuseSampled"}, "missing"]},
+            ]
+        },
+    ]
+}
+"""The shape in which the abort route stores an answer. A pause stores an empty text and, since it exists, the sampling
+decision; an answer whose reader went away has no `text`."""
+_OF_MESSAGES: dict[str, object] = {
+    **_EVERYWHERE,
+    "unfinished": {"$eq": ["$fullDocument.unfinished", True]},
+    "stopped": _STOPPED,
+    "text": {
+        "$cond": [
+            {"$eq": ["$fullDocument.isCreatedByUser", True]},
+            _short_text("$fullDocument.text", limit=_TEXT_BYTES),
+            "$$REMOVE",
+        ]
+    },
+}
+_SET = {
+    name: {"$ifNull": [f"$fullDocument.{name}", f"$updateDescription.updatedFields.{name}"]}
+    for name in sorted(SETTINGS_FIELDS)
+}
+_OF_CONVERSATIONS: dict[str, object] = {
+    **_EVERYWHERE,
+    "title": _short_text("$updateDescription.updatedFields.title"),
+    "settings": {
+        "$let": {
+            "vars": {"set": _SET},
+            "in": {"$cond": [{"$lte": [{"$bsonSize": "$$set"}, _SETTINGS_BYTES]}, "$$set", None]},
+        }
+    },
+}
+_READ_OF_CONVERSATIONS: dict[str, object] = {
     "$match": {
         "$or": [
             {"operationType": {"$ne": "update"}},
-            {"updateDescription.updatedFields.title": {"$exists": True}},
+            *(
+                {f"updateDescription.updatedFields.{name}": {"$exists": True}}
+                for name in ("title", *sorted(SETTINGS_FIELDS))
+            ),
+            {"updateDescription.removedFields": {"$in": sorted(SETTINGS_FIELDS)}},
         ]
     }
 }
-"""A turn writes its conversation several times, and only a title is ever read of that. All that is no update passes, an
-`invalidate` among it."""
+"""A turn writes its conversation several times, and only its title and its settings are ever read of that. All that is
+no update passes, an `invalidate` among it."""
 
 HINT_PIPELINES: Mapping[Stream, list[dict[str, object]]] = {
-    Stream.MESSAGES: [_PROJECTION],
-    Stream.CONVERSATIONS: [_TITLED, _PROJECTION],
-    Stream.TRANSACTIONS: [_PROJECTION],
+    Stream.MESSAGES: [{"$project": _OF_MESSAGES}],
+    Stream.CONVERSATIONS: [_READ_OF_CONVERSATIONS, {"$project": _OF_CONVERSATIONS}],
+    Stream.TRANSACTIONS: [{"$project": _EVERYWHERE}],
 }
 
 PIPELINE_FINGERPRINTS = {
@@ -98,6 +144,7 @@ def decode_hint(event: Mapping[str, object], position: StreamPosition) -> Change
     document_key = event.get("documentKey")
     if operation is None or not isinstance(document_key, dict):
         return None
+    settings = event.get("settings")
     whole = operation is Operation.INSERT or operation is Operation.REPLACE
     return ChangeHint(
         operation=operation,
@@ -109,6 +156,11 @@ def decode_hint(event: Mapping[str, object], position: StreamPosition) -> Change
         parent_message_id=string(event.get("parent")),
         created_by_user=event.get("byUser") is True if whole else None,
         conversation_id=string(event.get("conversation")),
+        stopped=event.get("stopped") is True,
+        unfinished=event.get("unfinished") is True,
+        text=string(event.get("text")),
+        title=string(event.get("title")),
+        settings=settings if isinstance(settings, dict) else None,
     )
 
 

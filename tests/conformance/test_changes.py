@@ -72,18 +72,52 @@ async def test_what_changes_nothing_is_not_told(librechat: LibreChatWorld) -> No
     assert [hint.changed for hint in hints] == [frozenset(), frozenset({"text"})]
 
 
-async def test_of_conversations_only_titles_are_told(librechat: LibreChatWorld) -> None:
+async def test_of_conversations_only_titles_and_settings_are_told(librechat: LibreChatWorld) -> None:
     """A turn writes its conversation several times."""
     async with reading(librechat, Stream.CONVERSATIONS) as stream:
-        (key,) = await librechat.insert("conversations", {"conversationId": "c1", "title": "New Chat"})
-        await librechat.update("conversations", key, {"model": "gpt-5"})
+        (key,) = await librechat.insert(
+            "conversations", {"conversationId": "c1", "title": "New Chat", "temperature": 0.5}
+        )
+        await librechat.update("conversations", key, {"messages": ["a1"], "pinned": True})
         await librechat.update("conversations", key, {"title": "Clocks"})
+        await librechat.update("conversations", key, {"model": "gpt-5", "stop": ["END"]})
+        await librechat.update("conversations", key, {}, "temperature")
         await librechat.insert("messages", answer("a1", "q1"))
-        hints = await stream.until_read(2)
+        hints = await stream.until_read(4)
         await stream.beyond(batches=1)
 
-    assert [hint.operation for hint in hints] == [Operation.INSERT, Operation.UPDATE]
-    assert "title" in hints[1].changed
+    assert [hint.operation for hint in hints] == [Operation.INSERT, *[Operation.UPDATE] * 3]
+    assert [(hint.title, hint.settings) for hint in hints] == [
+        (None, {"temperature": 0.5}),
+        ("Clocks", {}),
+        (None, {"model": "gpt-5", "stop": ["END"]}),
+        (None, {}),
+    ]
+    assert hints[3].changed == {"temperature"}
+
+
+async def test_what_no_document_holds_for_long_travels_with_a_new_row_and_is_never_printed(
+    librechat: LibreChatWorld,
+) -> None:
+    """The text of a question, and whether an answer was first stored as one that was stopped."""
+    async with reading(librechat) as stream:
+        await librechat.insert(
+            "messages",
+            question("q1", None, text="a secret"),
+            question("q2", None, text="é" * 3_000),
+            answer("a1", "q1", text="a secret", unfinished=False),
+            answer("a2", "q1", text="a secret", unfinished=True),
+            answer("a3", "q1", text="", unfinished=True),
+            answer("a4", "q1", text="", unfinished=True, langfuseSampled=True),
+            {name: value for name, value in answer("a5", "q1", unfinished=True).items() if name != "text"},
+        )
+        hints = await stream.until_read(7)
+
+    assert [hint.text for hint in hints] == ["a secret", None, *[None] * 5]
+    assert [(hint.unfinished, hint.stopped) for hint in hints[2:]] == [
+        (False, False), (True, True), (True, True), (True, False), (True, False),
+    ]  # fmt: skip
+    assert "secret" not in repr(hints)
 
 
 async def test_reading_goes_on_after_each_position(librechat: LibreChatWorld) -> None:

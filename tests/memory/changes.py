@@ -5,6 +5,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator
 from itertools import islice
 
+from tailer.core.librechat.documents import SETTINGS_FIELDS
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.flow.ports import HistoryLost
@@ -66,6 +67,6 @@ class MemoryChanges:
 
 
 def _is_told(stream: Stream, hint: ChangeHint) -> bool:
-    """Of the updates of conversations only those of titles."""
+    """Of the updates of conversations only those of titles and settings."""
     is_update = stream is Stream.CONVERSATIONS and hint.operation is Operation.UPDATE
-    return not is_update or "title" in hint.changed
+    return not is_update or not hint.changed.isdisjoint({"title", *SETTINGS_FIELDS})

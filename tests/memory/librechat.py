@@ -11,6 +11,7 @@ from bson import ObjectId
 
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.bson_values import milliseconds, string
+from tailer.core.librechat.documents import SETTINGS_FIELDS
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.mongo.document_keys import TOLERANT, to_key
@@ -113,10 +114,33 @@ class MemoryLibreChat:
             parent_message_id=string(document.get("parentMessageId")) if whole else None,
             created_by_user=document.get("isCreatedByUser") is True if whole else None,
             conversation_id=string(document.get("conversationId")) if whole else None,
+            **_values(Stream(collection), document, changed, whole=whole),
         )
         self.oplog.append((Stream(collection), position, hint))
         for listener in self.listeners:
             listener.set()
+
+
+def _values(stream: Stream, document: Document, changed: frozenset[str], *, whole: bool) -> dict[str, Any]:
+    """What travels along of a document."""
+    if stream is Stream.CONVERSATIONS:
+        told = {
+            name: document[name]
+            for name in SETTINGS_FIELDS
+            if name in document and (whole or name in changed)
+        }
+        title = string(document.get("title")) if not whole and "title" in changed else None
+        return {"settings": told, "title": title}
+    if stream is not Stream.MESSAGES or not whole:
+        return {}
+    text, unfinished = string(document.get("text")), document.get("unfinished") is True
+    return {
+        "unfinished": unfinished,
+        "stopped": unfinished and text is not None and bool(text or "langfuseSampled" not in document),
+        "text": text
+        if document.get("isCreatedByUser") is True and len((text or "").encode()) <= 4_000
+        else None,
+    }
 
 
 def _store(document: Document) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tailer.core.policy.policies import CopyPolicy, NativePolicy, Policies, TemporaryPolicy
 from tailer.core.turn.copies import is_copy
+from tailer.core.turn.times import Start
 from tailer.core.turn.turns import (
     Exclusion,
     Outcome,
@@ -448,3 +449,63 @@ def test_transactions_without_a_title_give_no_title_usage() -> None:
     turn = build_turn(turn_record(response_row(), None, prompt_row(5), completion_row(6)), Outcome.COMPLETE)
 
     assert turn.title_usage is None
+
+
+def start_of(record: TurnRecord) -> tuple[int, Start]:
+    turn = build_turn(record, Outcome.COMPLETE)
+    return turn.end_milliseconds - turn.start_milliseconds, turn.start
+
+
+@pytest.mark.parametrize(
+    ("touches", "lasted", "start"),
+    [
+        # Asked again a quarter of a second after a stop; the last save comes right before the answer.
+        ((8.265, 12.493), 4_235, Start.ESTIMATED),
+        # That last save alone is no start.
+        ((12.493,), 0, Start.UNKNOWN),
+        ((8.012, 12.493), 0, Start.UNKNOWN),
+        ((), 0, Start.UNKNOWN),
+        ((10,), 2_500, Start.STORED),
+    ],
+)
+def test_a_start_that_nobody_stored_is_said_to_be_unknown(
+    touches: tuple[float, ...], lasted: int, start: Start
+) -> None:
+    anew = replace(PLAIN, siblings=ANEW, question_touches=tuple(map(stamp, touches)))
+
+    assert start_of(anew) == (lasted, start)
+
+
+def test_the_longest_tool_is_the_least_that_a_turn_without_a_start_took() -> None:
+    tools = [tool_part(runStepDurationMs=1_200), tool_part(runStepDurationMs=300)]
+    record = turn_record(response_row(12.5, content=tools), user_row(2), siblings=ANEW)
+
+    assert start_of(record) == (1_200, Start.ESTIMATED)
+
+
+def test_the_time_of_a_copied_question_is_no_start() -> None:
+    """An answer generated in a fork to a question of an hour before."""
+    record = turn_record(
+        response_row(12.5),
+        user_row(-3_600),
+        conversation=conversation(conversation_row(createdAt=moment(5))),
+    )
+
+    assert start_of(record) == (0, Start.UNKNOWN)
+    assert start_of(replace(record, question_touches=(stamp(-3_600), stamp(10)))) == (2_500, Start.STORED)
+
+
+def test_an_answer_in_the_very_moment_of_its_question_has_no_known_start() -> None:
+    assert start_of(turn_record(response_row(2), user_row(2))) == (0, Start.UNKNOWN)
+    assert start_of(turn_record(response_row(2.007), user_row(2))) == (7, Start.STORED)
+
+
+def test_a_pause_that_was_stopped_waits_no_more() -> None:
+    """Stop leaves the usage of the row and takes its context away."""
+    paused = response_row(
+        unfinished=True, text="", content=[UNANSWERED_TOOL], metadata=usage_metadata(128, 31)
+    )
+    stopped = {**paused, "metadata": {"usage": paused["metadata"]["usage"]}}
+
+    assert verdict(paused) is Wait.APPROVAL
+    assert verdict(stopped) is Outcome.ABORTED

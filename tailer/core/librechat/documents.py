@@ -5,7 +5,7 @@ row without an id of its own cannot become anything: that is a `MalformedDocumen
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.bson_values import (
@@ -87,6 +87,8 @@ class Message:
     finish_reason: str | None
     usage: ReportedUsage | None
     run_id: str | None
+    context_tokens: int | None
+    instruction_tokens: int | None
     sampling_decided: bool
     native_destinations: tuple[str, ...]
     temporary: bool
@@ -143,7 +145,9 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """One row of `agents`: what a saved agent runs on."""
+    """One row of `agents`: what a saved agent runs on, today or, as one of its `versions`, since it was written.
+
+    LibreChat keeps a copy of the agent with every change of it, oldest first."""
 
     agent_id: str
     name: str | None
@@ -151,6 +155,8 @@ class Agent:
     model: str | None
     instructions: str | None
     parameters: Mapping[str, object]
+    written_milliseconds: int | None = None
+    versions: tuple["Agent", ...] = ()
 
 
 MODEL_PARAMETER_FIELDS = (
@@ -159,6 +165,10 @@ MODEL_PARAMETER_FIELDS = (
     "thinking", "thinkingBudget", "thinkingLevel", "promptCache", "useResponsesApi", "web_search",
 )  # fmt: skip
 """The settings of a conversation that reach the provider (LibreChat's `conversationPreset`)."""
+SETTINGS_FIELDS = frozenset(
+    {*MODEL_PARAMETER_FIELDS, "endpoint", "model", "agent_id", "spec", "promptPrefix", "instructions"}
+)
+"""The fields of a conversation that decide what a model gets."""
 
 
 def read_message(key: DocumentKey, document: Document) -> Message:
@@ -170,6 +180,7 @@ def read_message(key: DocumentKey, document: Document) -> Message:
     if conversation_id is None:
         raise MalformedDocument("messages", key, "conversationId")
     metadata = mapping(document.get("metadata"))
+    breakdown = mapping(mapping(metadata.get("contextUsage")).get("breakdown"))
     # Until 0.8.5 the expiry date is the only sign of a temporary chat; later rows say it themselves.
     by_expiry = "isTemporary" not in document and document.get("expiredAt") is not None
     return Message(
@@ -191,6 +202,8 @@ def read_message(key: DocumentKey, document: Document) -> Message:
         finish_reason=filled_string(document.get("finish_reason")),
         usage=_read_reported_usage(metadata.get("usage")),
         run_id=filled_string(mapping(metadata.get("contextUsage")).get("runId")),
+        context_tokens=count(breakdown.get("maxContextTokens")),
+        instruction_tokens=count(breakdown.get("instructionTokens")),
         sampling_decided="langfuseSampled" in document,
         native_destinations=strings(document.get("langfuseDestinationIds")),
         temporary=document.get("isTemporary") is True or by_expiry,
@@ -314,6 +327,30 @@ def read_conversation(key: DocumentKey, document: Document) -> Conversation | No
     )
 
 
+def read_setting_changes(conversation: Conversation, changes: Mapping[str, object | None]) -> Conversation:
+    """The conversation with other settings; None stands for a field that is not set."""
+    settings = {name: value for name, value in conversation.settings.items() if name not in changes}
+    for name in MODEL_PARAMETER_FIELDS:
+        if changes.get(name) is not None:
+            settings[name] = changes[name]
+
+    def text(name: str, known: str | None) -> str | None:
+        return filled_string(changes[name]) if name in changes else known
+
+    prompt = conversation.prompt_prefix
+    if "promptPrefix" in changes or "instructions" in changes:
+        prompt = filled_string(changes.get("promptPrefix")) or filled_string(changes.get("instructions"))
+    return replace(
+        conversation,
+        model=text("model", conversation.model),
+        endpoint=text("endpoint", conversation.endpoint),
+        agent_id=text("agent_id", conversation.agent_id),
+        model_spec=text("spec", conversation.model_spec),
+        prompt_prefix=prompt,
+        settings=settings,
+    )
+
+
 def _read_temporary(conversation: Document) -> bool | None:
     """None where an expiry date alone is stored: a temporary chat until 0.8.5, or one that is kept for a time only."""
     if isinstance(conversation.get("isTemporary"), bool):
@@ -333,4 +370,10 @@ def read_agent(document: Document) -> Agent | None:
         model=filled_string(document.get("model")),
         instructions=filled_string(document.get("instructions")),
         parameters=mapping(document.get("model_parameters")),
+        written_milliseconds=milliseconds(document.get("updatedAt")),
+        versions=tuple(
+            found
+            for version in sequence(document.get("versions"))
+            if (found := read_agent({**mapping(version), "id": agent_id, "versions": None})) is not None
+        ),
     )

@@ -4,6 +4,8 @@ Events are hints and documents are truth: a hint decides only whether a row is w
 repeated, late or reordered hint does no harm.
 """
 
+from collections.abc import Mapping
+from dataclasses import field
 from enum import StrEnum
 
 from tailer.core.identity import DocumentKey
@@ -45,7 +47,11 @@ class Interest(StrEnum):
 class ChangeHint:
     """One change event. `changed` names the top-level fields that an update set or removed; the ids and flags are
     known for inserts and replacements only. `written_milliseconds` is LibreChat's `updatedAt` of this write where it
-    has one, else the server's wall time; `cluster_seconds` is the server's."""
+    has one, else the server's wall time; `cluster_seconds` is the server's.
+
+    Some values travel along because no document holds them for long, all of them bounded: of a new question its `text`,
+    of a conversation its `title` and what it sets, of a new answer whether it is `unfinished` and in the shape of one that
+    was `stopped`."""
 
     operation: Operation
     document_key: DocumentKey
@@ -56,6 +62,11 @@ class ChangeHint:
     parent_message_id: str | None
     created_by_user: bool | None
     conversation_id: str | None = None
+    stopped: bool = False
+    unfinished: bool = False
+    text: str | None = field(default=None, repr=False)
+    title: str | None = field(default=None, repr=False)
+    settings: Mapping[str, object] | None = field(default=None, repr=False)
 
 
 _TURN_FIELDS = frozenset(

@@ -20,6 +20,7 @@ EVERY_WORK = frozenset(Interest)
 """All kinds of work."""
 _SPARE_PLACES = 1_000
 """How many places of the schedule may be stale before they are worth a look."""
+_WRITTEN = frozenset({"text", "content"})
 LATE_FIELDS = frozenset({"text", "content", "feedback"})
 """What a replacement may have changed of a turn that was sent: it does not tell."""
 
@@ -33,7 +34,8 @@ class EntryKey(NamedTuple):
 
 @dataclass(slots=True)
 class Entry:
-    """One open turn. Times are seconds of the caller's monotonic clock."""
+    """One open turn. Times are seconds of the caller's monotonic clock. `stopped`: the answer was first stored as one that
+    was stopped; `finished`: it was stored as a whole; `edited`: it was changed by hand since."""
 
     key: EntryKey
     opened_seconds: float
@@ -48,6 +50,9 @@ class Entry:
     changed_since_taken: bool = False
     deadline_passed: bool = False
     changed: frozenset[str] = frozenset()
+    finished: bool = False
+    stopped: bool = False
+    edited: bool = False
 
 
 class OpenTurns:
@@ -109,6 +114,8 @@ class OpenTurns:
             entry.changed |= changed
         if hint.operation is not Operation.INSERT and "unfinished" in hint.changed:
             entry.finished_milliseconds = _latest(entry.finished_milliseconds, hint.written_milliseconds)
+        if interest is Interest.RESPONSE:
+            _follow_answer(entry, hint)
         if interest is Interest.QUESTION and hint.message_id is not None:
             self._questions[hint.message_id] = key
         return key
@@ -278,6 +285,19 @@ class OpenTurns:
 
 def _due_of(first: tuple[float, Entry]) -> float:
     return first[0]
+
+
+def _follow_answer(entry: Entry, hint: ChangeHint) -> None:
+    if hint.operation is not Operation.UPDATE:
+        entry.finished = not hint.unfinished
+        entry.stopped = hint.stopped
+        return
+    if "unfinished" in hint.changed:
+        entry.finished = True
+        return
+    # A tool's late result comes with its files or alone; an edit by hand counts the tokens anew.
+    if entry.finished and "tokenCount" in hint.changed and not _WRITTEN.isdisjoint(hint.changed):
+        entry.edited = True
 
 
 def _latest(known: int | None, told: int | None) -> int | None:

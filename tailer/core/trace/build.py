@@ -15,6 +15,7 @@ from tailer.core.trace.observations import Level, Observation, ObservationType, 
 from tailer.core.trace.steps import StepBuilder
 from tailer.core.turn.branches import find_branch
 from tailer.core.turn.history import build_prompt
+from tailer.core.turn.times import Start
 from tailer.core.turn.turns import Outcome, Turn
 
 TURN_TRACE_NAME = "librechat-turn"
@@ -67,6 +68,9 @@ def build_turn_trace(turn: Turn, trace_id: TraceId, *, bounds: Bounds) -> Trace:
         steps = builder.build()
         root = replace(root, metadata={**root.metadata, **builder.notes})
     metadata = _describe_turn(turn)
+    metadata.update(record.then.marks)
+    if turn.start is not Start.STORED:
+        metadata["start"] = turn.start.value
     if len(steps) > bounds.observations:
         metadata["observations_left_out"] = str(len(steps) - bounds.observations)
     if allowance.cut_bytes:
@@ -77,16 +81,23 @@ def build_turn_trace(turn: Turn, trace_id: TraceId, *, bounds: Bounds) -> Trace:
 def build_title_trace(turn: Turn, *, bounds: Bounds) -> Trace | None:
     """The trace of the title generation, with its own tokens and cost; None when none was billed for this turn.
 
-    The first observation is the root. When the title was generated is not stored: it stands after the turn, which it
-    follows in a session. Its input is what it was made of: the question.
+    The first observation is the root. LibreChat stores no time of the generation: it lasts from the end of the answer to
+    the event that stored the title, where the stream told of that, and else stands after the turn, which it follows in a
+    session. Its input is what it was made of: the question.
     """
-    usage, response = turn.title_usage, turn.record.response
+    usage, response, then = turn.title_usage, turn.record.response, turn.record.then
     if usage is None or response is None:
         return None
     allowance, question = Allowance(bounds), turn.record.question
-    title = allowance.take(turn.title) if turn.title is not None else None
+    generated = then.first_title or turn.title
+    title = allowance.take(generated) if generated is not None else None
     text = allowance.take(question.text) if question is not None and question.text else None
-    at = max(turn.end_milliseconds, turn.start_milliseconds + 1)
+    start = max(turn.end_milliseconds, turn.start_milliseconds + 1)
+    end, notes = start, {"timing": "not stored"}
+    if then.titled_milliseconds is not None and then.titled_milliseconds > start:
+        end, notes = then.titled_milliseconds, {"timing": "estimated"}
+    if then.title_read_later:
+        notes["title"] = "as of the reading, perhaps renamed"
     seed = f"title-{response.message_id}"
     root_id = observation_id(seed, "root")
     observations = []
@@ -95,8 +106,8 @@ def build_title_trace(turn: Turn, *, bounds: Bounds) -> Trace | None:
             id=root_id if index == 0 else observation_id(seed, "generation", index),
             parent_id=None if index == 0 else root_id,
             name="title",
-            start_milliseconds=at,
-            end_milliseconds=at,
+            start_milliseconds=start,
+            end_milliseconds=end,
         )
         observations.append(
             build_generation(
@@ -106,7 +117,7 @@ def build_title_trace(turn: Turn, *, bounds: Bounds) -> Trace | None:
                 model=None,
                 input_=text if index == 0 else None,
                 output=title if index == 0 else None,
-                metadata={"timing": "not stored"},
+                metadata=notes,
             )
         )
     metadata = {"message_id": response.message_id}

@@ -145,7 +145,8 @@ def _judge(record: TurnRecord, policies: Policies, *, deadline_passed: bool) -> 
             policies=policies,
             surroundings=record.surroundings,
         )
-        if verdict is Outcome.COMPLETE and is_billed_as_aborted(record.transactions):
+        was_stopped = record.then.stopped or is_billed_as_aborted(record.transactions)
+        if verdict is Outcome.COMPLETE and was_stopped:
             return Outcome.ABORTED
         return verdict
     if record.question is not None:

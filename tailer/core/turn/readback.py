@@ -46,7 +46,7 @@ ConversationRows: TypeAlias = Mapping[tuple[str, str | None], Mapping[str, Row]]
 @light_dataclass(frozen=True, slots=True)
 class RowSelection:
     """The rows to read for the turn of `row`: its question and the question's ancestors, newest first. `others` were
-    inserted in the same second or next to it."""
+    inserted in the same second or next to it; `went_on`: the conversation has later rows."""
 
     row: Row
     question: Row | None
@@ -55,6 +55,7 @@ class RowSelection:
     responses: tuple[Row, ...]
     questions: tuple[Row, ...]
     others: tuple[Row, ...] = ()
+    went_on: bool = False
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -104,6 +105,15 @@ def select_rows(row: Row, conversation: Mapping[str, Row], *, byte_limit: int) -
             if question is not None and item.created_by_user and item.parent_message_id == first_parent
         ),
         others=_inserted_with(row, conversation),
+        went_on=_went_on(row, conversation),
+    )
+
+
+def _went_on(row: Row, conversation: Mapping[str, Row]) -> bool:
+    made = row.created_milliseconds
+    return made is not None and any(
+        item.created_milliseconds is not None and item.created_milliseconds > made
+        for item in conversation.values()
     )
 
 
@@ -165,6 +175,7 @@ def make_record(
         transactions=transactions,
         conversation=conversation,
         surroundings=_look_around(selection, conversation, transactions),
+        conversation_went_on=selection.went_on,
     )
 
 
@@ -255,11 +266,39 @@ def _agent_ids_in(parts: Sequence[Part]) -> Iterator[str | None]:
 
 
 def add_agent(record: TurnRecord | None, agents: Mapping[str, Agent]) -> TurnRecord | None:
-    """The record with the agents that it names, and the one that answered, as far as they may be read."""
+    """The record with the agents that it names, as they were then, and the one that answered, as far as they may be
+    read."""
     if record is None:
         return None
-    named = {agent_id: agents[agent_id] for agent_id in named_agent_ids(record) if agent_id in agents}
-    return replace(record, agent=named.get(saved_agent_id(record) or ""), agents=named) if named else record
+    anchor = record.response or record.question
+    at = anchor.created_milliseconds if anchor is not None else None
+    named = {
+        agent_id: agent_at(agents[agent_id], at) for agent_id in named_agent_ids(record) if agent_id in agents
+    }
+    if not named:
+        return record
+    agent, exact = named.get(saved_agent_id(record) or "", (None, True))
+    return replace(
+        record,
+        agent=agent,
+        agent_exact=exact,
+        agents={agent_id: found for agent_id, (found, _) in named.items()},
+    )
+
+
+def agent_at(agent: Agent, at_milliseconds: int | None) -> tuple[Agent, bool]:
+    """The version of an agent at a moment, and whether it is known to be that one."""
+    if at_milliseconds is None:
+        return agent, False
+    if agent.written_milliseconds is not None and agent.written_milliseconds <= at_milliseconds:
+        return agent, True
+    earlier = [
+        version
+        for version in agent.versions
+        if version.written_milliseconds is not None and version.written_milliseconds <= at_milliseconds
+    ]
+    # A change that is no version (sharing an agent, a new avatar) moves the agent's own time only.
+    return (earlier[-1], True) if earlier else (agent, agent.written_milliseconds is None)
 
 
 def add_user(record: TurnRecord | None, user: User | None) -> TurnRecord | None:

@@ -4,22 +4,36 @@ Decides; builds nothing for Langfuse. The rules are the data contract's classifi
 U): an agent-framework failure is an `error` part and not `error:true`; `unfinished` is not terminal by itself.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import field
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TypeAlias
 
 from tailer.core.librechat.content import ErrorPart, Part, ReasoningPart, TextPart, ToolCall
-from tailer.core.librechat.documents import Agent, Conversation, Message, Transaction
+from tailer.core.librechat.documents import Message, Transaction
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.policy.policies import CopyPolicy, NativePolicy, Policies, TemporaryPolicy
-from tailer.core.policy.users import User
 from tailer.core.turn.copies import ALONE, Surroundings, is_copy
+from tailer.core.turn.record import Sibling, TurnRecord
+from tailer.core.turn.times import Start, resolve_times
 from tailer.core.turn.usage import NO_USAGE, Usage, resolve_title_usage, resolve_turn_usage
 
+__all__ = [
+    "Exclusion",
+    "Outcome",
+    "Sibling",
+    "Turn",
+    "TurnRecord",
+    "Verdict",
+    "Wait",
+    "answer_text",
+    "build_turn",
+    "is_billed_as_aborted",
+    "join_text",
+    "judge_question",
+    "judge_response",
+]
+
 _DEFAULT_POLICIES = Policies()
-_OWN_SAVES_MILLISECONDS = 500
-"""How long after an answer LibreChat is done saving its question; nobody asks again sooner."""
 _ERROR_PREFIXES = (
     "An error occurred while processing the request: ",
     "An error occurred while resuming the request: ",
@@ -63,41 +77,8 @@ Verdict: TypeAlias = Outcome | Wait | Exclusion
 
 
 @light_dataclass(frozen=True, slots=True)
-class Sibling:
-    """Another response to the same question."""
-
-    message_id: str
-    created_milliseconds: int | None
-
-
-@light_dataclass(frozen=True, slots=True)
-class TurnRecord:
-    """What was read back for one turn. `history` holds the ancestors of the question, oldest first, without those
-    that were too much to read; `siblings` are all responses to the question, `question_siblings` all questions in its
-    place; `agent` answered, `agents` are all that the turn names, by id; `surroundings` tell whether the turn's own row
-    is a copy. Times from the stream: `finished_milliseconds` when a later event made a partial row final,
-    `question_touches` when the question was saved again, oldest first. `media` refers to uploaded files."""
-
-    response: Message | None
-    question: Message | None
-    history: tuple[Message, ...] = ()
-    history_left_out: int = 0
-    siblings: tuple[Sibling, ...] = ()
-    question_siblings: tuple[Sibling, ...] = ()
-    transactions: tuple[Transaction, ...] = ()
-    conversation: Conversation | None = None
-    agent: Agent | None = None
-    agents: Mapping[str, Agent] = field(default_factory=dict)
-    user: User | None = None
-    finished_milliseconds: int | None = None
-    question_touches: tuple[int, ...] = ()
-    media: tuple[str, ...] = ()
-    surroundings: Surroundings = ALONE
-
-
-@light_dataclass(frozen=True, slots=True)
 class Turn:
-    """A turn as it happened. `usage` is None for a question that nobody answered."""
+    """A turn as it happened. `usage` is None for a question that nobody answered; `start` says how its start is known."""
 
     record: TurnRecord
     outcome: Outcome
@@ -110,6 +91,7 @@ class Turn:
     title_usage: Usage | None
     start_milliseconds: int
     end_milliseconds: int
+    start: Start = Start.STORED
 
     @property
     def anchor(self) -> Message:
@@ -182,6 +164,9 @@ def _awaits_approval(response: Message) -> bool:
     if response.text:
         return False
     calls = [part for part in response.parts if isinstance(part, ToolCall)]
+    if response.usage is not None and response.run_id is None:
+        # Stop during a pause leaves the usage and takes the context away (0.8.7).
+        return False
     if any(call.awaits_approval for call in calls):
         return True
     full_shape = response.sampling_decided or response.run_id is not None
@@ -196,7 +181,7 @@ def build_turn(record: TurnRecord, outcome: Outcome) -> Turn:
         message = "a turn needs a response or a question"
         raise ValueError(message)
     parts = response.parts if response is not None else ()
-    start, end = _resolve_times(record, anchor)
+    times = resolve_times(record, anchor)
     usage = None
     if response is not None and outcome is Outcome.COPIED:
         # Nothing was generated for a copy: the numbers it carries are those of the original.
@@ -220,8 +205,9 @@ def build_turn(record: TurnRecord, outcome: Outcome) -> Turn:
         usage=usage,
         title=None if title == _DEFAULT_TITLE else title,
         title_usage=title_usage,
-        start_milliseconds=start,
-        end_milliseconds=end,
+        start_milliseconds=times.start_milliseconds,
+        end_milliseconds=times.end_milliseconds,
+        start=times.start,
     )
 
 
@@ -251,49 +237,6 @@ def _error_message(response: Message | None) -> str:
     for prefix in _ERROR_PREFIXES:
         message = message.removeprefix(prefix)
     return message.strip() or "the provider's message was not stored"
-
-
-def _resolve_times(record: TurnRecord, anchor: Message) -> tuple[int, int]:
-    """Start: the question was stored, or saved again for a regenerated answer. End: the response was stored, or the
-    later event that finished it. Both from LibreChat's own clock."""
-    stored = anchor.created_milliseconds or (anchor.inserted_seconds or 0) * 1000
-    end = max(stored, record.finished_milliseconds or 0)
-    if record.response is None:
-        return end, end
-    earlier = _previous_answer(record)
-    if earlier is not None:
-        start = _restart(record.question_touches, after=earlier, before=stored)
-    else:
-        start = record.question.created_milliseconds if record.question is not None else None
-    if start is None or start > end:
-        start = end
-    return start, end
-
-
-def _previous_answer(record: TurnRecord) -> int | None:
-    """When the latest earlier response to the same question was stored: then the question's own time is no start."""
-    response = record.response
-    if response is None or response.created_milliseconds is None:
-        return None
-    created = response.created_milliseconds
-    earlier = [
-        sibling.created_milliseconds
-        for sibling in record.siblings
-        if sibling.message_id != response.message_id
-        and sibling.created_milliseconds is not None
-        and sibling.created_milliseconds < created
-    ]
-    return max(earlier, default=None)
-
-
-def _restart(touches: Sequence[int], *, after: int, before: int) -> int | None:
-    """The save of the question with which an answer began anew: the first after the previous answer's own saves.
-
-    LibreChat saves the question also right after an answer, and right before a stopped or paused one. An answer that
-    was edited and sent on leaves no such save, so that its start is unknown.
-    """
-    own_saves_end = after + _OWN_SAVES_MILLISECONDS
-    return next((at for at in touches if own_saves_end < at <= before), None)
 
 
 def _resolve_model(record: TurnRecord, usage: Usage | None) -> str | None:

@@ -6,6 +6,7 @@ from tailer.core.identity import DocumentKey, TraceId, title_trace_id_beside
 from tailer.core.stream.hints import Interest
 from tailer.core.stream.open_turns import Entry
 from tailer.core.trace.export import ExportOptions, export_title, is_chosen, trace_id_of
+from tailer.core.turn.as_it_was import restore
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord
@@ -66,7 +67,8 @@ class Titles(Lane):
         if record is None:
             work.close(entry, EntryOutcome.DELETED)
             return None
-        title = export_title(record, self._options)
+        told = self._bench.backlog.told_of(entry, record)
+        title = export_title(restore(record, told), self._options)
         if title is None:
             work.close(entry, EntryOutcome.NO_TITLE)
             return None

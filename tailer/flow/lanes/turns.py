@@ -11,6 +11,7 @@ from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Interest
 from tailer.core.stream.open_turns import Entry, EntryKey
 from tailer.core.trace.export import Exported, ExportOptions, export_turn, is_chosen, trace_id_of
+from tailer.core.turn.as_it_was import restore
 from tailer.core.turn.entry_outcomes import EntryOutcome, outcome_of
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord, Wait
@@ -172,13 +173,15 @@ class Turns(Lane):
         return (EntryKey(Interest.TITLE, conversation.key),)
 
     def _complete(self, record: TurnRecord, entry: Entry) -> TurnRecord:
-        """Add what only the stream told: when a partial row was finished, when a question was saved again."""
-        question = record.question
-        return replace(
+        """Add what only the stream told: when a partial row was finished, when a question was saved again, how the turn
+        was before somebody changed it."""
+        question, backlog = record.question, self._bench.backlog
+        timed = replace(
             record,
             finished_milliseconds=entry.finished_milliseconds,
-            question_touches=self._bench.backlog.touches_of(question.key) if question is not None else (),
+            question_touches=backlog.touches_of(question.key) if question is not None else (),
         )
+        return restore(timed, backlog.told_of(entry, record))
 
 
 def _is_patient_question(entry: Entry) -> bool:

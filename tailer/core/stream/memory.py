@@ -1,0 +1,173 @@
+"""What the stream told and no document tells any more: texts as first written, titles and settings as they were.
+
+LibreChat overwrites a conversation's settings with every turn, and a title or a question when somebody edits it. What
+is read some seconds later, or after the next question, is then not what the turn had. The memory is small and lives
+with the process: whatever it does not hold is unknown, and its traces say so.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from tailer.core.identity import DocumentKey
+from tailer.core.librechat.documents import SETTINGS_FIELDS, inserted_seconds
+from tailer.core.light_dataclass import light_dataclass
+from tailer.core.stream.hints import ChangeHint, Operation, Stream
+
+_TEXT_BYTES = 8_000_000
+"""Of the texts of questions, together: some ten thousand questions of ordinary length."""
+_CONVERSATIONS = 5_000
+_CHANGES_OF_ONE = 12
+_Value = TypeVar("_Value")
+
+
+@light_dataclass(frozen=True, slots=True)
+class SettingsChange:
+    """One write of a conversation's settings: the fields it changed and, where they were small enough to travel, what
+    they hold since. `whole` for the first write of a conversation, which sets everything."""
+
+    written_milliseconds: int
+    names: frozenset[str]
+    values: Mapping[str, object] | None = field(repr=False)
+    whole: bool
+
+
+@light_dataclass(frozen=True, slots=True)
+class FirstTitle:
+    """A title as it was first stored, and when."""
+
+    text: str = field(repr=False)
+    written_milliseconds: int
+
+
+@light_dataclass(frozen=True, slots=True)
+class ToldSettings:
+    """The settings of a conversation at a moment, where they differ from those of today: `values` are those known
+    (None: the field was not set), `unknown` the names of those that are not."""
+
+    values: Mapping[str, object | None] = field(repr=False)
+    unknown: frozenset[str]
+
+
+@dataclass(slots=True)
+class _Bounded(Generic[_Value]):
+    """The newest values, up to a limit of their sizes together."""
+
+    limit: int
+    size_of: Callable[[_Value], int]
+    size: int = 0
+    items: OrderedDict[DocumentKey, _Value] = field(default_factory=OrderedDict)
+
+    def put(self, key: DocumentKey, value: _Value) -> None:
+        self.drop(key)
+        self.items[key] = value
+        self.size += self.size_of(value)
+        while self.size > self.limit:
+            _, oldest = self.items.popitem(last=False)
+            self.size -= self.size_of(oldest)
+
+    def drop(self, key: DocumentKey) -> None:
+        known = self.items.pop(key, None)
+        if known is not None:
+            self.size -= self.size_of(known)
+
+
+class StreamMemory:
+    """What is remembered of questions and conversations."""
+
+    def __init__(self) -> None:
+        self._texts: _Bounded[str] = _Bounded(_TEXT_BYTES, len)
+        self._edited: _Bounded[bool] = _Bounded(_CONVERSATIONS, lambda _: 1)
+        self._titles: _Bounded[FirstTitle] = _Bounded(_CONVERSATIONS, lambda _: 1)
+        self._settings: _Bounded[tuple[SettingsChange, ...]] = _Bounded(_CONVERSATIONS, lambda _: 1)
+        self._since: dict[Stream, int] = {}
+
+    def follow(self, stream: Stream, since_seconds: int) -> None:
+        """A stream is read without a gap from that cluster second on; what was told before is forgotten."""
+        self._since[stream] = since_seconds
+        if stream is Stream.CONVERSATIONS:
+            self._settings = _Bounded(_CONVERSATIONS, lambda _: 1)
+            self._titles = _Bounded(_CONVERSATIONS, lambda _: 1)
+        elif stream is Stream.MESSAGES:
+            self._texts = _Bounded(_TEXT_BYTES, len)
+            self._edited = _Bounded(_CONVERSATIONS, lambda _: 1)
+
+    def is_following(self, stream: Stream) -> bool:
+        """Whether the stream was ever said to be read."""
+        return stream in self._since
+
+    def follows(self, stream: Stream, key: DocumentKey) -> bool:
+        """Whether everything that happened to a document since its insertion was read."""
+        inserted, since = inserted_seconds(key), self._since.get(stream)
+        # Seconds are all that is known: what began in the first one may have begun before it was read.
+        return inserted is not None and since is not None and inserted > since
+
+    def note(self, stream: Stream, hint: ChangeHint) -> None:
+        """Remember what a hint tells."""
+        if stream is Stream.MESSAGES:
+            self._note_message(hint)
+        elif stream is Stream.CONVERSATIONS:
+            self._note_conversation(hint)
+
+    def _note_message(self, hint: ChangeHint) -> None:
+        key = hint.document_key
+        if hint.operation is Operation.DELETE:
+            self._texts.drop(key)
+            self._edited.drop(key)
+        elif hint.text is not None:
+            self._texts.put(key, hint.text)
+        elif hint.operation is Operation.UPDATE and "text" in hint.changed:
+            self._edited.put(key, value=True)
+
+    def _note_conversation(self, hint: ChangeHint) -> None:
+        key = hint.document_key
+        if hint.operation is Operation.DELETE:
+            self._titles.drop(key)
+            self._settings.drop(key)
+            return
+        written = hint.written_milliseconds
+        is_first = hint.operation is Operation.UPDATE and key not in self._titles.items
+        if is_first and hint.title is not None and written is not None:
+            self._titles.put(key, FirstTitle(hint.title, written))
+        names = SETTINGS_FIELDS & hint.changed
+        whole = hint.operation is not Operation.UPDATE
+        if (names or whole) and written is not None:
+            change = SettingsChange(written, names, hint.settings, whole)
+            known = () if whole else self._settings.items.get(key, ())
+            self._settings.put(key, (*known, change)[-_CHANGES_OF_ONE:])
+
+    def question_of(self, key: DocumentKey) -> tuple[str | None, bool]:
+        """The text of a question as it was first written, where it is remembered, and whether it was changed since."""
+        return self._texts.items.get(key), key in self._edited.items
+
+    def title_of(self, key: DocumentKey) -> FirstTitle | None:
+        """The first title that was stored for a conversation, where it was followed from its beginning on."""
+        return self._titles.items.get(key) if self.follows(Stream.CONVERSATIONS, key) else None
+
+    def settings_of(
+        self, key: DocumentKey, *, at_milliseconds: int, answer: DocumentKey
+    ) -> ToldSettings | None:
+        """What differs between a conversation's settings when an answer was stored and those of today; None where the
+        stream was not followed by then."""
+        if not self.follows(Stream.CONVERSATIONS, answer):
+            return None
+        return compare_settings(self._settings.items.get(key, ()), at_milliseconds)
+
+
+def compare_settings(changes: tuple[SettingsChange, ...], at_milliseconds: int) -> ToldSettings:
+    """The settings at a moment as far as later changes and what is known from before tell."""
+    # The first write of a conversation comes before its first answer, whatever the clocks say.
+    later = [
+        change for change in changes if not change.whole and change.written_milliseconds > at_milliseconds
+    ]
+    earlier = [change for change in changes if change not in later]
+    values: dict[str, object | None] = {}
+    unknown = set()
+    for name in sorted(frozenset().union(*(change.names for change in later))):
+        known = next((change for change in reversed(earlier) if change.whole or name in change.names), None)
+        if known is None or known.values is None:
+            unknown.add(name)
+        else:
+            values[name] = known.values.get(name)
+    return ToldSettings(values, frozenset(unknown))

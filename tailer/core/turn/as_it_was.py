@@ -1,0 +1,115 @@
+"""A turn as it was when it happened, where the stream or the row tells, and marks on what is known from later only.
+
+LibreChat overwrites what a turn had: the conversation's settings with the next question, a text when somebody edits
+it. A turn that is read at once is right unless somebody was quicker; one that is read by a backfill may not be.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from tailer.core.librechat.documents import Conversation, Message, read_setting_changes
+from tailer.core.stream.memory import ToldSettings
+from tailer.core.stream.telling import Told
+from tailer.core.turn.record import Then, TurnRecord
+
+_OWN_SAVES_MILLISECONDS: Final = 2_000
+"""How long after a turn LibreChat itself still saves its rows."""
+SETTINGS_MARK: Final = "settings"
+QUESTION_MARK: Final = "question_text"
+ANSWER_MARK: Final = "answer_text"
+_FIRST_WRITTEN: Final = "edited before it was read; shown as first written"
+_EDITED: Final = "edited before it was read"
+_PERHAPS_EDITED: Final = "saved again after the turn, perhaps edited"
+_READ_LATER: Final = "as of the reading; the conversation went on after the turn"
+
+
+def restore(record: TurnRecord, told: Told) -> TurnRecord:
+    """The record with texts and settings of the turn's own time, and with a mark for each that is not known to be."""
+    marks: dict[str, str] = {}
+    question = _restore_question(record, told, marks)
+    conversation = _restore_settings(record, told, marks)
+    response = record.response
+    if response is not None:
+        if told.answer_edited:
+            marks[ANSWER_MARK] = _EDITED
+        elif not told.followed and _was_saved_again(response, record.finished_milliseconds):
+            marks[ANSWER_MARK] = _PERHAPS_EDITED
+    agent = record.agent
+    if agent is not None and _had_no_instructions(response):
+        agent = replace(agent, instructions=None)
+    return replace(
+        record,
+        question=question,
+        conversation=conversation,
+        agent=agent,
+        then=Then(
+            # Old releases store an answer in the making in the same shape; those end with their text in `text`.
+            stopped=told.stopped and response is not None and not response.text,
+            first_title=None if told.title is None else told.title.text,
+            titled_milliseconds=None if told.title is None else told.title.written_milliseconds,
+            title_read_later=told.title is None and not told.title_followed,
+            marks=marks,
+        ),
+    )
+
+
+def _restore_question(record: TurnRecord, told: Told, marks: dict[str, str]) -> Message | None:
+    question = record.question
+    if question is None:
+        return None
+    if told.question_edited:
+        if told.first_text is None:
+            marks[QUESTION_MARK] = _EDITED
+        elif told.first_text != question.text:
+            marks[QUESTION_MARK] = _FIRST_WRITTEN
+            return replace(question, text=told.first_text)
+    elif not told.followed:
+        # A question is saved again with each of its answers.
+        answered = [sibling.created_milliseconds or 0 for sibling in record.siblings]
+        if _was_saved_again(question, max(answered, default=0)):
+            marks[QUESTION_MARK] = _PERHAPS_EDITED
+    return question
+
+
+def _was_saved_again(message: Message, last_reason: int | None) -> bool:
+    """Whether a row was saved so long after its last known reason that somebody may have edited it."""
+    if message.feedback is not None or message.updated_milliseconds is None:
+        # Feedback moves the time too and hides what came before.
+        return False
+    reason = max(message.created_milliseconds or 0, last_reason or 0)
+    return message.updated_milliseconds > reason + _OWN_SAVES_MILLISECONDS
+
+
+def _restore_settings(record: TurnRecord, told: Told, marks: dict[str, str]) -> Conversation | None:
+    conversation, response = record.conversation, record.response
+    if conversation is None:
+        return None
+    if told.settings is not None:
+        conversation = _apply(conversation, told.settings)
+        if told.settings.unknown:
+            names = ", ".join(sorted(told.settings.unknown))
+            marks[SETTINGS_MARK] = f"changed since the turn and left out: {names}"
+    elif record.conversation_went_on:
+        marks[SETTINGS_MARK] = _READ_LATER
+    if record.agent is not None and not record.agent_exact:
+        marks.setdefault(SETTINGS_MARK, "as of the reading; the agent's version at the turn is not stored")
+    if response is None:
+        return conversation
+    settings = dict(conversation.settings)
+    if response.context_tokens is not None:
+        settings["maxContextTokens"] = response.context_tokens
+    without = _had_no_instructions(response)
+    return replace(
+        conversation, settings=settings, prompt_prefix=None if without else conversation.prompt_prefix
+    )
+
+
+def _apply(conversation: Conversation, settings: ToldSettings) -> Conversation:
+    changes: Mapping[str, object | None] = {**settings.values, **dict.fromkeys(settings.unknown)}
+    return read_setting_changes(conversation, changes)
+
+
+def _had_no_instructions(response: Message | None) -> bool:
+    """The row counts the tokens of the instructions that were sent (0.8.7)."""
+    return response is not None and response.instruction_tokens == 0

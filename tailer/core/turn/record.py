@@ -1,0 +1,64 @@
+"""What was read back for one turn, and what the stream told of it."""
+
+from collections.abc import Mapping
+from dataclasses import field
+
+from tailer.core.librechat.documents import Agent, Conversation, Message, Transaction
+from tailer.core.light_dataclass import light_dataclass
+from tailer.core.policy.users import User
+from tailer.core.turn.copies import ALONE, Surroundings
+
+
+@light_dataclass(frozen=True, slots=True)
+class Sibling:
+    """Another response to the same question."""
+
+    message_id: str
+    created_milliseconds: int | None
+
+
+@light_dataclass(frozen=True, slots=True)
+class Then:
+    """What is known of a turn's own time.
+
+    `stopped`: the answer was first stored as a stopped one. `first_title`: the title as first stored, at
+    `titled_milliseconds`, None where nobody told; `title_read_later`: the title may be another than the one generated.
+    `marks` say in the trace what is known from later only."""
+
+    stopped: bool = False
+    first_title: str | None = None
+    titled_milliseconds: int | None = None
+    title_read_later: bool = False
+    marks: Mapping[str, str] = field(default_factory=dict)
+
+
+UNKNOWN_THEN = Then()
+
+
+@light_dataclass(frozen=True, slots=True)
+class TurnRecord:
+    """What was read back for one turn. `history` holds the ancestors of the question, oldest first, without those
+    that were too much to read; `siblings` are all responses to the question, `question_siblings` all questions in its
+    place; `agent` answered, `agents` are all that the turn names, by id; `surroundings` tell whether the turn's own row
+    is a copy. Times from the stream: `finished_milliseconds` when a later event made a partial row final,
+    `question_touches` when the question was saved again, oldest first. `media` refers to uploaded files.
+    `conversation_went_on`: other rows came later; `agent_exact`: `agent` is the version that answered."""
+
+    response: Message | None
+    question: Message | None
+    history: tuple[Message, ...] = ()
+    history_left_out: int = 0
+    siblings: tuple[Sibling, ...] = ()
+    question_siblings: tuple[Sibling, ...] = ()
+    transactions: tuple[Transaction, ...] = ()
+    conversation: Conversation | None = None
+    agent: Agent | None = None
+    agents: Mapping[str, Agent] = field(default_factory=dict)
+    user: User | None = None
+    finished_milliseconds: int | None = None
+    question_touches: tuple[int, ...] = ()
+    media: tuple[str, ...] = ()
+    surroundings: Surroundings = ALONE
+    conversation_went_on: bool = False
+    agent_exact: bool = True
+    then: Then = UNKNOWN_THEN
