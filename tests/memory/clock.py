@@ -12,13 +12,17 @@ from typing import Any
 FIRST_SECONDS = 1000.0
 """Not zero: a clock that begins there hides what takes "never" for "long ago"."""
 
+_TURN_SECONDS = 1e-6
+"""What a turn of the loop takes: with none at all, two tasks that wait for the same moment could both be a hair early,
+wake each other, and wait for it for ever."""
+
 
 class NothingWillHappen(Exception):
     """Every task waits for another one."""
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """`time()` is virtual. It moves only while nothing is ready; sockets and threads are not for these tests."""
+    """`time()` is virtual. While anything is ready it hardly moves; sockets and threads are not for these tests."""
 
     def __init__(self) -> None:
         self._seconds = FIRST_SECONDS
@@ -43,6 +47,7 @@ class _Selector(selectors.BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = self._real.select(0)
         if ready or timeout == 0:
+            self._loop.pass_time(_TURN_SECONDS)
             return ready
         if timeout is None:
             raise NothingWillHappen

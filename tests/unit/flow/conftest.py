@@ -23,6 +23,8 @@ def virtual_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The composition root gives every part the clock of the loop."""
     for module in (wiring, gauges):
         monkeypatch.setattr(module, "time", VirtualClocks())
+    # No test here looks at gauges, and an hour has many seconds.
+    monkeypatch.setattr(gauges, "BEAT_SECONDS", 60.0)
 
 
 @pytest.fixture

@@ -81,7 +81,8 @@ class Run:
 
     async def stop(self) -> None:
         """An orderly end, as after the first signal; the last position is stored."""
-        self.shutdown.request()
+        if not self.shutdown.asked.is_set():
+            self.shutdown.request()
         await self.task
         await self.pipeline.checkpointing.save(self.pipeline.streams)
 
@@ -108,6 +109,8 @@ async def running(
     )
     try:
         await until(lambda: set(pipeline.streams) <= set(scene.database.checkpoints) or task.done())
+        # A task that is cancelled before it began leaves its coroutine behind.
+        await asyncio.sleep(0.01)
         yield Run(scene, pipeline, events, shutdown, task)
     finally:
         if not task.done():

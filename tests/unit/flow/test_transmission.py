@@ -59,7 +59,7 @@ async def test_what_the_same_bytes_cannot_change_is_given_back_at_once(
 
     assert await scene.transmission.send(make_batch(scene, "m1")) == outcome
 
-    assert monotonic() == began
+    assert monotonic() - began < 0.01
     assert len(scene.destination.payloads) == 1
 
 

@@ -1,0 +1,153 @@
+"""What comes after what at the destination: a title with its turn or after it, an edit after its turn, a deletion last.
+
+Langfuse takes ten seconds for each request here, so that everything else happens while one is on its way.
+"""
+
+import asyncio
+
+import pytest
+from bson import ObjectId
+
+from tailer.core.identity import DocumentKey, title_trace_id, turn_trace_id, unanswered_trace_id
+from tailer.core.policy.policies import DeletionPolicy
+from tests.rows import ALICE, answer, question, transaction
+from tests.unit.flow.run import running
+from tests.unit.flow.scene import Scene, until
+
+TURN, TITLE = turn_trace_id("a1"), title_trace_id("a1")
+SLOW_SECONDS = 10.0
+
+
+@pytest.fixture
+async def slow(scene: Scene) -> Scene:
+    scene.destination.latency_seconds = SLOW_SECONDS
+    return scene
+
+
+def start_chat(scene: Scene, *, billed: bool = True) -> tuple[DocumentKey, DocumentKey, DocumentKey]:
+    """A chat whose title is not stored yet; the `_id`s of its conversation, question and answer."""
+    (conversation,) = scene.librechat.insert(
+        "conversations", {"_id": ObjectId(), "conversationId": "c1", "user": ALICE, "title": "New Chat"}
+    )
+    if billed:
+        scene.librechat.insert("transactions", transaction(messageId="a1", context="title"))
+    asked, said = scene.librechat.insert("messages", question("q1", None), answer("a1", "q1"))
+    return conversation, asked, said
+
+
+async def until_on_its_way(scene: Scene, requests: int = 1) -> None:
+    """Return once so many batches were written down and the last is being sent."""
+    await until(lambda: scene.database.writes.count("begin_batch") >= requests)
+    await asyncio.sleep(SLOW_SECONDS / 4)
+
+
+async def test_a_title_that_is_stored_beside_its_turn_goes_in_the_same_request(slow: Scene) -> None:
+    async with running(slow) as run:
+        conversation, _, _ = start_chat(slow)
+        slow.librechat.update("conversations", conversation, {"title": "Clocks"})
+        await run.until_done()
+        outcomes = run.outcomes()
+
+    assert slow.destination.history == [("trace", TURN), ("trace", TITLE)]
+    assert len(slow.destination.payloads) == 1
+    assert outcomes == ["complete"]
+
+
+async def test_a_title_that_is_stored_while_its_turn_is_on_its_way_is_no_second_one(slow: Scene) -> None:
+    async with running(slow) as run:
+        conversation, _, _ = start_chat(slow)
+        await until_on_its_way(slow)
+        slow.librechat.update("conversations", conversation, {"title": "Clocks"})
+        await run.until_done()
+
+    assert slow.destination.history == [("trace", TURN), ("trace", TITLE)]
+
+
+async def test_a_title_whose_bill_comes_late_follows_its_turn(slow: Scene) -> None:
+    async with running(slow) as run:
+        conversation, _, _ = start_chat(slow, billed=False)
+        await until_on_its_way(slow)
+        slow.librechat.insert("transactions", transaction(messageId="a1", context="title"))
+        slow.librechat.update("conversations", conversation, {"title": "Clocks"})
+        await run.until_done()
+
+    assert slow.destination.history == [("trace", TURN), ("trace", TITLE)]
+
+
+@pytest.mark.parametrize("field", ["answer", "question"])
+async def test_an_edit_of_a_turn_that_is_on_its_way_comes_after_it(slow: Scene, field: str) -> None:
+    """Of the answer and of the question; in a trace that is there."""
+    async with running(slow) as run:
+        _, asked, said = start_chat(slow, billed=False)
+        await until_on_its_way(slow)
+        slow.librechat.update("messages", said if field == "answer" else asked, {"text": "edited"})
+        await run.until_done()
+
+    assert [entry for entry in slow.destination.history if entry[0] == "trace"] == [
+        ("trace", TURN),
+        ("trace", f"{TURN}:edit:0"),
+    ]
+
+
+async def test_edits_of_one_turn_are_numbered_one_after_another(slow: Scene) -> None:
+    """Also those that come while the one before is on its way; none takes another's place."""
+    async with running(slow) as run:
+        _, asked, said = start_chat(slow, billed=False)
+        await run.until_done()
+        for number in range(3):
+            slow.librechat.update("messages", said, {"text": f"answer {number}"})
+            slow.librechat.update("messages", asked, {"text": f"question {number}"})
+            await asyncio.sleep(SLOW_SECONDS / 2)
+        await run.until_done()
+
+    records = slow.destination.record_ids()
+    assert records == [TURN, *(f"{TURN}:edit:{number}" for number in range(len(records) - 1))]
+    shown = [item["output"] for item in slow.destination.observations_of(TURN) if item["type"] == "event"]
+    assert {"answer 2", "question 2"} <= set(shown)
+
+
+async def test_a_row_that_is_rated_edited_and_deleted_in_one_breath_leaves_nothing(slow: Scene) -> None:
+    """Whatever else is still to be done for it."""
+    async with running(slow, deletions=DeletionPolicy.DELETE) as run:
+        _, asked, said = start_chat(slow)
+        await run.until_done()
+        slow.librechat.update("messages", said, {"text": "edited", "feedback": {"rating": "thumbsUp"}})
+        slow.librechat.update("messages", asked, {"text": "edited too"})
+        slow.librechat.delete("messages", said)
+        await run.until_done()
+        outcomes = run.outcomes()
+
+    assert slow.destination.trace_ids() == []
+    assert slow.destination.history[-1][0] == "delete"
+    assert outcomes[-1] == "deletion_followed"
+
+
+@pytest.mark.parametrize("requests", [1, 2])
+async def test_a_row_that_is_deleted_while_something_of_it_is_on_its_way_loses_that_too(
+    slow: Scene, requests: int
+) -> None:
+    """Its turn, or an edit of it."""
+    async with running(slow, deletions=DeletionPolicy.DELETE) as run:
+        _, _, said = start_chat(slow)
+        if requests == 2:
+            await run.until_done()
+            slow.librechat.update("messages", said, {"text": "edited"})
+        await until_on_its_way(slow, requests)
+        slow.librechat.delete("messages", said)
+        await run.until_done()
+
+    assert slow.destination.trace_ids() == []
+    assert {name for kind, name in slow.destination.history if kind == "delete"} == {TURN, TITLE}
+
+
+async def test_a_question_without_an_answer_that_is_deleted_on_its_way_is_taken_away(slow: Scene) -> None:
+    async with running(slow, deletions=DeletionPolicy.DELETE) as run:
+        (key,) = slow.librechat.insert("messages", question("q9", None))
+        await until(lambda: "begin_batch" in slow.database.writes)
+        slow.librechat.delete("messages", key)
+        await run.until_done()
+
+    assert slow.destination.history == [
+        ("trace", unanswered_trace_id("q9")),
+        ("delete", unanswered_trace_id("q9")),
+    ]
