@@ -4,15 +4,16 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tailer.commands.command import Command
-from tailer.commands.terminal import paint
+from tailer.commands.terminal import align, paint
 from tailer.errors import SettingsError
 
 if TYPE_CHECKING:
     from tailer.settings import SettingRow
+    from tailer.settings.connection_options import OptionInForce
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -21,15 +22,19 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def _execute(options: argparse.Namespace) -> int:
     from tailer.settings import describe_settings, load_settings  # noqa: PLC0415 - a small command starts quickly
+    from tailer.settings.connection_options import describe_connections  # noqa: PLC0415 - as above
 
     try:
         settings = load_settings()
     except SettingsError as error:
-        _show(_list_given(error), (), error.hint.splitlines(), as_json=options.json)
+        _show(_list_given(error), (), error.hint.splitlines(), {}, as_json=options.json)
         # The problems follow on standard error.
         sys.stdout.flush()
         raise
-    _show(describe_settings(settings), settings.warnings, (), as_json=options.json)
+    connections = describe_connections(
+        settings.mongo_uri.get_secret_value(), settings.state_uri.get_secret_value()
+    )
+    _show(describe_settings(settings), settings.warnings, (), connections, as_json=options.json)
     return 0
 
 
@@ -44,15 +49,32 @@ def _list_given(error: SettingsError) -> "Sequence[SettingRow]":
 
 
 def _show(
-    rows: "Sequence[SettingRow]", warnings: Sequence[str], problems: Sequence[str], *, as_json: bool
+    rows: "Sequence[SettingRow]",
+    warnings: Sequence[str],
+    problems: Sequence[str],
+    connections: "Mapping[str, Sequence[OptionInForce]]",
+    *,
+    as_json: bool,
 ) -> None:
     from tailer.settings.table import format_table  # noqa: PLC0415 - as above
 
     if as_json:
         settings = [dataclasses.asdict(row) for row in rows]
-        print(json.dumps({"settings": settings, "warnings": warnings, "problems": problems}, indent=2))
+        told = {
+            "settings": settings,
+            "warnings": warnings,
+            "problems": problems,
+            "connections": {
+                whose: [dataclasses.asdict(option) for option in found]
+                for whose, found in connections.items()
+            },
+        }
+        print(json.dumps(told, indent=2))
         return
     print(format_table(rows, embolden=lambda heading: paint("1", heading)))
+    for whose, found in connections.items():
+        print(f"\n{paint('1', f'Connection to {whose}')}")
+        print("\n".join(align([("option", "value", "source"), *map(dataclasses.astuple, found)])))
     if warnings or problems:
         print()
     for warning in warnings:

@@ -1,7 +1,7 @@
 """What a daemon stands on whether it is active or stands by: proven connections to MongoDB, the state and Langfuse."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,6 +30,7 @@ from tailer.mongo.connection import (
     connect,
     describe_address,
     inspect_source,
+    selection_patience,
     tolerant_database,
 )
 from tailer.mongo.state import MongoLease, StateDatabase
@@ -86,7 +87,7 @@ async def open_connections(
     )
     stack.callback(state_client.close)
     source = tolerant_database(source_client, settings.mongo_database)
-    facts = await _wait_for_source(lambda: inspect_source(source), emit)
+    facts = await _wait_for_source(source, emit)
     cluster_seconds = int(time.time()) if facts.now is None else facts.now.time
     began = Answer(cluster_seconds, time.monotonic())
     state = StateDatabase(state_client, settings.state_database, emit)
@@ -100,7 +101,7 @@ async def open_connections(
     await state.prepare()
     streams = tolerant_database(streams_client, settings.mongo_database)
     # Opens its connections now: a standby takes over without waiting for any.
-    await _wait_for_source(lambda: inspect_source(streams), emit)
+    await _wait_for_source(streams, emit)
     return Connections(streams, source, facts, state, lease, candidacy, destination, began)
 
 
@@ -109,8 +110,9 @@ def _unstopped_seconds() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
-async def _wait_for_source(inspect: Callable[[], Awaitable[SourceFacts]], emit: Emit) -> SourceFacts:
+async def _wait_for_source(database: Database, emit: Emit) -> SourceFacts:
     """What the server tells of itself; at the start an absent server is waited for only a while."""
+    patience = _SOURCE_PATIENCE + selection_patience(database.client)
 
     def report(state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
@@ -119,13 +121,13 @@ async def _wait_for_source(inspect: Callable[[], Awaitable[SourceFacts]], emit: 
 
     attempts = AsyncRetrying(
         retry=retry_if_exception_type(SourceAway),
-        stop=stop_after_delay(_SOURCE_PATIENCE.total_seconds()),
+        stop=stop_after_delay(patience.total_seconds()),
         wait=wait_exponential(multiplier=0.5, max=5) + wait_random(0, 1),
         before_sleep=report,
         reraise=True,
     )
 
     async def run() -> SourceFacts:
-        return await inspect()
+        return await inspect_source(database)
 
     return await attempts(run)

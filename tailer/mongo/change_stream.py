@@ -20,7 +20,7 @@ from tailer.core.stream.positions import StreamPosition, token_seconds
 from tailer.events import Emit, StreamEnded, StreamFailed, StreamOpened
 from tailer.flow.ports import HistoryLost
 from tailer.flow.records import StreamBatch
-from tailer.mongo.connection import POLL_MILLISECONDS, Database
+from tailer.mongo.connection import Database, poll_milliseconds
 from tailer.mongo.document_keys import TOLERANT
 from tailer.mongo.error_codes import Reaction
 from tailer.mongo.failures import (
@@ -70,6 +70,7 @@ class MongoChangeStream:
         self._emit = emit
         self._since = since
         self._proven = proven
+        self._poll_milliseconds = poll_milliseconds(database.client)
 
     @property
     def stream(self) -> Stream:
@@ -155,7 +156,7 @@ class MongoChangeStream:
                         "getMore": Int64(cursor["id"]),
                         "collection": self._stream.value,
                         "batchSize": _BATCH_SIZE,
-                        "maxTimeMS": POLL_MILLISECONDS,
+                        "maxTimeMS": self._poll_milliseconds,
                     },
                     codec_options=TOLERANT,
                     session=session,
@@ -234,7 +235,7 @@ class MongoChangeStream:
                         "getMore": Int64(reply["cursor"]["id"]),
                         "collection": self._stream.value,
                         "batchSize": 1,
-                        "maxTimeMS": POLL_MILLISECONDS,
+                        "maxTimeMS": self._poll_milliseconds,
                     },
                     codec_options=TOLERANT,
                     session=session,

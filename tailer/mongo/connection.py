@@ -2,31 +2,34 @@
 
 import time
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import Any, TypeAlias
 
 from bson import Timestamp
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
+from pymongo import ReadPreference
 from pymongo.errors import PyMongoError
 
-from tailer.errors import SourceError
+from tailer.errors import SourceAway, SourceError
 from tailer.mongo.document_keys import TOLERANT
 from tailer.mongo.error_codes import REPLICA_SET_REMEDY
 from tailer.mongo.failures import explain_source_failure
+from tailer.settings import connection_options
 
 Client: TypeAlias = "AsyncIOMotorClient[dict[str, Any]]"
 Database: TypeAlias = "AsyncIOMotorDatabase[dict[str, Any]]"
 
 _OPENING = "opening the change streams"
 
+_SECONDARY_REMEDY = (
+    "the URI leads to a node that is not the primary; name the whole set with replicaSet=<its name>, and leave "
+    "directConnection=true out"
+)
+
 POLL_MILLISECONDS = 1000
 """How long the server holds a `getMore` with nothing to say: often enough to prove that the stream is alive."""
-STREAM_SOCKET_MILLISECONDS = 20_000
-"""The server answers after a poll, but not while it scans an oplog full of other writes: with less patience a stream
-that catches up would ask for the same stretch again and again. A half-open connection is noticed sooner, by the
-driver's own monitor."""
-QUERY_SOCKET_MILLISECONDS = 30_000
-"""A query of large rows on a busy server may take its time."""
+STREAM_SOCKET_MILLISECONDS = connection_options.STREAM_SOCKET_MILLISECONDS
+QUERY_SOCKET_MILLISECONDS = connection_options.QUERY_SOCKET_MILLISECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +42,31 @@ class SourceFacts:
 
 
 def connect(uri: str, *, application: str, socket_milliseconds: int) -> Client:
-    """A client that gives up soon on a server that is away, because the caller tries again for ever."""
-    return AsyncIOMotorClient(
-        uri,
-        appname=application,
-        serverSelectionTimeoutMS=2000,
-        heartbeatFrequencyMS=2000,
-        connectTimeoutMS=3000,
-        socketTimeoutMS=socket_milliseconds,
-        retryReads=True,
-        retryWrites=True,
-        maxPoolSize=16,
+    """A client that gives up soon on a server that is away, unless the URI says otherwise: the caller tries again."""
+    options: dict[str, Any] = connection_options.fill_options(
+        uri, application=application, socket_milliseconds=socket_milliseconds
     )
+    return AsyncIOMotorClient(uri, **options)
 
 
 def tolerant_database(client: Client, name: str) -> Database:
-    """A database whose documents decode whatever was stored."""
-    return client.get_database(name, codec_options=TOLERANT)
+    """A database whose documents decode whatever was stored, read from the primary whatever the URI prefers.
+
+    A node that lags does not show a row of which the stream has told already: it would count as deleted.
+    """
+    return client.get_database(name, codec_options=TOLERANT, read_preference=ReadPreference.PRIMARY)
+
+
+def poll_milliseconds(client: Client) -> int:
+    """How long the server may hold a `getMore`: less than the URI lets a connection be silent."""
+    pool = client.delegate.options.pool_options
+    limits = [limit for limit in (pool.socket_timeout, client.delegate.options.timeout) if limit]
+    return max(1, min(POLL_MILLISECONDS, *(int(limit * 500) for limit in limits)))
+
+
+def selection_patience(client: Client) -> timedelta:
+    """How long the driver looks for a server before it says that none answers."""
+    return timedelta(seconds=client.delegate.options.server_selection_timeout)
 
 
 async def inspect_source(database: Database) -> SourceFacts:
@@ -69,6 +80,9 @@ async def inspect_source(database: Database) -> SourceFacts:
     replica_set = hello.get("setName")
     if replica_set is None and hello.get("msg") != "isdbgrid":
         raise SourceError(operation=_OPENING, subject=subject, hint=REPLICA_SET_REMEDY)
+    if not hello.get("isWritablePrimary", hello.get("ismaster", True)):
+        # An election may be under way.
+        raise SourceAway(operation=_OPENING, subject=subject, hint=_SECONDARY_REMEDY)
     return SourceFacts(
         replica_set=str(replica_set or "sharded cluster"),
         version=str(build.get("version", "unknown")),

@@ -25,6 +25,7 @@ from tailer.mongo.documents import MongoDocuments
 from tailer.mongo.error_codes import Reaction
 from tailer.mongo.failures import classify_failure, explain_source_failure, failure_name
 from tailer.mongo.hint_pipeline import HINT_PIPELINES
+from tailer.mongo.state.database import begin_transaction
 from tailer.mongo.transactions import read_spending
 
 _PROBE = "doctor"
@@ -202,6 +203,6 @@ async def try_writing(client: Client, name: str) -> None:
     probe = {"_id": f"{_PROBE}-{uuid4().hex}"}
     if "lease" not in await client[name].list_collection_names():
         await client[name].create_collection("lease")
-    async with await client.start_session() as session, session.start_transaction():
+    async with await client.start_session() as session, begin_transaction(session):
         await collection.insert_one(probe, session=session)
         await session.abort_transaction()

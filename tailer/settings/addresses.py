@@ -40,12 +40,13 @@ class MongoAddress:
     def without_credentials(self) -> str:
         """The connection string with the password, and every option that can hold a secret, as stars."""
         user = f"{self.user}:****@" if self.user is not None else ""
-        options = "&".join(_mask_option(option) for option in self.options)
+        options = "&".join(mask_option(option) for option in self.options)
         path = f"/{self.database or ''}" if self.database or options else ""
         return f"{self.scheme}://{user}{','.join(self.hosts)}{path}{'?' if options else ''}{options}"
 
 
-def _mask_option(option: str) -> str:
+def mask_option(option: str) -> str:
+    """An option of a connection string as it may be shown."""
     name, _, value = option.partition("=")
     return f"{name}=****" if value and _SECRET_OPTION.search(name) else option
 

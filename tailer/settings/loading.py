@@ -15,6 +15,7 @@ from tailer.core.policy.users import UserIdChoice
 from tailer.core.stream.hints import Stream
 from tailer.errors import SettingsError
 from tailer.settings.addresses import parse_mongo_uri
+from tailer.settings.connection_options import ignored_preference
 from tailer.settings.content import ContentSettings
 from tailer.settings.delivery import DeliverySettings
 from tailer.settings.environment import Findings, NamedValuesSource, Origin, collect_settings
@@ -110,6 +111,12 @@ class Settings(
                 found.append(
                     f"the path of TAILER_STATE_URI names {state_path}, which only serves to log in: the state is "
                     f"kept in {self.state_database} (TAILER_STATE_DATABASE)"
+                )
+        for name, uri in (("TAILER_MONGO_URI", self.mongo_uri), ("TAILER_STATE_URI", self.state_uri)):
+            preference = ignored_preference(uri.get_secret_value())
+            if preference is not None and (name == "TAILER_MONGO_URI" or "state_uri" in origins):
+                found.append(
+                    f"readPreference={preference} in {name} is not used: rows and state are read from the primary"
                 )
         found += (f"{name} is not used: {reason}" for name, reason in self._unused())
         return tuple(found)

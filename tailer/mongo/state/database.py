@@ -1,11 +1,13 @@
 """The way to the tailer's own database: repeats what passes, explains what does not."""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
 from motor.motor_asyncio import AsyncIOMotorClientSession, AsyncIOMotorCollection
-from pymongo import WriteConcern
+from pymongo import ReadPreference, WriteConcern
 from pymongo.errors import CollectionInvalid, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
 
 from tailer.errors import StateError
 from tailer.events import Emit, StateFailed
@@ -16,6 +18,8 @@ from tailer.mongo.retrying import keep_trying
 Result = TypeVar("Result")
 
 MAJORITY = WriteConcern(w="majority")
+LOCAL = ReadConcern("local")
+"""Of the primary: whatever the URI prefers, what is decided is read where it was written."""
 _STANDALONE = (20, 263)
 _NAMESPACE_EXISTS = 48
 _UNAUTHORIZED = 13
@@ -46,12 +50,22 @@ COLLECTIONS = (
 )
 
 
+def begin_transaction(session: AsyncIOMotorClientSession) -> AbstractAsyncContextManager[object]:
+    """Begin a transaction that is read and written as the state needs it, whatever the URI says; usable with `with`."""
+    begun: AbstractAsyncContextManager[object] = session.start_transaction(
+        read_concern=LOCAL, write_concern=MAJORITY, read_preference=ReadPreference.PRIMARY
+    )
+    return begun
+
+
 class StateDatabase:
     """One database, every write acknowledged by a majority."""
 
     def __init__(self, client: Client, name: str, emit: Emit) -> None:
         self._client = client
-        self._database = client.get_database(name, write_concern=MAJORITY)
+        self._database = client.get_database(
+            name, write_concern=MAJORITY, read_preference=ReadPreference.PRIMARY, read_concern=LOCAL
+        )
         self._emit = emit
 
     @property

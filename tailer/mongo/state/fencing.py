@@ -20,7 +20,7 @@ from pymongo.errors import PyMongoError
 
 from tailer.errors import LeaseLost
 from tailer.mongo.retrying import keep_trying
-from tailer.mongo.state.database import MAJORITY, StateDatabase
+from tailer.mongo.state.database import StateDatabase, begin_transaction
 
 FENCE_ID = "fence"
 _UNKNOWN_COMMIT = "UnknownTransactionCommitResult"
@@ -82,7 +82,7 @@ class Fence:
 
     async def _transact(self, operation: str, work: Work[_Result]) -> _Result:
         async with self._turn:
-            self._session.start_transaction(write_concern=MAJORITY)
+            begin_transaction(self._session)
             try:
                 await self._prove()
                 result = await work(self._session)

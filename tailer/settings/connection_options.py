@@ -1,0 +1,90 @@
+"""The options of the connections to MongoDB: the URI's own win, the tailer's fill in what it does not give.
+
+One list for the driver and for `tailer check-config`. Refuses to judge an option: the driver does.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tailer.settings.addresses import mask_option, parse_mongo_uri
+
+STREAM_SOCKET_MILLISECONDS: Final = 20_000
+"""The server answers after a poll, but not while it scans an oplog full of other writes: with less patience a stream
+that catches up would ask for the same stretch again and again. A half-open connection is noticed sooner, by the
+driver's own monitor."""
+QUERY_SOCKET_MILLISECONDS: Final = 30_000
+"""A query of large rows on a busy server may take its time."""
+_READ_PREFERENCE: Final = "readPreference"
+_PREFERENCES: Final = ("readpreference", "readpreferencetags", "maxstalenessseconds")
+_POOL: Final = 16
+_DEFAULTS: Final[Mapping[str, int | bool | str]] = {
+    # Soon given up, because the caller tries again for ever.
+    "serverSelectionTimeoutMS": 2000,
+    "heartbeatFrequencyMS": 2000,
+    "connectTimeoutMS": 3000,
+    "retryReads": True,
+    "retryWrites": True,
+    "maxPoolSize": _POOL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OptionInForce:
+    """One option of a connection as people read it; `source` is "URI" or "default"."""
+
+    name: str
+    value: str
+    source: str
+
+
+def fill_options(uri: str, *, application: str, socket_milliseconds: int) -> dict[str, Any]:
+    """The options that a client gets beside the URI: the tailer's own, but for those that the URI gives."""
+    given = _given(uri)
+    own = {**_DEFAULTS, "appName": application, "socketTimeoutMS": socket_milliseconds}
+    if "timeoutms" in given:
+        # One limit for a whole operation takes the place of the limit of a socket.
+        own.pop("socketTimeoutMS")
+    least = given.get("minpoolsize", "")
+    if least.isdecimal():
+        own["maxPoolSize"] = max(_POOL, int(least))
+    return {name: value for name, value in own.items() if name.lower() not in given}
+
+
+def ignored_preference(uri: str) -> str | None:
+    """The read preference that a URI gives and that has no effect; None where it gives none, or the primary."""
+    preference = _given(uri).get("readpreference")
+    return None if preference in (None, "primary") else preference
+
+
+def describe_options(uri: str) -> Sequence[OptionInForce]:
+    """What is in force, by name: the URI's options, the tailer's, and the read preference, which is always the same."""
+    found = [
+        OptionInForce(name, str(value).lower() if isinstance(value, bool) else str(value), "default")
+        for name, value in fill_options(uri, application="librechat-tailer…", socket_milliseconds=0).items()
+        if name != "socketTimeoutMS"
+    ]
+    given = _given(uri)
+    if not {"sockettimeoutms", "timeoutms"} & given.keys():
+        patience = f"{QUERY_SOCKET_MILLISECONDS} (streams {STREAM_SOCKET_MILLISECONDS})"
+        found.append(OptionInForce("socketTimeoutMS", patience, "default"))
+    for option in parse_mongo_uri(uri).options:
+        name, _, value = mask_option(option).partition("=")
+        if name.lower() not in _PREFERENCES:
+            found.append(OptionInForce(name, value, "URI"))
+    ignored = ignored_preference(uri)
+    preference = "primary" if ignored is None else f"primary ({ignored} of the URI is not used)"
+    found.append(OptionInForce(_READ_PREFERENCE, preference, "always"))
+    return sorted(found, key=lambda option: option.name.lower())
+
+
+def _given(uri: str) -> dict[str, str]:
+    pairs = (option.partition("=") for option in parse_mongo_uri(uri).options)
+    return {name.lower(): value for name, _, value in pairs}
+
+
+def describe_connections(source_uri: str, state_uri: str) -> Mapping[str, Sequence[OptionInForce]]:
+    """The options of each connection by whose it is; one where both URIs are the same."""
+    if source_uri == state_uri:
+        return {"LibreChat's database and the state": describe_options(source_uri)}
+    return {"LibreChat's database": describe_options(source_uri), "the state": describe_options(state_uri)}

@@ -1,0 +1,82 @@
+"""The options of a connection: what the URI gives wins, what it does not give is the tailer's."""
+
+import pytest
+
+from tailer.settings.connection_options import (
+    describe_connections,
+    describe_options,
+    fill_options,
+    ignored_preference,
+)
+
+PLAIN = "mongodb://h/LibreChat?replicaSet=rs"
+
+
+def filled(uri: str) -> dict[str, object]:
+    return fill_options(uri, application="tailer", socket_milliseconds=30_000)
+
+
+def shown(uri: str) -> dict[str, tuple[str, str]]:
+    return {option.name: (option.value, option.source) for option in describe_options(uri)}
+
+
+def test_what_the_uri_does_not_give_is_filled_in() -> None:
+    assert filled(PLAIN) == {
+        "serverSelectionTimeoutMS": 2000,
+        "heartbeatFrequencyMS": 2000,
+        "connectTimeoutMS": 3000,
+        "retryReads": True,
+        "retryWrites": True,
+        "maxPoolSize": 16,
+        "appName": "tailer",
+        "socketTimeoutMS": 30_000,
+    }
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "serverSelectionTimeoutMS=30000", "connecttimeoutms=20000", "socketTimeoutMS=45000", "maxPoolSize=5",
+        "appname=LibreChat", "retryWrites=false", "retryReads=false", "heartbeatFrequencyMS=10000",
+    ],
+)  # fmt: skip
+def test_an_option_of_the_uri_is_left_to_it_however_it_is_written(option: str) -> None:
+    given = option.partition("=")[0].lower()
+
+    assert given not in {name.lower() for name in filled(f"{PLAIN}&{option}")}
+    assert len(filled(f"{PLAIN}&{option}")) == len(filled(PLAIN)) - 1
+
+
+def test_a_pool_is_never_smaller_than_the_uri_wants_it_at_least() -> None:
+    """The driver refuses such a pair."""
+    assert filled(f"{PLAIN}&minPoolSize=40")["maxPoolSize"] == 40
+    assert filled(f"{PLAIN}&minPoolSize=2")["maxPoolSize"] == 16
+
+
+def test_one_limit_for_everything_takes_the_place_of_the_limit_of_a_socket() -> None:
+    assert "socketTimeoutMS" not in filled(f"{PLAIN}&timeoutMS=5000")
+
+
+def test_what_is_in_force_is_shown_with_where_it_comes_from_and_no_secret() -> None:
+    options = shown(
+        "mongodb://u:geheim@h/?readPreference=secondaryPreferred&readPreferenceTags=dc:east&retryWrites=false"
+        "&tlsCertificateKeyFilePassword=geheim"
+    )
+
+    assert options["retryWrites"] == ("false", "URI")
+    assert options["connectTimeoutMS"] == ("3000", "default")
+    assert options["socketTimeoutMS"] == ("30000 (streams 20000)", "default")
+    assert options["readPreference"] == ("primary (secondaryPreferred of the URI is not used)", "always")
+    assert "readPreferenceTags" not in options
+    assert "geheim" not in str(options)
+
+
+def test_a_preference_for_the_primary_is_nothing_to_warn_of() -> None:
+    assert ignored_preference(f"{PLAIN}&readPreference=primary") is None
+    assert ignored_preference(PLAIN) is None
+    assert ignored_preference(f"{PLAIN}&readpreference=nearest") == "nearest"
+
+
+def test_two_addresses_are_shown_one_after_the_other() -> None:
+    assert len(describe_connections(PLAIN, PLAIN)) == 1
+    assert list(describe_connections(PLAIN, "mongodb://other/")) == ["LibreChat's database", "the state"]
