@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 from tenacity import (
@@ -33,8 +34,10 @@ from tailer.mongo.connection import (
     selection_patience,
     tolerant_database,
 )
+from tailer.mongo.source_identity import holds_any_row, identify_source
 from tailer.mongo.state import MongoLease, StateDatabase
 from tailer.mongo.state.checkpoints import was_delivered_before
+from tailer.mongo.state.owner import claim_state
 from tailer.settings import Settings
 
 _SOURCE_PATIENCE: Final = timedelta(seconds=30)
@@ -99,6 +102,7 @@ async def open_connections(
         open_destination(settings, emit, known=known, permit=candidacy)
     )
     await state.prepare()
+    await claim_state(state, await identify_source(source), partial(holds_any_row, source))
     streams = tolerant_database(streams_client, settings.mongo_database)
     # Opens its connections now: a standby takes over without waiting for any.
     await _wait_for_source(streams, emit)

@@ -60,10 +60,10 @@ STATE_OPERATION: Final = Label(
     "operation",
     "what was tried",
     (
-        "add_dead_letters", "add_gap", "add_job", "advance_job", "begin_batch", "count_dead_letters",
+        "add_dead_letters", "add_gap", "add_job", "advance_job", "begin_batch", "claim_state", "count_dead_letters",
         "drop_dead_letters", "end_replay", "find_exported", "find_pending", "find_refused", "find_traces",
         "finish_batch", "finish_job", "load_checkpoint", "load_parked", "load_replays", "load_sent", "mask_key",
-        "next_job", "park", "pending_batches", "prepare", "raise_fence", "read_lease", "record_deleted",
+        "next_job", "park", "pending_batches", "prepare", "raise_fence", "read_lease", "read_owner", "record_deleted",
         "record_feedback", "release_lease", "renew_lease", "save_checkpoint", "size_job", "take_lease",
         "unfilled_gaps", "unpark", OTHER,
     ),

@@ -96,8 +96,14 @@ def _following(moment: object) -> Timestamp | None:
 
 def describe_address(client: Client) -> str:
     """The hosts of a client, without user and password."""
-    seeds = client.delegate.topology_description.server_descriptions()
-    return ", ".join(sorted(f"{host}:{port}" for host, port in seeds))
+    return ", ".join(seed_hosts(client))
+
+
+def seed_hosts(client: Client) -> list[str]:
+    """The hosts that a client knows, `host:port` each."""
+    return sorted(
+        f"{host}:{port}" for host, port in client.delegate.topology_description.server_descriptions()
+    )
 
 
 async def ask_hello(database: Database) -> tuple[dict[str, Any], float]:

@@ -23,7 +23,7 @@ from tailer.mongo.state import MongoLease, StateDatabase
 from tailer.mongo.state.requests import ask_for_backfill
 from tailer.mongo.state.survey import count_exported, find_asked_job, look_at_job
 from tailer.mongo.walk import MongoWalk
-from tailer.operations.opening import ignore_event, open_source, open_state
+from tailer.operations.opening import ignore_event, open_both
 from tailer.settings import Settings
 
 _CHUNK_ROWS = 1000
@@ -132,10 +132,7 @@ class BackfillDesk:
 @asynccontextmanager
 async def open_backfills(settings: Settings) -> AsyncIterator[BackfillDesk]:
     """The desk over connections of its own; raises SourceError where MongoDB cannot be read."""
-    async with (
-        open_source(settings, command="backfill") as source,
-        open_state(settings, command="backfill") as state,
-    ):
+    async with open_both(settings, command="backfill") as (source, state):
         yield BackfillDesk(settings, source, state)
 
 

@@ -16,7 +16,7 @@ from tailer.mongo.connection import Database
 from tailer.mongo.resuming import RowCount, count_rows, is_resumable, server_seconds
 from tailer.mongo.state import MongoLease, MongoState, StateDatabase
 from tailer.mongo.state.survey import Pending, StoredCheckpoint, count_pending, list_checkpoints
-from tailer.operations.opening import open_source, open_state
+from tailer.operations.opening import open_both
 from tailer.settings import Settings
 
 
@@ -161,10 +161,7 @@ class CheckpointDesk:
 @asynccontextmanager
 async def open_desk(settings: Settings) -> AsyncIterator[CheckpointDesk]:
     """The desk over connections of its own; raises SourceError where MongoDB cannot be tailed."""
-    async with (
-        open_source(settings, command="checkpoint") as source,
-        open_state(settings, command="checkpoint") as state,
-    ):
+    async with open_both(settings, command="checkpoint") as (source, state):
         yield CheckpointDesk(settings, source, state)
 
 

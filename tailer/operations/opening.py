@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from tailer.events import Event
 from tailer.mongo.connection import (
@@ -13,7 +14,9 @@ from tailer.mongo.connection import (
     tolerant_database,
 )
 from tailer.mongo.failures import explained
+from tailer.mongo.source_identity import holds_any_row, identify_source
 from tailer.mongo.state import StateDatabase
+from tailer.mongo.state.owner import check_owner
 from tailer.settings import Settings
 
 
@@ -46,6 +49,17 @@ async def open_state(settings: Settings, *, command: str) -> AsyncIterator[State
         yield StateDatabase(client, settings.state_database, ignore_event)
     finally:
         client.close()
+
+
+@asynccontextmanager
+async def open_both(settings: Settings, *, command: str) -> AsyncIterator[tuple[Database, StateDatabase]]:
+    """Both databases; raises StateError where the state belongs to another LibreChat."""
+    async with (
+        open_source(settings, command=command) as source,
+        open_state(settings, command=command) as state,
+    ):
+        await check_owner(state, await identify_source(source), partial(holds_any_row, source))
+        yield source, state
 
 
 def ignore_event(event: Event) -> None:

@@ -32,7 +32,7 @@ from tailer.mongo.state.requests import ask_anew
 from tailer.mongo.state.survey import find_sent_times
 from tailer.mongo.walk import MongoWalk
 from tailer.operations.backfill import Request, make_job
-from tailer.operations.opening import ignore_event, open_source, open_state
+from tailer.operations.opening import ignore_event, open_both
 from tailer.settings import Settings
 
 _CHUNK_ROWS = 200
@@ -179,8 +179,7 @@ class Reconciliation:
 async def open_reconciliation(settings: Settings) -> AsyncIterator[tuple[Reconciliation, int]]:
     """A comparison over connections of its own, and MongoDB's time; raises TailerError where one cannot be used."""
     async with AsyncExitStack() as stack:
-        source = await stack.enter_async_context(open_source(settings, command="reconcile"))
-        state = await stack.enter_async_context(open_state(settings, command="reconcile"))
+        source, state = await stack.enter_async_context(open_both(settings, command="reconcile"))
         destination = await stack.enter_async_context(
             open_destination(settings, ignore_event, known=False, permit=UNCONDITIONAL)
         )

@@ -94,6 +94,19 @@ async def test_a_wrong_password_of_mongodb_is_told_and_not_shown(
     await expect_refusal(settings, tmp_path, code=3, says=["user or password", "TAILER_MONGO_URI"])
 
 
+async def test_a_second_librechat_on_the_state_of_the_first_is_refused(
+    databases: Databases, tmp_path: Path
+) -> None:
+    """Exit 5, while the first one runs and when it does not; it would stand by for ever otherwise."""
+    settings = {**databases.settings, "TAILER_FILE_PATH": "turns.jsonl"}
+    other = {**settings, "TAILER_MONGO_URI": databases.uri.replace("/LibreChat-", "/Staging-")}
+    says = [databases.source.name, "Staging-", "TAILER_STATE_DATABASE of its own"]
+    async with start(settings, directory=tmp_path) as daemon:
+        await daemon.wait_until_ready()
+        await expect_refusal(other, tmp_path, code=5, says=says)
+    await expect_refusal(other, tmp_path, code=5, says=says)
+
+
 async def test_missing_settings_are_told_all_at_once(tmp_path: Path) -> None:
     """Exit 2, before anything is connected."""
     settings = {"LANGFUSE_SECRET_KEY": SECRET, "TAILER_SETTLE_SECONDS": "soon"}

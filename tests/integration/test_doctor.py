@@ -135,6 +135,19 @@ async def test_a_token_that_the_oplog_no_longer_has_is_found_before_the_start(da
     assert found["stream conversations"].verdict is Verdict.PASS
 
 
+async def test_a_state_of_another_librechat_is_found(databases: Databases) -> None:
+    """Otherwise the second one would stand by for ever."""
+    await databases.state["owner"].insert_one(
+        {"_id": "librechat", "database": "Production", "set_id": None, "hosts": ["mongodb:27017"]}
+    )
+    async with FakeLangfuse() as fake:
+        found = await findings_of(settings_for(databases, fake, http_port=0, lease_time=timedelta(seconds=1)))
+
+    assert found["state's owner"].verdict is Verdict.FAIL
+    assert "Production" in (found["state's owner"].remedy or "")
+    assert "TAILER_STATE_DATABASE" in (found["state's owner"].remedy or "")
+
+
 async def test_an_oplog_that_is_shorter_than_the_wanted_absence_is_a_warning(databases: Databases) -> None:
     async with FakeLangfuse() as fake:
         found = await findings_of(

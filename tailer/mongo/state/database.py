@@ -40,6 +40,7 @@ _REMEDIES = {
 COLLECTIONS = (
     "lease",
     "keys",
+    "owner",
     "checkpoints",
     "exports",
     "batches",

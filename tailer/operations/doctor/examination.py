@@ -65,7 +65,7 @@ async def _examine_mongo(settings: Settings, downtime: timedelta) -> list[Findin
         )
         nothing: Sequence[StoredCheckpoint] = ()
         checkpoints, found = await _within(
-            check_state(state, settings), (nothing, [_too_slow("state database")])
+            check_state(state, database, settings), (nothing, [_too_slow("state database")])
         )
         streams = [_too_slow("streams")]
         findings += await _within(check_streams(database, settings.streams, checkpoints), streams)

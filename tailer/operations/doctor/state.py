@@ -1,13 +1,16 @@
 """The checks of the state database."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from tailer.core.moments import describe_seconds
-from tailer.errors import StateError
+from tailer.errors import StateError, TailerError
 from tailer.flow.leadership import has_active_instance
-from tailer.mongo.connection import Client
+from tailer.mongo.connection import Client, Database
 from tailer.mongo.examination import ExaminationFailed, try_writing
+from tailer.mongo.source_identity import holds_any_row, identify_source
 from tailer.mongo.state import MongoLease, StateDatabase
+from tailer.mongo.state.owner import check_owner
 from tailer.mongo.state.survey import StoredCheckpoint, count_pending, list_checkpoints
 from tailer.operations.doctor.findings import Finding, failed, passed, warned
 from tailer.operations.opening import ignore_event
@@ -17,8 +20,10 @@ _STANDALONE = (20, 263)
 _UNAUTHORIZED = 13
 
 
-async def check_state(client: Client, settings: Settings) -> tuple[Sequence[StoredCheckpoint], list[Finding]]:
-    """Whether it can be written to, what it holds, and whether another instance is there."""
+async def check_state(
+    client: Client, source: Database, settings: Settings
+) -> tuple[Sequence[StoredCheckpoint], list[Finding]]:
+    """Whether it can be written to and is this LibreChat's, what it holds, and whether another instance is there."""
     name = settings.state_database
     try:
         await try_writing(client, name)
@@ -32,6 +37,13 @@ async def check_state(client: Client, settings: Settings) -> tuple[Sequence[Stor
         return (), [failed("state database", f"{name}: {error.failure}", remedy)]
     state = StateDatabase(client, name, ignore_event)
     findings = [passed("state database", f"{name} can be written to")]
+    try:
+        identity = await identify_source(source)
+        owner = await check_owner(state, identity, partial(holds_any_row, source))
+    except TailerError as error:
+        return (), [*findings, failed("state's owner", error.subject, error.hint)]
+    whose = "nobody's yet" if owner is None else f"that of {owner}"
+    findings.append(passed("state's owner", f"the state is {whose}"))
     try:
         checkpoints = await list_checkpoints(state)
         pending = await count_pending(state)

@@ -1,0 +1,46 @@
+"""Which LibreChat a state database belongs to, and whether a source is that one."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class SourceIdentity:
+    """A LibreChat's database as MongoDB tells of it.
+
+    `set_id` is the id that a replica set gets once, or the id of a sharded cluster, None where the user may not read it;
+    `hosts` are the addresses of the members, or of the URI for a sharded cluster.
+    """
+
+    database: str
+    set_id: str | None
+    hosts: frozenset[str]
+
+    def __str__(self) -> str:
+        return f"database {self.database} on {', '.join(sorted(self.hosts)) or 'hosts without names'}"
+
+
+class Ownership(StrEnum):
+    """Whether a state belongs to a source."""
+
+    SAME = "same"
+    OTHER = "other"
+    UNSURE = "unsure"
+    """Its hosts have other names: rows that were sent from there tell whether it only moved."""
+
+
+def compare_sources(owner: SourceIdentity, found: SourceIdentity) -> Ownership:
+    """Whether a source is the owner: by the database, then by the set's id, and without that by any host in common.
+
+    Hosts may be renamed and replaced one by one; the id of a set survives both.
+    """
+    if owner.database != found.database:
+        return Ownership.OTHER
+    if owner.set_id is not None and found.set_id is not None:
+        return Ownership.SAME if owner.set_id == found.set_id else Ownership.OTHER
+    return Ownership.UNSURE if owner.hosts.isdisjoint(found.hosts) else Ownership.SAME
+
+
+def update_owner(owner: SourceIdentity, found: SourceIdentity) -> SourceIdentity:
+    """What is kept of an owner that was seen again: its hosts as they are now, its id once it was known."""
+    return SourceIdentity(found.database, found.set_id or owner.set_id, found.hosts or owner.hosts)
