@@ -38,7 +38,8 @@ class Answer:
 class MemoryDestination:
     """What a Langfuse holds. The switches are what an operator, a network or a limit does to it.
 
-    `answers` are given to the next requests for spans, `score_answers` to the next ones for scores and deletions.
+    `answers` are given to the next requests for spans, `score_answers` to the next ones for scores and deletions;
+    `rejects_score` names scores that are turned away. `requests` counts all of them.
     `history` tells what happened, in its order: ("trace", record id), ("score", id), ("unscore", id), ("delete", id).
     """
 
@@ -52,6 +53,8 @@ class MemoryDestination:
     visible_after_seconds: float = 0.0
     answers: deque[Answer] = field(default_factory=deque)
     score_answers: deque[DeliveryOutcome] = field(default_factory=deque)
+    rejects_score: Callable[[str], DeliveryOutcome | None] | None = None
+    requests: int = 0
     payloads: list[bytes] = field(default_factory=list)
     scores: dict[str, Score] = field(default_factory=dict)
     history: list[tuple[str, str]] = field(default_factory=list)
@@ -81,6 +84,7 @@ class MemoryDestination:
     async def take(self, payload: bytes) -> DeliveryOutcome:
         """One request for spans: all of it is taken, or nothing."""
         await asyncio.sleep(self.latency_seconds)
+        self.requests += 1
         self.payloads.append(payload)
         trouble = self._trouble()
         if trouble is not None:
@@ -122,7 +126,7 @@ class MemoryDestination:
 
     async def put_score(self, score: Score) -> DeliveryOutcome:
         """Create or overwrite a score."""
-        outcome = await self._annotate()
+        outcome = await self._annotate(score.id)
         if isinstance(outcome, Delivered):
             self.scores[score.id] = score
             self.history.append(("score", score.id))
@@ -144,9 +148,12 @@ class MemoryDestination:
             self.history.extend(("delete", trace_id) for trace_id in trace_ids)
         return outcome
 
-    async def _annotate(self) -> DeliveryOutcome:
+    async def _annotate(self, score_id: str = "") -> DeliveryOutcome:
         await asyncio.sleep(self.latency_seconds)
+        self.requests += 1
         trouble = self._trouble()
+        if trouble is None and self.rejects_score is not None:
+            trouble = self.rejects_score(score_id)
         if trouble is not None:
             return trouble
         return self.score_answers.popleft() if self.score_answers else Delivered()
