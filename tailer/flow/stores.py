@@ -103,7 +103,7 @@ class ParkedStore(Protocol):
     """Turns that wait long."""
 
     async def park(self, turns: Sequence[ParkedTurn]) -> None:
-        """Keep turns that wait; one that is kept already is left as it is."""
+        """Keep turns that wait; one that waits for the same thing already is left as it is."""
         ...
 
     async def unpark(self, keys: Sequence[DocumentKey]) -> None:

@@ -73,7 +73,8 @@ async def test_a_batch_can_be_finished_again_after_an_answer_was_lost(state: Sta
 
 
 async def test_a_parked_turn_keeps_its_first_deadline(state: StateStore) -> None:
-    """Parked, parked again, forgotten, forgotten again; the earliest deadline comes first."""
+    """Parked, parked again, forgotten, forgotten again; the earliest deadline comes first. What waits for something else
+    gets a deadline for that."""
     turns = [
         ParkedTurn(KEYS[0], "m1", Wait.RESPONSE, 100, 900),
         ParkedTurn(KEYS[1], None, Wait.APPROVAL, 100, 300),
@@ -84,6 +85,11 @@ async def test_a_parked_turn_keeps_its_first_deadline(state: StateStore) -> None
 
     assert await state.load_parked(10) == [turns[1], turns[2], turns[0]]
     assert await state.load_parked(1) == [turns[1]]
+    other = replace(turns[0], wait=Wait.APPROVAL, since_seconds=500, deadline_seconds=9000)
+    assert other.wait is not turns[0].wait
+    await state.park([other])
+    assert await state.load_parked(10) == [turns[1], turns[2], other]
+    await state.park([turns[0]])
 
     for _ in range(2):
         await state.unpark([KEYS[1], KEYS[2]])

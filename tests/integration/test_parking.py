@@ -89,6 +89,19 @@ async def test_parking_again_changes_nothing(state: MongoState) -> None:
         assert (turn.since_seconds, turn.deadline_seconds) == (NOW, NOW + HOUR)
 
 
+async def test_a_row_that_waits_for_something_else_gets_a_deadline_for_that(state: MongoState) -> None:
+    """A closed tab, and then a run that pauses for an approval: after a restart too."""
+    parking = Parking(state, PATIENCE)
+    await parking.keep([(KEYS[0], "a1", Wait.FINISH, NOW)])
+    await parking.keep([(KEYS[0], "a1", Wait.APPROVAL, NOW + 60)])
+
+    for known in (parking, await restart(state)):
+        assert (known.count(Wait.FINISH), known.count(Wait.APPROVAL)) == (0, 1)
+        assert known.overdue(NOW + 2 * HOUR) == []
+        (turn,) = known.overdue(NOW + 60 + 3 * HOUR)
+        assert turn.since_seconds == NOW + 60
+
+
 async def test_a_row_that_left_and_waits_again_is_not_forgotten(state: MongoState) -> None:
     """Between two flushes: the second waiting counts."""
     parking = Parking(state, PATIENCE)

@@ -86,7 +86,9 @@ class MemoryState:
     async def park(self, turns: Sequence[ParkedTurn]) -> None:
         await self._write("park")
         for turn in turns:
-            self._database.parked.setdefault(turn.document_key, turn)
+            known = self._database.parked.get(turn.document_key)
+            if known is None or known.wait is not turn.wait:
+                self._database.parked[turn.document_key] = turn
 
     async def unpark(self, keys: Sequence[DocumentKey]) -> None:
         await self._write("unpark")

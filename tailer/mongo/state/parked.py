@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pymongo import UpdateOne
+from pymongo import DeleteOne, UpdateOne
 
 from tailer.core.identity import DocumentKey
 from tailer.core.turn.turns import Wait
@@ -19,11 +19,12 @@ class ParkedTurns:
         self._fence = fence
 
     async def park(self, turns: Sequence[ParkedTurn]) -> None:
-        """Keep turns that wait; one that is kept already keeps its deadline."""
-        writes = [
-            UpdateOne({"_id": turn.document_key}, {"$setOnInsert": _describe(turn)}, upsert=True)
-            for turn in turns
-        ]
+        """Keep turns that wait; one that waits for the same thing already keeps its deadline."""
+        writes: list[DeleteOne | UpdateOne] = []
+        for turn in turns:
+            fields = _describe(turn)
+            writes.append(DeleteOne({"_id": turn.document_key, "wait": {"$ne": fields["wait"]}}))
+            writes.append(UpdateOne({"_id": turn.document_key}, {"$setOnInsert": fields}, upsert=True))
         if writes:
             await self._fence.write(
                 "park", lambda session: self._database["parked"].bulk_write(writes, session=session)
