@@ -187,7 +187,6 @@ def _make_lanes(
             Setbacks(monotonic=time.monotonic),
             options,
             bench.emit,
-            monotonic=time.monotonic,
         )
     return (
         Turns(bench, options, followed, attachments),

@@ -17,7 +17,7 @@ from tailer.core.trace.spending import Spending
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord
 from tailer.flow.records import Probe, StreamBatch, WalkedRows
-from tailer.flow.sending.outcomes import DeliveryOutcome, LookupAnswer, Refused, Retry
+from tailer.flow.sending.outcomes import DeliveryOutcome, LookupAnswer, Refused, Retry, StorageAway
 
 
 class ChangeSource(Protocol):
@@ -150,9 +150,9 @@ class MediaLibrary(Protocol):
 
     async def publish(
         self, trace_id: TraceId, observation_id: ObservationId, files: Sequence[AttachedFile]
-    ) -> tuple[str, ...] | Retry | Refused:
+    ) -> tuple[str, ...] | Retry | Refused | StorageAway:
         """The references of the files that the destination now has. What it will never have is left out and counted;
-        Retry or Refused where it may have the rest later."""
+        another answer where it may have the rest later."""
         ...
 
 

@@ -2,10 +2,11 @@
 
 A file is uploaded before its trace is sent, and only what was taken is referred to: a trace never points at nothing.
 Uploading the same bytes twice is harmless: Langfuse knows them by their hash. A file that is missing, too large or of
-a type that Langfuse does not take is left out and counted.
+a type that Langfuse does not take is left out and counted. What may be taken later is for the caller to try again.
 """
 
 import asyncio
+import json
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,15 +15,16 @@ from hashlib import sha256
 from pathlib import Path
 
 import httpx
-from langfuse.api.core.api_error import ApiError
 from langfuse.api.media.types.media_content_type import MediaContentType
-from pydantic import ValidationError
 
 from tailer.core.identity import ObservationId, TraceId
 from tailer.core.librechat.documents import AttachedFile
 from tailer.events import Emit, MediaLeftOut
+from tailer.flow.sending.outcomes import Refused, Retry, StorageAway
+from tailer.langfuse.answers import Meaning, understand
 from tailer.langfuse.connection import LangfuseConnection
 
+_MEDIA_PATH = "/api/public/media"
 _FIELD = "metadata"
 _TYPES = frozenset(str(kind) for kind in MediaContentType.__members__.values())
 
@@ -45,61 +47,98 @@ class LangfuseMedia:
 
     async def publish(
         self, trace_id: TraceId, observation_id: ObservationId, files: Sequence[AttachedFile]
-    ) -> tuple[str, ...]:
-        """The references of the files that Langfuse now has, in Langfuse's own notation."""
-        references = []
+    ) -> tuple[str, ...] | Retry | Refused | StorageAway:
+        """The references of the files that Langfuse now has, in Langfuse's own notation.
+
+        What is left out is counted only with the final answer: a turn whose files are tried again counts once.
+        """
+        references: list[str] = []
+        left_out: list[str] = []
         for file in files:
-            reference = await self._publish_one(trace_id, observation_id, file)
-            if reference is not None:
-                references.append(reference)
+            try:
+                media_id = await self._publish_one(trace_id, observation_id, file)
+            except _LeftOut as error:
+                left_out.append(error.reason)
+                continue
+            if not isinstance(media_id, str):
+                return media_id
+            references.append(f"@@@langfuseMedia:type={file.type}|id={media_id}|source=bytes@@@")
+        for reason in left_out:
+            self._emit(MediaLeftOut(reason))
         return tuple(references)
 
     async def _publish_one(
         self, trace_id: TraceId, observation_id: ObservationId, file: AttachedFile
-    ) -> str | None:
+    ) -> str | Retry | Refused | StorageAway:
+        """The id of the upload; raises _LeftOut for a file that Langfuse will never have."""
         if file.type not in _TYPES:
-            self._emit(MediaLeftOut("type"))
-            return None
-        content = await asyncio.to_thread(self._read, file)
-        if content is None:
-            return None
-        try:
-            media_id = await self._upload(trace_id, observation_id, MediaContentType(file.type), content)
-        except (ApiError, ValidationError, httpx.RequestError):
-            self._emit(MediaLeftOut("refused"))
-            return None
-        return f"@@@langfuseMedia:type={file.type}|id={media_id}|source=bytes@@@"
-
-    async def _upload(
-        self, trace_id: TraceId, observation_id: ObservationId, kind: MediaContentType, content: bytes
-    ) -> str:
-        """The id of the upload; raises what the API and the client raise, an ApiError for a refused upload."""
-        media = self._connection.api.media
+            raise _LeftOut("type")
+        content = await asyncio.to_thread(_read, self._options, file)
         checksum = b64encode(sha256(content).digest()).decode()
-        answer = await media.get_upload_url(
-            trace_id=trace_id,
-            observation_id=observation_id,
-            content_type=kind,
-            content_length=len(content),
-            sha256hash=checksum,
-            field=_FIELD,
-            request_options={"max_retries": 1},
+        announced = await self._request(
+            "POST",
+            _MEDIA_PATH,
+            {
+                "traceId": trace_id,
+                "observationId": observation_id,
+                "contentType": file.type,
+                "contentLength": len(content),
+                "sha256Hash": checksum,
+                "field": _FIELD,
+            },
         )
-        if answer.upload_url is not None:
+        if not isinstance(announced, httpx.Response):
+            return announced
+        place = _read_place(announced)
+        if place.upload_url is not None:
             # Harmless whoever does it, and however late: the storage knows the bytes by their hash.
-            status = await self._put(answer.upload_url, kind, content, checksum)
-            await media.patch(
-                answer.media_id,
-                uploaded_at=datetime.now(UTC),
-                upload_http_status=status,
-                request_options={"max_retries": 1},
-            )
-            if not httpx.codes.is_success(status):
-                raise ApiError(status_code=status)
-        return str(answer.media_id)
+            stored = await self._store(place, str(file.type), content, checksum)
+            if stored is not None:
+                return stored
+        return place.media_id
 
-    async def _put(self, url: str, kind: MediaContentType, content: bytes, checksum: str) -> int:
-        headers = {"content-type": kind.value}
+    async def _store(
+        self, place: "_Place", kind: str, content: bytes, checksum: str
+    ) -> Retry | Refused | StorageAway | None:
+        """Put the bytes where Langfuse said, and tell it what came of that; None once they are there."""
+        try:
+            status = await self._put(str(place.upload_url), kind, content, checksum)
+        except (httpx.RequestError, httpx.InvalidURL) as error:
+            return StorageAway(type(error).__name__)
+        told = await self._request(
+            "PATCH",
+            f"{_MEDIA_PATH}/{place.media_id}",
+            {"uploadedAt": datetime.now(UTC).isoformat(), "uploadHttpStatus": status},
+        )
+        if not isinstance(told, httpx.Response):
+            return told
+        if httpx.codes.is_success(status):
+            return None
+        if status in (408, 425, 429) or status >= 500:  # noqa: PLR2004 - HTTP: the storage's own trouble
+            return StorageAway(f"http_{status}")
+        raise _LeftOut("refused")
+
+    async def _request(
+        self, method: str, path: str, document: dict[str, object]
+    ) -> httpx.Response | Retry | Refused:
+        """Langfuse's answer; raises _LeftOut for what it will never take."""
+        try:
+            response = await self._connection.http.request(method, path, json=document)
+        except httpx.RequestError as error:
+            return Retry(type(error).__name__)
+        answer = understand(response)
+        match answer.meaning:
+            case Meaning.TAKEN:
+                return response
+            case Meaning.WRONG_KEYS | Meaning.USAGE_THRESHOLD | Meaning.GATE:
+                return Refused(answer.reason, answer.remedy)
+            case Meaning.TOO_LARGE | Meaning.INVALID | Meaning.NOT_THERE:
+                raise _LeftOut("refused")
+            case _:
+                return Retry(answer.reason, answer.after_seconds, remedy=answer.remedy)
+
+    async def _put(self, url: str, kind: str, content: bytes, checksum: str) -> int:
+        headers = {"content-type": kind}
         if "storage.googleapis.com" not in url:
             # Google's storage refuses what it does not know; the others verify the upload with it.
             headers |= {"x-amz-checksum-sha256": checksum, "x-ms-blob-type": "BlockBlob"}
@@ -108,19 +147,43 @@ class LangfuseMedia:
             response = await storage.put(url, content=content, headers=headers)
         return response.status_code
 
-    def _read(self, file: AttachedFile) -> bytes | None:
-        """The bytes of a file below the root; None, and counted, where there are none to be sent."""
-        root = self._options.root.resolve()
-        # The path comes from a document: it may name anything, and is followed below the root only.
-        try:
-            path = (root / (file.path or "").lstrip("/")).resolve()
-            if not path.is_relative_to(root) or not path.is_file():
-                self._emit(MediaLeftOut("missing"))
-                return None
-            if path.stat().st_size > self._options.largest_bytes:
-                self._emit(MediaLeftOut("too_large"))
-                return None
-            return path.read_bytes()
-        except (OSError, ValueError):
-            self._emit(MediaLeftOut("missing"))
-            return None
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the bytes go; no URL where Langfuse has them."""
+
+    media_id: str
+    upload_url: str | None
+
+
+class _LeftOut(Exception):
+    """A file that is not uploaded, now or ever; `reason` is one of the label's."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def _read_place(response: httpx.Response) -> _Place:
+    try:
+        document = response.json()
+        media_id, url = document["mediaId"], document.get("uploadUrl")
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
+        # Taken, and told in a shape that this release does not know.
+        raise _LeftOut("refused") from None
+    return _Place(str(media_id), None if url is None else str(url))
+
+
+def _read(options: MediaOptions, file: AttachedFile) -> bytes:
+    """The bytes of a file below the root, read on a thread; raises _LeftOut where there are none to be sent."""
+    # The path comes from a document: it may name anything, and is followed below the root only.
+    try:
+        root = options.root.resolve()
+        path = (root / (file.path or "").lstrip("/")).resolve()
+        if not path.is_relative_to(root) or not path.is_file():
+            raise _LeftOut("missing")
+        if path.stat().st_size > options.largest_bytes:
+            raise _LeftOut("too_large")
+        return path.read_bytes()
+    except (OSError, ValueError):
+        raise _LeftOut("missing") from None

@@ -1,17 +1,21 @@
 """Images and files as Langfuse media: uploaded before their trace, referred to, and never without being asked for."""
 
+import threading
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tailer.core.identity import observation_id, turn_trace_id
 from tailer.core.librechat.documents import AttachedFile
 from tailer.events import Event, MediaLeftOut
+from tailer.flow.sending.outcomes import Refused, Retry, StorageAway
 from tailer.langfuse.connection import Credentials, LangfuseConnection
 from tailer.langfuse.media import LangfuseMedia, MediaOptions
-from tests.fakes.langfuse import FakeLangfuse, Route, answer
+from tests.fakes.langfuse import FakeLangfuse, Fault, Route, answer, cut
+from tests.fakes.langfuse.media import MediaStore
 
 TRACE = turn_trace_id("0d5a9a1e")
 ROOT = observation_id("0d5a9a1e", "root")
@@ -106,12 +110,70 @@ async def test_what_cannot_be_uploaded_is_left_out_and_counted(
     assert fake.media.announced == {}
 
 
+@pytest.mark.parametrize("status", [400, 404, 422])
 async def test_a_refused_upload_costs_the_reference_and_not_the_turn(
-    fake: FakeLangfuse, connection: LangfuseConnection, root: Path
+    fake: FakeLangfuse, connection: LangfuseConnection, root: Path, status: int
 ) -> None:
     """A trace never points at nothing."""
-    fake.faults.add(answer(403, route=Route.MEDIA))
+    fake.faults.add(answer(status, route=Route.MEDIA))
     media, events = media_of(connection, root)
 
     assert await media.publish(TRACE, ROOT, [picture("/images/ada/red.png")]) == ()
     assert events == [MediaLeftOut("refused")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (answer(503, route=Route.MEDIA), Retry("http_503")),
+        (answer(429, route=Route.MEDIA, retry_after="7"), Retry("http_429", 7.0)),
+        (cut(route=Route.MEDIA, stored=False), Retry("RemoteProtocolError")),
+        (answer(401, route=Route.MEDIA), Refused("http_401")),
+    ],
+)
+async def test_what_passes_is_told_and_not_counted_as_left_out(
+    fake: FakeLangfuse,
+    connection: LangfuseConnection,
+    root: Path,
+    fault: Fault,
+    expected: Retry | Refused,
+) -> None:
+    """A file beside it that will never be taken counts with the last try, once."""
+    fake.faults.add(fault)
+    media, events = media_of(connection, root)
+    files = [picture("/images/ada/none.png"), picture("/images/ada/red.png")]
+
+    assert await media.publish(TRACE, ROOT, files) == expected
+    assert events == []
+
+    assert isinstance(references := await media.publish(TRACE, ROOT, files), tuple)
+    assert len(references) == 1
+    assert events == [MediaLeftOut("missing")]
+
+
+async def test_a_storage_that_is_away_is_told_apart_from_langfuse(
+    connection: LangfuseConnection, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Langfuse answers where to put the bytes, and nothing listens there."""
+    media, events = media_of(connection, root)
+    announce = MediaStore.announce
+
+    def announce_elsewhere(store: MediaStore, body: dict[str, Any], _: str) -> dict[str, Any]:
+        return announce(store, body, "http://127.0.0.1:9/unreachable")
+
+    monkeypatch.setattr(MediaStore, "announce", announce_elsewhere)
+
+    assert await media.publish(TRACE, ROOT, [picture("/images/ada/red.png")]) == StorageAway("ConnectError")
+    assert events == []
+
+
+async def test_events_are_emitted_by_the_loop_alone(connection: LangfuseConnection, root: Path) -> None:
+    """Files are read on threads; what is told of them moves counters that are not made for several."""
+    threads: list[int] = []
+    media = LangfuseMedia(
+        connection, MediaOptions(root, largest_bytes=200), lambda _: threads.append(threading.get_ident())
+    )
+    files = [picture("/images/ada/none.png"), picture("/images/ada/large.png")]
+
+    assert await media.publish(TRACE, ROOT, files) == ()
+    assert threads == [threading.get_ident()] * 2

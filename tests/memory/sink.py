@@ -9,7 +9,7 @@ from tailer.core.librechat.documents import AttachedFile
 from tailer.core.trace.followup import Score
 from tailer.core.trace.observations import Trace
 from tailer.flow.records import Probe
-from tailer.flow.sending.outcomes import DeliveryOutcome, LookupAnswer, Refused, Retry
+from tailer.flow.sending.outcomes import DeliveryOutcome, LookupAnswer, Refused, Retry, StorageAway
 from tests.memory.destination import MemoryDestination
 
 
@@ -83,12 +83,18 @@ class MemoryMedia:
 
     def __init__(self) -> None:
         self.published: list[tuple[TraceId, tuple[str, ...]]] = []
-        self.trouble: Retry | Refused | None = None
+        self.trouble: Retry | Refused | StorageAway | None = None
+        self.seconds = 0.0
+        self.most_at_once = 0
+        self._at_once = 0
 
     async def publish(
         self, trace_id: TraceId, observation_id: ObservationId, files: Sequence[AttachedFile]
-    ) -> tuple[str, ...] | Retry | Refused:
-        await asyncio.sleep(0)
+    ) -> tuple[str, ...] | Retry | Refused | StorageAway:
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
+        await asyncio.sleep(self.seconds)
+        self._at_once -= 1
         del observation_id
         if self.trouble is not None:
             return self.trouble

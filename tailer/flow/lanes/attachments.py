@@ -1,12 +1,11 @@
 """The files of turns: uploaded before their trace is built, a few at a time, and waited for while they may still come.
 
 A turn whose files cannot be uploaded just now is given back for later. It is sent without them only where the
-destination takes other things all the while, or after an hour: a storage that is never mended must not hold back turns.
+destination takes other things all the while: a storage that is never mended must not hold turns back for ever.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from tailer.core.identity import DocumentKey, observation_id
@@ -18,13 +17,12 @@ from tailer.events import Emit, MediaLeftOut
 from tailer.flow.lanes.setbacks import Setbacks, Waiting
 from tailer.flow.ports import MediaLibrary
 from tailer.flow.sending.destination_health import Channel, DestinationHealth
-from tailer.flow.sending.outcomes import Delivered, Refused, Retry
+from tailer.flow.sending.outcomes import Delivered, Refused, Retry, StorageAway
 
 _AT_ONCE: Final = 4
 """Turns whose files are uploaded at a time: each holds one file in memory."""
 _PATIENT_TRIES: Final = 8
 """Tries, some two minutes, after which the trouble is the storage's alone if the destination took something since."""
-_LONGEST: Final = timedelta(hours=1)
 
 
 class Attachments:
@@ -37,15 +35,12 @@ class Attachments:
         setbacks: Setbacks,
         options: ExportOptions,
         emit: Emit,
-        *,
-        monotonic: Callable[[], float],
     ) -> None:
         self._library = library
         self._health = health
         self._setbacks = setbacks
         self._options = options
         self._emit = emit
-        self._monotonic = monotonic
         self._gate = asyncio.Semaphore(_AT_ONCE)
 
     async def publish(
@@ -61,18 +56,20 @@ class Attachments:
             root_id = observation_id(row.message_id, "root")
             answer = await self._library.publish(trace_id_of(row), root_id, list(files_of(record)))
         self._health.note(Channel.MEDIA, answer if isinstance(answer, Retry | Refused) else Delivered())
-        if not isinstance(answer, Retry | Refused):
+        if not isinstance(answer, Retry | Refused | StorageAway):
             self._setbacks.clear(row.key)
             return answer
         waiting = self._setbacks.add(row.key, answer)
-        if isinstance(answer, Refused) or not self._is_hopeless(waiting):
+        if not self._is_hopeless(waiting, answer):
             return waiting
         self._setbacks.clear(row.key)
-        self._emit(MediaLeftOut("unavailable"))
+        self._emit(MediaLeftOut("refused" if isinstance(answer, Refused) else "unavailable"))
         return ()
 
-    def _is_hopeless(self, waiting: Waiting) -> bool:
+    def _is_hopeless(self, waiting: Waiting, answer: Retry | Refused | StorageAway) -> bool:
+        """Whether the files alone are in trouble, and for long enough: then the turn goes without them."""
         taken = self._health.accepted_seconds
-        others_taken = taken is not None and taken > waiting.since_seconds
-        patient = waiting.tries >= _PATIENT_TRIES and others_taken
-        return patient or self._monotonic() - waiting.since_seconds > _LONGEST.total_seconds()
+        destination_takes = taken is not None and taken > waiting.since_seconds
+        if waiting.tries >= _PATIENT_TRIES:
+            return destination_takes or isinstance(answer, StorageAway)
+        return False

@@ -10,7 +10,7 @@ from typing import Final
 
 from cachetools import LRUCache
 
-from tailer.flow.sending.outcomes import Refused, Retry, Unknown
+from tailer.flow.sending.outcomes import Refused, Retry, StorageAway, Unknown
 from tailer.retrying import Backoff
 
 _BACKOFF: Final = Backoff(first_seconds=0.2, longest_seconds=60.0, jitter_seconds=0.3)
@@ -34,7 +34,7 @@ class Setbacks:
         self._monotonic = monotonic
         self._waiting: LRUCache[Hashable, Waiting] = LRUCache(_REMEMBERED)
 
-    def add(self, subject: Hashable, answer: Retry | Refused | Unknown) -> Waiting:
+    def add(self, subject: Hashable, answer: Retry | Refused | Unknown | StorageAway) -> Waiting:
         """One more time; the server's own word on how long to wait goes before ours."""
         known = self._waiting.get(subject)
         tries = 1 if known is None else known.tries + 1

@@ -66,6 +66,13 @@ class Unknown:
 
 
 @dataclass(frozen=True, slots=True)
+class StorageAway:
+    """The destination answers, and the storage behind it does not take files just now."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
     """Those of the observations asked for that the destination holds."""
 
