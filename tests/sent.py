@@ -6,6 +6,7 @@ from dataclasses import replace
 from tailer.core.identity import DocumentKey, title_trace_id, turn_trace_id
 from tailer.core.policy.policies import ContentChoice
 from tailer.core.trace.followup import Edit, EditedText, SentTurn, mark_text
+from tailer.core.trace.late import LateMarks
 from tailer.flow.records import Batch, BatchItem
 from tailer.flow.stores import StateStore
 from tests.evidence import make_item, make_trace
@@ -50,6 +51,11 @@ def edit_item(message_id: str, text: str, number: int, which: EditedText = Edite
     trace = replace(make_trace(message_id), piece=f"edit:{number}")
     edit = Edit(which, mark_text("before"), mark_text(text), "", 1_760_000_100_000, number)
     return replace(make_item(trace, b"edit"), edit=edit)
+
+
+def late_item(message_id: str, late: LateMarks) -> BatchItem:
+    trace = replace(make_trace(message_id), piece=f"late:{late.number}")
+    return replace(make_item(trace, b"late"), late=late)
 
 
 def make_batch(*items: BatchItem) -> Batch:

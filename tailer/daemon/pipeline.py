@@ -17,6 +17,7 @@ from tailer.flow.backlog import Backlog
 from tailer.flow.checkpointing import Checkpointing
 from tailer.flow.intake import Intake
 from tailer.flow.lanes.lane import ROUND_ENTRIES, Lane
+from tailer.flow.late_looks import LateLooks
 from tailer.flow.parking import Parking
 from tailer.flow.ports import ChangeSource
 from tailer.flow.records import Batch
@@ -49,6 +50,7 @@ class Pipeline:
     lanes: Sequence[Lane]
     delivery: Delivery
     replay: Replay
+    late_looks: LateLooks
     unfinished: Sequence[Batch]
     checkpointing: Checkpointing
     sampler: Sampler
@@ -81,6 +83,7 @@ class Pipeline:
             **{lane.name: lane.run(self.pace.gather.total_seconds()) for lane in self.lanes},
             "recover": self._recover(),
             "replay": self._replay(),
+            "late looks": self.late_looks.run(),
             **{f"send {number}": self.delivery.work() for number in range(self.pace.senders)},
         }
 

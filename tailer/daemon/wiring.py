@@ -32,6 +32,7 @@ from tailer.flow.lanes.setbacks import Setbacks
 from tailer.flow.lanes.spending import Spendings
 from tailer.flow.lanes.titles import Titles
 from tailer.flow.lanes.turns import FollowedChanges, Turns
+from tailer.flow.late_looks import LateLooks
 from tailer.flow.parking import Parking, Patience
 from tailer.flow.ports import ChangeSource, DocumentReader, RowWalk
 from tailer.flow.sending.batch import BatchLimits
@@ -122,6 +123,7 @@ async def make_pipeline(
         ),
         delivery=delivery,
         replay=Replay(backlog, state, delivery, emit),
+        late_looks=LateLooks(backlog, reader, state, wall_clock=time.time),
         unfinished=unfinished,
         checkpointing=Checkpointing(backlog, state, emit, monotonic=time.monotonic),
         sampler=Sampler(

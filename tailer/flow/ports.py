@@ -8,10 +8,10 @@ from typing import Protocol
 
 from tailer.core.backfill import Job
 from tailer.core.identity import DocumentKey, ObservationId, TraceId
-from tailer.core.librechat.documents import AttachedFile, Message
+from tailer.core.librechat.documents import AttachedFile, Message, Transaction
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
-from tailer.core.trace.followup import Score
+from tailer.core.trace.followup import Score, SentTurn
 from tailer.core.trace.observations import Trace
 from tailer.core.trace.spending import Spending
 from tailer.core.turn.readback import Row
@@ -69,6 +69,14 @@ class DocumentReader(Protocol):
 
     async def read_messages(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Message]:
         """Whole rows by `_id`, those left out that vanished or cannot be read."""
+        ...
+
+    async def read_ledgers(self, turns: Sequence[SentTurn]) -> Mapping[str, Sequence[Transaction]]:
+        """The transactions that name the responses of turns, by message id, in the order written."""
+        ...
+
+    async def read_transactions(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Transaction]:
+        """Transactions by `_id`, those left out that vanished or state no tokens."""
         ...
 
     async def read_spending(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Spending | None]:

@@ -8,6 +8,7 @@ from tailer.core.light_dataclass import light_dataclass
 from tailer.core.stream.hints import ChangeHint, Interest, Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.core.trace.followup import Edit, SentTurn
+from tailer.core.trace.late import LateMarks
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import Wait
 from tailer.flow.letter_reasons import LetterReason
@@ -66,6 +67,7 @@ class BatchItem:
     chunk_bytes: int
     sent: SentTurn | None = None
     edit: Edit | None = None
+    late: LateMarks | None = None
     observations: int = 0
     ended_milliseconds: int = 0
 

@@ -4,6 +4,7 @@ Every write is acknowledged by a majority and fenced: one of an instance that lo
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from tailer.core.backfill import Counts, Job
@@ -64,6 +65,13 @@ class ExportStore(Protocol):
 
     async def load_sent_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[SentTurn]:
         """What is remembered of the turns of rows."""
+        ...
+
+    async def load_sent_between(
+        self, since: datetime, until: datetime, *, ended_milliseconds: int
+    ) -> Sequence[SentTurn]:
+        """What is remembered of turns that were recorded as sent from `since` on and before `until`, and that ended at
+        `ended_milliseconds` or later; those whose traces were deleted are left out."""
         ...
 
     async def find_traces_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[TraceId]:

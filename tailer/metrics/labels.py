@@ -71,7 +71,7 @@ STATE_OPERATION: Final = Label(
 TURN_OUTCOME: Final = Label("outcome", "how the turn ended", tuple(outcome.value for outcome in Outcome))
 WORK_OUTCOME: Final = Label(
     "outcome",
-    "how the turn ended; title, api_usage, edited: other traces; the rest names the reason why a row gives no trace now",
+    "how the turn ended; title, api_usage, edited, late: other traces; the rest names the reason why a row gives no trace now",
     (*(outcome.value for outcome in EntryOutcome), OTHER),
 )
 ENDPOINT: Final = Label(

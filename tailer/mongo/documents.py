@@ -19,10 +19,12 @@ from tailer.core.librechat.documents import (
     Conversation,
     MalformedDocument,
     Message,
+    Transaction,
     read_agent,
     read_conversation,
     read_message,
 )
+from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.spending import Spending
 from tailer.core.turn.readback import (
     ConversationRows,
@@ -45,7 +47,12 @@ from tailer.events import Emit, RowUnreadable
 from tailer.mongo.collections import ROW_FIELDS, Collections
 from tailer.mongo.connection import Database
 from tailer.mongo.document_keys import from_key, to_key
-from tailer.mongo.transactions import read_spending, read_transactions
+from tailer.mongo.transactions import (
+    read_ledgers,
+    read_spending,
+    read_transactions,
+    read_transactions_by_key,
+)
 from tailer.mongo.users import Users
 
 GROUP_BYTES = 2_000_000
@@ -135,6 +142,14 @@ class MongoDocuments:
             if question is not None and not row.created_by_user:
                 pairs.append((row, question))
         return pairs
+
+    async def read_ledgers(self, turns: Sequence[SentTurn]) -> Mapping[str, Sequence[Transaction]]:
+        """The transactions that name the responses of turns, by message id."""
+        return await read_ledgers(self._collections, turns)
+
+    async def read_transactions(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Transaction]:
+        """Transactions by `_id`."""
+        return await read_transactions_by_key(self._collections, keys)
 
     async def read_spending(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Spending | None]:
         """For transactions by `_id`: the whole spending each belongs to, None where a chat has it."""

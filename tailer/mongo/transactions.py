@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.bson_values import filled_string, identifier
 from tailer.core.librechat.documents import Transaction, read_transaction
+from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.spending import Spending, names_chat_message
 from tailer.core.turn.readback import ConversationRows, RowSelection
 from tailer.core.turn.transactions_by_time import assign_by_time
@@ -37,6 +38,32 @@ async def read_transactions(
         for message_id, entries in assign_by_time(unnamed[owner], conversations[owner]).items():
             grouped[message_id].extend(entries)
     return {message_id: tuple(entries) for message_id, entries in grouped.items()}
+
+
+async def read_ledgers(
+    collections: Collections, turns: Sequence[SentTurn]
+) -> Mapping[str, tuple[Transaction, ...]]:
+    """The transactions that name the responses of turns, by message id; none below 0.8.3, where they name no message."""
+    query = {
+        "conversationId": {"$in": [turn.session_id for turn in turns]},
+        "messageId": {"$in": [turn.message_id for turn in turns]},
+    }
+    found = await collections.find("transactions", query, {})
+    grouped: dict[str, list[Transaction]] = defaultdict(list)
+    for document in sorted(found, key=lambda document: str(document["_id"])):
+        entry = read_transaction(document)
+        if entry is not None and entry.message_id is not None:
+            grouped[entry.message_id].append(entry)
+    return {message_id: tuple(entries) for message_id, entries in grouped.items()}
+
+
+async def read_transactions_by_key(
+    collections: Collections, keys: Sequence[DocumentKey]
+) -> Mapping[DocumentKey, Transaction]:
+    """Transactions by `_id`, those left out that vanished or state no tokens."""
+    found = await collections.find("transactions", {"_id": {"$in": [from_key(key) for key in keys]}}, {})
+    entries = {to_key(document["_id"]): read_transaction(document) for document in found}
+    return {key: entry for key, entry in entries.items() if entry is not None}
 
 
 async def read_spending(

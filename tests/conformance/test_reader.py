@@ -1,5 +1,6 @@
 """Reading rows back: whose they are, what belongs to them, and what is missing."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from tailer.core.turn.turns import TurnRecord
 from tailer.mongo.document_keys import to_key
 from tests.conformance.worlds import LibreChatWorld
 from tests.rows import ALICE, BOB, NOW, answer, question, transaction
+from tests.sent import make_sent
 
 
 async def read(librechat: LibreChatWorld, keys: list[DocumentKey]) -> dict[str, TurnRecord | None]:
@@ -301,3 +303,22 @@ async def test_a_row_that_is_no_message_is_left_out(librechat: LibreChatWorld) -
     assert [row.message_id for row in await librechat.reader.locate(keys)] == ["a2"]
     assert await librechat.reader.find_existing([*keys, to_key(ObjectId())]) == frozenset(keys)
     assert set(await librechat.reader.read_messages(keys)) == {keys[2]}
+
+
+async def test_the_ledgers_of_turns_are_read_by_the_messages_that_they_name(
+    librechat: LibreChatWorld,
+) -> None:
+    """In the order written; rows that name no message, or another, are nobody's."""
+    rows = [
+        transaction(messageId="m1", tokenType="prompt", rawAmount=-9),
+        transaction(messageId="m1"),
+        transaction(messageId="m2"),
+        transaction(),
+    ]
+    keys = await librechat.insert("transactions", *rows)
+    turn = replace(make_sent("m1"), session_id="c1")
+
+    ledgers = await librechat.reader.read_ledgers([turn, replace(make_sent("m3"), session_id="c1")])
+    assert {name: [entry.key for entry in ledger] for name, ledger in ledgers.items()} == {"m1": keys[:2]}
+    found = await librechat.reader.read_transactions([keys[2], DocumentKey("0" * 24)])
+    assert {key: entry.message_id for key, entry in found.items()} == {keys[2]: "m2"}

@@ -2,13 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from tailer.core.identity import TraceId, title_trace_id, turn_trace_id
 from tailer.core.trace.followup import EditedText, mark_text
+from tailer.core.trace.late import LateMarks
 from tailer.flow.letter_reasons import LetterReason
 from tailer.flow.records import DeadLetter
 from tailer.flow.stores import StateStore
-from tests.sent import edit_item, key_of, make_batch, make_sent, remembered, send, title_item, turn_item
+from tests.sent import (
+    edit_item,
+    key_of,
+    late_item,
+    make_batch,
+    make_sent,
+    remembered,
+    send,
+    title_item,
+    turn_item,
+)
 
 
 async def test_what_is_remembered_is_read_back_as_it_was(state: StateStore) -> None:
@@ -119,3 +131,37 @@ async def test_only_what_the_destination_refused_counts_as_refused(state: StateS
     await state.add_dead_letters(letters)
 
     assert await state.find_refused(["refused", "broken", "unknown"]) == frozenset(["refused"])
+
+
+async def test_late_facts_bring_the_record_of_their_turn_up_to_date(state: StateStore) -> None:
+    """Parts and ledger rows, each only where it changed; an older amendment is not taken back."""
+    await send(state, turn_item("m1"))
+    parts = (("tool:c.1", mark_text("42")),)
+    await send(state, late_item("m1", LateMarks(0, parts, None)))
+    await send(state, late_item("m1", LateMarks(1, None, ("t1", "t2"))))
+    await send(state, late_item("m1", LateMarks(0, (), ())))
+
+    assert await remembered(state, "m1") == replace(
+        make_sent("m1"), edits=2, parts=parts, transactions=("t1", "t2")
+    )
+
+
+async def test_a_late_piece_survives_a_restart_with_its_marks(state: StateStore) -> None:
+    """As an edit does."""
+    batch = make_batch(late_item("m1", LateMarks(3, (("reasoning:1", mark_text("hm")),), ("t1",))))
+    await state.begin_batch(batch)
+
+    assert list(await state.pending_batches()) == [batch]
+
+
+async def test_turns_are_found_by_when_they_were_sent(state: StateStore) -> None:
+    """The beginning belongs to a stretch of time, its end does not; titles, deleted turns and old ones are left out."""
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    await send(state, turn_item("m1"), title_item("m1"), turn_item("m2"))
+    await state.record_deleted([turn_trace_id("m2")])
+    after = datetime.now(UTC) + timedelta(seconds=1)
+    ended = make_sent("m1").end_milliseconds
+
+    assert await state.load_sent_between(before, after, ended_milliseconds=ended) == [make_sent("m1")]
+    assert await state.load_sent_between(before, after, ended_milliseconds=ended + 1) == []
+    assert await state.load_sent_between(after, after + timedelta(hours=1), ended_milliseconds=0) == []

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from tailer.core.backfill import Job
 from tailer.core.identity import DocumentKey, TraceId
@@ -20,6 +21,7 @@ class ExportRecord:
     document_key: DocumentKey
     sent: SentTurn | None
     deleted: bool = False
+    sent_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 @dataclass(slots=True)

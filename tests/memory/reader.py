@@ -21,6 +21,7 @@ from tailer.core.librechat.documents import (
     read_transaction,
 )
 from tailer.core.policy.users import read_user
+from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.spending import Spending, names_chat_message
 from tailer.core.turn.readback import (
     Row,
@@ -110,6 +111,21 @@ class MemoryReader:
             except MalformedDocument:
                 continue
         return found
+
+    async def read_ledgers(self, turns: Sequence[SentTurn]) -> Mapping[str, Sequence[Transaction]]:
+        await asyncio.sleep(self.latency_seconds)
+        return {
+            turn.message_id: tuple(own)
+            for turn in turns
+            if (own := [entry for entry in self._transactions() if entry.message_id == turn.message_id])
+        }
+
+    async def read_transactions(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Transaction]:
+        await asyncio.sleep(self.latency_seconds)
+        found = {
+            to_key(item["_id"]): read_transaction(item) for item in self._librechat.find("transactions", keys)
+        }
+        return {key: entry for key, entry in found.items() if entry is not None}
 
     async def read_spending(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Spending | None]:
         await asyncio.sleep(self.latency_seconds)

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 
 from tailer.core.backfill import Counts, Job
 from tailer.core.identity import DocumentKey, TraceId
 from tailer.core.stream.hints import Stream
 from tailer.core.trace.followup import Edit, EditedText, SentTurn
+from tailer.core.trace.late import LateMarks
 from tailer.flow.records import Batch, BatchItem, Checkpoint, DeadLetter, Gap, ParkedTurn
 from tests.memory.database import ASKED, ExportRecord, MemoryDatabase, StoredGap, StoredLetter
 
@@ -37,6 +39,19 @@ class MemoryState:
     async def load_sent_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[SentTurn]:
         await self._database.read()
         return [turn for turn in self._sent() if turn.document_key in keys]
+
+    async def load_sent_between(
+        self, since: datetime, until: datetime, *, ended_milliseconds: int
+    ) -> Sequence[SentTurn]:
+        await self._database.read()
+        return [
+            record.sent
+            for record in self._database.exports.values()
+            if record.sent is not None
+            and not record.deleted
+            and since <= record.sent_at < until
+            and record.sent.end_milliseconds >= ended_milliseconds
+        ]
 
     async def find_traces_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[TraceId]:
         await self._database.read()
@@ -69,6 +84,9 @@ class MemoryState:
         for item in delivered:
             if item.edit is not None:
                 self._amend(item.probe.trace_id, item.edit)
+        for item in delivered:
+            if item.late is not None:
+                self._amend_late(item.probe.trace_id, item.late)
         for item in delivered:
             record = ExportRecord(item.probe.trace_id, item.document_key, item.sent)
             self._database.exports.setdefault(item.record_id, record)
@@ -189,6 +207,17 @@ class MemoryState:
             record.sent = replace(amended, answer=edit.after)
         else:
             record.sent = replace(amended, question=edit.after)
+
+    def _amend_late(self, trace_id: TraceId, late: LateMarks) -> None:
+        record = self._database.exports.get(trace_id)
+        if record is None or record.sent is None or record.sent.edits > late.number:
+            return
+        record.sent = replace(
+            record.sent,
+            edits=late.number + 1,
+            parts=record.sent.parts if late.parts is None else late.parts,
+            transactions=record.sent.transactions if late.transactions is None else late.transactions,
+        )
 
 
 def _without_text(item: BatchItem) -> BatchItem:

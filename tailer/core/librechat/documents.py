@@ -105,7 +105,7 @@ class Message:
 
 @light_dataclass(frozen=True, slots=True)
 class Transaction:
-    """One row of `transactions`; amounts as positive numbers, cost in USD, None where not stored."""
+    """One row of `transactions`; amounts as positive numbers, cost in USD, None where not stored. `key` is its `_id`."""
 
     message_id: str | None
     conversation_id: str | None
@@ -120,6 +120,7 @@ class Transaction:
     cost: float | None
     rate: float | None
     created_milliseconds: int | None
+    key: str = ""
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -294,6 +295,7 @@ def read_transaction(document: Document) -> Transaction | None:
         cost=None if value is None else abs(value) / 1_000_000,
         rate=amount(document.get("rate")),
         created_milliseconds=milliseconds(document.get("createdAt")),
+        key=identifier(document.get("_id")) or "",
     )
 
 

@@ -69,6 +69,9 @@ class ChangeHint:
     settings: Mapping[str, object] | None = field(default=None, repr=False)
 
 
+LEDGER = "ledger"
+"""Stands among changed fields for rows of `transactions` that were written after their turn was sent."""
+
 _TURN_FIELDS = frozenset(
     {
         "unfinished",

@@ -127,7 +127,10 @@ class OpenTurns:
 
         `changed` names the fields that are to be looked at if the turn was sent before.
         """
-        if key not in self._entries:
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._look_again(entry, changed, now)
+        else:
             self._add(
                 Entry(
                     key,
@@ -139,6 +142,13 @@ class OpenTurns:
                     changed=frozenset(changed),
                 )
             )
+
+    def _look_again(self, entry: Entry, changed: Collection[str], now: float) -> None:
+        """Note more fields of an entry that is open; one that is being worked on becomes due again after it."""
+        if changed and entry.taken:
+            entry.changed_since_taken = True
+            entry.due_seconds = now
+        entry.changed |= frozenset(changed)
 
     def admit(
         self, key: EntryKey, row: Row, now: float, *, deadline_passed: bool, cluster_seconds: int

@@ -12,6 +12,7 @@ from tailer.core.trace.build import build_title_trace, build_turn_trace
 from tailer.core.trace.content_policy import ContentPolicy, drop_content, show_content
 from tailer.core.trace.files import files_of
 from tailer.core.trace.followup import SentTurn, mark_text
+from tailer.core.trace.late import mark_parts, mark_transactions
 from tailer.core.trace.observations import Trace
 from tailer.core.trace.spending import Spending, build_spending_trace
 from tailer.core.turn.entry_outcomes import EntryOutcome, denied, outcome_of
@@ -191,6 +192,9 @@ def _remember(turn: Turn, trace: Trace, facts: Facts, options: ExportOptions) ->
         start_milliseconds=turn.start_milliseconds,
         end_milliseconds=trace.root.end_milliseconds,
         expires_milliseconds=anchor.expires_milliseconds,
+        parts=mark_parts(anchor),
+        transactions=mark_transactions(turn.record.transactions),
+        usage_source=turn.usage.usage_source.value if turn.usage is not None else None,
     )
 
 

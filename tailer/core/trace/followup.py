@@ -58,7 +58,11 @@ class TextMark:
 
 @light_dataclass(frozen=True, slots=True)
 class SentTurn:
-    """The record of a turn that was sent, as far as later changes need it."""
+    """The record of a turn that was sent, as far as later changes need it.
+
+    `parts` marks what besides the answer was shown, `transactions` names the ledger rows that were counted,
+    `usage_source` says what the numbers came from; all are None in a record of a release that did not keep them.
+    """
 
     trace_id: TraceId
     message_id: str
@@ -74,6 +78,9 @@ class SentTurn:
     start_milliseconds: int
     end_milliseconds: int
     expires_milliseconds: int | None
+    parts: tuple[tuple[str, TextMark], ...] | None = None
+    transactions: tuple[str, ...] | None = None
+    usage_source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +128,7 @@ def feedback_digest(feedback: Feedback | None) -> str | None:
 
 def make_feedback_score(sent: SentTurn, message: Message, feedback: Feedback, mask: ContentPolicy) -> Score:
     """Thumbs up is 1, down is 0; tag and text are the comment, the text as far as the content policy shows it."""
-    text = _shown_text(feedback.text, sent, mask)
+    text = shown_text(feedback.text, sent, mask)
     comment = " — ".join(part for part in (feedback.tag, text) if part)
     metadata = {"message_id": message.message_id, "rating": feedback.rating}
     if feedback.tag is not None:
@@ -147,17 +154,22 @@ def find_edit(which: EditedText, sent: SentTurn, text: str, written_milliseconds
     return Edit(which, before, after, text, written_milliseconds, sent.edits)
 
 
+def written_out(milliseconds: int) -> str:
+    """A time as ISO 8601 in UTC, for metadata."""
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def make_edit_trace(sent: SentTurn, edit: Edit, mask: ContentPolicy) -> Trace:
     """The event that shows an edit, as a piece of the turn's trace; its record has a number of its own.
 
     It stands at the end of the root: at its own time it would stretch the trace's latency from seconds to days.
     """
-    written = datetime.fromtimestamp(edit.written_milliseconds / 1000, UTC)
     metadata = {
         "edited": edit.which.value,
         "old_characters": str(edit.before.characters),
         "new_characters": str(edit.after.characters),
-        "edited_at": written.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "edited_at": written_out(edit.written_milliseconds),
     }
     event = Observation(
         id=observation_id(sent.message_id, "edit", edit.number),
@@ -166,7 +178,7 @@ def make_edit_trace(sent: SentTurn, edit: Edit, mask: ContentPolicy) -> Trace:
         name="edit",
         start_milliseconds=sent.end_milliseconds,
         end_milliseconds=sent.end_milliseconds,
-        output=_shown_text(edit.text, sent, mask),
+        output=shown_text(edit.text, sent, mask),
         metadata=metadata,
     )
     return Trace(
@@ -185,7 +197,7 @@ def make_edit_trace(sent: SentTurn, edit: Edit, mask: ContentPolicy) -> Trace:
 
 def make_correction_score(sent: SentTurn, edit: Edit, mask: ContentPolicy) -> Score | None:
     """The edited answer as Langfuse's correction; None for a question, and where no text may be shown."""
-    text = _shown_text(edit.text, sent, mask)
+    text = shown_text(edit.text, sent, mask)
     if edit.which is not EditedText.ANSWER or text is None:
         return None
     return Score(
@@ -200,7 +212,7 @@ def make_correction_score(sent: SentTurn, edit: Edit, mask: ContentPolicy) -> Sc
     )
 
 
-def _shown_text(text: str | None, sent: SentTurn, mask: ContentPolicy) -> str | None:
+def shown_text(text: str | None, sent: SentTurn, mask: ContentPolicy) -> str | None:
     """A text under the choice that the turn was sent with, and no longer than one of the turn's own."""
     if not text or sent.content is ContentChoice.NONE:
         return None

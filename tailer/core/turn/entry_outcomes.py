@@ -18,6 +18,7 @@ class EntryOutcome(StrEnum):
     TITLE = "title"
     API_USAGE = "api_usage"
     EDITED = "edited"
+    LATE = "late"
     NOT_A_RESPONSE = "not_a_response"
     TEMPORARY = "temporary"
     TRACED_NATIVELY = "traced_natively"

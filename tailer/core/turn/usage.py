@@ -24,6 +24,8 @@ from tailer.core.turn.calls import (
 from tailer.core.turn.costs import Cost, PriceList, add_costs, guess_of
 
 TITLE_CONTEXT = "title"
+ANSWERING_CONTEXTS = frozenset({"message", "abort", "incomplete"})
+"""Transaction contexts of the calls that wrote the answer; other contexts are calls beside it."""
 _INCLUSIVE_OF_NOTHING = frozenset({"anthropic", "bedrock"})
 """Providers whose `inputTokens` never held the cached tokens."""
 

@@ -6,12 +6,12 @@ of traces, written down before they are sent.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
-from tailer.core.identity import DocumentKey
-from tailer.core.librechat.documents import Message
-from tailer.core.stream.hints import Interest
+from tailer.core.identity import DocumentKey, TraceId
+from tailer.core.librechat.documents import Message, Transaction
+from tailer.core.stream.hints import LEDGER, Interest
 from tailer.core.stream.open_turns import Entry
 from tailer.core.trace.content_policy import ContentPolicy
 from tailer.core.trace.export import trace_id_of
@@ -27,6 +27,7 @@ from tailer.core.trace.followup import (
     make_edit_trace,
     make_feedback_score,
 )
+from tailer.core.trace.late import build_late_trace, find_news
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import answer_text
@@ -49,6 +50,7 @@ class _Subject:
     entry: Entry
     message: Message
     turns: tuple[SentTurn, ...]
+    transactions: tuple[Transaction, ...] = ()
 
 
 class Followups(Lane):
@@ -95,15 +97,28 @@ class Followups(Lane):
         traces = {row.key: [trace_id_of(answer) for answer in answers[row.key]] for row in claimed}
         sent = await self._bench.state.load_sent([each for those in traces.values() for each in those])
         messages = await self._bench.reader.read_messages([row.key for row in claimed])
+        ledgers = await self._read_ledgers(entries, claimed, sent)
         subjects = []
         for row in claimed:
             message = messages.get(row.key)
             turns = tuple(sent[trace_id] for trace_id in traces[row.key] if trace_id in sent)
             if message is not None and turns:
-                subjects.append(_Subject(entries[row.key], message, turns))
+                ledger = tuple(ledgers.get(row.message_id, ()))
+                subjects.append(_Subject(entries[row.key], message, turns, ledger))
             else:
                 work.close(entries[row.key], _nothing_followed(row, was_read=message is not None))
         return subjects
+
+    async def _read_ledgers(
+        self, entries: Mapping[DocumentKey, Entry], rows: Sequence[Row], sent: Mapping[TraceId, SentTurn]
+    ) -> Mapping[str, Sequence[Transaction]]:
+        """The ledgers of the answers that were billed after they were sent."""
+        billed = [
+            sent[trace_id_of(row)]
+            for row in rows
+            if LEDGER in entries[row.key].changed and trace_id_of(row) in sent
+        ]
+        return await self._bench.reader.read_ledgers(billed) if billed else {}
 
     async def _answers_of(self, rows: Sequence[Row]) -> Mapping[DocumentKey, Sequence[Row]]:
         """The rows in whose traces each of these shows: a response in its own, a question in those of its answers."""
@@ -167,7 +182,22 @@ class Followups(Lane):
             pieces.append(
                 self._bench.packing.pack(subject.entry.key, EntryOutcome.EDITED, [trace], edits=edits)
             )
+        if is_answer:
+            pieces += self._find_late(subject, edits_before=len(pieces))
         return join(pieces) if pieces else None
+
+    def _find_late(self, subject: _Subject, *, edits_before: int) -> list[Outgoing]:
+        """What LibreChat wrote late into the one turn of an answer; its number follows that of an edit found with it."""
+        (turn,), entry, message = subject.turns, subject.entry, subject.message
+        turn = replace(turn, edits=turn.edits + edits_before)
+        if not self._followed.edits:
+            turn = replace(turn, parts=None)
+        written = entry.written_milliseconds or message.updated_milliseconds or turn.end_milliseconds
+        news = find_news(turn, message, subject.transactions, written)
+        trace = None if news is None else build_late_trace(turn, news, self._mask)
+        if news is None or trace is None:
+            return []
+        return [self._bench.packing.pack(entry.key, EntryOutcome.LATE, [trace], late=news.marks)]
 
     async def _follow_feedback(self, subject: _Subject) -> float | None:
         (turn,), message = subject.turns, subject.message

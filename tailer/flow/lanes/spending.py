@@ -1,11 +1,14 @@
 """Spending that belongs to no message: one trace for each call of LibreChat's remote API."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
-from tailer.core.identity import TraceId
-from tailer.core.stream.hints import Interest
-from tailer.core.stream.open_turns import Entry
+from tailer.core.identity import DocumentKey, TraceId, native_copy_trace_id, turn_trace_id
+from tailer.core.stream.hints import LEDGER, Interest
+from tailer.core.stream.open_turns import Entry, EntryKey
 from tailer.core.trace.export import ExportOptions, export_spending
+from tailer.core.trace.followup import SentTurn
+from tailer.core.trace.late import is_late
 from tailer.core.trace.observations import Trace
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.flow.lanes.lane import Lane
@@ -21,16 +24,18 @@ class Spendings(Lane):
     def __init__(self, bench: Workbench, options: ExportOptions) -> None:
         super().__init__(bench)
         self._options = options
+        self._left_to_followups: set[DocumentKey] = set()
 
     async def _work(self, work: Round) -> None:
         entries = work.by_row()
         found = await self._bench.reader.read_spending(list(entries))
+        in_chats: list[Entry] = []
         groups: dict[TraceId, list[Entry]] = {}
         traces: dict[TraceId, Trace] = {}
         for key, entry in entries.items():
             spending = found.get(key)
             if spending is None:
-                work.close(entry, EntryOutcome.SPENT_IN_CHAT)
+                in_chats.append(entry)
                 continue
             trace = export_spending(spending, self._options)
             if isinstance(trace, EntryOutcome):
@@ -39,6 +44,7 @@ class Spendings(Lane):
             work.name(entry, trace.id, trace.message_id)
             groups.setdefault(trace.id, []).append(entry)
             traces.setdefault(trace.id, trace)
+        await self._follow_chats(work, in_chats)
         claimed = [trace_id for trace_id, group in groups.items() if self._claim(work, trace_id, group)]
         sent = await self._bench.state.find_exported(claimed) if claimed else frozenset()
         outgoing = []
@@ -54,6 +60,35 @@ class Spendings(Lane):
             for entry in others:
                 work.close(entry, EntryOutcome.SENT_BEFORE)
         await work.hand_over(outgoing)
+
+    async def _follow_chats(self, work: Round, entries: Sequence[Entry]) -> None:
+        """A chat's turn counts its own ledger. A row that came after the turn was sent is left to the follow-ups, and
+        holds the position until they are done with it."""
+        if not entries:
+            return
+        found = await self._bench.reader.read_transactions([entry.key.document_key for entry in entries])
+        message_ids = {entry.message_id for entry in found.values() if entry.message_id is not None}
+        trace_ids = [make(each) for each in message_ids for make in (turn_trace_id, native_copy_trace_id)]
+        sent = await self._bench.state.load_sent(trace_ids) if trace_ids else {}
+        turns = {turn.message_id: turn for turn in sent.values()}
+        for entry in entries:
+            row = found.get(entry.key.document_key)
+            turn = None if row is None else turns.get(row.message_id or "")
+            if row is None or turn is None or not is_late(turn, row) or not self._wait_for(turn, entry):
+                self._left_to_followups.discard(entry.key.document_key)
+                work.close(entry, EntryOutcome.SPENT_IN_CHAT)
+            else:
+                work.postpone(entry)
+
+    def _wait_for(self, turn: SentTurn, entry: Entry) -> bool:
+        """Whether the follow-ups are at work on a late row; they are asked once, and may find nothing to do."""
+        own = entry.key.document_key
+        if own in self._left_to_followups:
+            return self._bench.backlog.is_open(Interest.RESPONSE, turn.document_key)
+        self._left_to_followups.add(own)
+        key = EntryKey(Interest.RESPONSE, turn.document_key)
+        self._bench.backlog.reopen(key, turn.message_id, changed={LEDGER})
+        return True
 
     def _claim(self, work: Round, trace_id: TraceId, group: list[Entry]) -> bool:
         if work.claim(group[0], {trace_id: group[0].key.document_key}):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from tailer.core.identity import DocumentKey
-from tailer.core.stream.hints import Interest
+from tailer.core.stream.hints import LEDGER, Interest
 from tailer.core.stream.open_turns import Entry, EntryKey
 from tailer.core.trace.export import Exported, ExportOptions, export_turn, is_chosen, trace_id_of
 from tailer.core.turn.as_it_was import restore
@@ -21,7 +21,7 @@ from tailer.flow.lanes.round import Round, Workbench
 from tailer.flow.lanes.setbacks import Waiting
 from tailer.flow.sending.outgoing import Outgoing
 
-_TEXT_FIELDS = frozenset({"text", "content"})
+_TEXT_FIELDS = frozenset({"text", "content", "attachments"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class FollowedChanges:
     def concern(self, entry: Entry) -> bool:
         """Whether an entry asks for more than its trace."""
         edited = self.edits and not _TEXT_FIELDS.isdisjoint(entry.changed)
-        return edited or (self.feedback and "feedback" in entry.changed)
+        return edited or LEDGER in entry.changed or (self.feedback and "feedback" in entry.changed)
 
 
 class Turns(Lane):

@@ -7,6 +7,7 @@ from tailer.core.identity import DocumentKey
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.stream.open_turns import EntryKey
 from tailer.core.trace.followup import Edit, SentTurn
+from tailer.core.trace.late import LateMarks
 from tailer.core.trace.observations import Trace
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.flow.ports import Sink
@@ -58,8 +59,10 @@ class Packing:
         *,
         sent: SentTurn | None = None,
         edits: Mapping[str, Edit] | None = None,
+        late: LateMarks | None = None,
     ) -> Outgoing:
-        """Encode traces. `sent` is what is remembered of the turn among them, `edits` by record what pieces show."""
+        """Encode traces. `sent` is what is remembered of the turn among them, `edits` by record what pieces
+        show, `late` what a piece of late facts brings that record up to."""
         chunks = tuple(self._sink.encode(trace) for trace in traces)
         items = tuple(
             BatchItem(
@@ -70,6 +73,7 @@ class Packing:
                 chunk_bytes=len(chunk),
                 sent=sent if sent is not None and sent.trace_id == trace.id else None,
                 edit=None if edits is None else edits.get(trace.record_id),
+                late=late,
                 observations=len(trace.observations),
                 ended_milliseconds=trace.root.end_milliseconds,
             )

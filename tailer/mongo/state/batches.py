@@ -11,7 +11,7 @@ from tailer.core.identity import DocumentKey
 from tailer.flow.records import Batch, BatchItem
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence
-from tailer.mongo.state.records import amend_export, read_item, write_export, write_item
+from tailer.mongo.state.records import amend_export, amend_late, read_item, write_export, write_item
 
 
 class Batches:
@@ -79,9 +79,16 @@ def _write_records(delivered: Sequence[BatchItem], sent_at: datetime) -> list[Up
         for item in delivered
         if item.edit is not None
     ]
+    late = [
+        UpdateOne(
+            {"_id": item.probe.trace_id, "sent.edits": {"$lte": item.late.number}}, amend_late(item.late)
+        )
+        for item in delivered
+        if item.late is not None
+    ]
     # A record that is there already stays as it is; an insert would end the transaction.
     records = [
         UpdateOne({"_id": item.record_id}, {"$setOnInsert": write_export(item, sent_at)}, upsert=True)
         for item in delivered
     ]
-    return [*amendments, *records]
+    return [*amendments, *late, *records]

@@ -50,6 +50,14 @@ class Exports:
         """What is remembered of the turns of rows."""
         return await self._load({"document_key": {"$in": list(keys)}})
 
+    async def load_sent_between(
+        self, since: datetime, until: datetime, *, ended_milliseconds: int
+    ) -> Sequence[SentTurn]:
+        """The turns recorded from `since` on and before `until`, but for those that had ended long before."""
+        return await self._load(
+            {"sent_at": {"$gte": since, "$lt": until}, "sent.end_milliseconds": {"$gte": ended_milliseconds}}
+        )
+
     async def _load(self, query: dict[str, Any]) -> list[SentTurn]:
         chosen = {**query, "sent": {"$exists": True}, "deleted_at": None}
         found = await self._database.attempt(

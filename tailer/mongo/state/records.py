@@ -7,6 +7,7 @@ from typing import Any
 from tailer.core.identity import DocumentKey, ObservationId, TraceId
 from tailer.core.policy.policies import ContentChoice
 from tailer.core.trace.followup import Edit, EditedText, SentTurn, TextMark
+from tailer.core.trace.late import LateMarks, PartMarks
 from tailer.flow.records import BatchItem, Probe
 
 
@@ -21,6 +22,7 @@ def write_item(item: BatchItem) -> dict[str, Any]:
         "bytes": item.chunk_bytes,
         "sent": None if item.sent is None else _write_sent(item.sent),
         "edit": None if item.edit is None else _write_edit(item.edit),
+        "late": None if item.late is None else _write_late(item.late),
     }
 
 
@@ -37,6 +39,7 @@ def read_item(document: Mapping[str, Any]) -> BatchItem:
         chunk_bytes=int(document["bytes"]),
         sent=None if sent is None else _read_sent(trace_id, document["message_id"], key, sent),
         edit=None if edit is None else _read_edit(edit),
+        late=_read_late(document.get("late")),
     )
 
 
@@ -55,6 +58,16 @@ def write_export(item: BatchItem, sent_at: datetime) -> dict[str, Any]:
 def amend_export(edit: Edit) -> dict[str, Any]:
     """How the record of a turn is brought up to an edit that was sent."""
     return {"$set": {f"sent.{edit.which.value}": _write_mark(edit.after), "sent.edits": edit.number + 1}}
+
+
+def amend_late(late: LateMarks) -> dict[str, Any]:
+    """How the record of a turn is brought up to late facts that were sent."""
+    changes: dict[str, Any] = {"sent.edits": late.number + 1}
+    if late.parts is not None:
+        changes["sent.parts"] = _write_parts(late.parts)
+    if late.transactions is not None:
+        changes["sent.transactions"] = list(late.transactions)
+    return {"$set": changes}
 
 
 def read_sent(document: Mapping[str, Any]) -> SentTurn:
@@ -80,6 +93,9 @@ def _write_sent(sent: SentTurn) -> dict[str, Any]:
         "start_milliseconds": sent.start_milliseconds,
         "end_milliseconds": sent.end_milliseconds,
         "expires_milliseconds": sent.expires_milliseconds,
+        "parts": _write_parts(sent.parts),
+        "transactions": None if sent.transactions is None else list(sent.transactions),
+        "usage_source": sent.usage_source,
     }
 
 
@@ -101,6 +117,9 @@ def _read_sent(trace_id: TraceId, message_id: str, key: DocumentKey, fields: Map
         # Records of release 0.1 have none.
         end_milliseconds=int(fields.get("end_milliseconds", fields["start_milliseconds"])),
         expires_milliseconds=fields["expires_milliseconds"],
+        parts=_read_parts(fields.get("parts")),
+        transactions=_read_names(fields.get("transactions")),
+        usage_source=fields.get("usage_source"),
     )
 
 
@@ -122,6 +141,37 @@ def _read_edit(fields: Mapping[str, Any]) -> Edit:
         text="",
         written_milliseconds=int(fields["written_milliseconds"]),
         number=int(fields["number"]),
+    )
+
+
+def _write_parts(parts: PartMarks | None) -> list[Any] | None:
+    """By key in a list: a key may hold a dot, which a field of a document should not."""
+    return None if parts is None else [[key, *_write_mark(mark)] for key, mark in parts]
+
+
+def _read_parts(value: list[Any] | None) -> PartMarks | None:
+    return None if value is None else tuple((str(key), _read_mark(mark)) for key, *mark in value)
+
+
+def _read_names(value: list[Any] | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(map(str, value))
+
+
+def _write_late(late: LateMarks) -> dict[str, Any]:
+    return {
+        "number": late.number,
+        "parts": _write_parts(late.parts),
+        "transactions": None if late.transactions is None else list(late.transactions),
+    }
+
+
+def _read_late(fields: Mapping[str, Any] | None) -> LateMarks | None:
+    if fields is None:
+        return None
+    return LateMarks(
+        number=int(fields["number"]),
+        parts=_read_parts(fields["parts"]),
+        transactions=_read_names(fields["transactions"]),
     )
 
 

@@ -1,0 +1,238 @@
+"""What LibreChat writes into a turn after its trace went out: tool results, edits of single parts, files, late billing.
+
+A span that was sent is never sent again. Late facts become observations of their own in the same trace, at the end of
+its root, so that they do not stretch its latency; when they were written is metadata. What was sent is known by marks,
+so a repeated change event finds nothing new.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TypeAlias
+
+from tailer.core.identity import observation_id
+from tailer.core.librechat.content import ReasoningPart, SummaryPart, ToolCall
+from tailer.core.librechat.documents import Message, Transaction
+from tailer.core.light_dataclass import light_dataclass
+from tailer.core.trace.build import TURN_TRACE_NAME
+from tailer.core.trace.content_policy import ContentPolicy
+from tailer.core.trace.followup import SentTurn, TextMark, mark_text, shown_text, written_out
+from tailer.core.trace.generations import Frame, build_generation
+from tailer.core.trace.observations import Observation, ObservationType, Trace
+from tailer.core.turn.usage import ANSWERING_CONTEXTS, TITLE_CONTEXT, UsageSource, resolve_spending
+
+PartMarks: TypeAlias = tuple[tuple[str, TextMark], ...]
+"""What is remembered of a turn's parts besides its answer: a key for each, and the mark of its text."""
+
+_MOST_PARTS = 200
+"""Parts remembered of one turn: more than any turn of real agents has, and a few kilobytes in its record."""
+_MOST_TRANSACTIONS = 400
+
+
+class LatePart(StrEnum):
+    """Which part of a turn was written late."""
+
+    REASONING = "reasoning"
+    TOOL = "tool"
+    SUMMARY = "summary"
+    FILE = "file"
+
+
+@light_dataclass(frozen=True, slots=True)
+class LateMarks:
+    """How a turn's record is brought up to late facts that were sent; None where that kind did not change."""
+
+    number: int
+    parts: PartMarks | None
+    transactions: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class LateNews:
+    """The late facts of one turn: the parts that differ from what was sent, and the transactions that came after."""
+
+    parts: tuple["_NamedPart", ...]
+    transactions: tuple[Transaction, ...]
+    marks: LateMarks
+    written_milliseconds: int
+
+
+@light_dataclass(frozen=True, slots=True)
+class _NamedPart:
+    key: str
+    kind: LatePart
+    name: str
+    text: str
+    before: TextMark | None = None
+
+
+def mark_parts(message: Message) -> PartMarks:
+    """The marks of all parts that LibreChat may still write to after the answer is complete."""
+    return tuple((part.key, mark_text(part.text)) for part in _named_parts(message))
+
+
+def mark_transactions(transactions: Sequence[Transaction]) -> tuple[str, ...]:
+    """The `_id`s of the transactions that a trace counts: what comes beside them later is late."""
+    return tuple(sorted(entry.key for entry in transactions if entry.key))[:_MOST_TRANSACTIONS]
+
+
+def find_late_transactions(sent: SentTurn, transactions: Sequence[Transaction]) -> tuple[Transaction, ...]:
+    """The ledger rows of a turn that its trace could not count, in the order given.
+
+    A title has a trace of its own. Where the numbers came from the answer's own report (`metadata.usage`, 0.8.7 and
+    later), rows of the answer are in it, however late LibreChat wrote them.
+    """
+    if sent.transactions is None or len(sent.transactions) >= _MOST_TRANSACTIONS:
+        return ()
+    counted = frozenset(sent.transactions)
+    reported = sent.usage_source == UsageSource.REPORTED
+    return tuple(
+        entry
+        for entry in transactions
+        if entry.key
+        and entry.key not in counted
+        and entry.context != TITLE_CONTEXT
+        and not (reported and entry.context in ANSWERING_CONTEXTS)
+    )
+
+
+def is_late(sent: SentTurn, transaction: Transaction) -> bool:
+    """Whether a ledger row adds tokens to a turn that was sent without it."""
+    return bool(find_late_transactions(sent, (transaction,))) and resolve_spending((transaction,)) is not None
+
+
+def find_news(
+    sent: SentTurn, message: Message, transactions: Sequence[Transaction], written_milliseconds: int
+) -> LateNews | None:
+    """What differs from what was sent, None where nothing does.
+
+    A record of an earlier release keeps no marks: nothing can be told to be late then, and nothing is repeated.
+    """
+    parts: tuple[_NamedPart, ...] = ()
+    if sent.parts is not None:
+        known = dict(sent.parts)
+        parts = tuple(
+            _NamedPart(part.key, part.kind, part.name, part.text, known.get(part.key))
+            for part in _named_parts(message)
+            if known.get(part.key) != mark_text(part.text)
+        )
+    late = find_late_transactions(sent, transactions)
+    if not parts and not late:
+        return None
+    marks = LateMarks(
+        number=sent.edits,
+        parts=mark_parts(message) if parts else None,
+        transactions=tuple(sorted({*(sent.transactions or ()), *(entry.key for entry in late)}))
+        if late
+        else None,
+    )
+    return LateNews(parts, late, marks, written_milliseconds)
+
+
+def build_late_trace(sent: SentTurn, news: LateNews, mask: ContentPolicy) -> Trace | None:
+    """The observations of late facts as a piece of the turn's trace; None where they say nothing (rows of no tokens)."""
+    number, at = news.marks.number, sent.end_milliseconds
+    observations = [
+        _show_part(sent, part, number * _MOST_PARTS + index, news.written_milliseconds, mask)
+        for index, part in enumerate(news.parts)
+    ]
+    usage = resolve_spending(_uncounted(sent, news.transactions))
+    for index, call in enumerate(usage.calls if usage is not None else ()):
+        frame = Frame(
+            id=observation_id(sent.message_id, "late-generation", number * _MOST_TRANSACTIONS + index),
+            parent_id=observation_id(sent.message_id, "root"),
+            name=call.context if call.context != "message" else call.model or "model call",
+            start_milliseconds=at,
+            end_milliseconds=at,
+        )
+        billed = max((entry.created_milliseconds or 0 for entry in news.transactions), default=0)
+        metadata = {
+            "late": "true",
+            "timing": "not stored",
+            "context": call.context,
+            "billed_at": written_out(billed),
+        }
+        assert usage is not None  # noqa: S101 - there is a call
+        observations.append(build_generation(frame, call, usage, model=None, metadata=metadata))
+    if not observations:
+        return None
+    return Trace(
+        id=sent.trace_id,
+        name=TURN_TRACE_NAME,
+        message_id=sent.message_id,
+        document_key=sent.document_key,
+        user_id=sent.user_id,
+        session_id=sent.session_id,
+        tags=sent.tags,
+        metadata={"message_id": sent.message_id},
+        observations=tuple(observations),
+        piece=f"late:{number}",
+    )
+
+
+def _uncounted(sent: SentTurn, late: Sequence[Transaction]) -> list[Transaction]:
+    """Late rows without the output tokens that a trace has already: those that the answer itself stored (`tokenCount`)."""
+    if sent.usage_source != UsageSource.OUTPUT_ONLY:
+        return list(late)
+    answers = [
+        entry for entry in late if entry.context in ANSWERING_CONTEXTS and entry.token_type == "completion"
+    ]
+    rest = [entry for entry in late if entry not in answers]
+    cost = sum(entry.cost or 0.0 for entry in answers)
+    return [
+        replace(entry, cost=(entry.cost or 0.0) + cost) if index == 0 and cost else entry
+        for index, entry in enumerate(rest)
+    ]
+
+
+def _named_parts(message: Message) -> Iterator[_NamedPart]:
+    numbers = dict.fromkeys(LatePart, 0)
+    for part in message.parts[:_MOST_PARTS]:
+        match part:
+            case ReasoningPart(text):
+                kind, name = LatePart.REASONING, "reasoning"
+            case SummaryPart(text):
+                kind, name = LatePart.SUMMARY, "summary"
+            case ToolCall(call_id=call_id, name=name, output=output):
+                numbers[LatePart.TOOL] += 1
+                if output:
+                    yield _NamedPart(f"tool:{call_id or numbers[LatePart.TOOL]}", LatePart.TOOL, name, output)
+                continue
+            case _:
+                continue
+        numbers[kind] += 1
+        yield _NamedPart(f"{kind.value}:{numbers[kind]}", kind, name, text)
+    for file in message.files[:_MOST_PARTS]:
+        label = file.name or file.file_id or "unnamed"
+        yield _NamedPart(f"file:{file.file_id or label}", LatePart.FILE, label, label)
+
+
+def _show_part(
+    sent: SentTurn, part: _NamedPart, index: int, written_milliseconds: int, mask: ContentPolicy
+) -> Observation:
+    """A tool's result and a file are named as such; reasoning and summaries only change where a person edits them."""
+    metadata = {
+        "late": "true",
+        "written_at": written_out(written_milliseconds),
+        "new_characters": str(len(part.text)),
+    }
+    if part.before is not None:
+        metadata["old_characters"] = str(part.before.characters)
+    if part.kind is LatePart.TOOL:
+        name = "tool-result"
+        metadata |= {"tool": part.name, "tool_call_id": part.key.partition(":")[2]}
+    elif part.kind is LatePart.FILE:
+        name = "file"
+    else:
+        name = "edit"
+        metadata["edited"] = part.kind.value
+    return Observation(
+        id=observation_id(sent.message_id, "late", index),
+        parent_id=observation_id(sent.message_id, "root"),
+        type=ObservationType.EVENT,
+        name=name,
+        start_milliseconds=sent.end_milliseconds,
+        end_milliseconds=sent.end_milliseconds,
+        output=shown_text(part.text, sent, mask),
+        metadata=metadata,
+    )

@@ -1,0 +1,141 @@
+"""What LibreChat writes after a trace went out: known by marks, told once, never counted twice."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailer.core.librechat.documents import Transaction
+from tailer.core.policy.policies import ContentChoice
+from tailer.core.trace.content_policy import show_content
+from tailer.core.trace.followup import SentTurn
+from tailer.core.trace.late import build_late_trace, find_late_transactions, find_news, mark_parts
+from tests.sent import make_sent
+from tests.unit.documents import message, response_row
+
+_LEDGER = ("message", "abort", "incomplete", "title", "subagent", "memory", "summarization")
+
+
+def entry(
+    key: str, context: str = "message", kind: str = "completion", tokens: int = 3, cost: float = 0.5
+) -> Transaction:
+    return Transaction(
+        "m1", "conversation-1", "user-1", kind, context, "gpt-5", tokens, None, None, None, cost, 2.0, 1_760_000_200_000, key,
+    )  # fmt: skip
+
+
+def sent_turn(**fields: object) -> SentTurn:
+    known = {"parts": (), "transactions": ("t1",), "usage_source": "billed", "content": ContentChoice.FULL}
+    return replace(make_sent("m1"), **{**known, **fields})  # type: ignore[arg-type]
+
+
+def row(*parts: dict[str, object], **fields: Any) -> dict[str, object]:
+    return response_row(content=list(parts), **fields)
+
+
+def tool(output: str | None) -> dict[str, object]:
+    call = {"id": "c1", "name": "bg", "args": "{}"}
+    return {"type": "tool_call", "tool_call": call if output is None else {**call, "output": output}}
+
+
+def test_the_same_row_has_no_news() -> None:
+    stored = message(row(tool("42"), {"type": "think", "think": "hm"}, {"type": "text", "text": "ok"}))
+
+    assert find_news(sent_turn(parts=mark_parts(stored)), stored, [entry("t1")], 0) is None
+
+
+def test_an_output_that_was_missing_is_news_and_one_that_is_still_missing_is_not() -> None:
+    pending, done = message(row(tool(None))), message(row(tool("42")))
+    sent = sent_turn(parts=mark_parts(pending))
+
+    assert find_news(sent, pending, [], 0) is None
+    news = find_news(sent, done, [], 0)
+    assert news is not None
+    trace = build_late_trace(sent, news, show_content)
+    assert trace is not None
+    assert [(item.name, item.output) for item in trace.observations] == [("tool-result", "42")]
+    assert trace.record_id == f"{sent.trace_id}:late:0"
+
+
+def test_late_observations_stand_at_the_end_of_the_root() -> None:
+    """So that they do not stretch the latency of the trace."""
+    sent = sent_turn(parts=())
+    news = find_news(sent, message(row(tool("42"))), [entry("t2", "subagent")], 0)
+    assert news is not None
+    trace = build_late_trace(sent, news, show_content)
+    assert trace is not None
+
+    assert {item.start_milliseconds for item in trace.observations} == {sent.end_milliseconds}
+    assert {item.end_milliseconds for item in trace.observations} == {sent.end_milliseconds}
+    assert len({item.id for item in trace.observations}) == 2
+
+
+def test_a_record_of_an_earlier_release_tells_nothing_to_be_late() -> None:
+    sent = sent_turn(parts=None, transactions=None)
+
+    assert find_news(sent, message(row(tool("42"))), [entry("t2", "subagent")], 0) is None
+
+
+@pytest.mark.parametrize("choice", [ContentChoice.NONE])
+def test_no_text_is_shown_where_none_was(choice: ContentChoice) -> None:
+    sent = sent_turn(content=choice, parts=())
+    news = find_news(
+        sent, message(row(tool("SECRET"), attachments=[{"file_id": "f", "filename": "SECRET.csv"}])), [], 0
+    )
+    assert news is not None
+    trace = build_late_trace(sent, news, show_content)
+
+    assert trace is not None
+    assert "SECRET" not in repr(trace)
+
+
+def test_rows_of_the_answer_are_in_its_own_report_however_late_they_come() -> None:
+    """`metadata.usage` has all calls of the answer; a detached call is none of them."""
+    sent = sent_turn(transactions=(), usage_source="reported")
+
+    late = find_late_transactions(sent, [entry("a"), entry("b", "subagent"), entry("c", "title")])
+    assert [row.key for row in late] == ["b"]
+
+
+def test_output_tokens_that_the_row_told_are_not_counted_again() -> None:
+    """A turn whose ledger came late had its `tokenCount` as output; the cost of both halves is new."""
+    sent = sent_turn(transactions=(), usage_source="output_only")
+    news = find_news(sent, message(row()), [entry("p", kind="prompt", tokens=100), entry("c")], 0)
+    assert news is not None
+    trace = build_late_trace(sent, news, show_content)
+
+    assert trace is not None
+    (generation,) = trace.observations
+    assert not (generation.usage or {}).get("output")
+    assert (generation.usage or {})["input"] == 100
+    assert (generation.cost or {})["total"] == pytest.approx(1.0)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(_LEDGER), st.sampled_from(["prompt", "completion"]), st.integers(1, 999)),
+        max_size=12,
+    ),
+    st.data(),
+)
+def test_every_row_is_counted_once_whenever_it_is_seen(
+    rows: list[tuple[str, str, int]], data: st.DataObject
+) -> None:
+    """Looked at after any number of rows, any number of times: what was told is told once."""
+    ledger = [entry(f"k{index}", context, kind, tokens) for index, (context, kind, tokens) in enumerate(rows)]
+    sent = sent_turn(transactions=())
+    told: list[str] = []
+    seen = 0
+    while seen < len(ledger):
+        seen = data.draw(st.integers(seen, len(ledger)))
+        news = find_news(sent, message(row()), ledger[:seen], 0)
+        if news is not None:
+            told += [late.key for late in news.transactions]
+            sent = replace(sent, transactions=news.marks.transactions, edits=news.marks.number + 1)
+        seen += 1
+    news = find_news(sent, message(row()), ledger, 0)
+    told += [late.key for late in news.transactions] if news is not None else []
+
+    assert sorted(told) == sorted(late.key for late in ledger if late.context != "title")
