@@ -1,7 +1,8 @@
-# The daemon alone: no demo, no tests, no build tool, no shell script. `docker build -t librechat-tailer .`
-# Every package is pinned by hash in deploy/image/*.lock. Pin the base by digest when you build for production:
-#   docker build --build-arg BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm@sha256:… -t librechat-tailer .
-ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
+# The daemon and its commands; .dockerignore leaves the demo and the tests out. `docker build -t librechat-tailer .`
+# Every package is pinned by hash in deploy/image/*.lock, with wheels for Python 3.11 to 3.14 on x86-64 and ARM.
+# Pin the base by digest when you build for production:
+#   docker build --build-arg BASE_IMAGE=docker.io/library/python:3.13-slim-bookworm@sha256:… -t librechat-tailer .
+ARG BASE_IMAGE=docker.io/library/python:3.13-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1 PYTHONDONTWRITEBYTECODE=1

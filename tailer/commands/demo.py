@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from tailer.commands.command import Command
+from tailer.errors import RequestRefused
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -26,8 +27,16 @@ def _speed(text: str) -> float:
 
 
 def _execute(options: argparse.Namespace) -> int:
-    from tailer.demo.show import run_demo  # noqa: PLC0415 - the daemon never loads the demo
-
+    try:
+        from tailer.demo.show import run_demo  # noqa: PLC0415 - the daemon never loads the demo
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("tailer.demo"):
+            raise
+        raise RequestRefused(
+            operation="playing the demo",
+            subject="this installation",
+            hint="the image leaves the demo out: run `make demo` in a checkout of the repository",
+        ) from None
     return run_demo(keep=options.keep, file=options.file, speed=options.speed)
 
 

@@ -177,6 +177,36 @@ def test_the_image_is_pinned_by_hash_and_runs_as_nobody_in_particular() -> None:
         assert "--hash=sha256:" in (IMAGE / lock).read_text(encoding="utf-8")
 
 
+def test_the_image_is_built_without_demo_and_tests_and_runs_without_them() -> None:
+    """What is left out is what .dockerignore does not let in; nothing but `tailer demo` misses it, and that says so."""
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert ignored[0] == "*"
+    assert ignored.index("tailer/demo") > ignored.index("!tailer")
+    script = """
+import importlib, pkgutil, sys
+sys.modules["tailer.demo"] = None
+import tailer
+for found in pkgutil.walk_packages(tailer.__path__, "tailer."):
+    if not found.name.startswith(("tailer.demo", "tailer.__main__")):
+        importlib.import_module(found.name)
+from tailer.cli import execute
+sys.exit(execute(["demo"]))
+"""
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1, done.stderr
+    assert "run `make demo` in a checkout" in done.stderr
+
+
+def test_the_image_runs_a_python_that_the_project_supports() -> None:
+    """3.14 is the newest for which every locked package has wheels; tests ran on 3.11 to 3.13."""
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    (base,) = re.findall(r"^ARG BASE_IMAGE=\S+:(\d+)\.(\d+)-slim", dockerfile, re.MULTILINE)
+
+    assert (3, 11) <= tuple(int(number) for number in base) <= (3, 14)
+
+
 def test_the_monitoring_file_mounts_what_is_there_and_listens_on_this_machine_only() -> None:
     services = read("docker-compose.tailer-monitoring.yml")
     deploy = COMPOSE.parent
