@@ -11,11 +11,14 @@ from tailer.core.trace.otlp import SpanContext
 from tailer.errors import DestinationError
 from tailer.events import DestinationAway, DestinationProven, Emit, SendingDisabled
 from tailer.flow.ports import FollowupSink, MediaLibrary, Permit, Sink
+from tailer.langfuse.access import Access
 from tailer.langfuse.annotations import LangfuseAnnotations
+from tailer.langfuse.certificates import CertificateFiles
 from tailer.langfuse.connection import Credentials, LangfuseConnection, Proven, Unreachable
 from tailer.langfuse.media import LangfuseMedia, MediaOptions
 from tailer.langfuse.spans import LangfuseSpans
 from tailer.settings import Settings, SinkChoice
+from tailer.settings.langfuse_access import parse_headers
 from tailer.sinks.file import TraceFile
 
 
@@ -67,6 +70,8 @@ async def open_destination(
         request_timeout=settings.request_timeout,
         connections=settings.concurrent_requests,
         permit=permit,
+        access=make_access(settings),
+        emit=emit,
     ) as connection:
         if settings.langfuse_enabled:
             await _prove(connection, emit, known=known)
@@ -77,6 +82,15 @@ async def open_destination(
             settings.lookup_time,
             _nothing,
         )
+
+
+def make_access(settings: Settings) -> Access:
+    """What the settings say of the way to Langfuse."""
+    headers = settings.langfuse_headers
+    return Access(
+        {} if headers is None else parse_headers(headers.get_secret_value()),
+        CertificateFiles(settings.langfuse_ca_file, settings.langfuse_cert_file, settings.langfuse_key_file),
+    )
 
 
 async def _nothing() -> None:
@@ -108,7 +122,8 @@ async def _prove(connection: LangfuseConnection, emit: Emit, *, known: bool) -> 
         raise DestinationError(
             operation="reaching Langfuse",
             subject=host,
-            hint=f"nothing usable answers there ({answer.reason}); check LANGFUSE_HOST, and that this machine may "
-            "reach it (proxy, firewall, DNS)",
+            hint=f"nothing usable answers there ({answer.reason}"
+            f"{': ' if answer.detail else ''}{answer.detail}); check LANGFUSE_HOST, and that this machine may reach it "
+            "(proxy, firewall, DNS)",
         )
     emit(DestinationProven(host, answer.project))

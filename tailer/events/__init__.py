@@ -8,6 +8,7 @@ from tailer.events.base import (
     Emit,
     Event,
 )
+from tailer.events.certificates import CertificateRenewed, CertificateUnusable
 from tailer.events.delivery import (
     BatchSettled,
     BatchSplit,
@@ -81,6 +82,8 @@ __all__ = [
     "BackfillStarted",
     "BatchSettled",
     "BatchSplit",
+    "CertificateRenewed",
+    "CertificateUnusable",
     "CheckpointSaved",
     "ClockCompared",
     "CollectionDenied",

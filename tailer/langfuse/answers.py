@@ -5,6 +5,8 @@ object store or another product answer with Langfuse's own statuses, and only th
 answers JSON, whatever it has to say (server 4.16).
 """
 
+import socket
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -64,10 +66,16 @@ class Answer:
 
     @property
     def explained(self) -> str:
-        """Reason and remedy in one line."""
-        return f"{self.reason}: {self.remedy}" if self.remedy else self.reason
+        """Status and remedy in one line."""
+        return f"HTTP {self.status}: {self.remedy}" if self.remedy else f"HTTP {self.status}"
 
 
+PASSING: Final = frozenset({Meaning.LIMITED, Meaning.UNWELL, Meaning.ANSWER_LOST})
+"""What is over by itself, sooner or later."""
+NO_LANGFUSE_REMEDY: Final = (
+    "this address does not answer like a Langfuse server; set LANGFUSE_HOST to the address that Langfuse's page has in "
+    "the browser, without a path, for example https://cloud.langfuse.com"
+)
 _REMEDIES: Final[Mapping[Meaning, str]] = {
     Meaning.PAGE: (
         "a web page answered: LANGFUSE_HOST leads to something other than Langfuse, or a login stands before it "
@@ -92,10 +100,7 @@ _REMEDIES: Final[Mapping[Meaning, str]] = {
     Meaning.NOT_THERE: (
         "this Langfuse does not know the path: the server is too old (3.22 or later is needed) or runs in a mode without it"
     ),
-    Meaning.NO_LANGFUSE: (
-        "this address does not answer like a Langfuse server; set LANGFUSE_HOST to the address that Langfuse's page has "
-        "in the browser, without a path, for example https://cloud.langfuse.com"
-    ),
+    Meaning.NO_LANGFUSE: NO_LANGFUSE_REMEDY,
     Meaning.TOO_LARGE: (
         "a gateway before Langfuse limits the size of requests (nginx: client_max_body_size); raise it to 16 MB, or set "
         "TAILER_BATCH_BYTES lower"
@@ -183,3 +188,26 @@ def _kind_of(response: httpx.Response) -> str:
 
 def _text_of(response: httpx.Response) -> str:
     return response.content[:_READ_CHARACTERS].decode("utf-8", "replace")
+
+
+def describe_failure(error: httpx.RequestError) -> str:
+    """Why there was no answer, in words that lead to the setting; never a part of the request."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"the certificate is not trusted ({cause.verify_message}): set TAILER_LANGFUSE_CA_FILE"
+        if isinstance(cause, ssl.SSLError):
+            return (
+                f"the TLS handshake failed ({cause.reason or 'no reason given'}): https where the server speaks http, or "
+                "it asks for a certificate (TAILER_LANGFUSE_CERT_FILE)"
+            )
+        if isinstance(cause, socket.gaierror):
+            return "the name of the host, or of the proxy before it, is not known here: check LANGFUSE_HOST and DNS"
+        if isinstance(cause, ConnectionRefusedError):
+            return "the connection was refused: nothing listens there"
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, httpx.ProxyError):
+        return "the proxy refused: check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY"
+    if isinstance(error, httpx.TimeoutException):
+        return "no answer in time: a firewall, or an overloaded server"
+    return type(error).__name__

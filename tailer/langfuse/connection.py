@@ -1,22 +1,18 @@
 """The way to one Langfuse project, and the proof at the start that the keys are good."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
 import httpx
 from langfuse.api import AsyncLangfuseAPI
-from langfuse.api.core.api_error import ApiError
-from pydantic import ValidationError
 
 from tailer.errors import DestinationError
+from tailer.events import Emit
 from tailer.flow.ports import UNCONDITIONAL, Permit
-
-_KEEP_ALIVE_SECONDS = 3.0
-"""Less than the five seconds after which a Node server closes an idle connection: a request sent into that moment
-would have an unknown outcome."""
-
+from tailer.langfuse.access import DIRECT, Access, open_certificates, open_client, unheard
+from tailer.langfuse.answers import NO_LANGFUSE_REMEDY, PASSING, Meaning, describe_failure, understand
 
 _HARMLESS_METHODS = frozenset({"GET", "HEAD"})
 _FIRST_BYTES = ("send_request_headers.started", "send_request_body.started")
@@ -45,9 +41,10 @@ class Proven:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """Nothing answers, or an answer says that the server is not well: it may be better later."""
+    """Nothing answers, or an answer says that the server is not well: it may be better later. `detail` says more."""
 
     reason: str
+    detail: str = field(default="", compare=False)
 
 
 class SendingDoubted(httpx.RequestError):
@@ -68,17 +65,22 @@ class LangfuseConnection:
         request_timeout: timedelta,
         connections: int,
         permit: Permit = UNCONDITIONAL,
+        access: Access = DIRECT,
+        emit: Emit = unheard,
     ) -> None:
         self.credentials = credentials
+        self.access = access
         self._permit = permit
-        self._http = httpx.AsyncClient(
-            base_url=credentials.host,
+        self.certificates = open_certificates(access, emit)
+        self._http = open_client(
+            credentials.host,
+            self.certificates,
+            timeout=request_timeout,
+            connections=connections + 4,
+            headers=access.headers,
             auth=(credentials.public_key, credentials.secret_key),
-            timeout=request_timeout.total_seconds(),
-            limits=httpx.Limits(max_connections=connections + 4, keepalive_expiry=_KEEP_ALIVE_SECONDS),
-            follow_redirects=False,
-            event_hooks={"request": [self._ask_permit]},
         )
+        self._http.event_hooks["request"].append(self._ask_permit)
         self._api = AsyncLangfuseAPI(
             base_url=credentials.host,
             username=credentials.public_key,
@@ -120,30 +122,24 @@ class LangfuseConnection:
     async def prove(self) -> Proven | Unreachable:
         """Ask which project the keys belong to; raises DestinationError for bad keys and for a host that is none."""
         try:
-            projects = await self._api.projects.get(request_options={"max_retries": 0})
-        except ApiError as error:
-            return self._explain_refusal(error)
-        except ValidationError:
-            # The server took the keys and describes the project in a shape that this release does not know.
-            return Proven(None)
+            response = await self._http.get("/api/public/projects")
         except httpx.RequestError as error:
-            return Unreachable(type(error).__name__)
-        return Proven(projects.data[0].name if projects.data else None)
+            return Unreachable(type(error).__name__, describe_failure(error))
+        answer = understand(response)
+        if answer.meaning in PASSING:
+            return Unreachable(answer.reason, answer.remedy)
+        if answer.meaning in (Meaning.NOT_THERE, Meaning.INVALID):
+            # Every Langfuse has this path.
+            raise self._refuse(f"HTTP {answer.status}: {NO_LANGFUSE_REMEDY}")
+        if answer.meaning is not Meaning.TAKEN:
+            raise self._refuse(answer.explained)
+        try:
+            projects = response.json()["data"]
+            name = projects[0].get("name") if projects else None
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise self._refuse(f"HTTP {answer.status}: {NO_LANGFUSE_REMEDY}") from None
+        # A later release may describe a project in another shape: the keys are good all the same.
+        return Proven(name if isinstance(name, str) else None)
 
-    def _explain_refusal(self, error: ApiError) -> Unreachable:
-        status = error.status_code or 0
-        if status in (401, 403):
-            hint = (
-                "the keys are not accepted; check LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY (project settings, API "
-                "keys) and that LANGFUSE_HOST is the region or server they were made on"
-            )
-        elif status in (408, 429) or status >= 500:  # noqa: PLR2004 - HTTP: the server's own trouble
-            return Unreachable(f"http_{status}")
-        else:
-            hint = (
-                f"this address answers HTTP {status} and not like a Langfuse server; set LANGFUSE_HOST to the address "
-                "that Langfuse's page has in the browser, without a path, for example https://cloud.langfuse.com"
-            )
-        raise DestinationError(
-            operation="logging in to Langfuse", subject=self.credentials.host, hint=hint
-        ) from error
+    def _refuse(self, hint: str) -> DestinationError:
+        return DestinationError(operation="logging in to Langfuse", subject=self.credentials.host, hint=hint)

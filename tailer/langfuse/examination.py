@@ -5,6 +5,8 @@ from datetime import timedelta
 
 import httpx
 
+from tailer.langfuse.access import DIRECT, Access, open_certificates, open_client
+from tailer.langfuse.answers import NO_LANGFUSE_REMEDY, Meaning, describe_failure, understand
 from tailer.langfuse.connection import Credentials, LangfuseConnection, Unreachable
 
 CLOUDS = ("https://cloud.langfuse.com", "https://us.cloud.langfuse.com")
@@ -18,24 +20,39 @@ class Health:
     seconds: float
 
 
-async def ask_health(host: str, patience: timedelta) -> Health | str:
-    """What the server's health page says; a word for why there is none."""
+@dataclass(frozen=True, slots=True)
+class Ailing:
+    """Why there is no health page: in a word, and what can be done."""
+
+    reason: str
+    remedy: str
+
+
+async def ask_health(host: str, patience: timedelta, access: Access = DIRECT) -> Health | Ailing:
+    """What the server's health page says. Raises DestinationError where the way there cannot be opened."""
     try:
-        async with httpx.AsyncClient(base_url=host, timeout=patience.total_seconds()) as http:
+        async with open_client(
+            host, open_certificates(access), timeout=patience, connections=1, headers=access.headers
+        ) as http:
             response = await http.get("/api/public/health")
     except httpx.RequestError as error:
-        return type(error).__name__
-    if not response.is_success:
-        return f"http_{response.status_code}"
+        return Ailing(type(error).__name__, describe_failure(error))
+    answer = understand(response)
+    if answer.meaning is not Meaning.TAKEN:
+        return Ailing(answer.reason, answer.remedy or "see Langfuse's own log")
     try:
         version = response.json().get("version")
     except (ValueError, AttributeError):
-        return "no_langfuse"
+        return Ailing("no_langfuse", NO_LANGFUSE_REMEDY)
     return Health(version if isinstance(version, str) else None, response.elapsed.total_seconds())
 
 
-async def ask_project(credentials: Credentials, patience: timedelta) -> str | Unreachable | None:
+async def ask_project(
+    credentials: Credentials, patience: timedelta, access: Access = DIRECT
+) -> str | Unreachable | None:
     """The project of the keys; raises DestinationError where they are refused."""
-    async with LangfuseConnection(credentials, request_timeout=patience, connections=1) as connection:
+    async with LangfuseConnection(
+        credentials, request_timeout=patience, connections=1, access=access
+    ) as connection:
         proven = await connection.prove()
     return proven if isinstance(proven, Unreachable) else proven.project

@@ -10,7 +10,7 @@ import json
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,13 +19,16 @@ from langfuse.api.media.types.media_content_type import MediaContentType
 
 from tailer.core.identity import ObservationId, TraceId
 from tailer.core.librechat.documents import AttachedFile
+from tailer.errors import DestinationError
 from tailer.events import Emit, MediaLeftOut
 from tailer.flow.sending.outcomes import Refused, Retry, StorageAway
+from tailer.langfuse.access import open_client
 from tailer.langfuse.answers import Meaning, understand
 from tailer.langfuse.connection import LangfuseConnection
 
 _MEDIA_PATH = "/api/public/media"
 _FIELD = "metadata"
+_UPLOAD_TIMEOUT = timedelta(seconds=30)
 _TYPES = frozenset(str(kind) for kind in MediaContentType.__members__.values())
 
 
@@ -103,7 +106,7 @@ class LangfuseMedia:
         """Put the bytes where Langfuse said, and tell it what came of that; None once they are there."""
         try:
             status = await self._put(str(place.upload_url), kind, content, checksum)
-        except (httpx.RequestError, httpx.InvalidURL) as error:
+        except (httpx.RequestError, httpx.InvalidURL, DestinationError) as error:
             return StorageAway(type(error).__name__)
         told = await self._request(
             "PATCH",
@@ -143,7 +146,16 @@ class LangfuseMedia:
             # Google's storage refuses what it does not know; the others verify the upload with it.
             headers |= {"x-amz-checksum-sha256": checksum, "x-ms-blob-type": "BlockBlob"}
         # A client of its own: the keys of Langfuse are not for the storage behind it.
-        async with httpx.AsyncClient(timeout=self._connection.http.timeout) as storage:
+        # What a gateway before Langfuse asks for is for the storage only where both stand behind it.
+        connection = self._connection
+        behind_gateway = httpx.URL(url).netloc == httpx.URL(connection.credentials.host).netloc
+        async with open_client(
+            url,
+            connection.certificates,
+            timeout=_UPLOAD_TIMEOUT,
+            connections=1,
+            headers=connection.access.headers if behind_gateway else {},
+        ) as storage:
             response = await storage.put(url, content=content, headers=headers)
         return response.status_code
 

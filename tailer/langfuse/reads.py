@@ -16,7 +16,7 @@ from tailer.core.identity import ObservationId, TraceId
 from tailer.core.json_text import encode_json
 from tailer.flow.records import Probe
 from tailer.flow.sending.outcomes import Unanswered, Unreadable
-from tailer.langfuse.answers import Answer, Meaning, understand
+from tailer.langfuse.answers import PASSING, Answer, Meaning, understand
 from tailer.langfuse.connection import LangfuseConnection
 
 _OBSERVATIONS_PATH: Final = "/api/public/v2/observations"
@@ -24,7 +24,6 @@ _PAGE_OBSERVATIONS: Final = 1000
 """The most that Langfuse gives at once."""
 _IDS_A_URL: Final = 190
 """Of 32 digits in 39 characters each: a URL of 7,600, where nginx takes 8,192 by default and Node 16,384 of headers."""
-_PASSING: Final = frozenset({Meaning.LIMITED, Meaning.UNWELL, Meaning.ANSWER_LOST})
 _URL_TOO_LONG: Final = frozenset({400, 414, 431})
 
 Counted = Mapping[ObservationId, int] | Unanswered | Unreadable
@@ -156,6 +155,6 @@ def _read_page(response: httpx.Response) -> tuple[list[tuple[str, ObservationId]
 
 
 def _classify(answer: Answer) -> Unanswered | Unreadable:
-    if answer.meaning in _PASSING:
+    if answer.meaning in PASSING:
         return Unanswered(answer.reason, answer.after_seconds, is_limited=answer.meaning is Meaning.LIMITED)
     return Unreadable(answer.reason)

@@ -101,6 +101,7 @@ class LangfuseSpans:
             httpx.ConnectError,
             httpx.ConnectTimeout,
             httpx.PoolTimeout,
+            httpx.ProxyError,
             httpx.WriteError,
             httpx.WriteTimeout,
         ):

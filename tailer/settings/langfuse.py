@@ -4,6 +4,8 @@ Every name has a twin with `TAILER_` before it, which wins: LibreChat traces by 
 keys under their plain names, and it often shares its `.env` with the tailer.
 """
 
+import re
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Final
 
@@ -15,35 +17,52 @@ from tailer.settings.environment import Group, Setting
 from tailer.settings.kinds import UnfitValueError, duration, secret, share, switch, text
 
 _LONGEST_RELEASE: Final = 200
+_LONGEST_ENVIRONMENT: Final = 40
+_RESERVED: Final = re.compile(r"^(?:langfuse[-_]?)+")
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _SWAP_REMEDY: Final = "the keys look swapped: the public key begins with pk-, the secret key with sk-"
 
 
-def _check_key(key: str, prefix: str, other_prefix: str) -> str:
+def _check_key(key: str, other_prefix: str) -> str:
     if key.startswith(other_prefix):
         kind = "secret" if other_prefix == "sk-" else "public"
         raise UnfitValueError(problem=f"holds a {kind} key", remedy=_SWAP_REMEDY)
-    if not key.startswith(prefix):
-        raise UnfitValueError(problem=f"does not begin with {prefix}")
-    # Both go into one header as `public:secret`.
+    # Both go into one header as `public:secret`, which Langfuse splits at every colon (4.16).
     if not key.isascii() or not key.isprintable() or set(key) & set(": "):
         raise UnfitValueError("has characters that no key of Langfuse has")
     return key
 
 
 def _check_public_key(key: str) -> str:
-    return _check_key(key, "pk-", "sk-")
+    return _check_key(key, "sk-")
 
 
 def _check_secret_key(key: str) -> str:
-    return _check_key(key, "sk-", "pk-")
+    return _check_key(key, "pk-")
+
+
+def unusual_keys(public_key: str | None, secret_key: SecretStr | None) -> Iterator[str]:
+    """Warnings about keys of another form than those that Langfuse makes: a self-hosted one takes any."""
+    given = (
+        ("LANGFUSE_PUBLIC_KEY", public_key, "pk-"),
+        ("LANGFUSE_SECRET_KEY", secret_key.get_secret_value() if secret_key is not None else None, "sk-"),
+    )
+    for name, key, prefix in given:
+        if key is not None and not key.startswith(prefix):
+            yield (
+                f"{name} does not begin with {prefix} as keys do that Langfuse makes; that is right where whoever set "
+                "Langfuse up chose it (LANGFUSE_INIT_PROJECT_PUBLIC_KEY)"
+            )
 
 
 def _check_environment(name: str) -> str:
+    """The name as Langfuse shows it: in lower case, without a leading `langfuse`, cut at 40 characters (4.16)."""
     try:
-        return SpanContext(environment=name).environment
-    except ValueError as error:
-        raise UnfitValueError(problem=f"is unusable: {error}") from None
+        return SpanContext(environment=_RESERVED.sub("", name.lower())[:_LONGEST_ENVIRONMENT]).environment
+    except ValueError:
+        raise UnfitValueError(
+            "would be shown as default: Langfuse takes a-z, 0-9, _ and - and nothing that begins with langfuse"
+        ) from None
 
 
 def _check_release(name: str) -> str:
@@ -63,7 +82,9 @@ class LangfuseSettings(BaseModel):
     langfuse_public_key: Annotated[
         str | None,
         Setting(
-            Group.LANGFUSE, text("the key that begins with pk-", _check_public_key), ("LANGFUSE_PUBLIC_KEY",)
+            Group.LANGFUSE,
+            text("the public key, which begins with pk-", _check_public_key),
+            ("LANGFUSE_PUBLIC_KEY",),
         ),
     ] = Field(
         default=None,
@@ -74,7 +95,7 @@ class LangfuseSettings(BaseModel):
         SecretStr | None,
         Setting(
             Group.LANGFUSE,
-            secret("the key that begins with sk-", _check_secret_key),
+            secret("the secret key, which begins with sk-", _check_secret_key),
             ("LANGFUSE_SECRET_KEY",),
         ),
     ] = Field(
@@ -123,12 +144,13 @@ class LangfuseSettings(BaseModel):
         str,
         Setting(
             Group.LANGFUSE,
-            text("1 to 40 of a-z, 0-9, _ and -, not beginning with langfuse", _check_environment),
+            text("1 to 40 of a-z, 0-9, _ and -", _check_environment),
             ("LANGFUSE_TRACING_ENVIRONMENT",),
         ),
     ] = Field(
         default="default",
-        description="Environment that traces carry. `default`, as Langfuse calls it when none is given.",
+        description="Environment that traces carry, written as Langfuse shows it: in lower case, at most 40 characters, "
+        "without a leading `langfuse`. `default`, as Langfuse calls it when none is given.",
     )
     langfuse_release: Annotated[
         str | None,

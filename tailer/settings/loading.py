@@ -20,7 +20,8 @@ from tailer.settings.content import ContentSettings
 from tailer.settings.delivery import DeliverySettings
 from tailer.settings.environment import Findings, NamedValuesSource, Origin, collect_settings
 from tailer.settings.kinds import UnfitValueError
-from tailer.settings.langfuse import LangfuseSettings
+from tailer.settings.langfuse import LangfuseSettings, unusual_keys
+from tailer.settings.langfuse_access import LangfuseAccessSettings
 from tailer.settings.mongo import DEFAULT_DATABASE, MongoSettings
 from tailer.settings.operation import OperationSettings
 from tailer.settings.selection import SelectionSettings
@@ -46,6 +47,7 @@ class Settings(
     SelectionSettings,
     TurnSettings,
     MongoSettings,
+    LangfuseAccessSettings,
     LangfuseSettings,
     BaseSettings,
 ):
@@ -118,6 +120,7 @@ class Settings(
                 found.append(
                     f"readPreference={preference} in {name} is not used: rows and state are read from the primary"
                 )
+        found += unusual_keys(self.langfuse_public_key, self.langfuse_secret_key)
         found += (f"{name} is not used: {reason}" for name, reason in self._unused())
         return tuple(found)
 

@@ -4,9 +4,10 @@ import asyncio
 import os
 from typing import Final
 
+from tailer.daemon.destinations import make_access
 from tailer.errors import DestinationError
 from tailer.langfuse.connection import Credentials, Unreachable
-from tailer.langfuse.examination import CLOUDS, ask_health, ask_project
+from tailer.langfuse.examination import CLOUDS, Ailing, ask_health, ask_project
 from tailer.operations.doctor.findings import Finding, failed, passed, skipped, warned
 from tailer.settings import Settings, SinkChoice
 
@@ -19,11 +20,17 @@ async def check_destination(settings: Settings) -> list[Finding]:
     if settings.sink is SinkChoice.FILE:
         return [await asyncio.to_thread(_check_file, settings)]
     host = settings.langfuse_url
-    health = await ask_health(host, settings.request_timeout)
-    if isinstance(health, str):
-        remedy = "check LANGFUSE_HOST, and that this machine may reach it (proxy, firewall, DNS)"
+    try:
+        health = await ask_health(host, settings.request_timeout, make_access(settings))
+    except DestinationError as error:
+        # A file of certificates or a proxy that cannot be used: nothing was asked yet.
+        health = Ailing(error.subject, error.hint)
+    if isinstance(health, Ailing):
+        remedy = (
+            f"{health.remedy}; check LANGFUSE_HOST, and that this machine may reach it (proxy, firewall, DNS)"
+        )
         return [
-            failed("Langfuse reachable", f"{host}: {health}", remedy),
+            failed("Langfuse reachable", f"{host}: {health.reason}", remedy),
             skipped("Langfuse keys", "Langfuse does not answer"),
         ]
     findings = [
@@ -50,7 +57,7 @@ async def _check_keys(settings: Settings, host: str) -> Finding:
         host, settings.langfuse_public_key or "", secret.get_secret_value() if secret is not None else ""
     )
     try:
-        project = await ask_project(credentials, settings.request_timeout)
+        project = await ask_project(credentials, settings.request_timeout, make_access(settings))
     except DestinationError as error:
         others = [cloud for cloud in CLOUDS if cloud != host]
         region = (
@@ -60,7 +67,8 @@ async def _check_keys(settings: Settings, host: str) -> Finding:
         )
         return failed("Langfuse keys", f"refused by {host}", f"{error.hint}{region}")
     if isinstance(project, Unreachable):
-        return failed("Langfuse keys", f"no answer: {project.reason}", "try again; see Langfuse's own log")
+        remedy = project.detail or "try again; see Langfuse's own log"
+        return failed("Langfuse keys", f"no answer: {project.reason}", remedy)
     return passed("Langfuse keys", f"those of the project {project}" if project else "accepted")
 
 

@@ -1,0 +1,126 @@
+"""The settings of what stands between the tailer and Langfuse: an access proxy's headers, certificates."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator
+
+from tailer.settings.environment import Group, Setting
+from tailer.settings.kinds import UnfitValueError, quote, secret, text
+
+_HEADERS_REMEDY: Final = "write them like X-Gateway-Key=secret,X-Other=value"
+# A comma ends a header only where another one begins: values such as base64 and lists may hold commas and equal signs.
+_BETWEEN: Final = re.compile(r",\s*(?=[!#$%&'*+.^_`|~0-9A-Za-z-]+=)")
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OWN_NAMES: Final = frozenset(
+    {
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "host",
+        "transfer-encoding",
+        "x-langfuse-ingestion-version",
+    }
+)
+
+
+def parse_headers(given: str) -> Mapping[str, str]:
+    """Names and values of headers; raises `UnfitValueError`, which quotes no value."""
+    headers: dict[str, str] = {}
+    for pair in _BETWEEN.split(given):
+        name, sign, value = pair.partition("=")
+        name, value = name.strip(), value.strip()
+        if not sign or _NAME.fullmatch(name) is None:
+            raise UnfitValueError("is no list of headers", _HEADERS_REMEDY)
+        if not value or not value.isascii() or not value.isprintable():
+            raise UnfitValueError(f"has no usable value for the header {quote(name)}", _HEADERS_REMEDY)
+        if name.lower() in _OWN_NAMES:
+            raise UnfitValueError(
+                f"has the header {quote(name)}, which the tailer sets itself",
+                "leave it out; the keys go into LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY",
+            )
+        headers[name] = value
+    return headers
+
+
+def _check_file(given: str) -> str:
+    try:
+        is_file = Path(given).is_file()
+    except OSError as error:
+        raise UnfitValueError(
+            problem=f"is {quote(given)}, which cannot be looked at ({type(error).__name__})",
+            remedy="let the tailer's user read that file, or leave the setting out",
+        ) from None
+    if not is_file:
+        raise UnfitValueError(
+            problem=f"is {quote(given)}, where there is no file",
+            remedy="mount the file there, or leave the setting out",
+        )
+    return given
+
+
+class LangfuseAccessSettings(BaseModel):
+    """What every request to Langfuse carries or proves besides the keys. Proxies come from HTTPS_PROXY and NO_PROXY."""
+
+    langfuse_headers: Annotated[
+        SecretStr | None,
+        Setting(
+            Group.LANGFUSE,
+            secret("headers such as X-Gateway-Key=secret,X-Other=value", parse_headers),
+            ("TAILER_LANGFUSE_HEADERS",),
+        ),
+    ] = Field(
+        default=None,
+        description="Headers that every request to Langfuse carries besides its own, for an access proxy before it "
+        "(Cloudflare Access, IAP, gateway keys). None, because Langfuse itself asks for none.",
+    )
+    langfuse_ca_file: Annotated[
+        Path | None,
+        Setting(
+            Group.LANGFUSE,
+            text("the path of a file with certificates in PEM", _check_file),
+            ("TAILER_LANGFUSE_CA_FILE",),
+        ),
+    ] = Field(
+        default=None,
+        description="Authorities that are trusted for Langfuse besides the usual ones (those of SSL_CERT_FILE or "
+        "SSL_CERT_DIR, else Mozilla's). None, because public certificates need none. A renewed file is taken up without "
+        "a restart, as those of the next two settings are.",
+    )
+    langfuse_cert_file: Annotated[
+        Path | None,
+        Setting(
+            Group.LANGFUSE,
+            text("the path of a file with a certificate in PEM", _check_file),
+            ("TAILER_LANGFUSE_CERT_FILE",),
+        ),
+    ] = Field(
+        default=None,
+        description="Certificate that is shown to Langfuse, or to the proxy before it, where one asks for it. None, "
+        "because Langfuse itself asks for none.",
+    )
+    langfuse_key_file: Annotated[
+        Path | None,
+        Setting(
+            Group.LANGFUSE,
+            text("the path of a file with a private key in PEM", _check_file),
+            ("TAILER_LANGFUSE_KEY_FILE",),
+        ),
+    ] = Field(
+        default=None,
+        description="Private key of that certificate, without a password. None, because the file of the certificate "
+        "often holds it too.",
+    )
+
+    @field_validator("langfuse_key_file")
+    @classmethod
+    def _check_pair(cls, key_file: Path | None, info: ValidationInfo) -> Path | None:
+        if key_file is not None and info.data.get("langfuse_cert_file") is None:
+            raise UnfitValueError(
+                "is set without TAILER_LANGFUSE_CERT_FILE", "set both, or the certificate only"
+            )
+        return key_file
