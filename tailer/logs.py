@@ -81,12 +81,16 @@ class LogWriter:
             case _:
                 assert_never(log_format)
 
+    def shows(self, level: LogLevel) -> bool:
+        """Whether lines of this level are written: what is not need not be put together."""
+        return _RANKS[level] >= self._rank
+
     def write(self, level: LogLevel, event: str, **fields: object) -> None:
         """Write one line, unless `level` is below the writer's.
 
         Values are made printable. A field called `time` is written as `time_`.
         """
-        if _RANKS[level] < self._rank:
+        if not self.shows(level):
             return
         moment = self._clock().astimezone(UTC)
         printable = {

@@ -62,6 +62,11 @@ async def _follow(desk: "BackfillDesk", job_id: str, progress: Progress) -> "Job
         if await desk.has_daemon():
             progress.say("a running tailer does it; this only shows how far it is")
             job = await _watch(desk, job_id, progress, patience_seconds=_PATIENCE_SECONDS)
+            if not job.is_done:
+                progress.say(
+                    "it has not moved for a while: the tailer gives way to its streams, or waits for Langfuse, or runs "
+                    "with LANGFUSE_ENABLED=false and sends nothing"
+                )
             continue
         progress.say("no tailer is running: it is done here")
         async with desk.working() as daemon:

@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Final
 
@@ -21,6 +21,7 @@ from tailer.daemon.gauges import BEAT_SECONDS, show_state
 from tailer.daemon.interpreter import fit_interpreter
 from tailer.daemon.left_out import LeftOutWatch
 from tailer.daemon.progress import Progress
+from tailer.daemon.side_tasks import looking
 from tailer.daemon.supervision import Shutdown, unless_asked
 from tailer.daemon.term import Term
 from tailer.daemon.wiring import Observers
@@ -34,6 +35,8 @@ from tailer.events import (
     Listening,
     ReadFailed,
     SettingDoubted,
+    SideTask,
+    SideTaskFailed,
     Stopped,
     StreamFailed,
     StreamGapFound,
@@ -175,53 +178,41 @@ class Daemon:
         self._health.looked_seconds = time.monotonic()
         self._health.state = State.STANDBY
 
-    @asynccontextmanager
-    async def _beating(self) -> AsyncIterator[None]:
+    def _beating(self) -> AbstractAsyncContextManager[None]:
         """Show that the event loop runs, also while a start or a standby waits for a server."""
 
         async def beat() -> None:
-            while True:
-                self._health.loop_seconds = time.monotonic()
-                show_state(self._metrics, self._health)
-                self._progress.beat()
-                if self._board is not None:
-                    self._board.beat()
-                await asyncio.sleep(BEAT_SECONDS)
+            self._health.loop_seconds = time.monotonic()
+            show_state(self._metrics, self._health)
+            self._progress.beat()
+            if self._board is not None:
+                self._board.beat()
 
-        beating = asyncio.create_task(beat(), name="beat")
-        beating.add_done_callback(self._report_end)
-        try:
-            yield
-        finally:
-            beating.cancel()
-            await asyncio.gather(beating, return_exceptions=True)
+        return looking(SideTask.BEAT, beat, every_seconds=BEAT_SECONDS, report=self._report_fault)
 
     @asynccontextmanager
     async def _watching(self, connections: Connections) -> AsyncIterator[None]:
         """Look at the oplog, the clock and the dead letters now and then, whichever instance is the active one."""
         oplog = OplogWatch(connections.source, self._emit)
 
-        async def watch() -> None:
-            while True:
-                await oplog.look()
-                # A state database that must be mended ends the instance where it is written to, not here.
-                with suppress(StateError):
-                    self._emit(LettersCounted(await count_dead_letters(connections.state)))
-                await asyncio.sleep(_WATCH_SECONDS)
+        async def count_letters() -> None:
+            # A state database that must be mended ends the instance where it is written to, not here.
+            with suppress(StateError):
+                self._emit(LettersCounted(await count_dead_letters(connections.state)))
 
-        watching = asyncio.create_task(watch(), name="watch")
-        watching.add_done_callback(self._report_end)
-        try:
+        async with (
+            looking(SideTask.OPLOG, oplog.look, every_seconds=_WATCH_SECONDS, report=self._report_fault),
+            looking(
+                SideTask.DEAD_LETTERS,
+                count_letters,
+                every_seconds=_WATCH_SECONDS,
+                report=self._report_fault,
+            ),
+        ):
             yield
-        finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
 
-    def _report_end(self, task: asyncio.Task[None]) -> None:
-        """A task beside the daily work that ends by an error does not end the daemon, but is not silent either."""
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self._emit(TaskFailed(*_locate(error)))
+    def _report_fault(self, task: SideTask, error: Exception) -> None:
+        self._emit(SideTaskFailed(task, *_locate(error)))
 
     def _make_board(self) -> StatusBoard:
         return StatusBoard(
@@ -266,7 +257,7 @@ class Daemon:
             self._health.note_fault(f"reading {event.collection}", event.hint, time.monotonic())
         if self._board is not None:
             self._board.record(event)
-        if event.level is not None:
+        if event.level is not None and self._log.shows(LogLevel(event.level)):
             self._log.write(LogLevel(event.level), event.name, **asdict(event))
         if self._observe is not None:
             self._observe(event)

@@ -1,6 +1,7 @@
 """What happens to the daemon as a whole."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import ClassVar
 
 from tailer.events.base import Event
@@ -73,11 +74,29 @@ class Stopped(Event):
 
 @dataclass(frozen=True, slots=True)
 class TaskFailed(Event):
-    """A task of the daemon ended with an unexpected error. The daemon stops, unless the task only watched. `where`
-    names code only."""
+    """A task of the daemon ended with an unexpected error, and the daemon stops. `where` names code only."""
 
     level: ClassVar[str | None] = "error"
     name: ClassVar[str] = "task_failed"
+    error: str
+    where: str
+
+
+class SideTask(StrEnum):
+    """What is looked at now and then, beside the daily work."""
+
+    BEAT = "beat"
+    OPLOG = "oplog"
+    DEAD_LETTERS = "dead_letters"
+
+
+@dataclass(frozen=True, slots=True)
+class SideTaskFailed(Event):
+    """A task that only watches met an unexpected error. It looks again at its time; the daemon goes on."""
+
+    level: ClassVar[str | None] = "error"
+    name: ClassVar[str] = "task_failed"
+    task: SideTask
     error: str
     where: str
 

@@ -34,6 +34,13 @@ LOOP_LAG: Final = Metric(
     buckets=_WRITE_BUCKETS,
 )
 
+TASK_FAILURES: Final = Metric(
+    "tailer_task_failures_total",
+    Kind.COUNTER,
+    "Looks of a watching task that broke; what it tells of is absent until the next one",
+    (labels.SIDE_TASK,),
+)
+
 CONNECTED: Final = Metric(
     "tailer_stream_connected",
     Kind.GAUGE,
@@ -327,7 +334,7 @@ ABSENT_UNTIL_KNOWN: Final = frozenset(
 """Gauges without labels for which 0 would be a lie."""
 
 CATALOGUE: Final = (
-    Section("The daemon", (BUILD_INFO, STATE, LEADER, LEADER_EPOCH, LOOP_LAG)),
+    Section("The daemon", (BUILD_INFO, STATE, LEADER, LEADER_EPOCH, LOOP_LAG, TASK_FAILURES)),
     Section(
         "MongoDB and the streams",
         (

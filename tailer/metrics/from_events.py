@@ -29,6 +29,8 @@ from tailer.events import (
     ReadingPaused,
     RequestDone,
     RowUnreadable,
+    SideTask,
+    SideTaskFailed,
     StateFailed,
     StreamEnded,
     StreamFailed,
@@ -64,6 +66,16 @@ _OF_A_TERM = (
     catalogue.BACKFILL_REMAINING,
     catalogue.BACKFILL_POSITION,
 )
+
+_OF_A_TASK = {
+    SideTask.OPLOG: (
+        catalogue.OPLOG_FIRST,
+        catalogue.OPLOG_WINDOW,
+        catalogue.OPLOG_HEADROOM,
+        catalogue.CLOCK_SKEW,
+    ),
+    SideTask.DEAD_LETTERS: (catalogue.DEAD_LETTERS_KEPT,),
+}
 
 
 class Metrics(Instruments):
@@ -196,6 +208,15 @@ class Metrics(Instruments):
     @record.register
     def _(self, event: ClockCompared) -> None:
         self.gauge(catalogue.CLOCK_SKEW).set(event.ahead_seconds)
+
+    @record.register
+    def _(self, event: SideTaskFailed) -> None:
+        self.count(catalogue.TASK_FAILURES, event.task.value)
+        # What stands still looks like what is well.
+        for metric in _OF_A_TASK.get(event.task, ()):
+            self.forget(metric)
+        if event.task is SideTask.OPLOG:
+            self._oplog_first = None
 
     @record.register
     def _(self, event: LettersCounted) -> None:

@@ -7,6 +7,7 @@ from tailer.core.trace.followup import FollowupOperation
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.core.turn.turns import Outcome
 from tailer.core.turn.usage import CostSource
+from tailer.events import SideTask
 from tailer.flow.sending.outcomes import RequestResult
 from tailer.metrics.declaration import OTHER, Label
 
@@ -27,6 +28,11 @@ GAP_REASON: Final = Label(
 )
 STATE: Final = Label(
     "state", "what the daemon is doing", ("starting", "standby", "streaming", "halted", "stopping")
+)
+SIDE_TASK: Final = Label(
+    "task",
+    "beat: state, progress, status page; oplog: its window and the clocks; dead_letters: how many are kept",
+    tuple(task.value for task in SideTask),
 )
 WAITING: Final = Label(
     "kind",

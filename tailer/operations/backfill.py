@@ -62,8 +62,14 @@ class BackfillDesk:
     async def ask(self, request: Request) -> Job:
         """The job of a request: one that is under way for the same rows, or a new one.
 
-        Raises RequestRefused for times that hold nothing.
+        Raises RequestRefused for times that hold nothing, and where nothing is sent.
         """
+        if not self._settings.langfuse_enabled:
+            raise RequestRefused(
+                operation="asking for a backfill",
+                subject="LANGFUSE_ENABLED=false",
+                hint="nothing is sent, so it would never end; set it to true, or count with --dry-run",
+            )
         now = await server_seconds(self._source)
         job = make_job(request, now)
         if job.since_seconds is not None and job.until_seconds is not None:

@@ -354,6 +354,15 @@ async def test_a_time_in_the_future_is_refused(databases: Databases) -> None:
             await desk.ask(Request(since=later, until=earlier))
 
 
+async def test_a_backfill_is_refused_where_nothing_is_sent(databases: Databases) -> None:
+    """It would never end; counting is no sending."""
+    async with open_backfills(settings_for(databases, None, langfuse_enabled=False)) as desk:
+        with pytest.raises(RequestRefused, match="LANGFUSE_ENABLED"):
+            await desk.ask(Request())
+        assert (await desk.estimate(Request())).rows == 0
+    assert await databases.state["backfills"].count_documents({}) == 0
+
+
 async def test_an_estimate_counts_and_sends_nothing(databases: Databases, fake: FakeLangfuse) -> None:
     await store(databases, chat(1, hours=3))
     async with running(databases, fake, **ALL) as run:
