@@ -26,18 +26,18 @@ class Ownership(StrEnum):
     SAME = "same"
     OTHER = "other"
     UNSURE = "unsure"
-    """Its hosts have other names: rows that were sent from there tell whether it only moved."""
+    """Another set, or hosts with other names: rows that were sent before tell whether it only moved."""
 
 
 def compare_sources(owner: SourceIdentity, found: SourceIdentity) -> Ownership:
     """Whether a source is the owner: by the database, then by the set's id, and without that by any host in common.
 
-    Hosts may be renamed and replaced one by one; the id of a set survives both.
+    Hosts may be renamed and replaced one by one; the id of a set survives both, and nothing survives dump and restore.
     """
     if owner.database != found.database:
         return Ownership.OTHER
     if owner.set_id is not None and found.set_id is not None:
-        return Ownership.SAME if owner.set_id == found.set_id else Ownership.OTHER
+        return Ownership.SAME if owner.set_id == found.set_id else Ownership.UNSURE
     return Ownership.UNSURE if owner.hosts.isdisjoint(found.hosts) else Ownership.SAME
 
 

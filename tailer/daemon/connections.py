@@ -1,5 +1,6 @@
 """What a daemon stands on whether it is active or stands by: proven connections to MongoDB, the state and Langfuse."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -28,18 +29,21 @@ from tailer.mongo.connection import (
     STREAM_SOCKET_MILLISECONDS,
     Database,
     SourceFacts,
+    answers,
     connect,
     describe_address,
     inspect_source,
     selection_patience,
     tolerant_database,
 )
+from tailer.mongo.credential_files import CredentialFiles
 from tailer.mongo.source_identity import holds_any_row, identify_source
 from tailer.mongo.state import MongoLease, StateDatabase
 from tailer.mongo.state.checkpoints import was_delivered_before
 from tailer.mongo.state.owner import claim_state
 from tailer.settings import Settings
 
+_FILES_SECONDS: Final = 3.0
 _SOURCE_PATIENCE: Final = timedelta(seconds=30)
 
 
@@ -55,6 +59,15 @@ class Connections:
     candidacy: Candidacy
     destination: Destination
     began: Answer
+    files: CredentialFiles
+
+    async def wait_until_outdated(self) -> tuple[str, ...]:
+        """Return the files that have other contents than when they were read, once a server does not answer either."""
+        while True:
+            await asyncio.sleep(_FILES_SECONDS)
+            changed = self.files.changed()
+            if changed and not all([await answers(self.source), await self.state.answers()]):
+                return tuple(map(str, changed))
 
     @property
     def age_seconds(self) -> float:
@@ -75,6 +88,8 @@ async def open_connections(
     `on_look` is called each time a standby looks at the lease. Raises TailerError for what an operator must mend.
     """
     uri = settings.mongo_uri.get_secret_value()
+    # Before the driver reads them: what changes in between counts as changed.
+    files = CredentialFiles([uri, settings.state_uri.get_secret_value()], holders=settings.uri_files)
     streams_client = connect(
         uri, application="librechat-tailer-streams", socket_milliseconds=STREAM_SOCKET_MILLISECONDS
     )
@@ -106,7 +121,7 @@ async def open_connections(
     streams = tolerant_database(streams_client, settings.mongo_database)
     # Opens its connections now: a standby takes over without waiting for any.
     await _wait_for_source(streams, emit)
-    return Connections(streams, source, facts, state, lease, candidacy, destination, began)
+    return Connections(streams, source, facts, state, lease, candidacy, destination, began, files)
 
 
 def _unstopped_seconds() -> float:

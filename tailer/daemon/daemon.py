@@ -25,8 +25,9 @@ from tailer.daemon.side_tasks import looking
 from tailer.daemon.supervision import Shutdown, unless_asked
 from tailer.daemon.term import Term
 from tailer.daemon.wiring import Observers
-from tailer.errors import LeaseLost, SoftwareError, StateError, TailerError
+from tailer.errors import LeaseLost, SoftwareError, SourceError, StateError, TailerError
 from tailer.events import (
+    CredentialsRenewed,
     DaemonFailed,
     Event,
     GapsLeft,
@@ -49,7 +50,7 @@ from tailer.metrics import Metrics
 from tailer.mongo.failures import find_source_failure
 from tailer.mongo.oplog import OplogWatch
 from tailer.mongo.state.survey import count_dead_letters
-from tailer.settings import Settings
+from tailer.settings import Settings, load_settings
 from tailer.web.page.board import StatusBoard
 from tailer.web.page.figures import read_figures
 from tailer.web.server import PATIENCE_SECONDS, WebServer
@@ -93,6 +94,7 @@ class Daemon:
         self._progress = Progress(self._emit, monotonic=time.monotonic)
         self._board = self._make_board() if settings.status_page else None
         self._stood_by = False
+        self._is_first = True
         self._left_out = LeftOutWatch(self._emit)
 
     @property
@@ -142,14 +144,53 @@ class Daemon:
         self._emit(Listening(web.port, tuple(web.addresses)))
         for warning in settings.warnings:
             self._emit(SettingDoubted(warning))
-        connections = await unless_asked(
-            shutdown, "start", open_connections(settings, stack, self._emit, self._stand_by)
-        )
-        if connections is None:
-            return
-        await stack.enter_async_context(self._watching(connections))
+        while True:
+            async with AsyncExitStack() as opened:
+                connections = await unless_asked(
+                    shutdown, "start", open_connections(self._settings, opened, self._emit, self._stand_by)
+                )
+                if connections is None:
+                    return
+                await opened.enter_async_context(self._watching(connections))
+                renewed = await self._serve(connections, shutdown, http_port=web.port)
+            if not renewed:
+                return
+            self._emit(CredentialsRenewed(renewed))
+            self._read_addresses_again()
+
+    def _read_addresses_again(self) -> None:
+        """A password that changed in `.env` is taken up; everything else there is read at the next start."""
+        if self._settings.uri_files:
+            read = load_settings()
+            addresses = {"mongo_uri": read.mongo_uri, "state_uri": read.state_uri}
+            self._settings = self._settings.model_copy(update=addresses)
+
+    async def _serve(
+        self, connections: Connections, shutdown: Shutdown, *, http_port: int
+    ) -> tuple[str, ...]:
+        """Lead and stand by until a shutdown is asked for, or until the connections are outdated: the files to blame."""
+        leading = asyncio.create_task(self._lead(connections, shutdown, http_port=http_port), name="lead")
+        outdated = asyncio.create_task(connections.wait_until_outdated(), name="watch files")
+        try:
+            await asyncio.wait({leading, outdated}, return_when=asyncio.FIRST_COMPLETED)
+            if not leading.done():
+                return outdated.result()
+            try:
+                leading.result()
+            except (SourceError, StateError):
+                # A certificate or a password may be refused before anything goes without an answer.
+                if not (changed := connections.files.changed()):
+                    raise
+                return tuple(map(str, changed))
+            return ()
+        finally:
+            leading.cancel()
+            outdated.cancel()
+            await asyncio.gather(leading, outdated, return_exceptions=True)
+
+    async def _lead(self, connections: Connections, shutdown: Shutdown, *, http_port: int) -> None:
+        """Stand by, lead for a term, and again, until a shutdown is asked for."""
         observers = Observers(self._emit, self._trace_observer(), self._metrics, self._health)
-        is_first = True
         while not shutdown.asked.is_set():
             leadership = await unless_asked(shutdown, "stand by", connections.candidacy.win())
             if leadership is None:
@@ -157,15 +198,15 @@ class Daemon:
             self._health.begin_term()
             waited = self._stood_by and connections.age_seconds > _START_SECONDS
             term = Term(
-                settings,
+                self._settings,
                 connections,
                 leadership,
                 observers,
-                http_port=web.port,
-                is_first=is_first,
-                begins_with_process=is_first and not waited,
+                http_port=http_port,
+                is_first=self._is_first,
+                begins_with_process=self._is_first and not waited,
             )
-            is_first = False
+            self._is_first = False
             try:
                 await term.run(shutdown)
             except LeaseLost as lost:

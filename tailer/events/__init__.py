@@ -36,6 +36,7 @@ from tailer.events.leadership import (
     StandingBy,
 )
 from tailer.events.lifecycle import (
+    CredentialsRenewed,
     DaemonFailed,
     Drained,
     Listening,
@@ -89,6 +90,7 @@ __all__ = [
     "CheckpointSaved",
     "ClockCompared",
     "CollectionDenied",
+    "CredentialsRenewed",
     "DaemonFailed",
     "DeadLetterReplayed",
     "DeliveryPaused",

@@ -111,3 +111,13 @@ class DaemonFailed(Event):
     subject: str
     hint: str
     exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialsRenewed(Event):
+    """MongoDB did not answer, and files that its URI names have changed since they were read: all connections are made
+    anew."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "credentials_renewed"
+    files: tuple[str, ...]

@@ -25,6 +25,7 @@ from tailer.mongo.document_keys import TOLERANT
 from tailer.mongo.error_codes import Reaction
 from tailer.mongo.failures import (
     StreamUnsupported,
+    certificate_trouble,
     classify_failure,
     explain_source_failure,
     failure_cause,
@@ -117,7 +118,7 @@ class MongoChangeStream:
                 fruitless += 1
 
     def _tell_failure(self, error: PyMongoError, reaction: Reaction) -> None:
-        hint = remedy_for(error) if reaction is Reaction.WAIT else None
+        hint = remedy_for(error) if reaction is Reaction.WAIT else certificate_trouble(error)
         self._emit(
             StreamFailed(self._stream, failure_name(error), reaction.value, failure_cause(error), hint)
         )

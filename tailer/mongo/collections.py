@@ -14,7 +14,7 @@ from tailer.errors import SourceError
 from tailer.events import CollectionDenied, Emit, ReadFailed, RowUnreadable
 from tailer.mongo.connection import Database
 from tailer.mongo.document_keys import to_key
-from tailer.mongo.failures import explain_source_failure, failure_name, passes
+from tailer.mongo.failures import certificate_trouble, explain_source_failure, failure_name, passes
 from tailer.mongo.retrying import keep_trying
 
 Result = TypeVar("Result")
@@ -90,7 +90,7 @@ class Collections:
             return passing(error) or (collection in self._proven and isinstance(error, PyMongoError))
 
         def report(error: PyMongoError) -> None:
-            hint = None if passes(error) else self._explain(collection, error).hint
+            hint = certificate_trouble(error) if passes(error) else self._explain(collection, error).hint
             self._emit(ReadFailed(collection, failure_name(error), hint))
 
         try:

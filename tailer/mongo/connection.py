@@ -11,14 +11,18 @@ from pymongo import ReadPreference
 from pymongo.errors import PyMongoError
 
 from tailer.errors import SourceAway, SourceError
+from tailer.mongo.credential_files import named_files, unreadable_files
 from tailer.mongo.document_keys import TOLERANT
 from tailer.mongo.error_codes import REPLICA_SET_REMEDY
 from tailer.mongo.failures import explain_source_failure
+from tailer.mongo.mechanisms import missing_package
 from tailer.settings import connection_options
+from tailer.settings.addresses import parse_mongo_uri
 
 Client: TypeAlias = "AsyncIOMotorClient[dict[str, Any]]"
 Database: TypeAlias = "AsyncIOMotorDatabase[dict[str, Any]]"
 
+_CONNECTING = "connecting to MongoDB"
 _OPENING = "opening the change streams"
 
 _SECONDARY_REMEDY = (
@@ -42,11 +46,41 @@ class SourceFacts:
 
 
 def connect(uri: str, *, application: str, socket_milliseconds: int) -> Client:
-    """A client that gives up soon on a server that is away, unless the URI says otherwise: the caller tries again."""
+    """A client that gives up soon on a server that is away, unless the URI says otherwise: the caller tries again.
+
+    Raises SourceError for what the driver refuses at once: files that cannot be read, options that contradict each
+    other, a log-in that needs a package that is not installed.
+    """
+    missing = missing_package(uri)
+    if missing is not None:
+        raise SourceError(operation=_CONNECTING, subject="the MongoDB URI", hint=missing)
     options: dict[str, Any] = connection_options.fill_options(
         uri, application=application, socket_milliseconds=socket_milliseconds
     )
-    return AsyncIOMotorClient(uri, **options)
+    try:
+        return AsyncIOMotorClient(uri, **options)
+    except OSError as error:
+        files = unreadable_files(uri) or [
+            f"{option}={path} ({type(error).__name__})" for option, path in named_files(uri).items()
+        ]
+        raise SourceError(
+            operation=_CONNECTING,
+            subject=", ".join(files) or "the MongoDB URI",
+            hint="the driver cannot use this file; correct the path in the URI, mount the file, or renew it: PEM with a "
+            "certificate, and for tlsCertificateKeyFile its key",
+        ) from None
+    except (PyMongoError, ValueError, TypeError) as error:
+        raise SourceError(
+            operation=_CONNECTING, subject="the MongoDB URI", hint=f"{_what_is_wrong(uri, error)}; correct it"
+        ) from None
+
+
+def _what_is_wrong(uri: str, error: Exception) -> str:
+    """The driver's own words, unless they could show a part of the credentials."""
+    words = str(error)
+    address = parse_mongo_uri(uri)
+    is_safe = address.user is None or (address.user not in words and "://" not in words)
+    return f"the driver refuses its options ({words})" if is_safe else "the driver refuses its options"
 
 
 def tolerant_database(client: Client, name: str) -> Database:
@@ -62,6 +96,15 @@ def poll_milliseconds(client: Client) -> int:
     pool = client.delegate.options.pool_options
     limits = [limit for limit in (pool.socket_timeout, client.delegate.options.timeout) if limit]
     return max(1, min(POLL_MILLISECONDS, *(int(limit * 500) for limit in limits)))
+
+
+async def answers(database: Database) -> bool:
+    """Whether a server answers at this moment."""
+    try:
+        await database.command("ping")
+    except PyMongoError:
+        return False
+    return True
 
 
 def selection_patience(client: Client) -> timedelta:

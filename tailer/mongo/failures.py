@@ -25,6 +25,13 @@ _PASSING_LABELS: Final = ("RetryableWriteError", "TransientTransactionError", "R
 again from its beginning."""
 
 
+_TLS_REASONS: Final = (
+    "certificate has expired", "unable to get local issuer certificate", "unable to get issuer certificate",
+    "self-signed certificate", "self signed certificate", "hostname mismatch", "ip address mismatch", "certificate required",
+    "unknown ca", "bad certificate", "wrong version number", "certificate verify failed",
+)  # fmt: skip
+
+
 class StreamUnsupported(PyMongoError):
     """A server answered a change stream without what makes it resumable."""
 
@@ -75,6 +82,22 @@ def failure_name(error: PyMongoError) -> str:
     return type(error).__name__
 
 
+def certificate_trouble(error: PyMongoError) -> str | None:
+    """What is wrong with TLS, in words for an operator; None where the failure is another.
+
+    The driver tells it in its message only.
+    """
+    words = str(error).lower() if isinstance(error, ConnectionFailure) else ""
+    known = next((reason for reason in _TLS_REASONS if reason in words), None)
+    if known is None and "ssl handshake failed" not in words:
+        return None
+    return (
+        f"TLS with MongoDB fails{f' ({known})' if known else ''}: see that tlsCAFile in the URI holds the authority of the "
+        "server's certificate, that neither it nor tlsCertificateKeyFile has expired, and that the host name is the "
+        "certificate's"
+    )
+
+
 def find_source_failure(error: BaseException) -> SourceError | None:
     """The remedy for a driver's error that came through to the top, alone or in a group; None for any other error."""
     if isinstance(error, BaseExceptionGroup):
@@ -96,7 +119,7 @@ def explain_source_failure(
 ) -> SourceError:
     """The error that tells an operator what to do about a source that cannot be read or tailed."""
     if isinstance(error, ServerSelectionTimeoutError | AutoReconnect):
-        hint = (
+        hint = certificate_trouble(error) or (
             "no server answered; check host and port in TAILER_MONGO_URI and that the names resolve from here"
         )
         return SourceAway(operation=operation, subject=subject, hint=hint)

@@ -6,6 +6,7 @@ One list for the driver and for `tailer check-config`. Refuses to judge an optio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import unquote
 
 from tailer.settings.addresses import mask_option, parse_mongo_uri
 
@@ -40,7 +41,7 @@ class OptionInForce:
 
 def fill_options(uri: str, *, application: str, socket_milliseconds: int) -> dict[str, Any]:
     """The options that a client gets beside the URI: the tailer's own, but for those that the URI gives."""
-    given = _given(uri)
+    given = given_options(uri)
     own = {**_DEFAULTS, "appName": application, "socketTimeoutMS": socket_milliseconds}
     if "timeoutms" in given:
         # One limit for a whole operation takes the place of the limit of a socket.
@@ -53,7 +54,7 @@ def fill_options(uri: str, *, application: str, socket_milliseconds: int) -> dic
 
 def ignored_preference(uri: str) -> str | None:
     """The read preference that a URI gives and that has no effect; None where it gives none, or the primary."""
-    preference = _given(uri).get("readpreference")
+    preference = given_options(uri).get("readpreference")
     return None if preference in (None, "primary") else preference
 
 
@@ -64,7 +65,7 @@ def describe_options(uri: str) -> Sequence[OptionInForce]:
         for name, value in fill_options(uri, application="librechat-tailer…", socket_milliseconds=0).items()
         if name != "socketTimeoutMS"
     ]
-    given = _given(uri)
+    given = given_options(uri)
     if not {"sockettimeoutms", "timeoutms"} & given.keys():
         patience = f"{QUERY_SOCKET_MILLISECONDS} (streams {STREAM_SOCKET_MILLISECONDS})"
         found.append(OptionInForce("socketTimeoutMS", patience, "default"))
@@ -78,9 +79,10 @@ def describe_options(uri: str) -> Sequence[OptionInForce]:
     return sorted(found, key=lambda option: option.name.lower())
 
 
-def _given(uri: str) -> dict[str, str]:
+def given_options(uri: str) -> Mapping[str, str]:
+    """The options of a URI by name in lower case, as the driver reads them."""
     pairs = (option.partition("=") for option in parse_mongo_uri(uri).options)
-    return {name.lower(): value for name, _, value in pairs}
+    return {name.lower(): unquote(value) for name, _, value in pairs}
 
 
 def describe_connections(source_uri: str, state_uri: str) -> Mapping[str, Sequence[OptionInForce]]:

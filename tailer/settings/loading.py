@@ -4,6 +4,7 @@ Refuses to connect anywhere: that a value is well formed, and a directory there,
 """
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from pydantic import Field, InstanceOf, ValidationError, field_validator
@@ -18,7 +19,7 @@ from tailer.settings.addresses import parse_mongo_uri
 from tailer.settings.connection_options import ignored_preference
 from tailer.settings.content import ContentSettings
 from tailer.settings.delivery import DeliverySettings
-from tailer.settings.environment import Findings, NamedValuesSource, Origin, collect_settings
+from tailer.settings.environment import Findings, NamedValuesSource, Origin, Place, collect_settings
 from tailer.settings.kinds import UnfitValueError
 from tailer.settings.langfuse import LangfuseSettings, unusual_keys
 from tailer.settings.langfuse_access import LangfuseAccessSettings
@@ -87,6 +88,16 @@ class Settings(
         if findings.unknown:
             raise UnknownNamesError(findings.unknown)
         return findings
+
+    @property
+    def uri_files(self) -> tuple[Path, ...]:
+        """The file that a URI of MongoDB was read from, where it was one."""
+        places = {
+            origin.place
+            for name, origin in self.findings.origins.items()
+            if name in {"mongo_uri", "state_uri"}
+        }
+        return (Path(DOTENV).absolute(),) if Place.DOTENV in places else ()
 
     @property
     def streams(self) -> tuple[Stream, ...]:

@@ -15,7 +15,7 @@ def source(*hosts: str, database: str = "LibreChat", set_id: str | None = None) 
         (source("a"), source("a"), Ownership.SAME),
         (source("a"), source("a", database="Staging"), Ownership.OTHER),
         (source("a", set_id="1"), source("b", set_id="1"), Ownership.SAME),
-        (source("a", set_id="1"), source("a", set_id="2"), Ownership.OTHER),
+        (source("a", set_id="1"), source("a", set_id="2"), Ownership.UNSURE),
         (source("a", set_id="1"), source("a", set_id="1", database="Staging"), Ownership.OTHER),
         (source("a", "b"), source("b", "c"), Ownership.SAME),
         (source("a", set_id="1"), source("a"), Ownership.SAME),

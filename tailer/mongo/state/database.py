@@ -11,7 +11,7 @@ from pymongo.read_concern import ReadConcern
 
 from tailer.errors import StateError
 from tailer.events import Emit, StateFailed
-from tailer.mongo.connection import Client
+from tailer.mongo.connection import Client, answers
 from tailer.mongo.failures import failure_name
 from tailer.mongo.retrying import keep_trying
 
@@ -86,6 +86,10 @@ class StateDatabase:
         """One command on this database, tried once."""
         answer: dict[str, Any] = await self._database.command(command)
         return answer
+
+    async def answers(self) -> bool:
+        """Whether the server answers at this moment."""
+        return await answers(self._database)
 
     async def prepare(self) -> None:
         """See that the server has transactions and that every collection exists; raises StateError."""

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from tailer.core.policy.policies import NativePolicy
 from tailer.daemon.options import needs_users
+from tailer.errors import SourceError
 from tailer.mongo.connection import QUERY_SOCKET_MILLISECONDS, connect, tolerant_database
 from tailer.mongo.state.survey import StoredCheckpoint
 from tailer.operations.doctor.addresses import check_addresses, is_in_container
@@ -42,6 +43,17 @@ async def examine(settings: Settings, *, downtime: timedelta) -> list[Finding]:
 
 
 async def _examine_mongo(settings: Settings, downtime: timedelta) -> list[Finding]:
+    try:
+        return await _ask_mongo(settings, downtime)
+    except SourceError as error:
+        # The driver refuses the URI, or a file that it names.
+        return [
+            failed("MongoDB reachable", f"{error.operation}: {error.subject}", error.hint),
+            skipped("everything else in MongoDB", "see the failure above"),
+        ]
+
+
+async def _ask_mongo(settings: Settings, downtime: timedelta) -> list[Finding]:
     with ExitStack() as stack:
         source = connect(
             settings.mongo_uri.get_secret_value(),
