@@ -9,7 +9,7 @@ from bson import ObjectId
 from tailer.core.identity import DocumentKey, spending_trace_id, title_trace_id, turn_trace_id
 from tailer.core.librechat.documents import Message
 from tailer.core.policy.policies import DeletionPolicy
-from tailer.events import DeliveryPaused, DeliveryResumed, FollowupFailed, TurnFailed
+from tailer.events import FollowupFailed, TurnFailed
 from tailer.flow.sending.outcomes import DeliveryOutcome, Rejected, Retry
 from tests.evidence import trace_ids
 from tests.memory import MemoryMedia, MemoryReader
@@ -152,33 +152,6 @@ async def test_deletions_that_are_not_taken_stop_no_turn_and_no_score(scene: Sce
         await run.until_done()
 
     assert sorted(scene.destination.trace_ids()) == sorted(turns(2, 3))
-
-
-async def test_keys_that_are_revoked_while_thumbs_are_clicked_lose_nothing(scene: Scene) -> None:
-    """Said once for spans and scores together; when they are back, all arrives once and in its order."""
-    async with running(scene, deletions=DeletionPolicy.DELETE) as run:
-        keys = store_chats(scene, 0, 1)
-        await run.until_done()
-        scene.destination.refuses_keys = True
-        scene.librechat.update("messages", keys[0], {"feedback": {"rating": "thumbsUp"}, "text": "edited"})
-        scene.librechat.delete("messages", keys[1])
-        for number in range(2, 8):
-            await asyncio.sleep(300)
-            store_chats(scene, number)
-        assert len(run.events.of(DeliveryPaused)) == 1
-        assert run.events.of(DeliveryResumed) == []
-        scene.destination.refuses_keys = False
-        await run.until_done()
-        await asyncio.sleep(300)
-        paused, resumed = run.events.of(DeliveryPaused), run.events.of(DeliveryResumed)
-
-    assert (len(paused), len(resumed)) == (1, 1)
-    assert sorted(scene.destination.trace_ids()) == sorted(turns(0, *range(2, 8)))
-    assert scene.destination.duplicates() == []
-    assert sorted(score.type.value for score in scene.destination.scores.values()) == [
-        "BOOLEAN",
-        "CORRECTION",
-    ]
 
 
 async def test_files_that_cannot_be_uploaded_hold_their_own_turn_back_and_no_other(scene: Scene) -> None:

@@ -57,10 +57,8 @@ async def test_a_stream_that_is_not_open_yet_is_not_stored(scene: Scene) -> None
 
 
 @pytest.mark.parametrize("closed", [(3, 1), (1, 0), (2, 0, 1), (3, 2, 1, 0), ()])
-async def test_a_restart_is_told_again_of_everything_that_was_open_and_of_nothing_before(
-    scene: Scene, closed: tuple[int, ...]
-) -> None:
-    """Turns are done in any order; the position waits for the oldest that is not."""
+async def test_the_checkpoint_waits_for_the_oldest_open_entry(scene: Scene, closed: tuple[int, ...]) -> None:
+    """Closed in any order; a restart is told again of everything that is open, and of nothing before."""
     async with scene.reading():
         for number in range(4):
             scene.librechat.insert("messages", answer(f"a{number}", "q"))
