@@ -14,7 +14,7 @@ from tailer.core.stream.positions import StreamPosition
 from tailer.core.trace.followup import Score, SentTurn
 from tailer.core.trace.observations import Trace
 from tailer.core.trace.spending import Spending
-from tailer.core.turn.readback import Row
+from tailer.core.turn.readback import DeletedRow, Row
 from tailer.core.turn.turns import TurnRecord
 from tailer.flow.records import Probe, StreamBatch, WalkedRows
 from tailer.flow.sending.outcomes import DeliveryOutcome, LookupAnswer, Refused, Retry, StorageAway
@@ -81,6 +81,10 @@ class DocumentReader(Protocol):
 
     async def read_spending(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Spending | None]:
         """For transactions by `_id`: the whole spending each belongs to, None where a chat has it."""
+        ...
+
+    async def read_deleted(self, rows: Mapping[DocumentKey, DeletedRow]) -> Mapping[DocumentKey, Spending]:
+        """What was spent on responses that were deleted before they were read, where the ledger names them."""
         ...
 
     def read_turns(self, rows: Sequence[Row]) -> AsyncIterator[Sequence[tuple[Row, TurnRecord | None]]]:

@@ -28,6 +28,7 @@ from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.spending import Spending
 from tailer.core.turn.readback import (
     ConversationRows,
+    DeletedRow,
     Row,
     RowSelection,
     add_agent,
@@ -48,6 +49,7 @@ from tailer.mongo.collections import ROW_FIELDS, Collections
 from tailer.mongo.connection import Database
 from tailer.mongo.document_keys import from_key, to_key
 from tailer.mongo.transactions import (
+    read_deleted,
     read_ledgers,
     read_spending,
     read_transactions,
@@ -154,6 +156,10 @@ class MongoDocuments:
     async def read_spending(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Spending | None]:
         """For transactions by `_id`: the whole spending each belongs to, None where a chat has it."""
         return await read_spending(self._collections, keys)
+
+    async def read_deleted(self, rows: Mapping[DocumentKey, DeletedRow]) -> Mapping[DocumentKey, Spending]:
+        """What was spent on responses that are not stored any more."""
+        return await read_deleted(self._collections, rows)
 
     async def read_turns(self, rows: Sequence[Row]) -> AsyncIterator[Sequence[tuple[Row, TurnRecord | None]]]:
         """The records of rows, in groups of at most `GROUP_BYTES`; None for a row that vanished meanwhile."""

@@ -8,7 +8,7 @@ from tailer.core.librechat.bson_values import filled_string, identifier
 from tailer.core.librechat.documents import Transaction, read_transaction
 from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.spending import Spending, names_chat_message
-from tailer.core.turn.readback import ConversationRows, RowSelection
+from tailer.core.turn.readback import ConversationRows, DeletedRow, RowSelection
 from tailer.core.turn.transactions_by_time import assign_by_time
 from tailer.mongo.collections import Collections
 from tailer.mongo.document_keys import from_key, to_key
@@ -89,10 +89,45 @@ async def read_spending(
         reference = _reference_of(document)
         key, entries = to_key(document["_id"]), grouped.get((conversation_id, reference))
         user_id = identifier(document.get("user"))
+        deleted = names_chat_message(reference) and reference != conversation_id
         spending[key] = (
-            Spending(key, reference, conversation_id, user_id, tuple(entries)) if entries else None
+            Spending(key, reference, conversation_id, user_id, tuple(entries), is_deleted_turn=deleted)
+            if entries
+            else None
         )
     return spending
+
+
+async def read_deleted(
+    collections: Collections, rows: Mapping[DocumentKey, DeletedRow]
+) -> Mapping[DocumentKey, Spending]:
+    """What was spent on responses that are not stored any more; those that name no message cannot be found."""
+    if not rows:
+        return {}
+    query = {
+        "conversationId": {"$in": list({row.conversation_id for row in rows.values()})},
+        "messageId": {"$in": [row.message_id for row in rows.values()]},
+    }
+    grouped: dict[tuple[str | None, str | None], list[Transaction]] = defaultdict(list)
+    for document in sorted(
+        await collections.find("transactions", query, {}), key=lambda found: str(found["_id"])
+    ):
+        entry = read_transaction(document)
+        if entry is not None:
+            grouped[entry.conversation_id, entry.message_id].append(entry)
+    spent = {key: grouped.get((row.conversation_id, row.message_id), []) for key, row in rows.items()}
+    return {
+        key: Spending(
+            key,
+            rows[key].message_id,
+            rows[key].conversation_id,
+            entries[0].user_id,
+            tuple(entries),
+            is_deleted_turn=True,
+        )
+        for key, entries in spent.items()
+        if entries
+    }
 
 
 async def _find_in_chats(collections: Collections, found: Sequence[Mapping[str, object]]) -> set[str]:

@@ -9,7 +9,7 @@ from bson import ObjectId
 
 from tailer.core.identity import DocumentKey
 from tailer.core.turn.copies import is_copy
-from tailer.core.turn.readback import Row
+from tailer.core.turn.readback import DeletedRow, Row
 from tailer.core.turn.turns import TurnRecord
 from tailer.mongo.document_keys import to_key
 from tests.conformance.worlds import LibreChatWorld
@@ -275,6 +275,28 @@ async def test_spending_of_no_chat_is_read_by_call(librechat: LibreChatWorld) ->
     assert set(found) == set(keys[1:])
     assert told == {keys[1]: ("r1", ALICE, [1, 2]), keys[2]: ("api-2", BOB, [3])}
     assert await librechat.reader.read_spending([]) == {}
+
+
+async def test_what_was_spent_on_a_deleted_answer_is_read_by_its_ids(librechat: LibreChatWorld) -> None:
+    """The row is gone; its transactions name it."""
+    gone, unknown = to_key(ObjectId()), to_key(ObjectId())
+    await librechat.insert(
+        "transactions",
+        transaction(messageId="a1", rawAmount=-1),
+        transaction(messageId="a1", rawAmount=-2),
+        transaction(messageId="a2", rawAmount=-3),
+        transaction(rawAmount=-4),
+    )
+
+    found = await librechat.reader.read_deleted(
+        {gone: DeletedRow("a1", "c1"), unknown: DeletedRow("a9", "c1")}
+    )
+
+    assert set(found) == {gone}
+    spent = found[gone]
+    assert (spent.key, spent.reference, spent.user_id, spent.is_deleted_turn) == (gone, "a1", ALICE, True)
+    assert [entry.tokens for entry in spent.transactions] == [1, 2]
+    assert await librechat.reader.read_deleted({}) == {}
 
 
 async def test_a_turn_has_the_user_it_belongs_to(librechat: LibreChatWorld) -> None:

@@ -159,7 +159,8 @@ def test_lists_deny_turns_with_their_titles_and_count_them(runs: dict[str, Playe
         "09-agent-tools": ["gpt-4o"],
         "16-reasoning": ["fake-reasoner-r1"],
     }.items():
-        models = [trace.of("generation")[0].model for trace in turns_of(played, name)]
+        calls = [trace.of("generation")[0] for trace in turns_of(played, name)]
+        models = [call.model or call.metadata["model"] for call in calls]
         assert models == kept
     plain = [turn for turn in played.traffic["09-agent-tools"].truth.turns if turn.agent_id is None]
     assert {trace.root.input for trace in turns_of(played, "09-agent-tools")} == {turn.text for turn in plain}

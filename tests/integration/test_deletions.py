@@ -91,6 +91,32 @@ async def test_a_row_that_was_never_sent_deletes_nothing(databases: Databases, f
     assert fake.state.spans.deleted_trace_ids == []
 
 
+async def test_a_turn_that_is_deleted_before_it_is_read_keeps_its_tokens_and_no_content(
+    databases: Databases, fake: FakeLangfuse
+) -> None:
+    """The ledger has them; what names no message, or is of a question, leaves nothing."""
+    async with running(databases, fake):
+        pass
+    spent = transaction(messageId="a1", tokenType="completion", rawAmount=-7, tokenValue=-70, model="gpt-4o")
+    await databases.source["transactions"].insert_many([spent, transaction(rawAmount=-5)])
+    await databases.source["messages"].insert_many(
+        [question("q1", None), answer("a1", "q1"), answer("a2", "q1")]
+    )
+    await delete(databases, "q1", "a1", "a2")
+    async with running(databases, fake) as run:
+        await run.until_done()
+        outcomes = run.outcomes()
+    async with running(databases, fake) as run:
+        await run.until_done()
+
+    assert fake.trace_ids() == [TRACE]
+    assert outcomes.count("deleted") == 2
+    root, call = fake.trace(TRACE)
+    assert root.trace_metadata["outcome"] == "deleted"
+    assert call.attributes["langfuse.observation.usage_details"] == '{"output":7}'
+    assert not any(".input" in name or ".output" in name for span in (root, call) for name in span.attributes)
+
+
 async def test_a_turn_that_is_deleted_on_its_way_is_taken_away_once_it_is_there(
     databases: Databases, fake: FakeLangfuse
 ) -> None:

@@ -24,6 +24,7 @@ from tailer.core.policy.users import read_user
 from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.spending import Spending, names_chat_message
 from tailer.core.turn.readback import (
+    DeletedRow,
     Row,
     RowSelection,
     add_agent,
@@ -143,10 +144,36 @@ class MemoryReader:
                 None if in_chat else calls.get((conversation_id, reference)),
             )
             user_id = identifier(document.get("user"))
+            deleted = names_chat_message(reference) and reference != conversation_id
             spending[key] = (
-                Spending(key, reference, conversation_id, user_id, tuple(entries)) if entries else None
+                Spending(key, reference, conversation_id, user_id, tuple(entries), is_deleted_turn=deleted)
+                if entries
+                else None
             )
         return spending
+
+    async def read_deleted(self, rows: Mapping[DocumentKey, DeletedRow]) -> Mapping[DocumentKey, Spending]:
+        await asyncio.sleep(self.latency_seconds)
+        spent = {
+            key: [
+                entry
+                for entry in self._transactions()
+                if (entry.conversation_id, entry.message_id) == (row.conversation_id, row.message_id)
+            ]
+            for key, row in rows.items()
+        }
+        return {
+            key: Spending(
+                key,
+                rows[key].message_id,
+                rows[key].conversation_id,
+                entries[0].user_id,
+                tuple(entries),
+                is_deleted_turn=True,
+            )
+            for key, entries in spent.items()
+            if entries
+        }
 
     def _is_in_chat(self, document: Document, reference: str) -> bool:
         """Its message is stored, or will be; or it names none, and its conversation is one."""

@@ -72,7 +72,9 @@ def test_a_turn_that_was_deleted_before_it_was_read_keeps_its_tokens_and_no_cont
     """Under the id that it would have had: whoever sent it before does not send it again."""
     rows = [{**entry, "messageId": RESPONSE} for entry in CALLS]
     trace = build_spending_trace(
-        Spending(DocumentKey("k"), RESPONSE, "c", USER, transactions(*rows)), user_name="anna", tags=()
+        Spending(DocumentKey("k"), RESPONSE, "c", USER, transactions(*rows), is_deleted_turn=True),
+        user_name="anna",
+        tags=(),
     )
     assert trace is not None
     root, first, second = trace.observations

@@ -20,19 +20,15 @@ _CHAT_MESSAGE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(_|:\w+)?"
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """The transactions of one call, in the order written; `reference` is their message id, or their conversation's."""
+    """The transactions of one call, in the order written; `reference` is their message id, or their conversation's.
+    `is_deleted_turn`: they are those of a chat's message, which is not stored any more."""
 
     key: DocumentKey
     reference: str
     conversation_id: str
     user_id: str | None
     transactions: tuple[Transaction, ...]
-
-    @property
-    def is_deleted_turn(self) -> bool:
-        """Whether the transactions are those of a chat's message, which is not stored any more."""
-        named = any(entry.message_id == self.reference for entry in self.transactions)
-        return named and names_chat_message(self.reference)
+    is_deleted_turn: bool = False
 
 
 def names_chat_message(reference: str) -> bool:

@@ -39,6 +39,14 @@ class Row:
     model: str | None = None
 
 
+@light_dataclass(frozen=True, slots=True)
+class DeletedRow:
+    """What the stream told of a response that was deleted before it was read."""
+
+    message_id: str
+    conversation_id: str
+
+
 ConversationRows: TypeAlias = Mapping[tuple[str, str | None], Mapping[str, Row]]
 """The rows of conversations by (conversation id, owner), then by message id: two users may own the same id."""
 

@@ -7,13 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from tailer.core.identity import DocumentKey
+from tailer.core.identity import DocumentKey, native_copy_trace_id
 from tailer.core.stream.hints import LEDGER, Interest
 from tailer.core.stream.open_turns import Entry, EntryKey
-from tailer.core.trace.export import Exported, ExportOptions, export_turn, is_chosen, trace_id_of
+from tailer.core.trace.export import (
+    Exported,
+    ExportOptions,
+    export_spending,
+    export_turn,
+    is_chosen,
+    trace_id_of,
+)
+from tailer.core.trace.observations import Trace
 from tailer.core.turn.as_it_was import restore
 from tailer.core.turn.entry_outcomes import EntryOutcome, outcome_of
-from tailer.core.turn.readback import Row
+from tailer.core.turn.readback import DeletedRow, Row
 from tailer.core.turn.turns import TurnRecord, Wait
 from tailer.flow.lanes.attachments import Attachments
 from tailer.flow.lanes.lane import Lane
@@ -134,13 +142,47 @@ class Turns(Lane):
         await work.hand_over(await self._without_sent_titles(work, outgoing))
 
     async def _close_missing(self, work: Round, entries: Sequence[Entry]) -> None:
-        """Close entries whose rows were deleted meanwhile, or lack what makes them messages."""
+        """Settle entries whose rows were deleted meanwhile, or lack what makes them messages."""
         if not entries:
             return
         existing = await self._bench.reader.find_existing([entry.key.document_key for entry in entries])
+        deleted = {}
         for entry in entries:
-            unreadable = entry.key.document_key in existing
-            work.close(entry, EntryOutcome.UNREADABLE if unreadable else EntryOutcome.DELETED)
+            if entry.key.document_key in existing:
+                work.close(entry, EntryOutcome.UNREADABLE)
+            else:
+                deleted[entry.key.document_key] = entry
+        await self._send_spending(work, deleted)
+
+    async def _send_spending(self, work: Round, entries: dict[DocumentKey, Entry]) -> None:
+        """A turn that was deleted before it was read still counts: what the ledger has of it is sent, without content."""
+        rows = {key: row for key, entry in entries.items() if (row := _deleted_row(entry)) is not None}
+        spent = await self._bench.reader.read_deleted(rows) if rows else {}
+        traces: dict[DocumentKey, Trace] = {}
+        for key, entry in entries.items():
+            trace = export_spending(spent[key], self._options) if key in spent else EntryOutcome.DELETED
+            if isinstance(trace, EntryOutcome):
+                work.close(entry, trace)
+                continue
+            work.name(entry, trace.id, trace.message_id)
+            if work.claim(entry, {trace.id: key, native_copy_trace_id(trace.message_id): key}):
+                traces[key] = trace
+            else:
+                work.postpone(entry)
+        ids = [
+            trace_id
+            for trace in traces.values()
+            for trace_id in (trace.id, native_copy_trace_id(trace.message_id))
+        ]
+        sent = await self._bench.state.find_exported(ids) if ids else frozenset()
+        outgoing = []
+        for key, trace in traces.items():
+            if trace.id in sent or native_copy_trace_id(trace.message_id) in sent:
+                work.close(entries[key], EntryOutcome.DELETED)
+            else:
+                packed = self._bench.packing.pack(entries[key].key, EntryOutcome.DELETED, [trace])
+                outgoing.append(packed)
+        await work.hand_over(outgoing)
 
     async def _without_sent_titles(self, work: Round, outgoing: Sequence[Outgoing]) -> Sequence[Outgoing]:
         """Leave out the titles that were sent, or are being sent, ahead of their turn."""
@@ -182,6 +224,17 @@ class Turns(Lane):
             question_touches=backlog.touches_of(question.key) if question is not None else (),
         )
         return restore(timed, backlog.told_of(entry, record))
+
+
+def _deleted_row(entry: Entry) -> DeletedRow | None:
+    """The ids of a response that is gone; only the event that stored it tells them."""
+    if (
+        entry.key.interest is not Interest.RESPONSE
+        or entry.message_id is None
+        or entry.conversation_id is None
+    ):
+        return None
+    return DeletedRow(entry.message_id, entry.conversation_id)
 
 
 def _is_patient_question(entry: Entry) -> bool:
