@@ -368,6 +368,38 @@ def test_single_alerts_can_be_left_out_and_all_can_carry_labels(small_chart: Pat
     assert alert["labels"] == {"severity": "critical", "team": "chat"}
 
 
+def test_alerts_lead_to_where_the_runbooks_can_be_read() -> None:
+    """Without that they name the file in the repository."""
+    for given, expected in (
+        ("", "docs/runbooks/"),
+        ("https://git.example.com/x/", "https://git.example.com/x/"),
+    ):
+        choice = {"enabled": True, "runbookUrl": given}
+        groups = only(render_chart({"metrics": {"prometheusRule": choice}}), "PrometheusRule")["spec"][
+            "groups"
+        ]
+        alerts = [rule for group in groups for rule in group["rules"] if "alert" in rule]
+
+        assert alerts
+        for alert in alerts:
+            assert alert["annotations"]["runbook_url"] == f"{expected}{alert['alert']}.md"
+
+
+@pytest.mark.parametrize("values", [{}, {"nameOverride": "chat-tracer"}])
+def test_the_job_has_the_name_that_the_rules_expect(values: Mapping[str, Any]) -> None:
+    """Also where the chart's own label has another one; what an operator relabels comes after."""
+    own = [{"action": "labeldrop", "regex": "pod"}]
+    monitors = {name: {"enabled": True, "relabelings": own} for name in ("podMonitor", "serviceMonitor")}
+    manifests = render_chart({**values, "metrics": monitors})
+
+    for kind, endpoints in (("PodMonitor", "podMetricsEndpoints"), ("ServiceMonitor", "endpoints")):
+        (endpoint,) = only(manifests, kind)["spec"][endpoints]
+        assert endpoint["relabelings"] == [
+            {"targetLabel": "job", "replacement": "librechat-tailer"},
+            *own,
+        ]
+
+
 def test_a_dashboard_is_unchanged_and_carries_the_label_of_grafanas_sidecar(small_chart: Path) -> None:
     config_map = only(render_chart(MONITORED, chart=small_chart), "ConfigMap")
 
