@@ -52,6 +52,7 @@ from tailer.events.lifecycle import (
 from tailer.events.reading import (
     CollectionDenied,
     MostTurnsLeftOut,
+    PartsUnknown,
     ReadFailed,
     RowUnreadable,
     TurnDone,
@@ -117,6 +118,7 @@ __all__ = [
     "MostTurnsLeftOut",
     "OplogHidden",
     "OplogSeen",
+    "PartsUnknown",
     "ReadFailed",
     "ReadingPaused",
     "RequestDone",

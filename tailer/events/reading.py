@@ -28,6 +28,14 @@ class MostTurnsLeftOut(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PartsUnknown(Event):
+    """An answer holds parts of types that this release does not know; its trace names them."""
+
+    level: ClassVar[str | None] = None
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
 class TurnFailed(Event):
     """A turn could not be read or built; it is kept as a dead letter."""
 

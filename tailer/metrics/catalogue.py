@@ -177,6 +177,11 @@ UNREADABLE: Final = Metric(
     "Rows that lack a field that every message has",
     (labels.COLLECTION, labels.FIELD),
 )
+UNKNOWN_PARTS: Final = Metric(
+    "tailer_unknown_parts_total",
+    Kind.COUNTER,
+    "Parts of answers of a type that this release does not know and does not show",
+)
 READ_FAILURES: Final = Metric(
     "tailer_read_failures_total",
     Kind.COUNTER,
@@ -347,7 +352,7 @@ CATALOGUE: Final = (
         "Checkpoints and the state database",
         (CHECKPOINT_TIME, CHECKPOINT_SAVED, CHECKPOINT_WRITES, CHECKPOINT_DURATION, STATE_FAILURES),
     ),
-    Section("Turns", (PENDING, OLDEST_PENDING, PAIRS, UNREADABLE, READ_FAILURES, REDACTIONS)),
+    Section("Turns", (PENDING, OLDEST_PENDING, PAIRS, UNREADABLE, UNKNOWN_PARTS, READ_FAILURES, REDACTIONS)),
     Section(
         "Sending",
         (

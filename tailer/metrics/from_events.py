@@ -25,6 +25,7 @@ from tailer.events import (
     LettersCounted,
     MediaLeftOut,
     OplogSeen,
+    PartsUnknown,
     ReadFailed,
     ReadingPaused,
     RequestDone,
@@ -239,6 +240,10 @@ class Metrics(Instruments):
     @record.register
     def _(self, event: RowUnreadable) -> None:
         self.count(catalogue.UNREADABLE, event.collection, event.field)
+
+    @record.register
+    def _(self, event: PartsUnknown) -> None:
+        self.counter(catalogue.UNKNOWN_PARTS).inc(event.parts)
 
     @record.register
     def _(self, event: ReadFailed) -> None:

@@ -28,6 +28,7 @@ ROW_FIELDS: Mapping[str, object] = {
     "createdAt": 1,
     "model": 1,
     "langfuseDestinationIds": 1,
+    "error": 1,
     "bytes": {"$bsonSize": "$$ROOT"},
 }
 """A message without its content."""
@@ -128,5 +129,6 @@ class Collections:
             traced_natively=bool(strings(document.get("langfuseDestinationIds"))),
             created_milliseconds=milliseconds(document.get("createdAt")),
             stored_bytes=count(document.get("bytes")) or 0,
+            refused=document.get("error") is True,
             model=filled_string(document.get("model")),
         )

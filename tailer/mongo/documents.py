@@ -65,8 +65,26 @@ _NEARBY_SECONDS = 3_600
 _NEARBY_ROWS = 30
 """How far around a row others are looked at, and how many each way, where only they can tell what it is."""
 _CONTENT = {
-    "attachments.web_search": 0,
-    "attachments.file_search": 0,
+    **{
+        f"attachments.web_search.{group}.{field}": 0
+        for group in ("organic", "topStories", "news")
+        for field in ("content", "snippet", "highlights", "references", "processed")
+    },
+    **{
+        f"attachments.web_search.{group}": 0
+        for group in (
+            "images",
+            "videos",
+            "places",
+            "shopping",
+            "relatedSearches",
+            "peopleAlsoAsk",
+            "knowledgeGraph",
+            "answerBox",
+            "references",
+        )
+    },
+    "attachments.file_search.sources.content": 0,
     "attachments.ui_resources": 0,
     "subagentTranscript": 0,
     "metadata.thoughtSignatures": 0,
@@ -74,7 +92,7 @@ _CONTENT = {
     "metadata.contextUsage.breakdown.deferredToolNames": 0,
 }
 """Large fields that no trace shows."""
-_HISTORY = {"messageId": 1, "conversationId": 1, "isCreatedByUser": 1, "text": 1, "content": 1}
+_HISTORY = {"messageId": 1, "conversationId": 1, "isCreatedByUser": 1, "text": 1, "quotes": 1, "content": 1}
 """What an earlier row adds to a prompt: most rows that are read are only history, and their bookkeeping is as much work
 as their text."""
 

@@ -284,6 +284,7 @@ def read_row(document: Document) -> Row | None:
         traced_natively=bool(strings(document.get("langfuseDestinationIds"))),
         created_milliseconds=milliseconds(document.get("createdAt")),
         stored_bytes=len(bson.encode(document)),
+        refused=document.get("error") is True,
         model=filled_string(document.get("model")),
     )
 

@@ -280,6 +280,7 @@ def row(document: Mapping[str, Any]) -> Row:
         traced_natively=bool(document.get("langfuseDestinationIds")),
         created_milliseconds=milliseconds(document.get("createdAt")),
         stored_bytes=len(str(document)),
+        refused=document.get("error") is True,
         model=filled_string(document.get("model")),
     )
 

@@ -201,7 +201,7 @@ def test_history_of_fifteen_megabytes_is_cut_to_its_limit() -> None:
     assert isinstance(made, Exported)
 
     assert len(encode_trace(made.traces[0], CONTEXT)) < 100_000
-    assert made.traces[0].observations[1].metadata["history_messages_left_out"] == "15"
+    assert made.traces[0].observations[1].metadata["history_messages_left_out"] == "14"
 
 
 MESSAGE_IDS = ("a", "b", "c", "d", "e")

@@ -66,7 +66,8 @@ def test_deep_nesting_in_any_place_does_not_stop_the_reader(depth: int) -> None:
         ({"type": "summary", "text": "short", "model": "gpt-4o"}, SummaryPart("short", "gpt-4o")),
         ({"type": "summary", "summary": {"text": "short"}}, SummaryPart("short")),
         ({"type": "agent_update", "agent_update": {"index": 1, "runId": "r", "agentId": "agent_b"}}, HandOffPart("agent_b")),
-        ({"type": "image_file", "image_file": {"file_id": "f"}}, OtherPart("image_file")),
+        ({"type": "image_file", "image_file": {"file_id": "f"}}, TextPart("[image: f]")),
+        ({"type": "hologram", "hologram": {}}, OtherPart("hologram")),
         ({"type": "activity_label", "activity_label": "Looking"}, OtherPart("activity_label")),
         ({"type": "hologram"}, OtherPart("hologram")),
         ({"text": "no type"}, OtherPart("untyped")),
@@ -95,6 +96,7 @@ def test_a_finished_tool_call_is_read_with_all_it_stores() -> None:
         failed=False,
         awaits_approval=False,
         duration_milliseconds=1234,
+        status="completed",
     )
 
 

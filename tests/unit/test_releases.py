@@ -311,14 +311,14 @@ def test_an_assistant_that_failed_is_an_error_with_its_message() -> None:
     assert trace_of(turn_record(response, question)).root.status_message == '{"type":"invalid_assistant"}'
 
 
-def test_an_assistant_whose_picture_is_a_part_keeps_its_text_alone() -> None:
+def test_an_assistant_whose_picture_is_a_part_names_it_beside_its_text() -> None:
     picture = {
         "type": "image_file",
         "image_file": {"file_id": "file-1", "filename": "plot.png", "filepath": "x"},
     }
     response, question = assistant_rows(structured_text("Here."), picture)
 
-    assert trace_of(turn_record(response, question)).root.output == "Here."
+    assert trace_of(turn_record(response, question)).root.output == "Here. [image: plot.png]"
 
 
 def test_a_subagents_calls_are_under_the_agent_that_a_tool_started_and_its_answer_is_the_tools_output() -> (

@@ -17,10 +17,17 @@ from tailer.core.librechat.bson_values import (
     sequence,
     string,
 )
+from tailer.core.librechat.media import describe_media, is_media, without_bytes, without_data_uris
 from tailer.core.light_dataclass import light_dataclass
 
 _FAILED_TOOL_PREFIX = "Error: "
 _FAILED_TOOL_SUFFIX = "Please fix your mistakes."
+_FAILED_TOOL_BEGINNINGS = ("Error: [MCP]", "Something went wrong when trying to ")
+"""How LibreChat's own tools report that a server or a provider refused: MCP, image generation."""
+_QUIET_TYPES = frozenset({"activity_label", "text_delta", "reasoning_label"})
+"""Parts of LibreChat's interface that are no part of a turn."""
+_WITHOUT_OUTPUT = frozenset({"retrieval", "file_search"})
+"""Tools of the assistants endpoints whose results are not stored."""
 _HAND_OFF_PREFIX = "lc_transfer_to_"
 _SUBAGENT_TOOL = "subagent"
 _DEEPEST_SUBAGENT = 4
@@ -47,7 +54,8 @@ class ReasoningPart:
 
 @light_dataclass(frozen=True, slots=True)
 class ToolCall:
-    """One call of a tool: `arguments` as stored (JSON text or an object), `output` None while it has none. `inner` are
+    """One call of a tool: `arguments` as stored (JSON text or an object), `output` None while it has none. `status`
+    is how its step ended where that is stored (agents library 3.4.6); `lacks_output`: the call never came to its end. `inner` are
     the parts of the sub-agent that the call started (`subagent_content`)."""
 
     call_id: str | None
@@ -59,6 +67,8 @@ class ToolCall:
     duration_milliseconds: int | None
     agent_id: str | None = None
     group_id: int | None = None
+    status: str | None = None
+    lacks_output: bool = False
     inner: tuple["Part", ...] = ()
 
     @property
@@ -100,10 +110,11 @@ class SteerPart:
 
 @dataclass(frozen=True, slots=True)
 class SummaryPart:
-    """A compaction of the history before this point."""
+    """A compaction of the history before this point; `boundary_id` is the last message that it replaces."""
 
     text: str
     model: str | None = None
+    boundary_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +130,42 @@ class OtherPart:
 
     type: str
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nobody knows what it holds."""
+        return self.type not in _QUIET_TYPES
+
 
 Part = TextPart | ReasoningPart | ToolCall | ErrorPart | SteerPart | SummaryPart | HandOffPart | OtherPart
 
 
 def read_parts(value: object, *, depth: int = 0) -> tuple[Part, ...]:
     """The parts of a `content` array, in order; holes and elements that are not documents are left out."""
-    return tuple(_read_part(item, depth) for item in sequence(value) if isinstance(item, dict))
+    items = _without_earlier_states([item for item in sequence(value) if isinstance(item, dict)])
+    return tuple(_read_part(item, depth) for item in items)
+
+
+def _without_earlier_states(items: list[Document]) -> list[Document]:
+    """The assistants endpoints store a tool call twice: while it runs and when it is done."""
+    done = {_identity(item) for item in items if _progress(item) == 1} - {None}
+    return [item for item in items if _progress(item) == 1 or _identity(item) not in done]
+
+
+def _identity(item: Document) -> tuple[str, str] | None:
+    call = mapping(item.get("tool_call"))
+    call_id, nested = filled_string(call.get("id")), mapping(call.get("code_interpreter"))
+    return (call_id, encode_json(nested.get("input"))) if call_id is not None and nested else None
+
+
+def _progress(item: Document) -> object:
+    return mapping(item.get("tool_call")).get("progress")
 
 
 def _read_part(part: Document, depth: int) -> Part:
     agent_id, group_id = filled_string(part.get("agentId")), count(part.get("groupId"))
     match part.get("type"):
         case "text":
-            return TextPart(_inner_text(part.get("text")), agent_id, group_id)
+            return TextPart(without_data_uris(_inner_text(part.get("text"))), agent_id, group_id)
         case "think":
             return ReasoningPart(_inner_text(part.get("think")), agent_id, group_id)
         case "tool_call":
@@ -145,6 +178,8 @@ def _read_part(part: Document, depth: int) -> Part:
             return _read_summary(part)
         case "agent_update":
             return HandOffPart(filled_string(mapping(part.get("agent_update")).get("agentId")))
+        case media if is_media(media):
+            return TextPart(describe_media(part), agent_id, group_id)
         case unknown:
             return OtherPart(string(unknown) or "untyped")
 
@@ -161,7 +196,8 @@ def _read_summary(part: Document) -> SummaryPart:
         or _inner_text(part.get("text"))
         or _inner_text(mapping(part.get("summary")).get("text"))
     )
-    return SummaryPart(text, filled_string(part.get("model")))
+    boundary = mapping(part.get("boundary"))
+    return SummaryPart(text, filled_string(part.get("model")), filled_string(boundary.get("messageId")))
 
 
 def _read_tool_call(call: Document, agent_id: str | None, group_id: int | None, depth: int) -> ToolCall:
@@ -174,17 +210,20 @@ def _read_tool_call(call: Document, agent_id: str | None, group_id: int | None, 
         arguments = nested.get("arguments", nested.get("input"))
     output = call.get("output", nested.get("output", nested.get("outputs")))
     output_text = output if output is None or isinstance(output, str) else encode_json(output)
+    output_text = None if output_text is None else without_bytes(output_text)
     status = filled_string(call.get("runStepStatus"))
     return ToolCall(
         call_id=filled_string(call.get("id")),
         name=name,
-        arguments=arguments,
+        arguments=without_bytes(arguments) if isinstance(arguments, str) else arguments,
         output=output_text,
         failed=_tool_failed(output_text, status, validation_failed=call.get("inputValidationError") is True),
         awaits_approval=isinstance(call.get("approval"), dict) and not output_text,
         duration_milliseconds=duration_milliseconds(call.get("runStepDurationMs")),
         agent_id=agent_id or filled_string(call.get("agentId")),
         group_id=group_id,
+        status=status,
+        lacks_output=output_text is None and call.get("progress") != 1 and kind not in _WITHOUT_OUTPUT,
         inner=read_parts(call.get("subagent_content"), depth=depth + 1) if depth < _DEEPEST_SUBAGENT else (),
     )
 
@@ -195,4 +234,6 @@ def _tool_failed(output: str | None, status: str | None, *, validation_failed: b
         return True
     if output is None:
         return False
+    if output.startswith(_FAILED_TOOL_BEGINNINGS):
+        return True
     return output.startswith(_FAILED_TOOL_PREFIX) and output.rstrip().endswith(_FAILED_TOOL_SUFFIX)

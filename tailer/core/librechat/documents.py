@@ -4,7 +4,7 @@ Field names and their traps are the data contract's; the readers take what is so
 row without an id of its own cannot become anything: that is a `MalformedDocument`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tailer.core.identity import DocumentKey
@@ -21,6 +21,8 @@ from tailer.core.librechat.bson_values import (
     strings,
 )
 from tailer.core.librechat.content import Part, read_parts
+from tailer.core.librechat.media import without_data_uris
+from tailer.core.librechat.sources import SourceList, read_quotes, read_skills, read_sources
 from tailer.core.light_dataclass import light_dataclass
 
 
@@ -78,6 +80,7 @@ class Message:
     created_by_user: bool
     sender: str | None
     text: str | None
+    quotes: tuple[str, ...]
     parts: tuple[Part, ...]
     model: str | None
     endpoint: str | None
@@ -95,6 +98,8 @@ class Message:
     temporary_by_expiry: bool
     expires_milliseconds: int | None
     files: tuple[AttachedFile, ...]
+    skills: tuple[str, ...]
+    sources: tuple[SourceList, ...]
     feedback: Feedback | None
     created_milliseconds: int | None
     updated_milliseconds: int | None
@@ -123,6 +128,15 @@ class Transaction:
     key: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class SubagentThread:
+    """What says that a conversation is a sub-agent's: the conversation and the answer that started it."""
+
+    parent_conversation_id: str | None
+    parent_message_id: str | None
+    subagent_type: str | None
+
+
 @light_dataclass(frozen=True, slots=True)
 class Conversation:
     """One row of `conversations`: the *current* settings; those of older turns are overwritten."""
@@ -142,6 +156,7 @@ class Conversation:
     settings: Mapping[str, object]
     created_milliseconds: int | None = None
     temporary: bool | None = None
+    thread: SubagentThread | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +198,7 @@ def read_message(key: DocumentKey, document: Document) -> Message:
     metadata = mapping(document.get("metadata"))
     breakdown = mapping(mapping(metadata.get("contextUsage")).get("breakdown"))
     # Until 0.8.5 the expiry date is the only sign of a temporary chat; later rows say it themselves.
+    text, quotes = string(document.get("text")), read_quotes(document)
     by_expiry = "isTemporary" not in document and document.get("expiredAt") is not None
     return Message(
         key=key,
@@ -193,7 +209,8 @@ def read_message(key: DocumentKey, document: Document) -> Message:
         tenant_id=filled_string(document.get("tenantId")),
         created_by_user=document.get("isCreatedByUser") is True,
         sender=filled_string(document.get("sender")),
-        text=string(document.get("text")),
+        text=merge_quotes(quotes, text),
+        quotes=quotes,
         parts=read_parts(document.get("content")),
         model=filled_string(document.get("model")),
         endpoint=filled_string(document.get("endpoint")),
@@ -211,12 +228,22 @@ def read_message(key: DocumentKey, document: Document) -> Message:
         temporary_by_expiry=by_expiry,
         expires_milliseconds=milliseconds(document.get("expiredAt")),
         files=_read_files(document),
+        skills=read_skills(document),
+        sources=read_sources(document.get("attachments")),
         feedback=_read_feedback(document.get("feedback")),
         created_milliseconds=milliseconds(document.get("createdAt")),
         updated_milliseconds=milliseconds(document.get("updatedAt")),
         inserted_seconds=inserted_seconds(key),
         says_temporary="isTemporary" in document,
     )
+
+
+def merge_quotes(quotes: Sequence[str], text: str | None) -> str | None:
+    """A text with the excerpts that it quotes in front of it, as LibreChat sends them to the model, and no bytes."""
+    if quotes:
+        blocks = ["\n".join(f"> {line}" if line else ">" for line in quote.split("\n")) for quote in quotes]
+        text = "\n\n".join([*blocks, text] if text else blocks)
+    return None if text is None else without_data_uris(text)
 
 
 def inserted_seconds(key: DocumentKey) -> int | None:
@@ -326,6 +353,7 @@ def read_conversation(key: DocumentKey, document: Document) -> Conversation | No
         settings={name: document[name] for name in MODEL_PARAMETER_FIELDS if document.get(name) is not None},
         created_milliseconds=milliseconds(document.get("createdAt")),
         temporary=_read_temporary(document),
+        thread=_read_thread(document),
     )
 
 
@@ -351,6 +379,15 @@ def read_setting_changes(conversation: Conversation, changes: Mapping[str, objec
         prompt_prefix=prompt,
         settings=settings,
     )
+
+
+def _read_thread(conversation: Document) -> SubagentThread | None:
+    thread = mapping(conversation.get("subagentThread")) or conversation
+    parent = filled_string(thread.get("parentConversationId"))
+    message_id = filled_string(thread.get("parentMessageId"))
+    if parent is None and message_id is None:
+        return None
+    return SubagentThread(parent, message_id, filled_string(thread.get("subagentType")))
 
 
 def _read_temporary(conversation: Document) -> bool | None:

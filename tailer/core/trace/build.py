@@ -6,17 +6,25 @@ Everything comes from the turn; the same turn gives the same trace.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tailer.core.identity import TraceId, native_copy_trace_id, observation_id, title_trace_id
+from tailer.core.identity import (
+    TraceId,
+    native_copy_trace_id,
+    observation_id,
+    title_trace_id,
+    turn_trace_id,
+)
+from tailer.core.librechat.documents import Conversation
 from tailer.core.trace.answers import show_answer
 from tailer.core.trace.bounds import Allowance, Bounds
 from tailer.core.trace.files import describe_files
 from tailer.core.trace.generations import Frame, build_generation
 from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
+from tailer.core.trace.retrievals import build_retrievals
 from tailer.core.trace.steps import StepBuilder
 from tailer.core.turn.branches import find_branch
 from tailer.core.turn.history import build_prompt
 from tailer.core.turn.times import Start
-from tailer.core.turn.turns import Outcome, Turn
+from tailer.core.turn.turns import Outcome, Turn, unknown_parts
 
 TURN_TRACE_NAME = "librechat-turn"
 TITLE_TRACE_NAME = "librechat-title"
@@ -66,6 +74,7 @@ def build_turn_trace(turn: Turn, trace_id: TraceId, *, bounds: Bounds) -> Trace:
         prompt = build_prompt(record, byte_limit=bounds.history_bytes)
         builder = StepBuilder(turn, turn.usage, root_id, prompt, allowance, level, status)
         steps = builder.build()
+        steps += build_retrievals(turn, root, steps, allowance)
         root = replace(root, metadata={**root.metadata, **builder.notes})
     metadata = _describe_turn(turn)
     metadata.update(record.then.marks)
@@ -167,6 +176,7 @@ def _describe_turn(turn: Turn) -> dict[str, str]:
         "endpoint": anchor.endpoint,
         "sender": anchor.sender,
         "tenant_id": anchor.tenant_id,
+        **_describe_parent(conversation),
         "agent_id": agent.agent_id if agent is not None else None,
         "agent_name": agent.name if agent is not None else None,
         "conversation_title": turn.title,
@@ -178,5 +188,21 @@ def _describe_turn(turn: Turn) -> dict[str, str]:
         "branch_sibling_of": branch.sibling_of if branch is not None else None,
         "branch_reason": branch.reason.value if branch is not None else None,
         "files": describe_files(turn.record),
+        "skills": ", ".join(turn.record.question.skills) if turn.record.question is not None else None,
+        "parts_not_shown": ", ".join(unknown_parts(turn.record)),
     }
     return {name: value for name, value in entries.items() if value}
+
+
+def _describe_parent(conversation: Conversation | None) -> dict[str, str | None]:
+    """Where a conversation is that of a sub-agent: the turn whose tool call started it."""
+    thread = conversation.thread if conversation is not None else None
+    if thread is None:
+        return {}
+    message_id = thread.parent_message_id
+    return {
+        "parent_conversation_id": thread.parent_conversation_id,
+        "parent_turn_message_id": message_id,
+        "parent_trace_id": turn_trace_id(message_id) if message_id is not None else None,
+        "subagent_type": thread.subagent_type,
+    }

@@ -15,6 +15,7 @@ class ObservationType(StrEnum):
     GENERATION = "generation"
     TOOL = "tool"
     EVENT = "event"
+    RETRIEVER = "retriever"
 
 
 class Level(StrEnum):

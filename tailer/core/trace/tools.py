@@ -7,6 +7,8 @@ from tailer.core.trace.bounds import Allowance
 from tailer.core.trace.generations import Frame
 from tailer.core.trace.observations import Level, Observation, ObservationType
 
+_MOST_STATUS_CHARACTERS = 40
+
 
 def build_tool(
     frame: Frame, call: ToolCall, allowance: Allowance, *, finished: bool, agent_name: str | None
@@ -20,9 +22,9 @@ def build_tool(
         metadata["agent_id"] = call.agent_id
         if agent_name is not None and agent_name != call.agent_id:
             metadata["agent_name"] = agent_name
-    missing = call.output is None and not finished
+    missing = call.lacks_output or (call.output is None and not finished)
     level = Level.ERROR if call.failed else Level.WARNING if missing else Level.DEFAULT
-    status = "the tool failed" if call.failed else "no output was stored" if missing else None
+    status = _describe_failure(call) if call.failed else "no output was stored" if missing else None
     return Observation(
         id=frame.id,
         parent_id=frame.parent_id,
@@ -36,6 +38,12 @@ def build_tool(
         output=allowance.take(call.output) if call.output is not None else None,
         metadata=metadata,
     )
+
+
+def _describe_failure(call: ToolCall) -> str:
+    if call.status is None or call.status == "completed":
+        return "the tool failed"
+    return f"the tool ended as {call.status[:_MOST_STATUS_CHARACTERS]}"
 
 
 def build_subagent(frame: Frame, call: ToolCall, agent_id: str | None, allowance: Allowance) -> Observation:

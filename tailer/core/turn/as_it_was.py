@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from tailer.core.librechat.documents import Conversation, Message, read_setting_changes
+from tailer.core.librechat.documents import Conversation, Message, merge_quotes, read_setting_changes
 from tailer.core.stream.memory import ToldSettings
 from tailer.core.stream.telling import Told
 from tailer.core.turn.record import Then, TurnRecord
@@ -61,9 +61,9 @@ def _restore_question(record: TurnRecord, told: Told, marks: dict[str, str]) -> 
     if told.question_edited:
         if told.first_text is None:
             marks[QUESTION_MARK] = _EDITED
-        elif told.first_text != question.text:
+        elif (first := merge_quotes(question.quotes, told.first_text)) != question.text:
             marks[QUESTION_MARK] = _FIRST_WRITTEN
-            return replace(question, text=told.first_text)
+            return replace(question, text=first)
     elif not told.followed:
         # A question is saved again with each of its answers.
         answered = [sibling.created_milliseconds or 0 for sibling in record.siblings]

@@ -5,7 +5,7 @@ it was alone. "Continue" is stored like an answer generated again and cannot be 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from tailer.core.turn.turns import Sibling, TurnRecord
@@ -16,6 +16,7 @@ class BranchReason(StrEnum):
 
     REGENERATED = "regenerated"
     EDITED = "edited"
+    ASKED_AGAIN = "asked_again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,16 @@ def find_branch(record: TurnRecord) -> Branch | None:
         found = _place(record.siblings, record.response.message_id, BranchReason.REGENERATED)
         if found is not None:
             return found
-    if record.question is not None:
-        return _place(record.question_siblings, record.question.message_id, BranchReason.EDITED)
-    return None
+    if record.question is None:
+        return None
+    own = record.question.message_id
+    found = _place(record.question_siblings, own, BranchReason.EDITED)
+    if found is None or any(
+        sibling.answered for sibling in record.question_siblings if sibling.message_id != own
+    ):
+        return found
+    # A refused question stays where it is, and the next one is put beside it: nobody edited anything.
+    return replace(found, reason=BranchReason.ASKED_AGAIN)
 
 
 def _place(family: Sequence[Sibling], message_id: str, reason: BranchReason) -> Branch | None:

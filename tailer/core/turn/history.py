@@ -13,6 +13,9 @@ from tailer.core.librechat.documents import Message
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.turns import TurnRecord
 
+_LEAST_CUT_BYTES = 200
+"""A shorter beginning of a message tells nothing."""
+
 ChatMessage = dict[str, object]
 """`{role, content}` with `tool_calls` or `tool_call_id` where they belong, as OpenAI shapes them."""
 
@@ -26,26 +29,70 @@ class Prompt:
 
 
 def build_prompt(record: TurnRecord, *, byte_limit: int) -> Prompt:
-    """System prompt, ancestors and question as chat messages; the oldest ancestors give way to the byte limit."""
+    """System prompt, ancestors and question as chat messages; the oldest ancestors give way to the byte limit, and of
+    the first one beyond it the beginning is shown.
+
+    Where the answer holds a summary that its own run made, the summary stands in place of what it replaced.
+    """
     kept: list[list[ChatMessage]] = []
     spent, left_out = 0, 0
+    own = _own_summary(record)
+    replaced_from = _replaced_from(record, own)
     for position, message in enumerate(reversed(record.history)):
+        if position == replaced_from:
+            break
         summary = next((part for part in message.parts if isinstance(part, SummaryPart)), None)
         chat = _to_chat(message)
         size = _text_bytes(chat)
         if spent + size > byte_limit:
             left_out = len(record.history) - position
+            cut = _cut(chat, byte_limit - spent)
+            if cut:
+                kept.append(cut)
+                left_out -= 1
             break
         spent += size
         kept.append(chat)
         if summary is not None and summary.text:
             break
     messages = [*_system_messages(record)]
+    if own is not None:
+        messages.append({"role": "system", "content": own.text})
     for chat in reversed(kept):
         messages.extend(chat)
     if record.question is not None:
         messages.append({"role": "user", "content": record.question.text or ""})
-    return Prompt(tuple(messages), left_out + record.history_left_out)
+    return Prompt(tuple(messages), left_out + (record.history_left_out if own is None else 0))
+
+
+def _own_summary(record: TurnRecord) -> SummaryPart | None:
+    """The summary that the answer's own run put in place of the history (0.8.5); one without a boundary tells of none."""
+    parts = record.response.parts if record.response is not None else ()
+    return next(
+        (part for part in parts if isinstance(part, SummaryPart) and part.text and part.boundary_id), None
+    )
+
+
+def _replaced_from(record: TurnRecord, summary: SummaryPart | None) -> int | None:
+    """Which ancestor, counted from the newest, is the first that a summary replaces: all of them where its boundary lies
+    in the answer itself."""
+    if summary is None:
+        return None
+    ids = [message.message_id for message in reversed(record.history)]
+    return ids.index(summary.boundary_id) if summary.boundary_id in ids else 0
+
+
+def _cut(chat: Sequence[ChatMessage], limit: int) -> list[ChatMessage]:
+    """The beginning of a row that is too long, as one message with a mark; nothing where too little would be left."""
+    if limit < _LEAST_CUT_BYTES or not chat:
+        return []
+    texts = [str(message["content"]) for message in chat if message["content"]]
+    encoded = "\n".join(texts).encode("utf-8", "replace")
+    if not encoded:
+        return []
+    kept = encoded[:limit].decode("utf-8", "ignore")
+    missing = len(encoded) - len(kept.encode())
+    return [{"role": chat[0]["role"], "content": f"{kept}… [cut: {missing} bytes left out]"}]
 
 
 @light_dataclass(frozen=True, slots=True)

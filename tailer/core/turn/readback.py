@@ -36,6 +36,7 @@ class Row:
     traced_natively: bool
     created_milliseconds: int | None
     stored_bytes: int
+    refused: bool = False
     model: str | None = None
 
 
@@ -54,7 +55,8 @@ ConversationRows: TypeAlias = Mapping[tuple[str, str | None], Mapping[str, Row]]
 @light_dataclass(frozen=True, slots=True)
 class RowSelection:
     """The rows to read for the turn of `row`: its question and the question's ancestors, newest first. `others` were
-    inserted in the same second or next to it; `went_on`: the conversation has later rows."""
+    inserted in the same second or next to it; `went_on`: the conversation has later rows;
+    `answered_ids` are those of `questions` that got an answer and no refusal."""
 
     row: Row
     question: Row | None
@@ -64,6 +66,7 @@ class RowSelection:
     questions: tuple[Row, ...]
     others: tuple[Row, ...] = ()
     went_on: bool = False
+    answered_ids: frozenset[str] = frozenset()
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -97,6 +100,12 @@ def select_rows(row: Row, conversation: Mapping[str, Row], *, byte_limit: int) -
     first_parent = question.parent_message_id if question is not None else None
     ancestors: Ancestors = select_ancestors(first_parent, parents, byte_limit=byte_limit)
     answered = question.message_id if question is not None else None
+    questions = tuple(
+        item
+        for item in conversation.values()
+        if question is not None and item.created_by_user and item.parent_message_id == first_parent
+    )
+    beside = {item.message_id for item in questions}
     return RowSelection(
         row=row,
         question=question,
@@ -107,13 +116,14 @@ def select_rows(row: Row, conversation: Mapping[str, Row], *, byte_limit: int) -
             for item in conversation.values()
             if answered is not None and not item.created_by_user and item.parent_message_id == answered
         ),
-        questions=tuple(
-            item
-            for item in conversation.values()
-            if question is not None and item.created_by_user and item.parent_message_id == first_parent
-        ),
+        questions=questions,
         others=_inserted_with(row, conversation),
         went_on=_went_on(row, conversation),
+        answered_ids=frozenset(
+            item.parent_message_id
+            for item in conversation.values()
+            if item.parent_message_id in beside and not item.created_by_user and not item.refused
+        ),
     )
 
 
@@ -178,7 +188,12 @@ def make_record(
         history_left_out=selection.ancestors_left_out,
         siblings=tuple(Sibling(row.message_id, row.created_milliseconds) for row in selection.responses),
         question_siblings=tuple(
-            Sibling(row.message_id, row.created_milliseconds) for row in selection.questions
+            Sibling(
+                row.message_id,
+                row.created_milliseconds,
+                answered=row.message_id in selection.answered_ids,
+            )
+            for row in selection.questions
         ),
         transactions=transactions,
         conversation=conversation,

@@ -11,10 +11,12 @@ from tailer.core.turn.copies import ALONE, Surroundings
 
 @light_dataclass(frozen=True, slots=True)
 class Sibling:
-    """Another response to the same question."""
+    """Another response to the same question, or another question in its place; `answered`: such a question got an
+    answer that is no refusal."""
 
     message_id: str
     created_milliseconds: int | None
+    answered: bool = True
 
 
 @light_dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import TypeAlias
 
-from tailer.core.librechat.content import ErrorPart, Part, ReasoningPart, TextPart, ToolCall
+from tailer.core.librechat.content import ErrorPart, OtherPart, Part, ReasoningPart, TextPart, ToolCall
 from tailer.core.librechat.documents import Message, Transaction
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.policy.policies import CopyPolicy, NativePolicy, Policies, TemporaryPolicy
@@ -31,6 +31,7 @@ __all__ = [
     "join_text",
     "judge_question",
     "judge_response",
+    "unknown_parts",
 ]
 
 _DEFAULT_POLICIES = Policies()
@@ -40,7 +41,9 @@ _ERROR_PREFIXES = (
 )
 _MODELLESS_PREFIXES = ("agent_", "asst_")
 """A row's `model` is then the id of a saved agent, or of an assistant, and no model."""
+_ASSISTANTS = ("assistants", "azureAssistants")
 _DEFAULT_TITLE = "New Chat"
+_MOST_TYPE_CHARACTERS = 60
 
 
 class Outcome(StrEnum):
@@ -150,7 +153,9 @@ def _judge_ending(response: Message, *, deadline_passed: bool) -> Outcome | Wait
     if response.finish_reason == "incomplete":
         return Outcome.ABORTED
     if not response.unfinished:
-        return Outcome.COMPLETE
+        # A failed run of an assistant is stored as an empty answer, without a word of why.
+        failed = response.endpoint in _ASSISTANTS and not response.parts and not response.text
+        return Outcome.ERROR if failed else Outcome.COMPLETE
     pending = _awaits_approval(response)
     if response.text is not None and not pending:
         return Outcome.ABORTED
@@ -236,6 +241,8 @@ def _error_message(response: Message | None) -> str:
     message = messages[-1] if messages else response.text or ""
     for prefix in _ERROR_PREFIXES:
         message = message.removeprefix(prefix)
+    if response.endpoint in _ASSISTANTS and not message:
+        return "the run ended without an answer, and LibreChat stores no reason"
     return message.strip() or "the provider's message was not stored"
 
 
@@ -253,3 +260,12 @@ def _resolve_model(record: TurnRecord, usage: Usage | None) -> str | None:
     if record.agent is not None and record.agent.model is not None:
         return record.agent.model
     return conversation.model if conversation is not None else None
+
+
+def unknown_parts(record: TurnRecord) -> tuple[str, ...]:
+    """The types of a response's parts that this release does not know, each once."""
+    parts = record.response.parts if record.response is not None else ()
+    names = (
+        part.type[:_MOST_TYPE_CHARACTERS] for part in parts if isinstance(part, OtherPart) and part.is_unknown
+    )
+    return tuple(dict.fromkeys(names))

@@ -22,7 +22,8 @@ from tailer.core.trace.observations import Trace
 from tailer.core.turn.as_it_was import restore
 from tailer.core.turn.entry_outcomes import EntryOutcome, outcome_of
 from tailer.core.turn.readback import DeletedRow, Row
-from tailer.core.turn.turns import TurnRecord, Wait
+from tailer.core.turn.turns import TurnRecord, Wait, unknown_parts
+from tailer.events import PartsUnknown
 from tailer.flow.lanes.attachments import Attachments
 from tailer.flow.lanes.lane import Lane
 from tailer.flow.lanes.round import Round, Workbench
@@ -202,6 +203,9 @@ class Turns(Lane):
         made = export_turn(row, record, self._options, deadline_passed=entry.deadline_passed)
         if not isinstance(made, Exported):
             return made
+        unknown = unknown_parts(record)
+        if unknown:
+            self._bench.emit(PartsUnknown(len(unknown)))
         packed = self._bench.packing.pack(entry.key, outcome_of(made.outcome), made.traces, sent=made.sent)
         return replace(packed, has_feedback=made.has_feedback, also=self._titles_of(made, record))
 
