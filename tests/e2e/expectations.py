@@ -140,7 +140,7 @@ class Traffic:
         for turn in self.truth.turns:
             response = messages.get(_response_id(turn, messages) or "")
             if response is not None:
-                found.append(_expect(turn, response, messages[response["parentMessageId"]]))
+                found.append(_expect(turn, response))
         return found
 
     def finished_turns(self) -> list[ExpectedTurn]:
@@ -151,7 +151,7 @@ class Traffic:
         for turn in self.truth.turns:
             pair = finished.get(_response_id(turn, rows) or "")
             if pair is not None:
-                found.append(_expect(turn, *pair))
+                found.append(_expect(turn, pair[0]))
         return found
 
     def unanswered(self) -> dict[str, TrueTurn]:
@@ -313,7 +313,7 @@ def _response_id(turn: TrueTurn, messages: Mapping[str, Document]) -> str | None
     return None
 
 
-def _expect(turn: TrueTurn, response: Document, question: Document) -> ExpectedTurn:
+def _expect(turn: TrueTurn, response: Document) -> ExpectedTurn:
     parts = response.get("content") or []
     answer = " ".join(part["text"] for part in parts if part["type"] == "text")
     failures = [part["error"].removeprefix(_FAILURE_PREFIX) for part in parts if part["type"] == "error"]
@@ -325,7 +325,7 @@ def _expect(turn: TrueTurn, response: Document, question: Document) -> ExpectedT
         parent_id=response["parentMessageId"],
         session=turn.conversation_id,
         user=turn.user_id,
-        question=question["text"],
+        question=turn.text,
         answer=answer or None,
         failure=failures[-1] if failures else None,
         stopped=response["unfinished"],

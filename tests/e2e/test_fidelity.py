@@ -111,7 +111,14 @@ def question_branch_of(played: Played, name: str, turn: ExpectedTurn) -> tuple[s
     (own,) = [row for row in questions if row["messageId"] == turn.parent_id]
     family = [row["messageId"] for row in questions if row["parentMessageId"] == own["parentMessageId"]]
     index = family.index(turn.parent_id)
-    return (str(index), family[0], "edited") if index else None
+    answered = {
+        event.full_document["parentMessageId"]
+        for event in played.traffic[name].recording.events
+        if event.collection == "messages" and event.full_document is not None
+    }
+    # A question without an answer was not edited when the next one took its place: it was asked again.
+    reason = "edited" if answered & {*family} - {turn.parent_id} else "asked_again"
+    return (str(index), family[0], reason) if index else None
 
 
 @each_recording
