@@ -113,3 +113,17 @@ class DeadLetter:
     chunk: bytes | None
     item: BatchItem | None = None
     interest: Interest | None = None
+
+    @property
+    def leaves_record(self) -> bool:
+        """Whether an export record says that it arrived: not of follow-ups and deletions, nor of what broke before it
+        was known which trace it is."""
+        if self.interest is None:
+            return True
+        unknown = self.record_id == unknown_record_id(self.interest, self.document_key)
+        return self.interest not in (Interest.FOLLOWUP, Interest.DELETION) and not unknown
+
+
+def unknown_record_id(work: Interest, row: DocumentKey) -> str:
+    """The id of a dead letter of which nothing is known but the kind of work and the row's `_id`."""
+    return f"{work.value}-{row}"

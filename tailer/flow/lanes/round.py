@@ -18,7 +18,7 @@ from tailer.flow.in_flight import InFlight
 from tailer.flow.letter_reasons import LetterKind, LetterReason
 from tailer.flow.parking import Parking
 from tailer.flow.ports import DocumentReader
-from tailer.flow.records import DeadLetter
+from tailer.flow.records import DeadLetter, unknown_record_id
 from tailer.flow.sending.delivery import Delivery
 from tailer.flow.sending.outgoing import Outgoing, Packing
 from tailer.flow.stores import StateStore
@@ -127,7 +127,7 @@ class Round:
 
     async def bury(self, entry: Entry, reason: str) -> None:
         """Keep an entry as a dead letter of its own."""
-        fallback = f"{entry.work.value}-{entry.key.document_key}", entry.message_id or ""
+        fallback = unknown_record_id(entry.work, entry.key.document_key), entry.message_id or ""
         record_id, message_id = self._subjects.get(entry.key, fallback)
         letter = DeadLetter(
             record_id,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar
 
-from tailer.core.identity import DocumentKey, TraceId, native_copy_trace_id, turn_trace_id
+from tailer.core.identity import DocumentKey, TraceId, native_copy_trace_id, spending_trace_id, turn_trace_id
 from tailer.core.stream.hints import LEDGER, Interest
 from tailer.core.stream.open_turns import Entry, EntryKey
 from tailer.core.trace.export import ExportOptions, export_spending
@@ -37,11 +37,11 @@ class Spendings(Lane):
             if spending is None:
                 in_chats.append(entry)
                 continue
+            work.name(entry, spending_trace_id(spending.reference), spending.reference)
             trace = export_spending(spending, self._options)
             if isinstance(trace, EntryOutcome):
                 work.close(entry, trace)
                 continue
-            work.name(entry, trace.id, trace.message_id)
             groups.setdefault(trace.id, []).append(entry)
             traces.setdefault(trace.id, trace)
         await self._follow_chats(work, in_chats)

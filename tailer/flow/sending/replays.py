@@ -17,8 +17,6 @@ from tailer.flow.stores import StateStore
 
 _AT_ONCE = 100
 """Letters under way at a time: a refused one may hold its whole trace in memory."""
-_WITHOUT_RECORD = (Interest.FOLLOWUP, Interest.DELETION)
-"""Kinds of work that leave no export record of their own."""
 SENT = "sent"
 NOTHING_TO_SEND = "nothing_to_send"
 """The row is gone, or the settings leave it out by now."""
@@ -60,8 +58,8 @@ class Replay:
         self._backlog.reopen(_entry_of(letter), letter.message_id, changed=LATE_FIELDS)
 
     def _is_done_without_record(self, letter: DeadLetter) -> bool:
-        """Whether a follow-up or a deletion was done: a letter whose replay failed again is no longer asked for."""
-        return letter.record_id in self._under_way and letter.interest in _WITHOUT_RECORD
+        """Whether it was done and leaves no record: a letter whose replay failed again is no longer asked for."""
+        return letter.record_id in self._under_way and not letter.leaves_record
 
     async def _forget(self, letters: Sequence[DeadLetter]) -> None:
         if letters:
