@@ -1,34 +1,53 @@
-"""How often and how soon something is tried again. tenacity owns every loop of tries; this says in one place how one is
-made, and how long what is given back to a queue waits there."""
+"""How often and how soon something is tried again: the one place that knows tenacity.
 
+There are two kinds of tries. One gives an answer that says whether it is final (`try_until`); the other raises what may
+pass (`try_through`). What goes back to a queue between two tries asks `Backoff` alone.
+"""
+
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Generic, TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_exponential, wait_random
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    retry_if_result,
+    stop_after_delay,
+    stop_never,
+    wait_exponential,
+    wait_random,
+    wait_random_exponential,
+)
 
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Waits that double from the first to the longest, each with up to `jitter_seconds` more."""
+    """Waits that double from the first to the longest. `jitter_seconds` is what each may be longer; with None each is
+    anything between nothing and that, so that many who failed together do not come back together."""
 
     first_seconds: float
     longest_seconds: float
-    jitter_seconds: float
+    jitter_seconds: float | None = None
 
     def wait_seconds(self, tries: int) -> float:
         """How long to wait after so many tries."""
         state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
         state.attempt_number = tries
+        if self.jitter_seconds is None:
+            spread = wait_random_exponential(multiplier=self.first_seconds, max=self.longest_seconds)
+            return float(spread(state))
         waits = wait_exponential(multiplier=self.first_seconds, max=self.longest_seconds)
         return float((waits + wait_random(0, self.jitter_seconds))(state))
 
 
 @dataclass(frozen=True, slots=True)
 class Setback(Generic[Answer]):
-    """One try that did not do: what it gave, which try it was, and how long is waited before the next."""
+    """One try that did not do: what it gave or raised, which try it was, and how long is waited before the next."""
 
     answer: Answer
     tries: int
@@ -41,12 +60,13 @@ async def try_until(
     is_final: Callable[[Answer], bool],
     wait: Callable[[Answer, int], float],
     report: Callable[[Setback[Answer]], None] = lambda _: None,
-    gives_up: Callable[[], bool] = lambda: False,
+    patience: timedelta | None = None,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Answer:
-    """Call again and again until an answer is final; the last answer, where `gives_up` says so before that.
+    """Call until an answer is final, which is asked once of each; the last answer, where the patience ends before.
 
-    `wait` gives the seconds after an answer, by the number of tries; `report` hears of every answer that is not final
-    and is followed by another try.
+    `wait` gives the seconds after an answer, by the number of tries; `report` hears of every answer that is followed by
+    another try.
     """
 
     def answer_of(state: RetryCallState) -> Answer:
@@ -54,15 +74,48 @@ async def try_until(
         answer: Answer = state.outcome.result()
         return answer
 
-    def tell(state: RetryCallState) -> None:
-        report(Setback(answer_of(state), state.attempt_number, state.upcoming_sleep))
-
     attempts = AsyncRetrying(
         retry=retry_if_result(lambda answer: not is_final(answer)),
         wait=lambda state: wait(answer_of(state), state.attempt_number),
-        stop=lambda _: gives_up(),
-        before_sleep=tell,
+        stop=stop_never if patience is None else stop_after_delay(patience.total_seconds()),
+        before_sleep=lambda state: report(
+            Setback(answer_of(state), state.attempt_number, state.upcoming_sleep)
+        ),
         retry_error_callback=answer_of,
+        sleep=sleep,
+    )
+
+    async def run() -> Answer:
+        return await call()
+
+    answer: Answer = await attempts(run)
+    return answer
+
+
+async def try_through(
+    call: Callable[[], Awaitable[Answer]],
+    *,
+    passes: Callable[[BaseException], bool],
+    backoff: Backoff,
+    report: Callable[[Setback[BaseException]], None] = lambda _: None,
+    patience: timedelta | None = None,
+) -> Answer:
+    """Call until nothing is raised; raises what does not pass, and the last error where the patience ends.
+
+    `report` hears of every error that is followed by another try.
+    """
+
+    def tell(state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome is not None else None
+        assert error is not None  # noqa: S101 - tenacity waits only after an error here
+        report(Setback(error, state.attempt_number, state.upcoming_sleep))
+
+    attempts = AsyncRetrying(
+        retry=retry_if_exception(passes),
+        wait=lambda state: backoff.wait_seconds(state.attempt_number),
+        stop=stop_never if patience is None else stop_after_delay(patience.total_seconds()),
+        before_sleep=tell,
+        reraise=True,
     )
 
     async def run() -> Answer:

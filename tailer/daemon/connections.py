@@ -9,15 +9,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception_type,
-    stop_after_delay,
-    wait_exponential,
-    wait_random,
-)
-
 from tailer.core.lease import LeaseRhythm
 from tailer.core.stream.positions import Answer
 from tailer.daemon.destinations import Destination, name_destination, open_destination
@@ -41,10 +32,12 @@ from tailer.mongo.source_identity import holds_any_row, identify_source
 from tailer.mongo.state import MongoLease, StateDatabase
 from tailer.mongo.state.checkpoints import was_delivered_before
 from tailer.mongo.state.owner import claim_state
+from tailer.retrying import Backoff, Setback, try_through
 from tailer.settings import Settings
 
 _FILES_SECONDS: Final = 3.0
 _SOURCE_PATIENCE: Final = timedelta(seconds=30)
+_BACKOFF: Final = Backoff(first_seconds=0.5, longest_seconds=5.0, jitter_seconds=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,20 +126,14 @@ async def _wait_for_source(database: Database, emit: Emit) -> SourceFacts:
     """What the server tells of itself; at the start an absent server is waited for only a while."""
     patience = _SOURCE_PATIENCE + selection_patience(database.client)
 
-    def report(state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome is not None else None
-        if isinstance(error, SourceAway):
-            emit(SourceUnanswered(error.subject, state.upcoming_sleep))
+    def report(setback: Setback[BaseException]) -> None:
+        if isinstance(setback.answer, SourceAway):
+            emit(SourceUnanswered(setback.answer.subject, setback.wait_seconds))
 
-    attempts = AsyncRetrying(
-        retry=retry_if_exception_type(SourceAway),
-        stop=stop_after_delay(patience.total_seconds()),
-        wait=wait_exponential(multiplier=0.5, max=5) + wait_random(0, 1),
-        before_sleep=report,
-        reraise=True,
+    return await try_through(
+        lambda: inspect_source(database),
+        passes=lambda error: isinstance(error, SourceAway),
+        backoff=_BACKOFF,
+        report=report,
+        patience=patience,
     )
-
-    async def run() -> SourceFacts:
-        return await inspect_source(database)
-
-    return await attempts(run)

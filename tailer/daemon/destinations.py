@@ -5,8 +5,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_exponential, wait_random
-
 from tailer.core.trace.otlp import SpanContext
 from tailer.errors import DestinationError
 from tailer.events import DestinationAway, DestinationProven, Emit, SendingDisabled
@@ -17,9 +15,12 @@ from tailer.langfuse.certificates import CertificateFiles
 from tailer.langfuse.connection import Credentials, LangfuseConnection, Proven, Unreachable
 from tailer.langfuse.media import LangfuseMedia, MediaOptions
 from tailer.langfuse.spans import LangfuseSpans
+from tailer.retrying import Backoff, Setback, try_until
 from tailer.settings import Settings, SinkChoice
 from tailer.settings.langfuse_access import parse_headers
 from tailer.sinks.file import TraceFile
+
+_BACKOFF = Backoff(first_seconds=0.5, longest_seconds=30.0, jitter_seconds=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +108,16 @@ async def _prove(connection: LangfuseConnection, emit: Emit, *, known: bool) -> 
     """See that the keys are good. A Langfuse that never answered is a wrong address; one that did is waited for."""
     host = connection.credentials.host
 
-    def report(call: RetryCallState) -> None:
-        answer = call.outcome.result() if call.outcome is not None else None
-        if isinstance(answer, Unreachable):
-            emit(DestinationAway(host, answer.reason, call.upcoming_sleep))
+    def report(setback: Setback[Proven | Unreachable]) -> None:
+        if isinstance(setback.answer, Unreachable):
+            emit(DestinationAway(host, setback.answer.reason, setback.wait_seconds))
 
-    attempts = AsyncRetrying(
-        retry=retry_if_result(lambda answer: known and isinstance(answer, Unreachable)),
-        wait=wait_exponential(multiplier=0.5, max=30) + wait_random(0, 1),
-        before_sleep=report,
+    answer = await try_until(
+        connection.prove,
+        is_final=lambda answer: not known or isinstance(answer, Proven),
+        wait=lambda _, tries: _BACKOFF.wait_seconds(tries),
+        report=report,
     )
-    answer: Proven | Unreachable = await attempts(connection.prove)
     if isinstance(answer, Unreachable):
         raise DestinationError(
             operation="reaching Langfuse",

@@ -29,6 +29,17 @@ class DeliveryRetried(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LookupRetried(Event):
+    """The destination could not say whether it has a batch; it is asked again later."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "lookup_retried"
+    reason: str
+    attempt: int
+    wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryUnknown(Event):
     """The answer to a request was lost; the destination is asked whether it has the batch."""
 

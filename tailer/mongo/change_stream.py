@@ -13,7 +13,6 @@ from typing import Any
 from bson import Int64, Timestamp
 from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo.errors import PyMongoError
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
 from tailer.core.stream.positions import StreamPosition, token_seconds
@@ -34,6 +33,8 @@ from tailer.mongo.failures import (
     remedy_for,
 )
 from tailer.mongo.hint_pipeline import HINT_PIPELINES, cluster_seconds, decode_hint, event_key
+from tailer.mongo.retrying import BACKOFF
+from tailer.retrying import Setback, try_through
 
 _OPENING = "opening the change streams"
 _BATCH_SIZE = 500
@@ -183,12 +184,6 @@ class MongoChangeStream:
             "pipeline": [{"$changeStream": stage}, *pipeline],
             "cursor": {"batchSize": batch_size},
         }
-        attempts = AsyncRetrying(
-            retry=retry_if_exception(self._heals),
-            wait=wait_random_exponential(multiplier=0.1, max=5),
-            before_sleep=self._report,
-            reraise=True,
-        )
 
         async def run() -> dict[str, Any]:
             reply: dict[str, Any] = await self._database.command(
@@ -196,7 +191,7 @@ class MongoChangeStream:
             )
             return reply
 
-        opened: dict[str, Any] = await attempts(run)
+        opened = await try_through(run, passes=self._heals, backoff=BACKOFF, report=self._report)
         self._since = None
         return opened
 
@@ -219,10 +214,9 @@ class MongoChangeStream:
         reaction = classify_failure(error)
         return reaction is Reaction.REOPEN or (reaction is Reaction.WAIT and self._proven)
 
-    def _report(self, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome is not None else None
-        if isinstance(error, PyMongoError):
-            self._tell_failure(error, classify_failure(error))
+    def _report(self, setback: Setback[BaseException]) -> None:
+        if isinstance(setback.answer, PyMongoError):
+            self._tell_failure(setback.answer, classify_failure(setback.answer))
 
     async def _step_over(self, position: StreamPosition) -> StreamBatch:
         """Read one event with next to nothing of it; its row is read like any other, by its `_id`."""

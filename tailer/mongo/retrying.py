@@ -1,14 +1,16 @@
 """Repeats a command of MongoDB for as long as the failure is one that passes: elections, restarts, lost connections."""
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from pymongo.errors import PyMongoError
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from tailer.mongo.failures import passes
+from tailer.retrying import Backoff, Setback, try_through
 
 Result = TypeVar("Result")
+BACKOFF: Final = Backoff(first_seconds=0.1, longest_seconds=5.0)
+"""Soon at first: an election takes two seconds."""
 
 
 async def keep_trying(
@@ -28,22 +30,14 @@ async def keep_trying(
             raise
         failures = [error]
 
-    def before_sleep(state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome is not None else None
-        if isinstance(error, PyMongoError):
-            report(error)
-
-    attempts = AsyncRetrying(
-        retry=retry_if_exception(passing),
-        wait=wait_random_exponential(multiplier=0.1, max=5),
-        before_sleep=before_sleep,
-        reraise=True,
-    )
-
     async def run() -> Result:
         # The failure above counts as the first attempt: the next one comes after a pause.
         if failures:
             raise failures.pop()
         return await call()
 
-    return await attempts(run)
+    def tell(setback: Setback[BaseException]) -> None:
+        if isinstance(setback.answer, PyMongoError):
+            report(setback.answer)
+
+    return await try_through(run, passes=passing, backoff=BACKOFF, report=tell)

@@ -10,8 +10,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result, stop_after_delay, wait_random_exponential
-
 from tailer.core.identity import DocumentKey, ObservationId, TraceId, observation_id
 from tailer.core.trace.export import Exported, ExportOptions, export_turn, is_chosen
 from tailer.core.turn.readback import Row
@@ -33,6 +31,7 @@ from tailer.mongo.state.survey import find_sent_times
 from tailer.mongo.walk import MongoWalk
 from tailer.operations.backfill import Request, make_job
 from tailer.operations.opening import ignore_event, open_both
+from tailer.retrying import Backoff, try_until
 from tailer.settings import Settings
 
 _CHUNK_ROWS = 200
@@ -156,14 +155,11 @@ class Reconciliation:
                 comparison.missing.append(found)
 
     async def _count(self, probes: Sequence[Probe]) -> Mapping[ObservationId, int]:
-        attempts = AsyncRetrying(
-            retry=retry_if_result(lambda answer: isinstance(answer, Unanswered)),
-            wait=_pause,
-            stop=stop_after_delay(_PATIENCE.total_seconds()),
-            retry_error_callback=_last_answer,
-        )
-        answer: Mapping[ObservationId, int] | Unanswered | Unreadable = await attempts(
-            self._spans.count, probes
+        answer = await try_until(
+            lambda: self._spans.count(probes),
+            is_final=lambda answer: not isinstance(answer, Unanswered),
+            wait=_wait_seconds,
+            patience=_PATIENCE,
         )
         if isinstance(answer, Unanswered | Unreadable):
             raise DestinationError(
@@ -203,18 +199,13 @@ async def open_reconciliation(settings: Settings) -> AsyncIterator[tuple[Reconci
         yield reconciliation, await server_seconds(source)
 
 
-_GROWING = wait_random_exponential(multiplier=0.5, max=30)
+_BACKOFF = Backoff(first_seconds=0.5, longest_seconds=30)
 
 
-def _pause(state: RetryCallState) -> float:
+def _wait_seconds(answer: Mapping[ObservationId, int] | Unanswered | Unreadable, tries: int) -> float:
     """What Langfuse asks for, and growing where it asks for nothing."""
-    answer = state.outcome.result() if state.outcome is not None else None
     asked = answer.after_seconds if isinstance(answer, Unanswered) else None
-    return _GROWING(state) if asked is None else asked
-
-
-def _last_answer(state: RetryCallState) -> object:
-    return state.outcome.result() if state.outcome is not None else Unanswered("no answer")
+    return _BACKOFF.wait_seconds(tries) if asked is None else asked
 
 
 def _probe_of(trace_id: TraceId, row: Row) -> Probe:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tailer.core.trace.observations import Trace
-from tailer.events import DeliveryRetried
+from tailer.events import LookupRetried
 from tailer.flow.sending.lookup import Lookup, Verdict
 from tailer.flow.sending.outcomes import Found, LookupAnswer, Unreadable
 from tailer.langfuse.spans import LangfuseSpans
@@ -110,7 +110,7 @@ async def test_a_limit_neither_begins_the_search_anew_nor_counts_as_silence() ->
         # Seen after 61.5 seconds, which is past the patience: what counts is what is there then.
         assert await here.lookup.settle(probes("m1")) is Verdict.FOUND
         assert here.clock.pauses == [0.5, 1, 60]
-        assert [event.reason for event in here.events.of(DeliveryRetried)] == ["lookup: http_429"]
+        assert [event.reason for event in here.events.of(LookupRetried)] == ["http_429"]
 
 
 async def test_a_limit_without_a_word_of_time_is_met_with_growing_pauses() -> None:

@@ -10,12 +10,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from enum import StrEnum
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_result
-
-from tailer.events import DeliveryRetried, Emit
+from tailer.events import Emit, LookupRetried
 from tailer.flow.ports import Sink
 from tailer.flow.records import Probe
 from tailer.flow.sending.outcomes import Found, LookupAnswer, Unanswered
+from tailer.retrying import Setback, try_until
 
 _FIRST_PAUSE_SECONDS = 0.5
 """Langfuse shows most of what it takes within one to three seconds (4.16)."""
@@ -55,23 +54,20 @@ class Lookup:
         """Ask until one of the probes is found, or for long enough; however long the destination is away, because sending
         again without an answer could count a turn twice."""
         search = _Search(self._patience_seconds, self._monotonic)
-        attempts = AsyncRetrying(
-            retry=retry_if_result(search.goes_on),
+        answer = await try_until(
+            lambda: self._sink.find(probes),
+            is_final=lambda answer: not search.goes_on(answer),
             wait=search.pause,
-            before_sleep=self._report,
+            report=self._report,
             sleep=self._sleep,
         )
-        answer: LookupAnswer = await attempts(self._sink.find, probes)
         if isinstance(answer, Found):
             return Verdict.FOUND if answer.observation_ids else Verdict.SENT_AGAIN
         return Verdict.SENT_AGAIN_UNREAD
 
-    def _report(self, state: RetryCallState) -> None:
-        answer = state.outcome.result() if state.outcome is not None else None
-        if isinstance(answer, Unanswered):
-            self._emit(
-                DeliveryRetried(f"lookup: {answer.reason}", state.attempt_number, state.upcoming_sleep)
-            )
+    def _report(self, setback: Setback[LookupAnswer]) -> None:
+        if isinstance(setback.answer, Unanswered):
+            self._emit(LookupRetried(setback.answer.reason, setback.tries, setback.wait_seconds))
 
 
 class _Search:
@@ -99,9 +95,9 @@ class _Search:
             self._answering_since = self._monotonic()
         return self._left_seconds() > 0
 
-    def pause(self, state: RetryCallState) -> float:
+    def pause(self, answer: LookupAnswer, tries: int) -> float:
         """Twice as long after each answer of the same kind, and never less than the destination asks for."""
-        answer = state.outcome.result() if state.outcome is not None else None
+        del tries
         if not isinstance(answer, Unanswered):
             # The last look comes at the end of the patience, not long after it.
             return max(_SHORTEST_PAUSE_SECONDS, min(_grown(self._misses), self._left_seconds()))
