@@ -150,3 +150,11 @@ class ClockCompared(Event):
 
     level: ClassVar[str | None] = None
     ahead_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LibreChatClockCompared(Event):
+    """LibreChat's clock was compared with MongoDB's, by the rows that it wrote last."""
+
+    level: ClassVar[str | None] = None
+    ahead_seconds: float

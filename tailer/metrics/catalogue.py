@@ -105,6 +105,11 @@ CLOCK_SKEW: Final = Metric(
     "This machine's clock minus that of MongoDB's primary, uncertain by half a round trip; latencies are wrong by this "
     "amount",
 )
+LIBRECHAT_CLOCK_SKEW: Final = Metric(
+    "tailer_librechat_clock_skew_seconds",
+    Kind.GAUGE,
+    "LibreChat's clock minus MongoDB's, by createdAt and _id of the messages of the last hour, uncertain by half a second",
+)
 OPLOG_FIRST: Final = Metric(
     "tailer_oplog_first_timestamp_seconds",
     Kind.GAUGE,
@@ -328,6 +333,7 @@ ABSENT_UNTIL_KNOWN: Final = frozenset(
     {
         SOURCE_TIME,
         CLOCK_SKEW,
+        LIBRECHAT_CLOCK_SKEW,
         OPLOG_FIRST,
         OPLOG_WINDOW,
         OLDEST_UNACKNOWLEDGED,
@@ -344,7 +350,7 @@ CATALOGUE: Final = (
         "MongoDB and the streams",
         (
             CONNECTED, EVENTS, LAST_POLL, LAST_EVENT, SOURCE_TIME, POSITION_TIME, STREAM_LAG, RESTARTS, PAUSES, GAPS,
-            GAP_SECONDS, GAPS_UNFILLED, CLOCK_SKEW, OPLOG_FIRST, OPLOG_WINDOW, OPLOG_HEADROOM, BACKFILLED,
+            GAP_SECONDS, GAPS_UNFILLED, CLOCK_SKEW, LIBRECHAT_CLOCK_SKEW, OPLOG_FIRST, OPLOG_WINDOW, OPLOG_HEADROOM, BACKFILLED,
             BACKFILL_REMAINING, BACKFILL_POSITION,
         ),
     ),

@@ -23,6 +23,7 @@ from tailer.events import (
     LeaseReleased,
     LeaseTaken,
     LettersCounted,
+    LibreChatClockCompared,
     MediaLeftOut,
     OplogSeen,
     PartsUnknown,
@@ -205,6 +206,10 @@ class Metrics(Instruments):
         if self._oplog_first is not None:
             for stream, stored in self._stored.items():
                 self.gauge(catalogue.OPLOG_HEADROOM).labels(stream).set(stored - self._oplog_first)
+
+    @record.register
+    def _(self, event: LibreChatClockCompared) -> None:
+        self.gauge(catalogue.LIBRECHAT_CLOCK_SKEW).set(event.ahead_seconds)
 
     @record.register
     def _(self, event: ClockCompared) -> None:

@@ -206,7 +206,7 @@ class MongoChangeStream:
             await self._database.command(
                 {"killCursors": self._stream.value, "cursors": [opened["cursor"]["id"]]}, session=session
             )
-        return await self._open(_position(_end_token(opened)), session, pipeline, _BATCH_SIZE)
+        return await self._open(_position(end_token(opened)), session, pipeline, _BATCH_SIZE)
 
     def _heals(self, error: BaseException) -> bool:
         if not isinstance(error, PyMongoError):
@@ -279,10 +279,10 @@ def _make_batch(reply: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -
         hint = decode_hint(event, position)
         if hint is not None:
             hints.append((hint, position))
-    return StreamBatch(hints, _position(_end_token(reply)), cluster_seconds(reply.get("operationTime")))
+    return StreamBatch(hints, _position(end_token(reply)), cluster_seconds(reply.get("operationTime")))
 
 
-def _end_token(reply: Mapping[str, Any]) -> str:
+def end_token(reply: Mapping[str, Any]) -> str:
     """The token after everything that a reply brings; raises StreamUnsupported where the server gives none."""
     token = reply["cursor"].get("postBatchResumeToken", {}).get("_data")
     if not isinstance(token, str):

@@ -14,10 +14,10 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from tailer.core.librechat.documents import MalformedDocument, read_message
 from tailer.core.stream.hints import Stream
-from tailer.core.stream.positions import StreamPosition
+from tailer.core.stream.positions import StreamPosition, token_seconds
 from tailer.core.turn.turns import TurnRecord
 from tailer.events import Event
-from tailer.mongo.change_stream import start_stage
+from tailer.mongo.change_stream import end_token, start_stage
 from tailer.mongo.collections import Collections
 from tailer.mongo.connection import Client, Database, ask_hello
 from tailer.mongo.document_keys import to_key
@@ -25,6 +25,7 @@ from tailer.mongo.documents import MongoDocuments
 from tailer.mongo.error_codes import Reaction
 from tailer.mongo.failures import classify_failure, explain_source_failure, failure_name
 from tailer.mongo.hint_pipeline import HINT_PIPELINES
+from tailer.mongo.oplog import ask_librechats_clock
 from tailer.mongo.state.database import begin_transaction
 from tailer.mongo.transactions import read_spending
 
@@ -140,6 +141,16 @@ async def try_resuming(database: Database, stream: Stream, position: StreamPosit
         )
     finally:
         await database.command({"killCursors": stream.value, "cursors": [opened["cursor"]["id"]]})
+    if position is None:
+        # The daemon does the same at its first start: a server may open a stream and be unable to resume it.
+        token = end_token(opened)
+        await try_resuming(database, stream, StreamPosition(token, token_seconds(token) or 0))
+
+
+@_explained
+async def compare_librechats_clock(database: Database) -> float | None:
+    """How many seconds LibreChat's clock is ahead of MongoDB's; None where no row tells."""
+    return await ask_librechats_clock(database)
 
 
 @_explained

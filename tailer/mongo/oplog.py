@@ -3,11 +3,17 @@
 Nothing is decided by either. `serverStatus` with `oplog: 1` needs the privilege `serverStatus` on the cluster.
 """
 
-from bson import Timestamp
+from contextlib import suppress
+from datetime import timedelta
+
+from bson import ObjectId, Timestamp
 from pymongo.errors import OperationFailure, PyMongoError
 
-from tailer.events import ClockCompared, Emit, OplogHidden, OplogSeen
+from tailer.core.librechat.bson_values import milliseconds
+from tailer.core.librechat.clock import estimate_ahead_seconds
+from tailer.events import ClockCompared, Emit, LibreChatClockCompared, OplogHidden, OplogSeen
 from tailer.mongo.connection import Database, ask_hello
+from tailer.mongo.document_keys import to_key
 from tailer.mongo.failures import failure_name
 
 _HINT = (
@@ -24,6 +30,25 @@ _SECTIONS_LEFT_OUT = (
 )  # fmt: skip
 
 
+_ROWS = 50
+_RECENT = timedelta(hours=1)
+"""An older row tells how the clocks were, not how they are."""
+
+
+async def ask_librechats_clock(database: Database, *, newer_than: timedelta | None = None) -> float | None:
+    """How many seconds LibreChat's clock is ahead of MongoDB's, by the last messages; None where none tells.
+
+    Raises PyMongoError.
+    """
+    query: dict[str, object] = {}
+    if newer_than is not None:
+        hello = await database.command("hello")
+        query = {"_id": {"$gte": ObjectId.from_datetime(hello["localTime"] - newer_than)}}
+    found = database["messages"].find(query, {"createdAt": 1}, sort=[("_id", -1)], limit=_ROWS)
+    rows = [(to_key(row["_id"]), milliseconds(row.get("createdAt"))) async for row in found]
+    return estimate_ahead_seconds(rows)
+
+
 class OplogWatch:
     """Looks at one server; a server that is away, or tells less than was asked, is no failure."""
 
@@ -36,6 +61,9 @@ class OplogWatch:
         """Ask once, and tell what was answered."""
         try:
             await self._compare_clocks()
+            with suppress(OperationFailure):
+                # Whoever reads the rows tells of that.
+                await self._compare_librechats_clock()
             await self._read_oplog()
         except OperationFailure as error:
             if not self._hidden:
@@ -48,6 +76,11 @@ class OplogWatch:
     async def _compare_clocks(self) -> None:
         _, ahead_seconds = await ask_hello(self._database)
         self._emit(ClockCompared(round(ahead_seconds, 3)))
+
+    async def _compare_librechats_clock(self) -> None:
+        ahead_seconds = await ask_librechats_clock(self._database, newer_than=_RECENT)
+        if ahead_seconds is not None:
+            self._emit(LibreChatClockCompared(round(ahead_seconds, 1)))
 
     async def _read_oplog(self) -> None:
         status = await self._database.client.admin.command(

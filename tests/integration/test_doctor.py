@@ -1,8 +1,9 @@
 """Each check of the doctor on real parts: when all is well, and when it is not."""
 
 import json
+import re
 import signal
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,19 @@ async def test_a_token_that_the_oplog_no_longer_has_is_found_before_the_start(da
     assert found["stream messages"].verdict is Verdict.FAIL
     assert "declares the gap" in (found["stream messages"].remedy or "")
     assert found["stream conversations"].verdict is Verdict.PASS
+
+
+async def test_the_clocks_of_all_three_are_shown(databases: Databases) -> None:
+    await databases.source["messages"].insert_one(
+        message(createdAt=datetime.now(UTC) - timedelta(minutes=5), isCreatedByUser=True)
+    )
+    async with FakeLangfuse() as fake:
+        found = await findings_of(settings_for(databases, fake, http_port=0, lease_time=timedelta(seconds=1)))
+
+    assert found["clocks"].verdict is Verdict.PASS
+    assert found["LibreChat's clock"].verdict is Verdict.WARN
+    assert re.match(r"-(299|300|301) s against MongoDB, -\d+ s against this", found["LibreChat's clock"].seen)
+    assert "NTP" in (found["LibreChat's clock"].remedy or "")
 
 
 async def test_a_state_of_another_librechat_is_found(databases: Databases) -> None:

@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from bson import ObjectId
 
-from tailer.events import ClockCompared, OplogSeen
+from tailer.events import ClockCompared, LibreChatClockCompared, OplogSeen
 from tailer.mongo.connection import Database, connect, tolerant_database
 from tailer.mongo.oplog import OplogWatch
 from tests.e2e.databases import Databases
@@ -46,6 +48,28 @@ async def test_the_oplog_reaches_from_its_first_entry_to_the_last_write(
     seen = events.of(OplogSeen)[0]
 
     assert seen.first_seconds <= written.time <= seen.last_seconds
+
+
+@pytest.mark.parametrize("ahead", [-300, 0, 300])
+async def test_librechats_clock_is_read_from_its_last_rows(
+    source: Database, databases: Databases, ahead: int
+) -> None:
+    """Copies, imports and rows of yesterday say nothing of it."""
+    now = datetime.now(UTC)
+    shifted = now + timedelta(seconds=ahead)
+    await databases.source["messages"].insert_many(
+        [
+            {"_id": ObjectId(), "messageId": "genuine", "createdAt": shifted},
+            {"_id": ObjectId(), "messageId": "copy", "createdAt": shifted - timedelta(days=30)},
+            {"_id": ObjectId(), "messageId": "timeless"},
+            {"_id": ObjectId.from_datetime(now - timedelta(days=1)), "messageId": "old", "createdAt": now},
+        ]
+    )
+    events = Events()
+    await OplogWatch(source, events).look()
+
+    (compared,) = events.of(LibreChatClockCompared)
+    assert abs(compared.ahead_seconds - ahead) <= 1.5
 
 
 async def test_a_server_that_is_away_is_no_failure() -> None:

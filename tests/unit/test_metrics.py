@@ -30,6 +30,7 @@ from tailer.events import (
     LeadershipLost,
     LeaseTaken,
     LettersCounted,
+    LibreChatClockCompared,
     OplogSeen,
     RowUnreadable,
     StateFailed,
@@ -124,6 +125,7 @@ def test_events_move_what_they_concern() -> None:
     metrics = Metrics("1")
     metrics.record(HintsRead(Stream.MESSAGES, 2, 1, 0, 0))
     metrics.record(ClockCompared(-1.5))
+    metrics.record(LibreChatClockCompared(300.0))
     metrics.record(LettersCounted(3))
     metrics.record(DeliveryRetried("http_500", 1, 0.1))
     value = metrics.registry.get_sample_value
@@ -131,6 +133,7 @@ def test_events_move_what_they_concern() -> None:
     assert value("tailer_stream_events_total", {"stream": "messages", "op": "insert"}) == 2
     assert (value("tailer_stream_last_event_timestamp_seconds", {"stream": "messages"}) or 0) > 1_700_000_000
     assert value("tailer_clock_skew_seconds") == -1.5
+    assert value("tailer_librechat_clock_skew_seconds") == 300
     assert value("tailer_dead_letters_kept") == 3
     assert value("tailer_export_retries_total") == 1
 

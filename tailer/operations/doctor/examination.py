@@ -19,6 +19,7 @@ from tailer.operations.doctor.findings import Finding, failed, passed, skipped
 from tailer.operations.doctor.http_port import check_port
 from tailer.operations.doctor.left_out import check_left_out
 from tailer.operations.doctor.librechat import (
+    check_librechats_clock,
     check_oplog,
     check_privileges,
     check_rows,
@@ -83,6 +84,11 @@ async def _ask_mongo(settings: Settings, downtime: timedelta) -> list[Finding]:
         findings += await _within(check_streams(database, settings.streams, checkpoints), streams)
         findings.append(
             await _within(check_oplog(database, checkpoints, downtime), _too_slow("oplog window"))
+        )
+        findings.append(
+            await _within(
+                check_librechats_clock(database, server.ahead_seconds), _too_slow("LibreChat's clock")
+            )
         )
         skips = settings.native is NativePolicy.SKIP
         findings += await _within(check_rows(database, native_is_skipped=skips), [_too_slow("messages")])

@@ -14,6 +14,7 @@ from tailer.mongo.examination import (
     ask_oplog,
     ask_privileges,
     ask_server,
+    compare_librechats_clock,
     read_last_rows,
     try_resuming,
 )
@@ -90,6 +91,22 @@ def _judge_clock(ahead_seconds: float) -> Finding:
             "clocks", seen, "let NTP run on both machines; latencies in the metrics are wrong by so much"
         )
     return passed("clocks", seen)
+
+
+async def check_librechats_clock(database: Database, ahead_seconds: float) -> Finding:
+    """LibreChat's clock against the other two; `ahead_seconds` is this machine's against MongoDB's."""
+    check = "LibreChat's clock"
+    try:
+        librechat = await compare_librechats_clock(database)
+    except ExaminationFailed as error:
+        return failed(check, error.failure, error.hint)
+    if librechat is None:
+        return skipped(check, "no message tells it yet")
+    seen = f"{librechat:+.0f} s against MongoDB, {librechat - ahead_seconds:+.0f} s against this machine"
+    if abs(librechat) > _SKEW_SECONDS:
+        remedy = "let NTP run where LibreChat runs; the times of turns in Langfuse are LibreChat's"
+        return warned(check, seen, remedy)
+    return passed(check, seen)
 
 
 async def check_privileges(database: Database, *, with_users: bool) -> list[Finding]:
