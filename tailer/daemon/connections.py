@@ -95,6 +95,7 @@ async def open_connections(
         settings.state_uri.get_secret_value(),
         application="librechat-tailer-state",
         socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
+        is_state=True,
     )
     stack.callback(state_client.close)
     source = tolerant_database(source_client, settings.mongo_database)

@@ -45,7 +45,7 @@ class SourceFacts:
     now: Timestamp | None
 
 
-def connect(uri: str, *, application: str, socket_milliseconds: int) -> Client:
+def connect(uri: str, *, application: str, socket_milliseconds: int, is_state: bool = False) -> Client:
     """A client that gives up soon on a server that is away, unless the URI says otherwise: the caller tries again.
 
     Raises SourceError for what the driver refuses at once: files that cannot be read, options that contradict each
@@ -54,8 +54,11 @@ def connect(uri: str, *, application: str, socket_milliseconds: int) -> Client:
     missing = missing_package(uri)
     if missing is not None:
         raise SourceError(operation=_CONNECTING, subject="the MongoDB URI", hint=missing)
+    heartbeat = (
+        {"heartbeat_milliseconds": connection_options.STATE_HEARTBEAT_MILLISECONDS} if is_state else {}
+    )
     options: dict[str, Any] = connection_options.fill_options(
-        uri, application=application, socket_milliseconds=socket_milliseconds
+        uri, application=application, socket_milliseconds=socket_milliseconds, **heartbeat
     )
     try:
         return AsyncIOMotorClient(uri, **options)
@@ -95,7 +98,7 @@ def poll_milliseconds(client: Client) -> int:
     """How long the server may hold a `getMore`: less than the URI lets a connection be silent."""
     pool = client.delegate.options.pool_options
     limits = [limit for limit in (pool.socket_timeout, client.delegate.options.timeout) if limit]
-    return max(1, min(POLL_MILLISECONDS, *(int(limit * 500) for limit in limits)))
+    return max(1, min([POLL_MILLISECONDS, *(int(limit * 500) for limit in limits)]))
 
 
 async def answers(database: Database) -> bool:

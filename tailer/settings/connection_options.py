@@ -19,10 +19,15 @@ QUERY_SOCKET_MILLISECONDS: Final = 30_000
 _READ_PREFERENCE: Final = "readPreference"
 _PREFERENCES: Final = ("readpreference", "readpreferencetags", "maxstalenessseconds")
 _POOL: Final = 16
+_HEARTBEAT: Final = 10_000
+STATE_HEARTBEAT_MILLISECONDS: Final = 2000
+"""A primary that answers nothing must be given up before the lease runs out."""
 _DEFAULTS: Final[Mapping[str, int | bool | str]] = {
     # Soon given up, because the caller tries again for ever.
     "serverSelectionTimeoutMS": 2000,
-    "heartbeatFrequencyMS": 2000,
+    "heartbeatFrequencyMS": _HEARTBEAT,
+    # One connection less for each server, and nothing is gained by more: what fails has the server looked at again.
+    "serverMonitoringMode": "poll",
     "connectTimeoutMS": 3000,
     "retryReads": True,
     "retryWrites": True,
@@ -39,10 +44,17 @@ class OptionInForce:
     source: str
 
 
-def fill_options(uri: str, *, application: str, socket_milliseconds: int) -> dict[str, Any]:
+def fill_options(
+    uri: str, *, application: str, socket_milliseconds: int, heartbeat_milliseconds: int = _HEARTBEAT
+) -> dict[str, Any]:
     """The options that a client gets beside the URI: the tailer's own, but for those that the URI gives."""
     given = given_options(uri)
-    own = {**_DEFAULTS, "appName": application, "socketTimeoutMS": socket_milliseconds}
+    own = {
+        **_DEFAULTS,
+        "appName": application,
+        "socketTimeoutMS": socket_milliseconds,
+        "heartbeatFrequencyMS": heartbeat_milliseconds,
+    }
     if "timeoutms" in given:
         # One limit for a whole operation takes the place of the limit of a socket.
         own.pop("socketTimeoutMS")
@@ -66,6 +78,10 @@ def describe_options(uri: str) -> Sequence[OptionInForce]:
         if name != "socketTimeoutMS"
     ]
     given = given_options(uri)
+    if "heartbeatfrequencyms" not in given:
+        found = [option for option in found if option.name != "heartbeatFrequencyMS"]
+        rhythm = f"{_HEARTBEAT} (state {STATE_HEARTBEAT_MILLISECONDS})"
+        found.append(OptionInForce("heartbeatFrequencyMS", rhythm, "default"))
     if not {"sockettimeoutms", "timeoutms"} & given.keys():
         patience = f"{QUERY_SOCKET_MILLISECONDS} (streams {STREAM_SOCKET_MILLISECONDS})"
         found.append(OptionInForce("socketTimeoutMS", patience, "default"))

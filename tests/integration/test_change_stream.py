@@ -1,6 +1,7 @@
 """The change stream of a real replica set: what becomes a hint, and where reading goes on."""
 
 import sys
+import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from types import AsyncGeneratorType
@@ -309,3 +310,29 @@ async def test_a_reader_that_stops_ends_the_session_at_once(messages: ChangeSour
     await followed.aclose()
 
     assert unfinished(opened) == []
+
+
+@pytest.mark.parametrize(("stream", "most"), [(Stream.MESSAGES, 17), (Stream.CONVERSATIONS, 5)])
+async def test_a_busy_collection_is_not_asked_more_often_than_its_pace(
+    replica_set: ReplicaSet, stream: Stream, most: int
+) -> None:
+    """Also where every answer is empty, because the events are none of the stream's business."""
+    client = connect(replica_set.uri, application="paced", socket_milliseconds=STREAM_SOCKET_MILLISECONDS)
+    source = tolerant_database(client, f"librechat_{uuid.uuid4().hex}")
+
+    async def count() -> int:
+        status = await client.admin.command("serverStatus")
+        return int(status["metrics"]["commands"]["getMore"]["total"])
+
+    try:
+        key = (await source[stream.value].insert_one({"n": 0})).inserted_id
+        async with Reading(MongoChangeStream(source, stream, Events())):
+            before, until = await count(), time.monotonic() + 3
+            while time.monotonic() < until:
+                await source[stream.value].update_one({"_id": key}, {"$inc": {"n": 1}})
+            asked = await count() - before
+        await client.drop_database(source.name)
+    finally:
+        client.close()
+
+    assert 1 <= asked <= most

@@ -23,7 +23,8 @@ def shown(uri: str) -> dict[str, tuple[str, str]]:
 def test_what_the_uri_does_not_give_is_filled_in() -> None:
     assert filled(PLAIN) == {
         "serverSelectionTimeoutMS": 2000,
-        "heartbeatFrequencyMS": 2000,
+        "heartbeatFrequencyMS": 10_000,
+        "serverMonitoringMode": "poll",
         "connectTimeoutMS": 3000,
         "retryReads": True,
         "retryWrites": True,
@@ -37,7 +38,7 @@ def test_what_the_uri_does_not_give_is_filled_in() -> None:
     "option",
     [
         "serverSelectionTimeoutMS=30000", "connecttimeoutms=20000", "socketTimeoutMS=45000", "maxPoolSize=5",
-        "appname=LibreChat", "retryWrites=false", "retryReads=false", "heartbeatFrequencyMS=10000",
+        "appname=LibreChat", "retryWrites=false", "retryReads=false", "heartbeatFrequencyMS=5000",
     ],
 )  # fmt: skip
 def test_an_option_of_the_uri_is_left_to_it_however_it_is_written(option: str) -> None:
