@@ -15,6 +15,7 @@ from tailer.daemon.destinations import Destination, name_destination, open_desti
 from tailer.errors import SourceAway
 from tailer.events import Emit, SourceUnanswered
 from tailer.flow.leadership import Candidacy
+from tailer.mongo.collections import Collections
 from tailer.mongo.connection import (
     QUERY_SOCKET_MILLISECONDS,
     STREAM_SOCKET_MILLISECONDS,
@@ -100,6 +101,7 @@ async def open_connections(
     stack.callback(state_client.close)
     source = tolerant_database(source_client, settings.mongo_database)
     facts = await _wait_for_source(source, emit)
+    await Collections(source, emit).prove()
     cluster_seconds = int(time.time()) if facts.now is None else facts.now.time
     began = Answer(cluster_seconds, time.monotonic())
     state = StateDatabase(state_client, settings.state_database, emit)

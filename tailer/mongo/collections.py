@@ -38,13 +38,18 @@ _NEEDED = ("messages", "conversations")
 
 
 class Collections:
-    """LibreChat's database, read only."""
+    """LibreChat's database, read only. `proven` says that this process could read what it needs when it started."""
 
-    def __init__(self, database: Database, emit: Emit) -> None:
+    def __init__(self, database: Database, emit: Emit, *, proven: bool = False) -> None:
         self._database = database
         self._emit = emit
         self._denied: set[str] = set()
-        self._proven: set[str] = set()
+        self._proven: set[str] = set(_NEEDED) if proven else set()
+
+    async def prove(self) -> None:
+        """See that what is needed can be read as it will be; raises SourceError."""
+        await self.find("messages", {}, ROW_FIELDS, limit=1)
+        await self.find("conversations", {}, {"_id": 1}, limit=1)
 
     async def find(
         self,

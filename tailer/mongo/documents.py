@@ -100,9 +100,11 @@ as their text."""
 class MongoDocuments:
     """A `DocumentReader` over LibreChat's database."""
 
-    def __init__(self, database: Database, emit: Emit, *, history_bytes: int, with_users: bool) -> None:
+    def __init__(
+        self, database: Database, emit: Emit, *, history_bytes: int, with_users: bool, proven: bool = False
+    ) -> None:
         self._emit = emit
-        self._collections = Collections(database, emit)
+        self._collections = Collections(database, emit, proven=proven)
         self._users = Users(self._collections, wanted=with_users)
         self._history_bytes = history_bytes * _HISTORY_FACTOR
 

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from motor.motor_asyncio import AsyncIOMotorClient
 
 from tailer.demo.stage.player import play
 from tailer.demo.stage.replica_set import ReplicaSet
@@ -105,6 +107,46 @@ async def test_a_second_librechat_on_the_state_of_the_first_is_refused(
         await daemon.wait_until_ready()
         await expect_refusal(other, tmp_path, code=5, says=says)
     await expect_refusal(other, tmp_path, code=5, says=says)
+
+
+async def test_a_view_in_the_place_of_a_collection_ends_the_start_and_fails_the_doctor(
+    databases: Databases, tmp_path: Path
+) -> None:
+    """Exit 3, with what to name instead."""
+    await databases.source.command({"create": "messages", "viewOn": "others", "pipeline": []})
+    settings = {**databases.settings, "TAILER_FILE_PATH": "turns.jsonl"}
+    exit_code, daemon = await run_to_end(settings, directory=tmp_path)
+    assert exit_code == 3, daemon.output
+    assert "is a view" in "".join(daemon.errors)
+    assert "Traceback" not in daemon.output
+    code, told = await run_to_end(settings, directory=tmp_path, arguments=("doctor", "--json"))
+    found = {finding["check"]: finding for finding in json.loads("".join(told.text))["findings"]}
+
+    assert code == 1
+    assert found["stream messages"]["verdict"] == "FAIL"
+    assert "is a view" in found["stream messages"]["remedy"]
+
+
+async def test_a_server_that_lacks_what_is_needed_ends_the_first_start_with_a_remedy(tmp_path: Path) -> None:
+    """Exit 3, as on services that only speak MongoDB's protocol; doctor and start say the same."""
+    faults = [
+        ("librechat-tailer-streams", "aggregate", 40324, "change streams as the tailer needs them"),
+        ("librechat-tailer-streams", "aggregate", 8000, "dedicated cluster"),
+        ("librechat-tailer", "find", 168, "code_168"),
+        ("librechat-tailer", "find", 13, "grant find and changeStream"),
+        ("librechat-tailer", "find", 123_456, "code_123456"),
+    ]
+    async with ReplicaSet(mongod_arguments=["--setParameter", "enableTestCommands=1"]) as server:
+        settings = {"TAILER_MONGO_URI": server.uri_of("LibreChat"), "TAILER_FILE_PATH": "turns.jsonl"}
+        client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(server.uri)
+        for application, command, code, says in faults:
+            data = {"failCommands": [command], "errorCode": code, "appName": application}
+            await client.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=data)
+            exit_code, daemon = await run_to_end(settings, directory=tmp_path)
+            assert exit_code == 3, daemon.output
+            assert says in "".join(daemon.errors)
+            assert "Traceback" not in daemon.output
+        client.close()
 
 
 async def test_missing_settings_are_told_all_at_once(tmp_path: Path) -> None:
