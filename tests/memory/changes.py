@@ -13,16 +13,24 @@ from tailer.flow.records import StreamBatch
 from tests.memory.librechat import MemoryLibreChat
 
 _BATCH_SIZE = 500
-_POLL_SECONDS = 1.0
+POLL_SECONDS = 1.0
 
 
 class MemoryChanges:
-    """A `ChangeSource`: answers with what there is, and every second at the latest."""
+    """A `ChangeSource`: answers with what there is, and every `poll_seconds` at the latest, as a server does."""
 
-    def __init__(self, librechat: MemoryLibreChat, stream: Stream, *, batch_size: int = _BATCH_SIZE) -> None:
+    def __init__(
+        self,
+        librechat: MemoryLibreChat,
+        stream: Stream,
+        *,
+        batch_size: int = _BATCH_SIZE,
+        poll_seconds: float = POLL_SECONDS,
+    ) -> None:
         self._librechat = librechat
         self._stream = stream
         self._batch_size = batch_size
+        self._poll_seconds = poll_seconds
 
     @property
     def stream(self) -> Stream:
@@ -58,7 +66,7 @@ class MemoryChanges:
         changed = asyncio.Event()
         self._librechat.listeners.add(changed)
         try:
-            async with asyncio.timeout(_POLL_SECONDS):
+            async with asyncio.timeout(self._poll_seconds):
                 await changed.wait()
         except TimeoutError:
             return

@@ -32,13 +32,14 @@ from tests.memory import (
     MemoryWalk,
 )
 from tests.memory.clock import monotonic
-from tests.unit.flow.scene import LOOKUP_SECONDS, Scene, server_clock, until
+from tests.unit.flow.scene import LOOKUP_SECONDS, QUIET_SECONDS, Scene, server_clock, until
 
 _GIVEN = {
     "mongo_uri": SecretStr("mongodb://memory/LibreChat"),
     "langfuse_public_key": "pk-lf-memory",
     "langfuse_secret_key": SecretStr("sk-lf-memory"),
     "langfuse_url": "https://langfuse.example",
+    "checkpoint_interval": timedelta(seconds=5),
 }
 LONG = timedelta(days=2)
 
@@ -142,7 +143,7 @@ async def _make_pipeline(
         destination,
         reader,
         MemoryWalk(scene.librechat),
-        [MemoryChanges(scene.librechat, stream) for stream in settings.streams],
+        [MemoryChanges(scene.librechat, stream, poll_seconds=QUIET_SECONDS) for stream in settings.streams],
         Observers(events, None, Metrics("test"), Health(time.monotonic(), time.monotonic())),
         Answer(int(server_clock()), monotonic()),
     )

@@ -36,6 +36,8 @@ from tests.memory.clock import monotonic
 
 PATIENCE = Patience(timedelta(hours=1), timedelta(hours=2), timedelta(hours=3))
 LOOKUP_SECONDS = 60.0
+QUIET_SECONDS = 8.0
+"""How often a quiet stream answers here. A real one does every second, and these tests last for hours."""
 _SERVER_SECONDS = 1_760_000_000
 _LONGEST_SECONDS = 24 * 3600
 
@@ -121,7 +123,9 @@ class Scene:
     @asynccontextmanager
     async def reading(self, stream: Stream = Stream.MESSAGES) -> AsyncIterator[None]:
         """Follow a stream of LibreChat while the block lasts."""
-        async with working(self.intake.read(MemoryChanges(self.librechat, stream))):
+        async with working(
+            self.intake.read(MemoryChanges(self.librechat, stream, poll_seconds=QUIET_SECONDS))
+        ):
             await until(lambda: self.backlog.is_started(stream))
             yield
 
