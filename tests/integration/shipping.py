@@ -25,10 +25,9 @@ from tailer.flow.sending.transmission import Transmission
 from tailer.langfuse.spans import LangfuseSpans
 from tailer.mongo.state import MongoState
 from tests.evidence import Events, make_trace
-from tests.http.wire import LOOKUP_SECONDS, Wire, spans_to
+from tests.http.wire import LOOKUP_SECONDS
 
 PATIENCE = Patience(timedelta(hours=1), timedelta(hours=2), timedelta(hours=3))
-__all__ = ["LOOKUP_SECONDS", "PATIENCE", "Shipping", "Wire", "spans_to"]
 
 
 class Shipping:

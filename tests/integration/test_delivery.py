@@ -26,8 +26,9 @@ from tailer.mongo.connection import Client, connect
 from tailer.mongo.state import MongoState
 from tests.evidence import Events, make_trace, trace_ids
 from tests.fakes.langfuse import FakeLangfuse, answer, bad_span, too_large
+from tests.http.wire import Wire, spans_to
 from tests.integration.leading import lead
-from tests.integration.shipping import Shipping, Wire, spans_to
+from tests.integration.shipping import Shipping
 
 
 @pytest.fixture

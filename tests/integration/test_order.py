@@ -15,8 +15,8 @@ from tailer.events import DeliveryRetried, HintsRead
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, Route, hang
 from tests.fakes.langfuse import answer as answer_with
-from tests.integration.rows import ALICE, answer, question, transaction
 from tests.integration.running import Run, running
+from tests.rows import ALICE, answer, question, transaction
 
 TURN, TITLE = turn_trace_id("a1"), title_trace_id("a1")
 FOLLOWED: dict[str, Any] = {"deletions": DeletionPolicy.DELETE}
