@@ -144,6 +144,20 @@ def test_a_batch_that_was_written_twice_is_counted_once_where_the_report_tells()
     assert [call.tokens for call in usage.calls] == [Tokens(100, 10), Tokens(150, 20)]
 
 
+def test_what_is_charged_after_the_report_is_kept_beside_it() -> None:
+    """A detached sub-agent: the answer's own calls add up to the report, and its calls come on top."""
+    rows = [prompt_row(100), completion_row(10)]
+    late = [
+        prompt_row(5000, context="subagent", model="m"),
+        completion_row(500, context="subagent", model="m"),
+    ]
+    usage = resolve(response_row(metadata=usage_metadata(100, 10)), *rows, *late)
+    within = resolve(response_row(metadata=usage_metadata(5100, 510)), *rows, *late)
+
+    assert [call.tokens for call in usage.calls] == [Tokens(100, 10), Tokens(5000, 500)]
+    assert [call.tokens for call in within.calls] == [Tokens(100, 10), Tokens(5000, 500)]
+
+
 @pytest.mark.parametrize("endpoint", ["openAI", "google", "azureOpenAI", "OpenRouter"])
 def test_until_0_8_5_cached_tokens_are_not_counted_as_input_too(endpoint: str) -> None:
     cached = structured_prompt_row(184, write=0, read=64)
@@ -295,6 +309,8 @@ def test_the_buckets_of_a_cost_never_exceed_it(rows: list[Document]) -> None:
 def test_the_calls_of_a_reported_turn_add_up_to_the_report(
     rows: list[Document], sent: int, written: int
 ) -> None:
+    """But for what calls beside the answer took after it was reported."""
+    rows = [row for row in rows if row["context"] in ("message", "reasoning")]
     usage = resolve(response_row(metadata=usage_metadata(sent, written)), *rows)
 
     assert sum(call.tokens.input or 0 for call in usage.calls if call.tokens) == sent

@@ -246,6 +246,13 @@ def test_a_made_up_price_is_an_estimate_however_it_is_shown() -> None:
         }
 
 
+def test_the_model_that_was_chosen_is_named_beside_the_deployment_that_answered() -> None:
+    trace = trace_of_turn("37-azure", truth("37-azure").turns[1])
+
+    assert trace.metadata["chosen_model"] == "gpt-4o"
+    assert generations(trace)[0].model == "prod-4o"
+
+
 def test_every_route_of_the_remote_api_is_a_trace() -> None:
     """One stores an empty conversation, one none; a refused call stores nothing."""
     rows = [

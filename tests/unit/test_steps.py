@@ -167,6 +167,13 @@ def test_a_tool_has_arguments_output_duration_and_ids() -> None:
     assert (tool.level, tool.status_message) == (Level.DEFAULT, None)
 
 
+def test_a_tool_with_a_paid_model_of_its_own_says_that_its_cost_is_not_stored() -> None:
+    painted, plain = tools(trace(tool_part("image_gen_oai"), tool_part("look")))
+
+    assert painted.metadata["cost"] == "not stored"
+    assert "cost" not in plain.metadata
+
+
 def test_a_tool_without_stored_duration_says_so() -> None:
     (tool,) = tools(trace(tool_part()))
 

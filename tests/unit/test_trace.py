@@ -18,6 +18,7 @@ from tailer.core.trace.bounds import Bounds
 from tailer.core.trace.export import Exported
 from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
 from tailer.core.trace.otlp import SpanContext, encode_trace
+from tailer.core.turn.record import Then
 from tailer.core.turn.turns import Wait
 from tests.recordings import NAMES, truth
 from tests.unit.documents import (
@@ -34,6 +35,7 @@ from tests.unit.documents import (
     conversation_row,
     export,
     message,
+    moment,
     observations,
     old_response_row,
     prompt_row,
@@ -171,15 +173,28 @@ def test_a_title_is_a_trace_of_its_own_with_its_own_numbers() -> None:
     assert total_usage(turn) == {"input": 108, "output": 13}
 
 
-@pytest.mark.parametrize("answered_at", [2, 0])
-def test_a_title_comes_after_its_turn(answered_at: float) -> None:
-    """A session is shown in the order of its traces' times, and begins with a question."""
-    rows = [make(5, context="title") for make in (prompt_row, completion_row)]
-    turn, title = traces_of(turn_record(response_row(answered_at), user_row(0), *rows))
+@pytest.mark.parametrize(
+    ("answered", "stored", "charged", "lasts"),
+    [
+        (2, 4.5, 1, (2, 4.5)),
+        (2, None, 3, (2, 3)),
+        (2, None, 1, (0.001, 1)),
+        (0, None, 1, (0.001, 1)),
+        (0, None, 0, (0.001, 0.001)),
+    ],
+)
+def test_a_title_lasts_from_the_answers_end_to_what_stored_it(
+    answered: float, stored: float | None, charged: float, lasts: tuple[float, float]
+) -> None:
+    """One that was charged before was made beside the answer. It never begins with its turn: a session is shown in the
+    order of its traces' times, and begins with a question."""
+    rows = [make(5, context="title", createdAt=moment(charged)) for make in (prompt_row, completion_row)]
+    then = Then(titled_milliseconds=None if stored is None else stamp(stored))
+    turn, title = traces_of(turn_record(response_row(answered), user_row(0), *rows, then=then))
 
+    assert (title.root.start_milliseconds, title.root.end_milliseconds) == tuple(map(stamp, lasts))
     assert title.root.start_milliseconds > turn.root.start_milliseconds
-    assert title.root.start_milliseconds >= turn.root.end_milliseconds
-    assert title.root.end_milliseconds == title.root.start_milliseconds
+    assert title.root.metadata["timing"] == ("not stored" if lasts[0] == lasts[1] else "estimated")
 
 
 def test_a_title_that_took_two_calls_is_a_tree_with_both() -> None:

@@ -167,7 +167,7 @@ def test_a_report_that_the_ledger_contradicts_is_shown_as_one_call_and_not_added
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 999), st.integers(0, 999), st.sampled_from(["message", "subagent", "summarization"])), max_size=5),
+    st.lists(st.tuples(st.integers(0, 999), st.integers(0, 999), st.sampled_from(["message", "abort", "sequential"])), max_size=5),
     st.tuples(st.integers(0, 999), st.integers(0, 999)),
 )  # fmt: skip
 def test_whatever_the_ledger_holds_a_report_is_the_sum_that_is_shown(

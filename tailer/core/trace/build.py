@@ -25,6 +25,7 @@ from tailer.core.turn.branches import find_branch
 from tailer.core.turn.history import build_prompt
 from tailer.core.turn.times import Start
 from tailer.core.turn.turns import Outcome, Turn, unknown_parts
+from tailer.core.turn.usage import TITLE_CONTEXT
 
 TURN_TRACE_NAME = "librechat-turn"
 TITLE_TRACE_NAME = "librechat-title"
@@ -91,8 +92,8 @@ def build_title_trace(turn: Turn, *, bounds: Bounds) -> Trace | None:
     """The trace of the title generation, with its own tokens and cost; None when none was billed for this turn.
 
     The first observation is the root. LibreChat stores no time of the generation: it lasts from the end of the answer to
-    the event that stored the title, where the stream told of that, and else stands after the turn, which it follows in a
-    session. Its input is what it was made of: the question.
+    the event that stored the title, or to the row that charged for it, and else stands after the turn, which it follows
+    in a session. Its input is what it was made of: the question.
     """
     usage, response, then = turn.title_usage, turn.record.response, turn.record.then
     if usage is None or response is None:
@@ -101,10 +102,8 @@ def build_title_trace(turn: Turn, *, bounds: Bounds) -> Trace | None:
     generated = then.first_title or turn.title
     title = allowance.take(generated) if generated is not None else None
     text = allowance.take(question.text) if question is not None and question.text else None
-    start = max(turn.end_milliseconds, turn.start_milliseconds + 1)
-    end, notes = start, {"timing": "not stored"}
-    if then.titled_milliseconds is not None and then.titled_milliseconds > start:
-        end, notes = then.titled_milliseconds, {"timing": "estimated"}
+    start, end = _title_times(turn)
+    notes = {"timing": "estimated" if end > start else "not stored"}
     if then.title_read_later:
         notes["title"] = "as of the reading, perhaps renamed"
     seed = f"title-{response.message_id}"
@@ -134,6 +133,26 @@ def build_title_trace(turn: Turn, *, bounds: Bounds) -> Trace | None:
     is_second = bool(response.native_destinations)
     trace_id = native_copy_trace_id(seed) if is_second else title_trace_id(response.message_id)
     return _make_trace(turn, trace_id, TITLE_TRACE_NAME, ("title",), metadata, tuple(observations))
+
+
+def _title_times(turn: Turn) -> tuple[int, int]:
+    """From the answer's end to the event that stored the title, else to the row that charged for it. A title that was
+    charged before the answer's end was made beside it. A session is shown in the order of its traces' times, so a title
+    never begins with its turn."""
+    begins = turn.start_milliseconds + 1
+    after = max(turn.end_milliseconds, begins)
+    billed = max(
+        (
+            entry.created_milliseconds or 0
+            for entry in turn.record.transactions
+            if entry.context == TITLE_CONTEXT
+        ),
+        default=0,
+    )
+    for known in (turn.record.then.titled_milliseconds or 0, billed):
+        if known > after:
+            return after, known
+    return (begins, billed) if billed > begins else (after, after)
 
 
 def _answering_name(turn: Turn) -> str:
@@ -166,6 +185,22 @@ def _make_trace(
     )
 
 
+def _chosen_model(turn: Turn) -> str | None:
+    """The model that was asked for, where the one that answered has another name: Azure's are those of deployments."""
+    response, conversation = turn.record.response, turn.record.conversation
+    if (
+        response is None
+        or conversation is None
+        or turn.record.agent is not None
+        or "settings" in turn.record.then.marks
+    ):
+        return None
+    chosen, answered = conversation.model, response.model
+    if chosen is None or answered is None or answered.startswith("asst_") or chosen in (answered, turn.model):
+        return None
+    return chosen
+
+
 def _describe_turn(turn: Turn) -> dict[str, str]:
     anchor, conversation, agent = turn.anchor, turn.record.conversation, turn.record.agent
     branch = find_branch(turn.record)
@@ -183,6 +218,7 @@ def _describe_turn(turn: Turn) -> dict[str, str]:
         "conversation_tags": ", ".join(conversation.tags) if conversation is not None else None,
         "conversation_project_id": conversation.project_id if conversation is not None else None,
         "conversation_archived": "true" if conversation is not None and conversation.archived else None,
+        "chosen_model": _chosen_model(turn),
         "model_spec": conversation.model_spec if conversation is not None else None,
         "branch_index": str(branch.index) if branch is not None else None,
         "branch_sibling_of": branch.sibling_of if branch is not None else None,

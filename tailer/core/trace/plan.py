@@ -12,10 +12,8 @@ from tailer.core.turn.assignment import Assigned, Step, assign_calls
 from tailer.core.turn.authors import Authors
 from tailer.core.turn.calls import ModelCall
 from tailer.core.turn.segments import Stretch, split_stretches
-from tailer.core.turn.usage import NO_USAGE, Usage, UsageSource
+from tailer.core.turn.usage import ANSWERING_CONTEXTS, NO_USAGE, Usage, UsageSource
 
-ANSWERING_CONTEXTS = frozenset({"message", "abort", "incomplete", "sequential"})
-"""Transaction contexts of the calls that wrote the answer; `sequential` is an agent of a chain before the last."""
 _SUBAGENT_CONTEXT = "subagent"
 _SUMMARY_CONTEXT = "summarization"
 

@@ -19,14 +19,15 @@ from tailer.core.trace.bounds import Allowance
 from tailer.core.trace.generations import Frame, build_generation
 from tailer.core.trace.inputs import Inputs
 from tailer.core.trace.observations import Level, Observation, ObservationType
-from tailer.core.trace.plan import ANSWERING_CONTEXTS, Plan, make_plan
+from tailer.core.trace.plan import Plan, make_plan
 from tailer.core.trace.timeline import PlacedStep, Span, place_steps, weigh
 from tailer.core.trace.tools import build_subagent, build_tool
 from tailer.core.turn.assignment import Step
 from tailer.core.turn.authors import Authors, find_authors
 from tailer.core.turn.history import ChatMessage, Prompt, tool_call_shape
+from tailer.core.turn.times import Start
 from tailer.core.turn.turns import Outcome, Turn, join_text
-from tailer.core.turn.usage import Usage
+from tailer.core.turn.usage import ANSWERING_CONTEXTS, Usage
 
 
 @dataclass(slots=True)
@@ -64,7 +65,11 @@ class StepBuilder:
         failed = [step for step in answering if any(isinstance(part, ErrorPart) for part in step.parts)]
         ends = failed or answering
         self._last = ends[-1] if ends else None
-        self._exact = len(named) == 1 and not any(isinstance(part, ToolCall) for part in parts)
+        self._exact = (
+            len(named) == 1
+            and turn.start is Start.STORED
+            and not any(isinstance(part, ToolCall) for part in parts)
+        )
         whole = Span(turn.start_milliseconds, turn.end_milliseconds)
         placed = place_steps([stage.rows for stage in self._plan.stages], whole)
         for stage, stage_rows in zip(self._plan.stages, placed, strict=True):

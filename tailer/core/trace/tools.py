@@ -8,6 +8,8 @@ from tailer.core.trace.generations import Frame
 from tailer.core.trace.observations import Level, Observation, ObservationType
 
 _MOST_STATUS_CHARACTERS = 40
+_CHARGED_ELSEWHERE = frozenset({"image_gen_oai", "image_edit_oai", "dalle", "stable-diffusion", "flux"})
+"""Tools that call a paid model of their own, of which LibreChat writes no transaction."""
 
 
 def build_tool(
@@ -22,6 +24,8 @@ def build_tool(
         metadata["agent_id"] = call.agent_id
         if agent_name is not None and agent_name != call.agent_id:
             metadata["agent_name"] = agent_name
+    if call.name in _CHARGED_ELSEWHERE:
+        metadata["cost"] = "not stored"
     missing = call.lacks_output or (call.output is None and not finished)
     level = Level.ERROR if call.failed else Level.WARNING if missing else Level.DEFAULT
     status = _describe_failure(call) if call.failed else "no output was stored" if missing else None

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from tailer.core.librechat.documents import Transaction
 from tailer.core.turn.readback import Row
+from tailer.core.turn.usage import ANSWERING_CONTEXTS
 
 _BEFORE_QUESTION_MILLISECONDS = 1_000
 _AFTER_RESPONSE_MILLISECONDS = 10_000
-_ANSWERING_CONTEXTS = ("message", "abort", "incomplete")
 _MODELLESS_PREFIXES = ("agent_", "asst_")
 
 
@@ -35,7 +35,7 @@ class _Window:
         """Titles, labels and summaries are written by models of their own, and a saved agent's row names no model."""
         if self.model is None or self.model.startswith(_MODELLESS_PREFIXES):
             return False
-        return entry.context in _ANSWERING_CONTEXTS and entry.model not in (None, self.model)
+        return entry.context in ANSWERING_CONTEXTS and entry.model not in (None, self.model)
 
 
 def assign_by_time(

@@ -24,7 +24,7 @@ from tailer.core.turn.calls import (
 from tailer.core.turn.costs import Cost, PriceList, add_costs, guess_of
 
 TITLE_CONTEXT = "title"
-ANSWERING_CONTEXTS = frozenset({"message", "abort", "incomplete"})
+ANSWERING_CONTEXTS = frozenset({"message", "abort", "incomplete", "sequential"})
 """Transaction contexts of the calls that wrote the answer; other contexts are calls beside it."""
 _INCLUSIVE_OF_NOTHING = frozenset({"anthropic", "bedrock"})
 """Providers whose `inputTokens` never held the cached tokens."""
@@ -153,17 +153,30 @@ def _from_report(report: ReportedUsage, calls: tuple[ModelCall, ...], own: Seque
 def _confirmed(
     calls: tuple[ModelCall, ...], whole: Tokens, reported_cost: float | None
 ) -> tuple[ModelCall, ...] | None:
-    """The calls, where ledger and report agree; a batch that was written twice is taken once."""
+    """The calls, where ledger and report agree; a batch that was written twice is taken once.
+
+    Sub-agents and labels that outlast the answer are charged after it was reported: what the rows have besides is
+    theirs, and is kept.
+    """
     half = len(calls) // 2
-    candidates = [calls, calls[:half]] if half and calls[:half] == calls[half:] else [calls]
-    for found in candidates:
-        billed = add_costs(call.cost for call in found)
-        costs_agree = reported_cost is None or (
-            billed is not None and math.isclose(reported_cost, billed.total, rel_tol=1e-6)
-        )
-        if found and costs_agree and total_tokens(found) == whole:
-            return found
+    if half and calls[:half] == calls[half:] and _agree(calls[:half], whole, reported_cost):
+        return calls[:half]
+    later = [place for place, call in enumerate(calls) if call.context not in ANSWERING_CONTEXTS]
+    for left_out in range(len(later) + 1):
+        outlasting = frozenset(later[len(later) - left_out :])
+        if _agree(
+            [call for place, call in enumerate(calls) if place not in outlasting], whole, reported_cost
+        ):
+            return calls
     return None
+
+
+def _agree(calls: Sequence[ModelCall], whole: Tokens, reported_cost: float | None) -> bool:
+    billed = add_costs(call.cost for call in calls)
+    costs_agree = reported_cost is None or (
+        billed is not None and math.isclose(reported_cost, billed.total, rel_tol=1e-6)
+    )
+    return bool(calls) and costs_agree and total_tokens(calls) == whole
 
 
 def _is_guessed(report: ReportedUsage, own: Sequence[Transaction]) -> bool:
