@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from tailer.core.lease import LeaseRhythm
 from tailer.core.stream.positions import Answer
@@ -39,6 +39,9 @@ from tailer.settings import Settings
 _FILES_SECONDS: Final = 3.0
 _SOURCE_PATIENCE: Final = timedelta(seconds=30)
 _BACKOFF: Final = Backoff(first_seconds=0.5, longest_seconds=5.0, jitter_seconds=1.0)
+
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ async def open_connections(
     )
     stack.callback(state_client.close)
     source = tolerant_database(source_client, settings.mongo_database)
-    facts = await _wait_for_source(source, emit)
+    facts = await _ask_patiently(inspect_source, source, emit)
     await Collections(source, emit).prove()
     cluster_seconds = int(time.time()) if facts.now is None else facts.now.time
     began = Answer(cluster_seconds, time.monotonic())
@@ -113,10 +116,11 @@ async def open_connections(
         open_destination(settings, emit, known=known, permit=candidacy)
     )
     await state.prepare()
-    await claim_state(state, await identify_source(source), partial(holds_any_row, source))
+    identity = await _ask_patiently(identify_source, source, emit)
+    await claim_state(state, identity, partial(holds_any_row, source))
     streams = tolerant_database(streams_client, settings.mongo_database)
     # Opens its connections now: a standby takes over without waiting for any.
-    await _wait_for_source(streams, emit)
+    await _ask_patiently(inspect_source, streams, emit)
     return Connections(streams, source, facts, state, lease, candidacy, destination, began, files)
 
 
@@ -125,8 +129,10 @@ def _unstopped_seconds() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
-async def _wait_for_source(database: Database, emit: Emit) -> SourceFacts:
-    """What the server tells of itself; at the start an absent server is waited for only a while."""
+async def _ask_patiently(
+    ask: Callable[[Database], Awaitable[_Answer]], database: Database, emit: Emit
+) -> _Answer:
+    """What a server answers; at the start an absent one is waited for only a while."""
     patience = _SOURCE_PATIENCE + selection_patience(database.client)
 
     def report(setback: Setback[BaseException]) -> None:
@@ -134,7 +140,7 @@ async def _wait_for_source(database: Database, emit: Emit) -> SourceFacts:
             emit(SourceUnanswered(setback.answer.subject, setback.wait_seconds))
 
     return await try_through(
-        lambda: inspect_source(database),
+        lambda: ask(database),
         passes=lambda error: isinstance(error, SourceAway),
         backoff=_BACKOFF,
         report=report,
