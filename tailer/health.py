@@ -40,7 +40,7 @@ class Health:
 
     `loop_seconds` is when the event loop last ran the sampler; `answered_seconds` when each stream last answered;
     `looked_seconds` is when a standby last saw the lease, None on the active instance;
-    `refused` says that the destination does not accept the keys; `gaps` counts stretches of lost history;
+    `refusal` is what to do where the destination refuses what is sent; `gaps` counts stretches of lost history;
     `faults` holds what an operator must mend, by subject, with when it was last told.
     """
 
@@ -49,7 +49,7 @@ class Health:
     state: State = State.STARTING
     answered_seconds: dict[Stream, float] = field(default_factory=dict)
     looked_seconds: float | None = None
-    refused: bool = False
+    refusal: str | None = None
     gaps: int = 0
     faults: dict[str, tuple[float, str]] = field(default_factory=dict)
 
@@ -58,7 +58,7 @@ class Health:
         self.state = State.STARTING
         self.looked_seconds = None
         self.answered_seconds.clear()
-        self.refused = False
+        self.refusal = None
 
     def note_fault(self, subject: str, remedy: str, now: float) -> None:
         """Something does not work until an operator mends it; told again and again for as long as it lasts."""
@@ -83,8 +83,8 @@ class Health:
         if self.looked_seconds is not None and now - self.looked_seconds > patience_seconds:
             silent = now - self.looked_seconds
             found.append(f"the state database has not answered for {silent:.0f} s: no standby can take over")
-        if self.refused:
-            found.append("Langfuse refuses the keys: check LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY")
+        if self.refusal is not None:
+            found.append(f"Langfuse refuses what is sent: {self.refusal}")
         return found
 
     def condition(self, now: float, *, patience_seconds: float) -> Condition:

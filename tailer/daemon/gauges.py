@@ -69,7 +69,7 @@ class Sampler:
         """Set every gauge once."""
         now = time.monotonic()
         self._health.loop_seconds = now
-        self._health.refused = self._destination.is_refused
+        self._health.refusal = self._destination.remedy
         show_state(self._metrics, self._health)
         for stream in self._streams:
             self._sample_stream(stream, now)

@@ -260,7 +260,9 @@ EXPORT_LAG: Final = Metric(
     "Age of the oldest unacknowledged turn, 0 when there is none",
 )
 PAUSED: Final = Metric(
-    "tailer_export_paused", Kind.GAUGE, "1 while the destination refuses the keys: nothing is sent"
+    "tailer_export_paused",
+    Kind.GAUGE,
+    "1 while the destination refuses the keys, for spans, scores, deletions or files",
 )
 LATENCY: Final = Metric(
     "tailer_end_to_end_latency_seconds",

@@ -116,6 +116,53 @@ async def test_feedback_and_edits_show_no_more_text_than_their_turn(
             assert "correction" not in scores
 
 
+async def test_keys_that_are_revoked_while_thumbs_are_clicked_show_everywhere_and_lose_nothing(
+    databases: Databases, tmp_path: Path
+) -> None:
+    """Nothing but the thumb is on its way: the probe, the metric behind the alert and the log say so all the same, turns
+    that come wait, and when the keys are back all of it arrives once."""
+    async with sent(databases, tmp_path) as after:
+        daemon, fake = after.daemon, after.fake
+        fake.faults.add(answer(401, route=Route.ANY, times=None))
+        change = {"$set": {"feedback": THUMBS_DOWN, "updatedAt": datetime.now(UTC)}}
+        await databases.source["messages"].update_many({"isCreatedByUser": False}, change)
+        assert "LANGFUSE_SECRET_KEY" in await daemon.wait_until_ready(status=503)
+        later = place("02-multi-turn", datetime.now(UTC))
+        await play(later.recording, databases.source, speed=None)
+        await daemon.wait_for_metrics(
+            lambda metrics: metrics.value("tailer_export_requests_total", result="auth") >= 1
+        )
+        metrics = await daemon.metrics()
+        assert metrics.value("tailer_export_paused") == 1
+        assert len(daemon.lines("delivery_paused")) == 1
+
+        fake.faults.clear()
+        await after.done()
+        await daemon.wait_until_ready()
+        assert (await daemon.metrics()).value("tailer_export_paused") == 0
+        assert len(daemon.lines("delivery_resumed")) == len(daemon.lines("delivery_paused")) == 1
+        (turn,) = after.traffic.turns()
+        assert after.score(f"feedback-{turn.trace_id}") is False
+        assert {each.trace_id for each in later.turns()} < set(fake.trace_ids())
+
+
+async def test_scores_that_are_not_valid_stop_no_turn(databases: Databases, tmp_path: Path) -> None:
+    """A 400 for scores alone: it is told and counted, and the turns of the day flow."""
+    async with sent(databases, tmp_path) as after:
+        ways = (Route.SCORES, Route.EVENTS)
+        after.fake.faults.add(*(answer(400, route=way, times=None) for way in ways))
+        await after.write({"feedback": THUMBS_DOWN})
+        later = place("02-multi-turn", datetime.now(UTC))
+        await play(later.recording, databases.source, speed=None)
+        await after.done()
+
+        metrics = await after.daemon.metrics()
+        assert metrics.value("tailer_annotations_failed_total", operation="put_score") == 1
+        assert metrics.value("tailer_export_paused") == 0
+        assert len(after.daemon.lines("annotation_failed")) == 1
+        assert {each.trace_id for each in later.turns()} < set(after.fake.trace_ids())
+
+
 async def test_each_edit_is_shown_once_and_one_that_changes_nothing_never(
     databases: Databases, tmp_path: Path
 ) -> None:

@@ -55,7 +55,7 @@ async def test_a_running_loop_is_alive_whatever_else_is_wrong(
     probe: httpx.AsyncClient, clock: Clock, health: Health
 ) -> None:
     """A restart would not mend MongoDB or the keys, so those are no question of life."""
-    health.refused = True
+    health.refusal = "check LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY"
     health.answered_seconds[Stream.MESSAGES] = clock.now - 9999
     clock.now += 30
 
@@ -94,7 +94,7 @@ async def test_every_problem_is_listed_with_what_to_look_at(
     """A silent stream, refused keys; gaps are told and do no harm to readiness."""
     health.state = State.STREAMING
     health.answered_seconds = {Stream.MESSAGES: clock.now - 16, Stream.CONVERSATIONS: clock.now - 14}
-    health.refused = True
+    health.refusal = "check LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY"
     health.gaps = 2
     answer = await probe.get("/readyz")
 
@@ -106,7 +106,7 @@ async def test_every_problem_is_listed_with_what_to_look_at(
     assert found["gaps"].startswith("2 stretches")
 
     health.answered_seconds[Stream.MESSAGES] = clock.now
-    health.refused = False
+    health.refusal = None
     answer = await probe.get("/readyz")
     assert answer.status_code == 200
     assert answer.json()["status"] == "ready"

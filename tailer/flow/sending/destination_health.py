@@ -35,11 +35,17 @@ class DestinationHealth:
         self._monotonic = monotonic
         self._refused_seconds: dict[Channel, float] = {}
         self._accepted_seconds: float | None = None
+        self._remedy = ""
 
     @property
     def is_refused(self) -> bool:
         """Whether anything is refused at present."""
         return bool(self._refused_seconds)
+
+    @property
+    def remedy(self) -> str | None:
+        """What to do about the newest refusal, None where nothing is refused."""
+        return self._remedy if self._refused_seconds else None
 
     @property
     def accepted_seconds(self) -> float | None:
@@ -50,8 +56,9 @@ class DestinationHealth:
         """Take in what came of a request."""
         now = self._monotonic()
         if isinstance(outcome, Refused):
+            self._remedy = outcome.remedy or _HINT
             if not self._refused_seconds:
-                self._emit(DeliveryPaused(outcome.reason, outcome.remedy or _HINT))
+                self._emit(DeliveryPaused(outcome.reason, self._remedy))
             self._refused_seconds[channel] = now
         elif isinstance(outcome, Delivered):
             self._accepted_seconds = now

@@ -47,7 +47,7 @@ def is_refused(run: Run) -> bool:
     """What `/readyz` and the gauge are set from."""
     run.pipeline.sampler.sample()
     problems = run.pipeline.health.problems(monotonic(), patience_seconds=1e9)
-    return any("refuses the keys" in problem for problem in problems)
+    return any("Langfuse refuses what is sent: check LANGFUSE_PUBLIC_KEY" in problem for problem in problems)
 
 
 async def test_keys_that_are_revoked_while_thumbs_are_clicked_show_everywhere_and_lose_nothing(
