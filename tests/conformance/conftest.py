@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -60,11 +61,11 @@ async def librechat(request: pytest.FixtureRequest) -> AsyncIterator[LibreChatWo
 
 
 @pytest.fixture(params=["memory", "langfuse"])
-async def destination(request: pytest.FixtureRequest) -> AsyncIterator[DestinationWorld]:
+async def destination(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[DestinationWorld]:
     if request.param == "memory":
         yield MemoryDestinationWorld()
         return
-    async with FakeLangfuse() as fake, LangfuseWorld(fake) as world:
+    async with FakeLangfuse() as fake, LangfuseWorld(fake, tmp_path) as world:
         yield world
         fake.release()
         assert fake.violations == []

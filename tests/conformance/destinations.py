@@ -3,18 +3,22 @@
 import time
 from contextlib import AsyncExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import Protocol, Self
 
 from tailer.core.identity import TraceId
 from tailer.core.trace.otlp import SpanContext
-from tailer.flow.ports import FollowupSink, Sink
-from tailer.flow.sending.outcomes import Unknown
+from tailer.flow.ports import FollowupSink, MediaLibrary, Sink
+from tailer.flow.sending.outcomes import Refused, Retry, Unknown
 from tailer.langfuse.annotations import LangfuseAnnotations
 from tailer.langfuse.connection import Credentials, LangfuseConnection
+from tailer.langfuse.media import LangfuseMedia, MediaOptions
 from tailer.langfuse.spans import LangfuseSpans
+from tests.evidence import Events
 from tests.fakes.langfuse import FakeLangfuse, Route, answer, bad_span, cut, too_large
-from tests.memory import Answer, MemoryDestination, MemoryFollowups, MemorySink
+from tests.memory import Answer, MemoryDestination, MemoryFollowups, MemoryMedia, MemorySink
 
+PICTURE = "images/cat.png"
 _REQUEST = timedelta(seconds=1)
 
 
@@ -26,6 +30,11 @@ class DestinationWorld(Protocol):
 
     @property
     def followups(self) -> FollowupSink: ...
+
+    @property
+    def media(self) -> MediaLibrary:
+        """Has the file `PICTURE`."""
+        ...
 
     def trace_ids(self) -> list[TraceId]:
         """The traces that it holds, in the order of their arrival."""
@@ -63,6 +72,7 @@ class MemoryDestinationWorld:
         self._held = MemoryDestination(time.monotonic)
         self.sink = MemorySink(self._held)
         self.followups = MemoryFollowups(self._held)
+        self.media = MemoryMedia()
 
     def trace_ids(self) -> list[TraceId]:
         return self._held.trace_ids()
@@ -73,6 +83,7 @@ class MemoryDestinationWorld:
 
     def refuse_keys(self) -> None:
         self._held.refuses_keys = True
+        self.media.trouble = Refused("http_401")
 
     def reject(self, message_id: str) -> None:
         self._held.rejects = lambda turn: turn == message_id
@@ -85,18 +96,22 @@ class MemoryDestinationWorld:
 
     async def go_away(self) -> None:
         self._held.is_away = True
+        self.media.trouble = Retry("connection")
 
 
 class LangfuseWorld:
     """The fake Langfuse over real HTTP, through the adapters of the daemon."""
 
-    def __init__(self, fake: FakeLangfuse) -> None:
+    def __init__(self, fake: FakeLangfuse, files: Path) -> None:
         self._fake = fake
         credentials = Credentials(fake.url, fake.public_key, fake.secret_key)
         self._connection = LangfuseConnection(credentials, request_timeout=_REQUEST, connections=2)
         self._stack = AsyncExitStack()
         self.sink = LangfuseSpans(self._connection, SpanContext("test"))
         self.followups = LangfuseAnnotations(self._connection, environment="test")
+        (files / PICTURE).parent.mkdir(parents=True)
+        (files / PICTURE).write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(64)))
+        self.media = LangfuseMedia(self._connection, MediaOptions(files, largest_bytes=1000), Events())
 
     async def __aenter__(self) -> Self:
         await self._stack.enter_async_context(self._connection)
@@ -113,8 +128,7 @@ class LangfuseWorld:
         return None if score is None else score["value"]
 
     def refuse_keys(self) -> None:
-        for route in (Route.SPANS, Route.OBSERVATIONS, Route.SCORES, Route.SCORE_DELETE, Route.TRACE_DELETE):
-            self._fake.faults.add(answer(401, route=route, times=None))
+        self._fake.faults.add(answer(401, route=Route.ANY, times=None))
 
     def reject(self, message_id: str) -> None:
         self._fake.faults.add(bad_span(f"turn {message_id}"))

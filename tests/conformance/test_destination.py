@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tailer.core.identity import turn_trace_id
+from tailer.core.librechat.documents import AttachedFile
 from tailer.core.trace.followup import Score, ScoreType
 from tailer.flow.records import Probe
 from tailer.flow.sending.outcomes import (
@@ -18,7 +19,7 @@ from tailer.flow.sending.outcomes import (
     Unknown,
     Unreadable,
 )
-from tests.conformance.destinations import DestinationWorld
+from tests.conformance.destinations import PICTURE, DestinationWorld
 from tests.evidence import make_trace, observation_ids, probes, trace_ids
 
 SCORE = Score(
@@ -142,3 +143,35 @@ async def test_traces_are_deleted_with_all_they_hold_and_only_those(destination:
 
     assert destination.trace_ids() == trace_ids("m2")
     assert await destination.sink.find(probes("m1", "m2")) == Found(frozenset(observation_ids("m2")))
+
+
+def picture(path: str | None) -> AttachedFile:
+    return AttachedFile("file-1", "cat.png", "image/png", None, path)
+
+
+async def test_files_are_published_under_references_and_those_that_are_missing_are_left_out(
+    destination: DestinationWorld,
+) -> None:
+    """The same file has the same reference every time."""
+    (trace_id,), (root_id,) = trace_ids("m1"), observation_ids("m1")
+    files = [picture(None), picture(PICTURE)]
+
+    first = await destination.media.publish(trace_id, root_id, files)
+    again = await destination.media.publish(trace_id, root_id, files[1:])
+
+    assert isinstance(first, tuple)
+    assert len(first) == 1
+    assert again == first
+    assert await destination.media.publish(trace_id, root_id, files[:1]) == ()
+    assert await destination.media.publish(trace_id, root_id, []) == ()
+
+
+async def test_files_wait_for_keys_that_are_refused_and_for_a_destination_that_is_away(
+    destination: DestinationWorld,
+) -> None:
+    """None of them is left out for that."""
+    (trace_id,), (root_id,) = trace_ids("m1"), observation_ids("m1")
+    destination.refuse_keys()
+    assert isinstance(await destination.media.publish(trace_id, root_id, [picture(PICTURE)]), Refused)
+    await destination.go_away()
+    assert isinstance(await destination.media.publish(trace_id, root_id, [picture(PICTURE)]), Retry)

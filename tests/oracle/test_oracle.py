@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 
 from tailer.demo.stage.replica_set import ReplicaSet
@@ -48,6 +49,7 @@ class Verdict:
     dead_letters: int
 
 
+@pytest.mark.timeout(600 + 60 * ROUNDS)
 async def test_every_acknowledged_turn_arrives_once_whatever_fails(tmp_path: Path) -> None:
     """25 rounds of SIGKILL, SIGTERM and SIGSTOP of tailers, mongods and Langfuse, refusals, hangs and lost answers."""
     seed = os.environ.get("TAILER_TEST_SEED") or str(random.SystemRandom().randrange(10**9))

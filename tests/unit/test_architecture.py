@@ -1,6 +1,7 @@
-"""The table of folders in docs/architecture.md is the map of `tailer`: no folder is missing, and none is made up."""
+"""No folder is forgotten: the table in docs/architecture.md is the map of `tailer`, and `make test` runs all tests."""
 
 import re
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -16,3 +17,18 @@ def test_the_table_of_folders_has_one_row_for_each_folder_of_the_code() -> None:
 
     folders = [folder for folder, _ in rows]
     assert sorted(folders) == sorted(packages)
+
+
+def test_every_folder_of_tests_has_a_target_and_a_limit() -> None:
+    """A new one would be run by nothing, or without a limit."""
+    folders = {
+        path.parent.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").rglob("test_*.py")
+    }
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (targets,) = re.findall(r"^TESTS := (.+)$", makefile, re.MULTILINE)
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"][
+        "ini_options"
+    ]
+
+    assert {target.removeprefix("test-") for target in targets.split()} == folders
+    assert {line.split()[0].removeprefix("tests/") for line in options["time_limits"]} == folders
