@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from pymongo.errors import BulkWriteError
 
 from tailer.core.trace.followup import mark_text
 from tailer.demo.stage.replica_set import ReplicaSet
+from tailer.errors import StateError
 from tailer.mongo.connection import Client, connect
 from tailer.mongo.state import MongoState
 from tests.evidence import Events
@@ -63,7 +63,7 @@ async def test_a_batch_is_finished_as_a_whole_or_not_at_all(
     batch = make_batch(item)
     await state.begin_batch(batch)
     await refuse_pieces(client, name, refused=True)
-    with pytest.raises(BulkWriteError):
+    with pytest.raises(StateError):
         await state.finish_batch(batch, batch.items)
     await refuse_pieces(client, name, refused=False)
 
@@ -87,7 +87,7 @@ async def test_a_late_batch_does_not_take_a_later_edit_back(
     batch = make_batch(edit_item("m1", "One", 0))
     await state.begin_batch(batch)
     await refuse_pieces(client, name, refused=True)
-    with pytest.raises(BulkWriteError):
+    with pytest.raises(StateError):
         await state.finish_batch(batch, batch.items)
     await refuse_pieces(client, name, refused=False)
     await send(state, edit_item("m1", "Two", 1))

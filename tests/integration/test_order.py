@@ -205,7 +205,8 @@ async def test_a_row_that_is_rated_edited_and_deleted_in_one_breath_leaves_nothi
         outcomes = run.outcomes()
 
     assert fake.trace_ids() == []
-    assert outcomes[-1] == "deletion_followed"
+    # The edit of the question is another row's, and finds no answer.
+    assert [outcome for outcome in outcomes if outcome != "not_a_response"][-1] == "deletion_followed"
 
 
 async def test_a_title_that_is_on_its_way_is_taken_away_with_its_turn(

@@ -69,6 +69,8 @@ class ChangeHint:
     settings: Mapping[str, object] | None = field(default=None, repr=False)
 
 
+REPLAY = "replay"
+"""Stands among changed fields for a turn that an operator sends again: its rows may have been mended for that."""
 LEDGER = "ledger"
 """Stands among changed fields for rows of `transactions` that were written after their turn was sent."""
 

@@ -3,7 +3,7 @@
 from dataclasses import field
 
 from tailer.core.light_dataclass import light_dataclass
-from tailer.core.stream.hints import Stream
+from tailer.core.stream.hints import REPLAY, Stream
 from tailer.core.stream.memory import FirstTitle, StreamMemory, ToldSettings
 from tailer.core.stream.open_turns import Entry
 from tailer.core.turn.record import TurnRecord
@@ -33,6 +33,9 @@ def tell(memory: StreamMemory, entry: Entry, record: TurnRecord) -> Told:
     question, response, conversation = record.question, record.response, record.conversation
     rows = [row.key for row in (question, response) if row is not None]
     first_text, edited = (None, False) if question is None else memory.question_of(question.key)
+    if REPLAY in entry.changed:
+        # What was refused may have been mended since: it is sent as it stands.
+        first_text = None
     settings = None
     if conversation is not None and response is not None and response.created_milliseconds is not None:
         settings = memory.settings_of(

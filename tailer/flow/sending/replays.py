@@ -7,7 +7,7 @@ as it was built: it shows a moment that is over. A letter is forgotten when its 
 from collections.abc import Sequence
 
 from tailer.core.identity import unanswered_trace_id
-from tailer.core.stream.hints import Interest
+from tailer.core.stream.hints import REPLAY, Interest
 from tailer.core.stream.open_turns import LATE_FIELDS, EntryKey
 from tailer.events import DeadLetterReplayed, Emit
 from tailer.flow.backlog import Backlog
@@ -55,7 +55,7 @@ class Replay:
             await self._delivery.resend(letter.item, letter.chunk)
             return
         self._under_way.add(letter.record_id)
-        self._backlog.reopen(_entry_of(letter), letter.message_id, changed=LATE_FIELDS)
+        self._backlog.reopen(_entry_of(letter), letter.message_id, changed=LATE_FIELDS | {REPLAY})
 
     def _is_done_without_record(self, letter: DeadLetter) -> bool:
         """Whether it was done and leaves no record: a letter whose replay failed again is no longer asked for."""
