@@ -6,7 +6,7 @@
 #   TAILER_REPLICA_SET   name of the set (rs0); empty: add nothing
 #   TAILER_MEMBER_HOST   the name under which LibreChat and the tailer reach this MongoDB (mongodb)
 #   TAILER_OPLOG_HOURS   how far the oplog reaches back at least: so long the tailer may be away without a gap (48)
-#   TAILER_PATIENCE_SECONDS   how long a set that is there may have no primary (60)
+#   TAILER_PATIENCE_SECONDS   how long the set may have no primary, or the shell no answer (60)
 set -u
 
 say() { echo "tailer: $*" >&2; }
@@ -59,6 +59,7 @@ has 'replSet|replSetName' '.*' && leave_as_it_is "they name a replica set alread
 has 'clusterRole' '.*' && leave_as_it_is "it is a part of a sharded cluster" "$@"
 has 'mode' 'requireTLS|requireSSL' && leave_as_it_is "it takes encrypted connections only; make it a set by hand" "$@"
 shell=$(command -v mongosh || command -v mongo) || leave_as_it_is "the image has neither mongosh nor mongo" "$@"
+"$shell" --version >/dev/null 2>&1 || leave_as_it_is "$shell does not run" "$@"
 port=$(echo "$options" | sed -n 's/^ *port: *\([0-9]*\) *$/\1/p')
 port=${port:-27017}
 member=${TAILER_MEMBER_HOST:-mongodb}:$port
@@ -104,6 +105,14 @@ END
 }
 told() { sed -n "s/^tailer $1 //p" "$answers"; }
 
+# Whether the server takes connections: while it recovers its data it does not, for as long as that takes.
+listens() { grep -q ":$(printf %04X "$port") 0*:0000 0A " /proc/net/tcp /proc/net/tcp6 2>/dev/null; }
+
+wait_for() {
+  waited=$((waited + 1))
+  [ "$waited" -lt "$patience" ] || verdict="$1 within $patience seconds"
+}
+
 # Sets `verdict`: ready, or why there is no set. Empty while the server is not yet as far.
 judge() {
   verdict=
@@ -115,17 +124,17 @@ judge() {
     esac
     return
   fi
-  [ "$(told ok)" = 1 ] || return
+  if [ "$(told ok)" != 1 ]; then
+    ! listens || wait_for "$shell gets no answer from it on 127.0.0.1:$port"
+    return
+  fi
   ask '{"replSetGetStatus": 1}' "$secret"
   case $(told code) in
     94) initiate ;;
     93 | 10334) verdict="its data folder belongs to a set that is not called $set_name, or in which it has another name than $member" ;;
     13 | 18) verdict="it does not say whether it is a set: $(told errmsg)" ;;
     76) ;; # the server that the image starts to make its first users
-    *)
-      waited=$((waited + 1))
-      [ "$waited" -lt "$patience" ] || verdict="no primary was elected within $patience seconds"
-      ;;
+    *) wait_for "no primary was elected" ;;
   esac
 }
 
@@ -137,6 +146,11 @@ initiate() {
     verdict="it cannot be made a set with the member $member: $(told errmsg)"
   fi
 }
+
+# After a crash only a set makes good what its oplog has beyond the last checkpoint.
+data=$(echo "$options" | sed -n 's/^ *dbPath: *//p')
+crashed=
+[ ! -s "${data:-/data/db}/mongod.lock" ] || crashed=1
 
 # shellcheck disable=SC2086 # as above
 "$mongod" "$@" $added &
@@ -173,7 +187,9 @@ elif [ -n "$verdict" ]; then
   kill -TERM "$server" 2>/dev/null
 fi
 await_server
-if [ -z "$stopping" ] && [ "$verdict" != ready ]; then
+if [ -z "$stopping$verdict" ] && [ -n "$crashed" ]; then
+  say "MongoDB was not stopped in order before and ended with code $code: it is not started without its set"
+elif [ -z "$stopping" ] && [ "$verdict" != ready ]; then
   leave_as_it_is "${verdict:-with $added it ended with code $code}. \
 Remedy: deploy/compose/README.md of the tailer, When MongoDB cannot be a set" "$@"
 fi

@@ -14,6 +14,8 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 
 def main() -> None:
+    if "--version" in sys.argv:
+        return
     port = int(sys.argv[sys.argv.index("--port") + 1])
     script = Path(sys.argv[-1]).read_text(encoding="utf-8")
     (command,) = re.findall(r"command = (\{.*\});", script)

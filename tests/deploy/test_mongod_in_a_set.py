@@ -16,6 +16,7 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
 from tailer.demo.stage.mongod import Mongod, find_mongod
+from tailer.errors import TailerError
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "compose" / "mongod-in-a-set.sh"
 SHELL = Path(__file__).with_name("mongo_shell.py")
@@ -254,6 +255,62 @@ def test_an_image_without_any_shell_runs_mongodb_as_it_was(image: Path, start: S
 
     says(server, "the image has neither mongosh nor mongo")
     assert (server.hello() or {})["isWritablePrimary"]
+
+
+@pytest.mark.parametrize(
+    ("shell", "reason"),
+    [
+        ("exit 127", "does not run"),
+        ('[ "$1" = --version ] || exit 1', "gets no answer from it on 127.0.0.1"),
+    ],
+)
+def test_an_image_whose_shell_does_not_work_runs_mongodb_as_it_was(
+    image: Path, start: Start, monkeypatch: pytest.MonkeyPatch, shell: str, reason: str
+) -> None:
+    """A processor without what mongosh needs, or a server that listens elsewhere: nobody could initiate the set."""
+    (image / "mongosh").write_text(f"#!/bin/sh\n{shell}\n", encoding="utf-8")
+    monkeypatch.setenv("TAILER_PATIENCE_SECONDS", "2")
+
+    server = start("--noauth")
+
+    says(server, reason)
+    server.wait_until(
+        lambda: bool((server.hello() or {}).get("isWritablePrimary")),
+        waiting_for="a MongoDB that can be used",
+    )
+
+
+def test_a_set_that_was_killed_has_everything_again(start: Start) -> None:
+    """What came after the last checkpoint is in its oplog only."""
+    server = start("--noauth")
+    says(server, "MongoDB is the primary")
+    with connect(server) as client:
+        client.chat.messages.insert_one({"text": "kept"})
+        process_id = client.admin.command("serverStatus")["pid"]
+    os.kill(process_id, signal.SIGKILL)
+
+    again = start("--noauth")
+
+    says(again, "MongoDB is the primary")
+    with connect(again) as client:
+        assert client.chat.messages.count_documents({"text": "kept"}) == 1
+
+
+@pytest.mark.parametrize("crashed", [False, True])
+def test_a_start_that_fails_as_a_set_is_tried_without_one_unless_that_could_hide_writes(
+    start: Start, tmp_path: Path, *, crashed: bool
+) -> None:
+    """MongoDB 6 refuses a set without its journal, and runs alone without one."""
+    start("--noauth", plain=True).end(signal.SIGTERM)
+    (tmp_path / "data" / "mongod.lock").write_text("1\n" if crashed else "", encoding="utf-8")
+
+    if crashed:
+        with pytest.raises(TailerError, match="it is not started without its set"):
+            start("--noauth", "--nojournal")
+        return
+    server = start("--noauth", "--nojournal")
+    says(server, "with --replSet rs0 --oplogMinRetentionHours 48 it ended with code")
+    assert "setName" not in (server.hello() or {})
 
 
 @pytest.mark.parametrize("words", ["MongoDB is the primary", None], ids=["a set", "on its way to one"])
