@@ -28,13 +28,14 @@ class Destination:
     """Where traces go, and where what is said of them later goes.
 
     `lookup` is how long what was taken may be missing in an answer of the sink; `prepare` comes before the first
-    sending of a term."""
+    sending of a term. `is_server` says that what it acknowledged can still get lost behind it."""
 
     sink: Sink
     followups: FollowupSink
     media: MediaLibrary | None
     lookup: timedelta
     prepare: Callable[[], Awaitable[None]]
+    is_server: bool = False
 
 
 def name_destination(settings: Settings) -> str:
@@ -82,6 +83,7 @@ async def open_destination(
             _open_media(settings, connection, emit),
             settings.lookup_time,
             _nothing,
+            is_server=True,
         )
 
 

@@ -23,6 +23,7 @@ from tailer.flow.ports import ChangeSource
 from tailer.flow.records import Batch
 from tailer.flow.sending.delivery import Delivery
 from tailer.flow.sending.replays import Replay
+from tailer.flow.sending.spot_checks import SpotChecks
 from tailer.health import Health, State
 
 _SWEEP_SECONDS = 5.0
@@ -51,6 +52,7 @@ class Pipeline:
     delivery: Delivery
     replay: Replay
     late_looks: LateLooks
+    spot_checks: SpotChecks | None
     unfinished: Sequence[Batch]
     checkpointing: Checkpointing
     sampler: Sampler
@@ -78,6 +80,8 @@ class Pipeline:
         }
         if not self.pace.sending:
             return {**tasks, "discard": self._discard()}
+        if self.spot_checks is not None:
+            tasks["spot checks"] = self.spot_checks.run()
         return {
             **tasks,
             **{lane.name: lane.run(self.pace.gather.total_seconds()) for lane in self.lanes},

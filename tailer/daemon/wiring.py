@@ -40,6 +40,7 @@ from tailer.flow.sending.delivery import Delivery
 from tailer.flow.sending.destination_health import Channel, DestinationHealth
 from tailer.flow.sending.outgoing import Packing
 from tailer.flow.sending.replays import Replay
+from tailer.flow.sending.spot_checks import SpotChecks
 from tailer.flow.sending.transmission import Transmission
 from tailer.health import Health
 from tailer.metrics import Metrics
@@ -76,6 +77,9 @@ async def make_pipeline(
     backlog = await _make_backlog(settings, state, streams, parking)
     health = DestinationHealth(emit, monotonic=time.monotonic)
     in_flight = InFlight()
+    spot_checks = None
+    if destination.is_server:
+        spot_checks = SpotChecks(destination.sink, state, emit, monotonic=time.monotonic)
     delivery = Delivery(
         backlog,
         parking,
@@ -88,6 +92,7 @@ async def make_pipeline(
         new_id=lambda: uuid4().hex,
         wall_clock=time.time,
         observe_traces=observers.traces,
+        spot_checks=spot_checks,
     )
     unfinished = await delivery.claim_unfinished() if settings.langfuse_enabled else []
     redactions: Counter[str] = Counter()
@@ -123,6 +128,7 @@ async def make_pipeline(
         ),
         delivery=delivery,
         replay=Replay(backlog, state, delivery, emit),
+        spot_checks=spot_checks,
         late_looks=LateLooks(backlog, reader, state, wall_clock=time.time),
         unfinished=unfinished,
         checkpointing=Checkpointing(backlog, state, emit, monotonic=time.monotonic),

@@ -97,6 +97,45 @@ class TraceRejected(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TraceCut(Event):
+    """A single trace is too large for a gateway before the destination; it goes with its longest texts cut."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "trace_cut"
+    trace_id: str
+    message_id: str
+    cut_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpansRejected(Event):
+    """The destination took a request but for some of its spans; nothing says which. All its turns are looked for."""
+
+    level: ClassVar[str | None] = "error"
+    name: ClassVar[str] = "spans_rejected"
+    spans: int
+    traces: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpotChecked(Event):
+    """An acknowledged turn was looked for some minutes later: `result` is kept, missing or unread."""
+
+    level: ClassVar[str | None] = None
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class TraceNotKept(Event):
+    """An acknowledged turn is not in the destination ten minutes later."""
+
+    level: ClassVar[str | None] = "error"
+    name: ClassVar[str] = "trace_not_kept"
+    trace_id: str
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class TracesDelivered(Event):
     """A batch was acknowledged and recorded; `latencies_seconds` count from the end of each turn until now."""
 

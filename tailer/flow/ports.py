@@ -148,6 +148,10 @@ class Sink(Protocol):
         """The chunks in a payload of `frame`, given their lengths."""
         ...
 
+    def shrink(self, chunk: bytes) -> bytes | None:
+        """A chunk with less of its texts, which says so; None where there is nothing to cut."""
+        ...
+
     async def deliver(self, payload: bytes) -> DeliveryOutcome:
         """Send a payload once and read the answer."""
         ...

@@ -224,6 +224,17 @@ UNKNOWN_OUTCOMES: Final = Metric(
     "Batches whose answer was lost",
     (labels.VERDICT,),
 )
+SPOT_CHECKS: Final = Metric(
+    "tailer_export_spot_checks_total",
+    Kind.COUNTER,
+    "Acknowledged turns that were looked for in Langfuse some minutes later, one a minute",
+    (labels.SPOT_CHECK,),
+)
+TRACES_CUT: Final = Metric(
+    "tailer_export_traces_cut_total",
+    Kind.COUNTER,
+    "Traces whose longest texts were cut to half because a gateway takes no more; counted for each cut",
+)
 MEDIA_LEFT_OUT: Final = Metric(
     "tailer_media_left_out_total",
     Kind.COUNTER,
@@ -365,6 +376,7 @@ CATALOGUE: Final = (
         "Sending",
         (
             REQUESTS, REQUEST_DURATION, OBSERVATIONS, TRACES, SENT_BYTES, RETRIES, UNKNOWN_OUTCOMES, SPLITS,
+            TRACES_CUT, SPOT_CHECKS,
             MEDIA_LEFT_OUT, ANNOTATION_RETRIES, ANNOTATIONS_FAILED, QUEUE_LENGTH, QUEUE_CAPACITY, OLDEST_UNACKNOWLEDGED,
             EXPORT_LAG, PAUSED, LATENCY, DEAD_LETTERS, DEAD_LETTERS_KEPT,
         ),

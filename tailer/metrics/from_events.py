@@ -33,11 +33,13 @@ from tailer.events import (
     RowUnreadable,
     SideTask,
     SideTaskFailed,
+    SpotChecked,
     StateFailed,
     StreamEnded,
     StreamFailed,
     StreamGapFound,
     StreamOpened,
+    TraceCut,
     TraceRejected,
     TracesDelivered,
     TurnDone,
@@ -291,6 +293,14 @@ class Metrics(Instruments):
     @record.register
     def _(self, event: BatchSplit) -> None:
         self.counter(catalogue.SPLITS).inc()
+
+    @record.register
+    def _(self, event: TraceCut) -> None:
+        self.counter(catalogue.TRACES_CUT).inc()
+
+    @record.register
+    def _(self, event: SpotChecked) -> None:
+        self.counter(catalogue.SPOT_CHECKS).labels(event.result).inc()
 
     @record.register
     def _(self, event: TraceRejected) -> None:

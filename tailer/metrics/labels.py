@@ -9,6 +9,7 @@ from tailer.core.turn.turns import Outcome
 from tailer.core.turn.usage import CostSource
 from tailer.events import SideTask
 from tailer.flow.sending.outcomes import RequestResult
+from tailer.flow.sending.spot_checks import SpotCheckResult
 from tailer.metrics.declaration import OTHER, Label
 
 STREAM: Final = Label(
@@ -41,7 +42,7 @@ WAITING: Final = Label(
 )
 RESULT: Final = Label(
     "result",
-    "ok; rate_limited: 429; server_error: 5xx; connection: no connection, or a broken one; timeout: no answer in "
+    "ok; partial: taken but for some spans; rate_limited: 429; server_error: 5xx; connection: no connection, or a broken one; timeout: no answer in "
     "time; retry: anything else that is tried again; auth: keys refused; rejected: 400; too_large: 413; withheld: not sent, "
     "because the lease was in doubt",
     tuple(result.value for result in RequestResult),
@@ -50,6 +51,11 @@ VERDICT: Final = Label(
     "verdict",
     "found: Langfuse had it; sent_again: Langfuse did not have it; sent_again_unread: Langfuse could not be asked",
     ("found", "sent_again", "sent_again_unread"),
+)
+SPOT_CHECK: Final = Label(
+    "result",
+    "kept: it was there; missing: it was not there after ten minutes; unread: Langfuse could not be asked",
+    tuple(result.value for result in SpotCheckResult),
 )
 COLLECTION: Final = Label(
     "collection",

@@ -104,6 +104,30 @@ async def test_every_status_has_a_meaning(
 
 
 @pytest.mark.parametrize(
+    ("body", "media", "rejected"),
+    [
+        (b"{}", "application/json", 0),
+        (b'{"partialSuccess": {}}', "application/json", 0),
+        (b'{"partialSuccess": {"rejectedSpans": "3", "errorMessage": "x"}}', "application/json", 3),
+        (b'[{"queue": "otel-ingestion-queue"}]', "application/json", 0),
+        (b'{"partial', "application/json", 0),
+        (b"\x0a\x07\x08\xac\x02\x12\x02no", "application/x-protobuf", 300),
+        (b"\x0a\x04\x12\x02no", "application/x-protobuf", 0),
+        (b"", "application/x-protobuf", 0),
+        (b"\xff", "application/x-protobuf", 0),
+    ],
+)
+def test_a_request_that_was_taken_in_part_says_how_many_spans_were_not(
+    body: bytes, media: str, rejected: int
+) -> None:
+    """OTLP's own word for it, of a collector before Langfuse; it must not be sent again."""
+    outcome = read_answer(httpx.Response(200, headers={"content-type": media}, content=body))
+
+    assert isinstance(outcome, Delivered)
+    assert outcome.rejected_spans == rejected
+
+
+@pytest.mark.parametrize(
     ("value", "seconds"),
     [
         ("0", 0.0), ("17", 17.0), ("1.5", 1.5), ("-4", 0.0), ("soon", None), ("", None),

@@ -16,6 +16,7 @@ from tailer.events import (
     BatchSplit,
     CheckpointSaved,
     DeliveryRetried,
+    TraceCut,
     TraceRejected,
     TracesDelivered,
 )
@@ -170,15 +171,40 @@ async def test_a_batch_that_is_too_large_is_halved_until_it_fits(
     assert await state.pending_batches() == []
 
 
-async def test_a_single_trace_that_is_too_large_becomes_a_dead_letter(
+async def test_a_single_trace_that_is_too_large_is_cut_until_it_fits(
+    client: Client, state: MongoState, fake: FakeLangfuse, shipping: Shipping
+) -> None:
+    """A gateway takes less than Langfuse: the texts say what is missing, everything else is there."""
+    outgoing = shipping.open_turns(ids(4))
+    text = "".join(uuid.uuid4().hex for _ in range(500))
+    large = make_trace("m002", text=text)
+    outgoing[2] = shipping.packing.pack(outgoing[2].key, EntryOutcome.COMPLETE, [large])
+    fake.faults.add(too_large(5000))
+    async with shipping.working():
+        await shipping.delivery.hand_over(outgoing)
+        await shipping.until_empty()
+
+    assert sorted(fake.trace_ids()) == sorted(trace_ids(*ids(4)))
+    (span,) = fake.trace(turn_trace_id("m002"))
+    kept, mark = span.input.split("…")
+    assert text.startswith(kept)
+    assert mark == f" [cut: {len(text) - len(kept)} bytes left out]"
+    assert (span.metadata["cut_to_fit"], span.output) == ("true", large.root.output)
+    assert {event.message_id for event in shipping.events.of(TraceCut)} == {"m002"}
+    assert await client[state._database.name]["dead_letters"].find().to_list(None) == []
+    assert await state.pending_batches() == []
+    assert await state.find_exported(trace_ids(*ids(4))) == frozenset(trace_ids(*ids(4)))
+
+
+async def test_a_single_trace_that_is_too_large_without_its_texts_becomes_a_dead_letter(
     client: Client, state: MongoState, fake: FakeLangfuse, shipping: Shipping
 ) -> None:
     """With the chunk, so that it can be looked at; the others of its batch arrive."""
     outgoing = shipping.open_turns(ids(4))
-    large = make_trace("m002", text="".join(uuid.uuid4().hex for _ in range(500)))
+    large = make_trace("m002", text="".join(uuid.uuid4().hex for _ in range(10)))
     chunk = shipping.sink.encode(large)
     outgoing[2] = shipping.packing.pack(outgoing[2].key, EntryOutcome.COMPLETE, [large])
-    fake.faults.add(too_large(5000))
+    fake.faults.add(too_large(len(shipping.sink.frame([chunk])) - 1))
     async with shipping.working():
         await shipping.delivery.hand_over(outgoing)
         await shipping.until_empty()

@@ -55,6 +55,11 @@ class MemorySink:
             start += size
         return chunks
 
+    def shrink(self, chunk: bytes) -> bytes | None:
+        """Nothing to cut."""
+        del chunk
+        return None
+
     async def deliver(self, payload: bytes) -> DeliveryOutcome:
         return await self._destination.take(payload)
 

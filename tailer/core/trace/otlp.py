@@ -45,15 +45,16 @@ def encode_trace(trace: Trace, context: SpanContext) -> bytes:
     trace_id = b"\x0a\x10" + bytes.fromhex(trace.id)
     shared = b"".join(_shared_attributes(trace, context))
     return b"".join(
-        _field(b"\x12", _encode_span(item, trace_id, shared, trace.metadata)) for item in trace.observations
+        encode_field(b"\x12", _encode_span(item, trace_id, shared, trace.metadata))
+        for item in trace.observations
     )
 
 
 def frame_request(chunks: Iterable[bytes], *, scope_version: str) -> bytes:
     """A whole request of the chunks of `encode_trace`, under one resource and one scope."""
-    scope = _field(b"\x0a", _text(b"\x0a", _SCOPE) + _text(b"\x12", scope_version))
-    resource = _field(
-        b"\x0a", _field(b"\x0a", _attribute("service.name", _text(b"\x0a", "librechat-tailer")))
+    scope = encode_field(b"\x0a", _text(b"\x0a", _SCOPE) + _text(b"\x12", scope_version))
+    resource = encode_field(
+        b"\x0a", encode_field(b"\x0a", _attribute("service.name", _text(b"\x0a", "librechat-tailer")))
     )
     spans = list(chunks)
     scope_size = len(scope) + sum(map(len, spans))
@@ -79,7 +80,7 @@ def _encode_span(item: Observation, trace_id: bytes, shared: bytes, metadata: Ma
     pieces += _observation_attributes(item, metadata)
     if item.level is Level.ERROR:
         message = _text(b"\x12", _printable(item.status_message or ""))
-        pieces.append(_field(b"\x7a", message + _STATUS_ERROR))
+        pieces.append(encode_field(b"\x7a", message + _STATUS_ERROR))
     return b"".join(pieces)
 
 
@@ -92,8 +93,8 @@ def _shared_attributes(trace: Trace, context: SpanContext) -> Iterable[bytes]:
     if context.release is not None:
         yield _string_attribute("langfuse.release", context.release)
     if trace.tags:
-        values = b"".join(_field(b"\x0a", _text(b"\x0a", _printable(tag))) for tag in trace.tags)
-        yield _field(b"\x4a", _attribute("langfuse.trace.tags", _field(b"\x2a", values)))
+        values = b"".join(encode_field(b"\x0a", _text(b"\x0a", _printable(tag))) for tag in trace.tags)
+        yield encode_field(b"\x4a", _attribute("langfuse.trace.tags", encode_field(b"\x2a", values)))
     for name, value in trace.metadata.items():
         yield _string_attribute(f"langfuse.trace.metadata.{name}", _printable(value[:_METADATA_CHARACTERS]))
 
@@ -108,14 +109,14 @@ def _observation_attributes(item: Observation, shared: Mapping[str, str]) -> Ite
         yield _string_attribute("langfuse.observation.model.name", _label(item.model))
     for name, value in (("input", item.input), ("output", item.output)):
         if value is not None:
-            yield _bytes_attribute(f"langfuse.observation.{name}", _encode_content(value))
+            yield encode_string_attribute(f"langfuse.observation.{name}", _encode_content(value))
     for name, value in (
         ("model.parameters", item.model_parameters),
         ("usage_details", item.usage),
         ("cost_details", item.cost),
     ):
         if value is not None:
-            yield _bytes_attribute(f"langfuse.observation.{name}", encode_json_bytes(value))
+            yield encode_string_attribute(f"langfuse.observation.{name}", encode_json_bytes(value))
     yield from _own_metadata(item, shared)
 
 
@@ -148,10 +149,10 @@ def _label(text: str) -> str:
 
 def _string_attribute(key: str, value: str) -> bytes:
     # A lone surrogate has no UTF-8 form; the replacement keeps the message valid.
-    return _bytes_attribute(key, value.encode("utf-8", "replace"))
+    return encode_string_attribute(key, value.encode("utf-8", "replace"))
 
 
-def _bytes_attribute(key: str, value: bytes) -> bytes:
+def encode_string_attribute(key: str, value: bytes) -> bytes:
     """KeyValue{key, AnyValue{string_value}} as one piece: most of a trace's bytes are written here."""
     size = len(value)
     if size < _SHORT_SIZE:
@@ -161,11 +162,11 @@ def _bytes_attribute(key: str, value: bytes) -> bytes:
         inner_head = _SHORT_SIZES[inner]
         outer = len(name) + 1 + len(inner_head) + inner
         return b"".join((b"\x4a", _SHORT_SIZES[outer], name, b"\x12", inner_head, b"\x0a", head, value))
-    return _field(b"\x4a", _key(key) + _field(b"\x12", _field(b"\x0a", value)))
+    return encode_field(b"\x4a", _key(key) + encode_field(b"\x12", encode_field(b"\x0a", value)))
 
 
 def _attribute(key: str, any_value: bytes) -> bytes:
-    return _key(key) + _field(b"\x12", any_value)
+    return _key(key) + encode_field(b"\x12", any_value)
 
 
 @lru_cache(maxsize=512)
@@ -176,10 +177,11 @@ def _key(name: str) -> bytes:
 
 def _text(tag: bytes, text: str) -> bytes:
     # A lone surrogate has no UTF-8 form; the replacement keeps the message valid.
-    return _field(tag, text.encode("utf-8", "replace"))
+    return encode_field(tag, text.encode("utf-8", "replace"))
 
 
-def _field(tag: bytes, payload: bytes) -> bytes:
+def encode_field(tag: bytes, payload: bytes) -> bytes:
+    """A field with a length: its tag, the length and the payload."""
     size = len(payload)
     return tag + (_SHORT_SIZES[size] if size < len(_SHORT_SIZES) else _varint(size)) + payload
 

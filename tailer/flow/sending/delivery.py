@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from tailer.core.stream.hints import Interest
 from tailer.core.trace.observations import Trace
 from tailer.core.turn.entry_outcomes import EntryOutcome
-from tailer.events import BatchSplit, Emit, TraceRejected, TracesDelivered, TurnDone
+from tailer.events import BatchSplit, Emit, SpansRejected, TraceCut, TraceRejected, TracesDelivered, TurnDone
 from tailer.flow.backlog import Backlog
 from tailer.flow.in_flight import InFlight
 from tailer.flow.letter_reasons import LetterKind, LetterReason
@@ -17,8 +18,11 @@ from tailer.flow.records import Batch, BatchItem, DeadLetter
 from tailer.flow.sending.batch import BatchLimits, halve, make_batches
 from tailer.flow.sending.outcomes import Delivered, Rejected, TooLarge
 from tailer.flow.sending.outgoing import Outgoing
+from tailer.flow.sending.spot_checks import SpotChecks
 from tailer.flow.sending.transmission import Transmission
 from tailer.flow.stores import StateStore
+
+_TOO_LARGE = "too_large"
 
 
 class Delivery:
@@ -41,6 +45,7 @@ class Delivery:
         new_id: Callable[[], str],
         wall_clock: Callable[[], float],
         observe_traces: Callable[[Sequence[Trace]], None] | None = None,
+        spot_checks: SpotChecks | None = None,
     ) -> None:
         self._backlog = backlog
         self._parking = parking
@@ -53,6 +58,7 @@ class Delivery:
         self._new_id = new_id
         self._wall_clock = wall_clock
         self._observe_traces = observe_traces
+        self._spot_checks = spot_checks
         # One waits, however many are being sent: a lane is one step ahead, and no more is held in memory.
         self._queue: asyncio.Queue[tuple[Batch, Sequence[Outgoing]]] = asyncio.Queue(maxsize=1)
 
@@ -126,19 +132,24 @@ class Delivery:
         """Send a batch until every item is acknowledged or a dead letter; the records of those acknowledged."""
         outcome = await self._transmission.send(batch, maybe_sent=maybe_sent)
         match outcome:
-            case Delivered():
+            case Delivered(rejected_spans):
                 await self._state.finish_batch(batch, batch.items)
                 self._land(batch.items)
+                if rejected_spans:
+                    self._emit(SpansRejected(rejected_spans, len(batch.items)))
+                if self._spot_checks is not None:
+                    self._spot_checks.note(batch.items, are_doubted=rejected_spans > 0)
                 return frozenset(item.record_id for item in batch.items)
             case TooLarge():
-                return await self._divide(batch, "too_large")
+                return await self._divide(batch, _TOO_LARGE)
             case Rejected(reason):
                 return await self._divide(batch, reason)
             case _:
                 assert_never(outcome)
 
     async def _divide(self, batch: Batch, reason: str) -> frozenset[str]:
-        """Halve a batch that is refused as a whole; a single trace that is refused becomes a dead letter."""
+        """Halve a batch that is refused as a whole. A single trace that is too large is cut; one that is refused becomes a
+        dead letter."""
         if len(batch.items) > 1:
             self._emit(BatchSplit(reason, len(batch.items)))
             halves = halve(batch, self._sink, self._new_id)
@@ -149,6 +160,15 @@ class Delivery:
             return first | second
         item = batch.items[0]
         chunk = self._sink.unframe(batch.payload, [item.chunk_bytes])[0]
+        smaller = self._sink.shrink(chunk) if reason == _TOO_LARGE else None
+        if smaller is not None:
+            self._emit(TraceCut(item.probe.trace_id, item.message_id, len(chunk) - len(smaller)))
+            cut = Batch(
+                self._new_id(), (replace(item, chunk_bytes=len(smaller)),), self._sink.frame([smaller])
+            )
+            await self._state.begin_batch(cut)
+            await self._state.finish_batch(batch, ())
+            return await self._see_through(cut, maybe_sent=False)
         letter = DeadLetter(
             item.record_id,
             item.message_id,

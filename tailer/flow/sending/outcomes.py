@@ -11,6 +11,7 @@ class RequestResult(StrEnum):
     """What a request is counted as."""
 
     OK = "ok"
+    PARTIAL = "partial"
     RETRY = "retry"
     RATE_LIMITED = "rate_limited"
     SERVER_ERROR = "server_error"
@@ -24,7 +25,9 @@ class RequestResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The destination has the whole batch and said so."""
+    """The destination has the batch and said so; but for `rejected_spans` of it, where it said that too."""
+
+    rejected_spans: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,8 @@ class Transmission:
         outcome = await self._sink.deliver(payload)
         self._health.note(Channel.SPANS, outcome)
         result = outcome.result if isinstance(outcome, Retry | Unknown) else _RESULTS[type(outcome)]
+        if isinstance(outcome, Delivered) and outcome.rejected_spans:
+            result = RequestResult.PARTIAL
         sent_bytes = 0 if result is RequestResult.WITHHELD else len(payload)
         self._emit(RequestDone(result.value, self._monotonic() - began, sent_bytes))
         return outcome
