@@ -16,6 +16,7 @@ class Blow(StrEnum):
     END_PRIMARY = "end primary"
     STOP_PRIMARY = "stop primary"
     KILL_SECONDARY = "kill secondary"
+    STOP_SECONDARY = "stop secondary"
     KILL_LANGFUSE = "kill langfuse"
     STOP_LANGFUSE = "stop langfuse"
     LANGFUSE_LOSES_ANSWERS = "langfuse takes and does not answer"
@@ -26,7 +27,7 @@ class Blow(StrEnum):
 
 
 TAILER = (Blow.KILL_TAILER, Blow.END_TAILER, Blow.STOP_TAILER)
-MONGODB = (Blow.KILL_PRIMARY, Blow.END_PRIMARY, Blow.STOP_PRIMARY, Blow.KILL_SECONDARY)
+MONGODB = (Blow.KILL_PRIMARY, Blow.END_PRIMARY, Blow.STOP_PRIMARY, Blow.KILL_SECONDARY, Blow.STOP_SECONDARY)
 LANGFUSE = (
     Blow.KILL_LANGFUSE,
     Blow.STOP_LANGFUSE,

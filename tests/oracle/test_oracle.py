@@ -56,7 +56,13 @@ async def test_every_acknowledged_turn_arrives_once_whatever_fails(tmp_path: Pat
     print(f"TAILER_TEST_SEED={seed} TAILER_ORACLE_ROUNDS={ROUNDS}")
     async with ReplicaSet(size=3) as replica_set, open_databases(replica_set) as databases:
         client: AsyncIOMotorClient[dict[str, Any]] = databases.source.client
-        settings = {**databases.settings, **SETTINGS, **langfuse_settings("")}
+        settings = {
+            **databases.settings,
+            **SETTINGS,
+            **langfuse_settings(""),
+            # As LibreChat's own URI may say: the tailers read from the primary all the same.
+            "TAILER_MONGO_URI": f"{databases.uri}&readPreference=secondaryPreferred",
+        }
         writer = Writer(client, databases.source.name, random.Random(f"turns {seed}"), TURNS_A_SECOND)
         watcher = Watcher(client, databases.state.name)
         async with open_world(replica_set, settings, tmp_path) as world:

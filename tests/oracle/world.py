@@ -157,7 +157,7 @@ class World:
 
     async def _hit_member(self, fault: Fault) -> None:
         member = await self._choose_member(fault.blow)
-        if fault.blow is Blow.STOP_PRIMARY:
+        if fault.blow in (Blow.STOP_PRIMARY, Blow.STOP_SECONDARY):
             await member.stop()
             await asyncio.sleep(fault.hold_seconds)
             await member.resume()
@@ -170,7 +170,7 @@ class World:
         await member.restart()
 
     async def _choose_member(self, blow: Blow) -> Member:
-        if blow is Blow.KILL_SECONDARY:
+        if blow in (Blow.KILL_SECONDARY, Blow.STOP_SECONDARY):
             secondaries = await self.replica_set.secondaries()
             if secondaries:
                 return secondaries[0]
