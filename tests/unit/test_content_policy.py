@@ -68,16 +68,40 @@ def with_word(place: str, word: str) -> TurnRecord:
         content=MISSING if unparted else parts,
         text=filler["text of an old release"] if unparted else "",
         metadata=usage_metadata(108, 13),
-        attachments=[{"filename": filler["attachment"], "type": "text/plain"}],
+        attachments=[
+            {"filename": filler["attachment"], "type": "text/plain"},
+            {"type": "file_search", "file_search": {"sources": [{"fileName": filler["source"]}]}},
+        ],
+        sender=filler["sender"],
     )
     history: list[Message] = [
         message(user_row(messageId="q0", text=filler["earlier question"])),
         message(response_row(messageId="r0", content=[{"type": "text", "text": filler["earlier answer"]}, tool_part(output=filler["earlier output"])])),
     ]  # fmt: skip
     files = [{"filename": filler["file name"], "bytes": 5}]
+    own = agent(
+        agent_row(
+            name=filler["agent's name"],
+            instructions=filler["instructions"],
+            model_parameters={"stop": [filler["agent's parameter"]]},
+        )
+    )
+    other = agent(agent_row(id="agent_other", name=filler["sub-agent's name"]))
+    if place == "sub-agent's name":
+        parts += [
+            tool_part("lc_transfer_to_agent_other", id="call_3"),
+            tool_part("subagent", id="call_4", args='{"subagent_type":"agent_other"}'),
+            {"type": "text", "text": "from the other", "agentId": "agent_other"},
+        ]
+        response = {**response, "content": parts}
     return turn_record(
         response,
-        user_row(text=filler["question"], files=files),
+        user_row(
+            text=filler["question"],
+            files=files,
+            quotes=[filler["quote"]],
+            manualSkills=[filler["skill"]],
+        ),
         prompt_row(108),
         completion_row(13),
         prompt_row(142, context="title"),
@@ -89,11 +113,11 @@ def with_word(place: str, word: str) -> TurnRecord:
                 tags=[filler["tag"]],
                 promptPrefix=filler["system prompt"],
                 stop=[filler["stop sequence"]],
+                spec=filler["model spec"],
             )
         ),
-        agent=agent(agent_row(instructions=filler["instructions"], model_parameters={"stop": [filler["agent's parameter"]]}))
-        if place in ("instructions", "agent's parameter")
-        else None,
+        agent=own if place in ("instructions", "agent's parameter", "agent's name") else None,
+        agents={} if place != "sub-agent's name" else {other.agent_id: other},
     )  # fmt: skip
 
 
@@ -101,7 +125,7 @@ PLACES = (
     "question", "answer", "assistant's answer", "text of an old release", "reasoning", "argument",
     "partial argument", "output", "steering", "summary", "error", "attachment", "file name", "earlier question",
     "earlier answer", "earlier output", "title", "tag", "system prompt", "instructions", "stop sequence",
-    "agent's parameter",
+    "agent's parameter", "agent's name", "sender", "model spec", "skill", "quote", "source", "sub-agent's name",
 )  # fmt: skip
 
 

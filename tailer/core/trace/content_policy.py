@@ -9,12 +9,25 @@ from typing import TypeAlias
 
 from tailer.core.json_text import encode_json
 from tailer.core.masking.masker import Masker, MaskingError
-from tailer.core.trace.observations import Level, Observation, Trace
+from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
 
 ContentPolicy: TypeAlias = Callable[[Trace], Trace]
 
-_WRITTEN_METADATA = frozenset({"conversation_title", "conversation_tags", "reasoning", "files"})
-"""Metadata that people or models wrote."""
+_WRITTEN_METADATA = frozenset(
+    {
+        "agent_name",
+        "conversation_tags",
+        "conversation_title",
+        "files",
+        "model_spec",
+        "reasoning",
+        "sender",
+        "skills",
+    }
+)
+"""Metadata that people or models wrote; a name that somebody gave to an agent, a preset or a skill is such a text."""
+_HAND_OFF = "lc_transfer_to_"
+"""The beginning of a tool's name that ends in the name of an agent."""
 _WITHHELD = "[content withheld: it could not be masked]"
 _NO_CONTENT_STATUS = "the message is not shown by the content policy"
 
@@ -56,6 +69,7 @@ def _drop(observation: Observation) -> Observation:
     failed = observation.level is Level.ERROR and observation.status_message is not None
     return replace(
         observation,
+        name=_without_name(observation),
         input=None,
         output=None,
         model_parameters=_without_text(observation.model_parameters),
@@ -69,12 +83,26 @@ def _mask(observation: Observation, masker: Masker) -> Observation:
     masked_parameters = _masked(parameters, masker)
     return replace(
         observation,
+        name=str(_masked(observation.name, masker)) if _is_named_by_people(observation) else observation.name,
         input=_masked(observation.input, masker),
         output=_masked(observation.output, masker),
         model_parameters=masked_parameters if isinstance(masked_parameters, dict) else None,
         status_message=None if status is None else str(_masked(status, masker)),
         metadata=_mask_written(observation.metadata, masker),
     )
+
+
+def _is_named_by_people(observation: Observation) -> bool:
+    """Whether an observation is named after an agent; every other one after a model, a tool or what it is."""
+    return observation.type is ObservationType.AGENT or observation.name.startswith(_HAND_OFF)
+
+
+def _without_name(observation: Observation) -> str:
+    if not _is_named_by_people(observation):
+        return observation.name
+    if observation.type is not ObservationType.AGENT:
+        return _HAND_OFF.rstrip("_")
+    return "turn" if observation.parent_id is None else "agent"
 
 
 def _masked(value: object, masker: Masker) -> object:
