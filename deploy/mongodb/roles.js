@@ -23,11 +23,12 @@ admin.runCommand({
   "roles": []
 });
 
-// E-mail, user name and role: only with TAILER_USER_ID=email or username, a tag or a rule on role.
+// E-mail, user name, role and groups: only with TAILER_USER_ID=email or username, a tag or a rule on role or group.
 admin.runCommand({
   "createRole": "librechatTailerUsers",
   "privileges": [
-    {"resource": {"db": "LibreChat", "collection": "users"}, "actions": ["find"]}
+    {"resource": {"db": "LibreChat", "collection": "users"}, "actions": ["find"]},
+    {"resource": {"db": "LibreChat", "collection": "groups"}, "actions": ["find"]}
   ],
   "roles": []
 });

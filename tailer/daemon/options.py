@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 from tailer.core.masking.masker import Masker, compile_rules
-from tailer.core.policy.policies import Policies
+from tailer.core.policy.policies import Fact, Policies
 from tailer.core.policy.users import UserNaming
 from tailer.core.trace.bounds import Bounds
 from tailer.core.trace.content_policy import ContentPolicy, drop_content, mask_content
@@ -18,8 +18,14 @@ def needs_users(settings: Settings) -> bool:
     return (
         _make_naming(settings).needs_users
         or _make_policies(settings).needs_users
-        or "role" in settings.tag_facts
+        or Fact.ROLE in settings.tag_facts
+        or needs_groups(settings)
     )
+
+
+def needs_groups(settings: Settings) -> bool:
+    """Whether any setting asks for the groups of a user."""
+    return Fact.GROUP in settings.tag_facts or _make_policies(settings).needs_groups
 
 
 async def make_options(settings: Settings, state: MongoState, redactions: Counter[str]) -> ExportOptions:

@@ -8,7 +8,7 @@ from tailer import __version__
 from tailer.core.stream.positions import Answer
 from tailer.daemon.connections import Connections
 from tailer.daemon.destinations import name_destination
-from tailer.daemon.options import needs_users
+from tailer.daemon.options import needs_groups, needs_users
 from tailer.daemon.pipeline import Pipeline
 from tailer.daemon.supervision import Shutdown, supervise, within
 from tailer.daemon.wiring import Observers, make_pipeline
@@ -103,6 +103,7 @@ class Term:
                 emit,
                 history_bytes=settings.history_bytes,
                 with_users=needs_users(settings),
+                with_groups=needs_groups(settings),
                 proven=True,
             ),
             MongoWalk(connections.source, Collections(connections.source, emit, proven=True)),

@@ -60,7 +60,7 @@ SPOT_CHECK: Final = Label(
 COLLECTION: Final = Label(
     "collection",
     "LibreChat's collection",
-    ("messages", "conversations", "transactions", "agents", "users", OTHER),
+    ("messages", "conversations", "transactions", "agents", "users", "groups", OTHER),
 )
 FIELD: Final = Label(
     "reason", "the field that is missing or not a text", ("messageId", "conversationId", OTHER)

@@ -101,11 +101,18 @@ class MongoDocuments:
     """A `DocumentReader` over LibreChat's database."""
 
     def __init__(
-        self, database: Database, emit: Emit, *, history_bytes: int, with_users: bool, proven: bool = False
+        self,
+        database: Database,
+        emit: Emit,
+        *,
+        history_bytes: int,
+        with_users: bool,
+        with_groups: bool = False,
+        proven: bool = False,
     ) -> None:
         self._emit = emit
         self._collections = Collections(database, emit, proven=proven)
-        self._users = Users(self._collections, wanted=with_users)
+        self._users = Users(self._collections, wanted=with_users, with_groups=with_groups)
         self._history_bytes = history_bytes * _HISTORY_FACTOR
 
     async def locate(self, keys: Sequence[DocumentKey]) -> Sequence[Row]:

@@ -1,23 +1,27 @@
-"""Reads users, with a projection that leaves out every secret, and remembers them for a while."""
+"""Reads users and their groups, with a projection that leaves out every secret, and remembers them for a while."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from bson import ObjectId
 from cachetools import TTLCache
 
-from tailer.core.policy.users import USER_FIELDS, User, read_user
+from tailer.core.librechat.bson_values import filled_string
+from tailer.core.policy.users import MEMBER_FIELD, USER_FIELDS, User, read_user
 from tailer.mongo.collections import Collections
 
 _REMEMBERED_USERS = 10_000
 _REMEMBERED_SECONDS = 600
+_MOST_GROUPS = 50
 
 
 class Users:
     """Users by id. Names and roles seldom change: each is read once in ten minutes."""
 
-    def __init__(self, collections: Collections, *, wanted: bool) -> None:
+    def __init__(self, collections: Collections, *, wanted: bool, with_groups: bool = False) -> None:
         self._collections = collections
         self._wanted = wanted
+        self._with_groups = with_groups
         self._known: TTLCache[str, User] = TTLCache(maxsize=_REMEMBERED_USERS, ttl=_REMEMBERED_SECONDS)
 
     async def read(self, user_ids: Iterable[str | None]) -> Mapping[str, User]:
@@ -26,9 +30,20 @@ class Users:
         missing = [user_id for user_id in wanted if user_id not in self._known]
         if missing:
             keys = [ObjectId(user_id) if ObjectId.is_valid(user_id) else user_id for user_id in missing]
-            fields = dict.fromkeys(USER_FIELDS, 1)
+            names = (*USER_FIELDS, MEMBER_FIELD) if self._with_groups else USER_FIELDS
+            fields = dict.fromkeys(names, 1)
             for document in await self._collections.find("users", {"_id": {"$in": keys}}, fields):
                 user = read_user(str(document["_id"]), document)
+                if self._with_groups:
+                    user = replace(user, groups=await self._read_groups(user))
                 self._known[user.user_id] = user
         found = ((user_id, self._known.get(user_id)) for user_id in wanted)
         return {user_id: user for user_id, user in found if user is not None}
+
+    async def _read_groups(self, user: User) -> tuple[str, ...]:
+        """The groups of a user: members stand there by their id in the directory, or by LibreChat's own."""
+        ids = [user.user_id, *([user.id_on_the_source] if user.id_on_the_source is not None else [])]
+        query = {"memberIds": {"$in": ids}}
+        found = await self._collections.find("groups", query, {"name": 1}, limit=_MOST_GROUPS)
+        names = (filled_string(document.get("name")) for document in found)
+        return tuple(sorted({name for name in names if name is not None}))

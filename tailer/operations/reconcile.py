@@ -15,7 +15,7 @@ from tailer.core.trace.export import Exported, ExportOptions, export_turn, is_ch
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord, Wait
 from tailer.daemon.destinations import open_destination
-from tailer.daemon.options import make_plain_options, needs_users
+from tailer.daemon.options import make_plain_options, needs_groups, needs_users
 from tailer.errors import DestinationError, RequestRefused
 from tailer.flow.letter_reasons import LetterKind, LetterReason
 from tailer.flow.ports import UNCONDITIONAL
@@ -186,7 +186,11 @@ async def open_reconciliation(settings: Settings) -> AsyncIterator[tuple[Reconci
                 hint="traces go to a file: set the keys of a Langfuse project",
             )
         reader = MongoDocuments(
-            source, ignore_event, history_bytes=settings.history_bytes, with_users=needs_users(settings)
+            source,
+            ignore_event,
+            history_bytes=settings.history_bytes,
+            with_users=needs_users(settings),
+            with_groups=needs_groups(settings),
         )
         reconciliation = Reconciliation(
             MongoWalk(source, Collections(source, ignore_event)),

@@ -151,7 +151,7 @@ class ContentSettings(BaseModel):
     ] = Field(
         default=(),
         description="Facts of a turn that become tags, such as `endpoint:openAI`; `role` needs find on "
-        "`users`. None, because Langfuse keeps every tag it has ever seen in its filters.",
+        "`users`, `group` also on `groups`. None, because Langfuse keeps every tag it has ever seen in its filters.",
     )
     history_bytes: Annotated[
         int,

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from tailer.core.stream.hints import Interest, Stream
 from tailer.core.stream.positions import Answer
 from tailer.daemon.destinations import open_destination
-from tailer.daemon.options import needs_users
+from tailer.daemon.options import needs_groups, needs_users
 from tailer.daemon.pipeline import Pipeline
 from tailer.daemon.supervision import Work
 from tailer.daemon.wiring import Observers, make_pipeline
@@ -150,7 +150,11 @@ async def making(
         )
         await destination.prepare()
         reader = MongoDocuments(
-            source, events, history_bytes=settings.history_bytes, with_users=needs_users(settings)
+            source,
+            events,
+            history_bytes=settings.history_bytes,
+            with_users=needs_users(settings),
+            with_groups=needs_groups(settings),
         )
         sources = [MongoChangeStream(source, stream, events) for stream in streams]
         metrics = Metrics("test")

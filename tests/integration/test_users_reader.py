@@ -112,3 +112,27 @@ async def test_a_user_who_was_read_is_remembered(database: Database) -> None:
     assert await observe(database, reader) == []
     known = await read(database, reader)
     assert {user.username for user in known.values() if user is not None} == {"alice"}
+
+
+async def test_the_groups_of_a_user_are_those_that_name_either_of_the_ids(database: Database) -> None:
+    """Members from a directory stand in `groups` by their id there, others by LibreChat's own."""
+    await database["users"].insert_one({"_id": ObjectId(ALICE), "idOnTheSource": "entra-1", **PERSON})
+    await database["groups"].insert_many(
+        [
+            {"name": "Finance", "memberIds": ["entra-1", "entra-2"]},
+            {"name": "Board", "memberIds": [ALICE]},
+            {"name": "IT", "memberIds": ["entra-2"]},
+            {"memberIds": [ALICE]},
+        ]
+    )
+    await database["messages"].insert_many([answer("a1", "q"), answer("a2", "q", BOB)])
+    with_groups = MongoDocuments(database, Events(), history_bytes=64_000, with_users=True, with_groups=True)
+
+    users = await read(database, with_groups)
+    without = await read(database, make_reader(database, with_users=True))
+
+    assert users["a1"] is not None
+    assert users["a1"].groups == ("Board", "Finance")
+    assert users["a2"] is None
+    assert without["a1"] is not None
+    assert without["a1"].groups == ()

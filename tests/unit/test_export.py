@@ -332,3 +332,16 @@ def test_two_people_with_the_same_text_are_never_mixed(other: Document) -> None:
     assert mine.id != theirs.id
     assert not {item.id for item in mine.observations} & {item.id for item in theirs.observations}
     assert (mine.user_id, mine.metadata["tenant_id"]) != (theirs.user_id, theirs.metadata["tenant_id"])
+
+
+def test_groups_are_tags_and_metadata_where_they_were_read() -> None:
+    """One tag a group; a user of whom no group was read has neither."""
+    user = User("u", None, None, "USER", groups=("Board", "Finance"))
+    record = record_of(response_row(), user=user)
+    tagged = trace_of(record, tag_facts=(Fact.GROUP, Fact.ROLE))
+    plain = trace_of(record_of(response_row()), tag_facts=(Fact.GROUP,))
+
+    assert tagged.tags == ("group:Board", "group:Finance", "role:USER")
+    assert tagged.metadata["user_groups"] == "Board, Finance"
+    assert plain.tags == ()
+    assert "user_groups" not in plain.metadata

@@ -26,6 +26,7 @@ FACTS: Facts = {
     Fact.USER: "6b041b93f1e16ab6e33e9f26",
     Fact.TENANT: "acme",
     Fact.ROLE: "ADMIN",
+    Fact.GROUP: "Finance",
 }
 UNKNOWN: Facts = dict.fromkeys(Fact)
 
@@ -37,13 +38,22 @@ def denied(facts: Facts = FACTS, *, allow: tuple[str, ...] = (), deny: tuple[str
 @pytest.mark.parametrize("fact", Fact)
 def test_every_fact_can_be_named_and_is_compared_with_case(fact: Fact) -> None:
     value = FACTS[fact]
-    assert value is not None
+    assert isinstance(value, str)
 
     assert Rule(fact, value).matches(FACTS)
     assert Rule(fact, value[:3] + "*").matches(FACTS)
     assert not Rule(fact, value.swapcase()).matches(FACTS)
     assert not Rule(fact, "*").matches(UNKNOWN)
     assert not Rule(fact, "*").matches({})
+
+
+def test_a_user_in_several_groups_is_in_each_of_them() -> None:
+    facts: Facts = {**FACTS, Fact.GROUP: ("Finance", "Board")}
+
+    assert denied(facts, deny=("group=Board",)) is Fact.GROUP
+    assert denied(facts, allow=("group=Fin*",)) is None
+    assert denied(facts, allow=("group=IT",)) is Fact.GROUP
+    assert denied({**facts, Fact.GROUP: ()}, allow=("group=*",)) is Fact.GROUP
 
 
 def test_without_lists_nothing_is_denied() -> None:

@@ -57,9 +57,11 @@ class Fact(StrEnum):
     USER = "user"
     TENANT = "tenant"
     ROLE = "role"
+    GROUP = "group"
 
 
-Facts = Mapping[Fact, str | None]
+Facts = Mapping[Fact, str | tuple[str, ...] | None]
+"""What is known of a turn; a user may be in several groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,7 @@ class Rule:
 
     def matches(self, facts: Facts) -> bool:
         """Whether the fact is known and its value matches the pattern."""
-        value = facts.get(self.fact)
-        return value is not None and fnmatchcase(value, self.pattern)
+        return any(fnmatchcase(value, self.pattern) for value in values_of(facts, self.fact))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +122,22 @@ class Policies:
     @property
     def needs_users(self) -> bool:
         """Whether a rule asks for the role of a user."""
+        return self._name(Fact.ROLE)
+
+    @property
+    def needs_groups(self) -> bool:
+        """Whether a rule asks for the groups of a user."""
+        return self._name(Fact.GROUP)
+
+    def _name(self, fact: Fact) -> bool:
         rules = (*self.allow, *self.deny, *(content_rule.rule for content_rule in self.content_rules))
-        return any(rule.fact is Fact.ROLE for rule in rules)
+        return any(rule.fact is fact for rule in rules)
+
+
+def values_of(facts: Facts, fact: Fact) -> tuple[str, ...]:
+    """The values of a fact, none where it is not known."""
+    value = facts.get(fact)
+    return () if value is None else (value,) if isinstance(value, str) else value
 
 
 def parse_rule(text: str) -> Rule:

@@ -9,6 +9,8 @@ from tailer.core.librechat.bson_values import Document, filled_string
 
 USER_FIELDS = ("email", "username", "name", "role", "provider", "tenantId")
 """The only fields of a user that may be read; everything else in that collection is secret or private."""
+MEMBER_FIELD = "idOnTheSource"
+"""What a group names its members by, where they come from a directory; read only where groups are."""
 
 
 class UserIdChoice(StrEnum):
@@ -22,12 +24,16 @@ class UserIdChoice(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A row of `users`, as far as it is read."""
+    """A row of `users`, as far as it is read, and the names of the `groups` that the user is a member of.
+
+    `id_on_the_source` is the id in the directory that the user comes from (0.8.0)."""
 
     user_id: str
     email: str | None
     username: str | None
     role: str | None
+    id_on_the_source: str | None = None
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,4 +76,5 @@ def read_user(user_id: str, document: Document) -> User:
         email=filled_string(document.get("email")),
         username=filled_string(document.get("username")),
         role=filled_string(document.get("role")),
+        id_on_the_source=filled_string(document.get(MEMBER_FIELD)),
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from tailer.core.identity import TraceId, native_copy_trace_id, turn_trace_id, unanswered_trace_id
-from tailer.core.policy.policies import ContentChoice, Fact, Facts, Policies, is_sampled
+from tailer.core.policy.policies import ContentChoice, Fact, Facts, Policies, is_sampled, values_of
 from tailer.core.policy.users import UserNaming
 from tailer.core.trace.bounds import Bounds
 from tailer.core.trace.build import build_title_trace, build_turn_trace
@@ -172,6 +172,7 @@ def _facts(turn: Turn) -> Facts:
         Fact.USER: anchor.user_id,
         Fact.TENANT: anchor.tenant_id,
         Fact.ROLE: record.user.role if record.user is not None else None,
+        Fact.GROUP: record.user.groups if record.user is not None else None,
     }
 
 
@@ -226,9 +227,9 @@ def _finish(trace: Trace, turn: Turn, facts: Facts, options: ExportOptions) -> T
 
 
 def _fact_tags(facts: Facts, options: ExportOptions) -> list[str]:
-    return [f"{fact.value}:{facts[fact]}"[:200] for fact in options.tag_facts if facts[fact] is not None]
+    return [f"{fact.value}:{value}"[:200] for fact in options.tag_facts for value in values_of(facts, fact)]
 
 
 def _with_role(metadata: Mapping[str, str], facts: Facts) -> Mapping[str, str]:
-    role = facts.get(Fact.ROLE)
-    return metadata if role is None else {**metadata, "user_role": role}
+    entries = {"user_role": values_of(facts, Fact.ROLE), "user_groups": values_of(facts, Fact.GROUP)}
+    return {**metadata, **{name: ", ".join(values) for name, values in entries.items() if values}}

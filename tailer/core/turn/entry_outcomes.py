@@ -30,6 +30,7 @@ class EntryOutcome(StrEnum):
     DENIED_USER = "denied_user"
     DENIED_TENANT = "denied_tenant"
     DENIED_ROLE = "denied_role"
+    DENIED_GROUP = "denied_group"
     PARKED_RESPONSE = "parked_response"
     PARKED_FINISH = "parked_finish"
     PARKED_APPROVAL = "parked_approval"

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Final, TypeVar
 
 from tailer.core.policy.policies import NativePolicy
-from tailer.daemon.options import needs_users
+from tailer.daemon.options import needs_groups, needs_users
 from tailer.errors import SourceError
 from tailer.mongo.connection import QUERY_SOCKET_MILLISECONDS, connect, tolerant_database
 from tailer.mongo.state.survey import StoredCheckpoint
@@ -73,7 +73,7 @@ async def _ask_mongo(settings: Settings, downtime: timedelta) -> list[Finding]:
         if server is None or (server.replica_set is None and not server.is_sharded):
             return [*findings, skipped("everything else in MongoDB", "see the failure above")]
         findings += await _within(
-            check_privileges(database, with_users=needs_users(settings)),
+            check_privileges(database, with_users=needs_users(settings), with_groups=needs_groups(settings)),
             [_too_slow("privileges on LibreChat")],
         )
         nothing: Sequence[StoredCheckpoint] = ()

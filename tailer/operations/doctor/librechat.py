@@ -109,13 +109,15 @@ async def check_librechats_clock(database: Database, ahead_seconds: float) -> Fi
     return passed(check, seen)
 
 
-async def check_privileges(database: Database, *, with_users: bool) -> list[Finding]:
+async def check_privileges(database: Database, *, with_users: bool, with_groups: bool) -> list[Finding]:
     """What the user may read, and whether it may do more."""
     try:
         user, privileges = await ask_privileges(database)
     except ExaminationFailed as error:
         return [failed("privileges on LibreChat", error.failure, error.hint)]
-    return judge_reading(Rights(user, privileges), database.name, with_users=with_users)
+    return judge_reading(
+        Rights(user, privileges), database.name, with_users=with_users, with_groups=with_groups
+    )
 
 
 async def check_oplog(

@@ -12,6 +12,7 @@ _OPTIONAL: Final = {
     "transactions": "billed cost and tokens",
     "agents": "the names and models of agents",
     "users": "e-mail, user name and role (TAILER_USER_ID, tags, content rules)",
+    "groups": "groups of users (tags, rules)",
 }
 _ROLES: Final = "deploy/mongodb/README.md has the commands"
 
@@ -45,7 +46,9 @@ def _covers(resource: Mapping[str, Any], database: str, collection: str) -> bool
     return resource.get("db") in {"", database} and resource.get("collection") in {"", collection}
 
 
-def judge_reading(rights: Rights, database: str, *, with_users: bool) -> list[Finding]:
+def judge_reading(
+    rights: Rights, database: str, *, with_users: bool, with_groups: bool = False
+) -> list[Finding]:
     """What the user may read of LibreChat's database, and whether it may do more than it needs."""
     if rights.user is None:
         return [
@@ -64,14 +67,19 @@ def judge_reading(rights: Rights, database: str, *, with_users: bool) -> list[Fi
         return [failed("privileges on LibreChat", f"missing: {', '.join(missing)}", f"grant them; {_ROLES}")]
     return [
         passed("privileges on LibreChat", f"{rights.user} may read and follow messages and conversations"),
-        *_judge_optional(rights, database, with_users=with_users),
+        *_judge_optional(rights, database, unused=_unused(with_users=with_users, with_groups=with_groups)),
         _judge_excess(rights, database),
     ]
 
 
-def _judge_optional(rights: Rights, database: str, *, with_users: bool) -> Iterable[Finding]:
+def _unused(*, with_users: bool, with_groups: bool) -> frozenset[str]:
+    wanted = {"users": with_users, "groups": with_groups}
+    return frozenset(collection for collection, is_wanted in wanted.items() if not is_wanted)
+
+
+def _judge_optional(rights: Rights, database: str, *, unused: frozenset[str]) -> Iterable[Finding]:
     for collection, use in _OPTIONAL.items():
-        if collection == "users" and not with_users:
+        if collection in unused:
             continue
         if not rights.allows("find", database, collection):
             seen = f"find on {database}.{collection} is missing: no {use}"
