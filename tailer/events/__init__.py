@@ -64,9 +64,11 @@ from tailer.events.reading import (
     TurnFailed,
 )
 from tailer.events.state import (
+    OF_COMMANDS,
     CheckpointSaved,
     LettersCounted,
     StateFailed,
+    StateOperation,
 )
 from tailer.events.streams import (
     BackfillAdvanced,
@@ -87,6 +89,7 @@ from tailer.events.streams import (
 )
 
 __all__ = [
+    "OF_COMMANDS",
     "BackfillAdvanced",
     "BackfillDone",
     "BackfillStarted",
@@ -141,6 +144,7 @@ __all__ = [
     "StandingBy",
     "Started",
     "StateFailed",
+    "StateOperation",
     "Stopped",
     "Stopping",
     "StreamEnded",

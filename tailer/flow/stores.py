@@ -102,10 +102,6 @@ class BatchStore(Protocol):
         """Batches that an earlier run began and did not finish."""
         ...
 
-    async def find_pending(self, keys: Sequence[DocumentKey]) -> frozenset[DocumentKey]:
-        """The rows of which a batch that was begun and not finished holds something."""
-        ...
-
 
 class ParkedStore(Protocol):
     """Turns that wait long."""

@@ -7,7 +7,7 @@ from tailer.core.trace.followup import FollowupOperation
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.core.turn.turns import Outcome
 from tailer.core.turn.usage import CostSource
-from tailer.events import SideTask
+from tailer.events import OF_COMMANDS, SideTask, StateOperation
 from tailer.flow.sending.outcomes import RequestResult
 from tailer.flow.sending.spot_checks import SpotCheckResult
 from tailer.metrics.declaration import OTHER, Label
@@ -71,15 +71,8 @@ ANNOTATION: Final = Label(
 STATE_OPERATION: Final = Label(
     "operation",
     "what was tried",
-    (
-        "add_dead_letters", "add_gap", "add_job", "advance_job", "begin_batch", "claim_state", "count_dead_letters",
-        "drop_dead_letters", "end_replay", "find_exported", "find_pending", "find_refused", "find_traces",
-        "finish_batch", "finish_job", "load_checkpoint", "load_parked", "load_replays", "load_sent", "mask_key",
-        "next_job", "park", "pending_batches", "prepare", "raise_fence", "read_lease", "read_owner", "record_deleted",
-        "record_feedback", "release_lease", "renew_lease", "save_checkpoint", "size_job", "take_lease",
-        "unfilled_gaps", "unpark", OTHER,
-    ),
-)  # fmt: skip
+    (*(operation.value for operation in StateOperation if operation not in OF_COMMANDS), OTHER),
+)
 TURN_OUTCOME: Final = Label("outcome", "how the turn ended", tuple(outcome.value for outcome in Outcome))
 WORK_OUTCOME: Final = Label(
     "outcome",

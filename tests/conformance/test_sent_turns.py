@@ -110,18 +110,6 @@ async def test_a_deleted_trace_is_not_followed_and_never_sent_again(state: State
     ) == frozenset([turn_trace_id("m1"), title_trace_id("m1")])
 
 
-async def test_rows_are_pending_for_as_long_as_their_batch_is(state: StateStore) -> None:
-    """Turns and edits, from the beginning of the batch to its end."""
-    batch = make_batch(turn_item("m1"), edit_item("m2", "One", 0))
-    await state.begin_batch(batch)
-
-    asked = [key_of("m1"), key_of("m2"), key_of("m3")]
-    assert await state.find_pending(asked) == frozenset(asked[:2])
-    assert await state.find_pending([]) == frozenset()
-    await state.finish_batch(batch, ())
-    assert await state.find_pending(asked) == frozenset()
-
-
 async def test_only_what_the_destination_refused_counts_as_refused(state: StateStore) -> None:
     """A turn that could not be built may still be sent some day."""
     letters = [

@@ -14,6 +14,7 @@ from tailer.core.stream.positions import StreamPosition
 from tailer.core.turn.turns import Wait
 from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import LeaseLost, StateError
+from tailer.events import StateOperation
 from tailer.flow.letter_reasons import LetterReason
 from tailer.flow.records import Batch, Checkpoint, DeadLetter, Gap, ParkedTurn
 from tailer.mongo.connection import Client, connect
@@ -92,7 +93,7 @@ async def test_a_transaction_that_was_begun_before_the_takeover_cannot_commit_af
         began.set()
         await go_on.wait()
 
-    writing = asyncio.create_task(earlier.fence.write("test", write))
+    writing = asyncio.create_task(earlier.fence.write(StateOperation.PARK, write))
     await began.wait()
     async with asyncio.timeout(5):
         later = await seize(database)
@@ -164,7 +165,7 @@ async def test_a_transaction_that_a_dead_process_left_open_does_not_hold_a_takeo
 
     async def keep_writing() -> None:
         while not stop.is_set():
-            await dead.fence.write("test", write)
+            await dead.fence.write(StateOperation.PARK, write)
 
     writing = asyncio.create_task(keep_writing())
     await asyncio.sleep(0)

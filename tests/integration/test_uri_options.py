@@ -10,6 +10,7 @@ import pytest
 from tailer.core.stream.hints import Stream
 from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import SourceAway
+from tailer.events import StateOperation
 from tailer.mongo.change_stream import MongoChangeStream
 from tailer.mongo.connection import connect, inspect_source, poll_milliseconds, tolerant_database
 from tailer.mongo.state import StateDatabase
@@ -96,7 +97,7 @@ async def test_streams_and_state_work_whatever_the_uri_asks_for(databases: Datab
     client = connect(f"{databases.uri}&{options}", application="options", socket_milliseconds=30_000)
     try:
         lease = await seize(StateDatabase(client, databases.state.name, Events()))
-        await lease.fence.write("park", lambda _: asyncio.sleep(0))
+        await lease.fence.write(StateOperation.PARK, lambda _: asyncio.sleep(0))
         await lease.release(lease.fence.epoch)
         await lease.fence.close()
         source = tolerant_database(client, databases.source.name)

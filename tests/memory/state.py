@@ -96,11 +96,6 @@ class MemoryState:
         await self._database.read()
         return list(self._database.batches.values())
 
-    async def find_pending(self, keys: Sequence[DocumentKey]) -> frozenset[DocumentKey]:
-        await self._database.read()
-        held = {item.document_key for batch in self._database.batches.values() for item in batch.items}
-        return frozenset(keys) & held
-
     async def park(self, turns: Sequence[ParkedTurn]) -> None:
         await self._write("park")
         for turn in turns:

@@ -8,6 +8,7 @@ from typing import Any
 from tailer.core.backfill import Counts, Job, JobReason
 from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Stream
+from tailer.events import StateOperation
 from tailer.flow.records import Gap
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence
@@ -23,7 +24,7 @@ class Backfills:
     async def add_job(self, job: Job) -> None:
         """Keep a job, unless there is one of this id."""
         await self._fence.write(
-            "add_job",
+            StateOperation.ADD_JOB,
             lambda session: self._database["backfills"].update_one(
                 {"_id": job.job_id}, {"$setOnInsert": write_job(job)}, upsert=True, session=session
             ),
@@ -32,18 +33,18 @@ class Backfills:
     async def next_job(self) -> Job | None:
         """The oldest job that is not done."""
         found = await self._database.attempt(
-            "next_job",
+            StateOperation.NEXT_JOB,
             lambda: self._database["backfills"].find_one({"is_done": False}, sort=[("created_at", 1)]),
         )
         return None if found is None else read_job(found)
 
     async def size_job(self, job_id: str, total_rows: int | None) -> None:
         """Keep how many rows a job has to walk."""
-        await self._set(job_id, {"total_rows": total_rows})
+        await self._set(StateOperation.SIZE_JOB, job_id, {"total_rows": total_rows})
 
     async def advance_job(self, job_id: str, position: DocumentKey, counts: Counts) -> None:
         """Keep how far a job is."""
-        await self._set(job_id, {"position": position, "counts": asdict(counts)})
+        await self._set(StateOperation.ADVANCE_JOB, job_id, {"position": position, "counts": asdict(counts)})
 
     async def finish_job(self, job_id: str, gap_id: str | None) -> None:
         """Keep that a job is done, and with it that its gap is filled."""
@@ -58,12 +59,12 @@ class Backfills:
                     {"_id": gap_id}, {"$set": {"filled": True, "filled_at": now}}, session=session
                 )
 
-        await self._fence.write("finish_job", finish)
+        await self._fence.write(StateOperation.FINISH_JOB, finish)
 
     async def unfilled_gaps(self) -> Mapping[str, Gap]:
         """The gaps that no backfill has filled yet, by id."""
         found = await self._database.attempt(
-            "unfilled_gaps", lambda: self._database["gaps"].find({"filled": False}).to_list(None)
+            StateOperation.UNFILLED_GAPS, lambda: self._database["gaps"].find({"filled": False}).to_list(None)
         )
         return {
             str(document["_id"]): Gap(
@@ -75,9 +76,9 @@ class Backfills:
             for document in found
         }
 
-    async def _set(self, job_id: str, fields: dict[str, object]) -> None:
+    async def _set(self, operation: StateOperation, job_id: str, fields: dict[str, object]) -> None:
         await self._fence.write(
-            "advance_job",
+            operation,
             lambda session: self._database["backfills"].update_one(
                 {"_id": job_id}, {"$set": fields}, session=session
             ),

@@ -7,7 +7,7 @@ from bson import Binary
 from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo import UpdateOne
 
-from tailer.core.identity import DocumentKey
+from tailer.events import StateOperation
 from tailer.flow.records import Batch, BatchItem
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence
@@ -29,7 +29,7 @@ class Batches:
             "began_at": datetime.now(UTC),
         }
         await self._fence.write(
-            "begin_batch",
+            StateOperation.BEGIN_BATCH,
             lambda session: self._database["batches"].replace_one(
                 {"_id": batch.batch_id}, fields, upsert=True, session=session
             ),
@@ -44,12 +44,13 @@ class Batches:
                 await self._database["exports"].bulk_write(writes, session=session)
             await self._database["batches"].delete_one({"_id": batch.batch_id}, session=session)
 
-        await self._fence.write("finish_batch", finish)
+        await self._fence.write(StateOperation.FINISH_BATCH, finish)
 
     async def pending_batches(self) -> Sequence[Batch]:
         """Batches that an earlier run began and did not finish, oldest first."""
         found = await self._database.attempt(
-            "pending_batches", lambda: self._database["batches"].find({}).sort("began_at", 1).to_list(None)
+            StateOperation.PENDING_BATCHES,
+            lambda: self._database["batches"].find({}).sort("began_at", 1).to_list(None),
         )
         return [
             Batch(
@@ -59,15 +60,6 @@ class Batches:
             )
             for document in found
         ]
-
-    async def find_pending(self, keys: Sequence[DocumentKey]) -> frozenset[DocumentKey]:
-        """The rows of which a batch that was begun and not finished holds something."""
-        wanted = frozenset(keys)
-        query, fields = {"items.document_key": {"$in": list(wanted)}}, {"items.document_key": 1}
-        found = await self._database.attempt(
-            "find_pending", lambda: self._database["batches"].find(query, fields).to_list(None)
-        )
-        return wanted & {DocumentKey(item["document_key"]) for batch in found for item in batch["items"]}
 
 
 def _write_records(delivered: Sequence[BatchItem], sent_at: datetime) -> list[UpdateOne]:

@@ -9,6 +9,7 @@ from tailer.core.backfill import START_JOB
 from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
+from tailer.events import StateOperation
 from tailer.flow.records import Checkpoint
 from tailer.mongo.hint_pipeline import PIPELINE_FINGERPRINTS
 from tailer.mongo.state.database import StateDatabase
@@ -26,7 +27,8 @@ class Checkpoints:
     async def load_checkpoint(self, stream: Stream) -> Checkpoint | None:
         """The stored position of a stream, None before the first start."""
         found = await self._database.attempt(
-            "load_checkpoint", lambda: self._database["checkpoints"].find_one({"_id": stream.value})
+            StateOperation.LOAD_CHECKPOINT,
+            lambda: self._database["checkpoints"].find_one({"_id": stream.value}),
         )
         if found is None:
             return None
@@ -45,7 +47,7 @@ class Checkpoints:
             "saved_at": datetime.now(UTC),
         }
         await self._fence.write(
-            "save_checkpoint",
+            StateOperation.SAVE_CHECKPOINT,
             lambda session: self._database["checkpoints"].update_one(
                 {"_id": stream.value}, {"$set": fields}, upsert=True, session=session
             ),
@@ -65,12 +67,12 @@ class Checkpoints:
             if job is not None and not job["is_done"]:
                 await jobs.insert_one({**job, "_id": f"{START_JOB}-{self._fence.epoch}"}, session=session)
 
-        await self._fence.write("forget_checkpoints", forget)
+        await self._fence.write(StateOperation.FORGET_CHECKPOINTS, forget)
 
 
 async def was_delivered_before(database: StateDatabase, destination: str) -> bool:
     """Whether this destination has ever been proven and written to."""
     found = await database.attempt(
-        "load_checkpoint", lambda: database["checkpoints"].find_one({"destination": destination})
+        StateOperation.LOAD_CHECKPOINT, lambda: database["checkpoints"].find_one({"destination": destination})
     )
     return found is not None

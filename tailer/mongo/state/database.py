@@ -10,7 +10,7 @@ from pymongo.errors import CollectionInvalid, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from tailer.errors import StateError
-from tailer.events import Emit, StateFailed
+from tailer.events import Emit, StateFailed, StateOperation
 from tailer.mongo.connection import Client, answers
 from tailer.mongo.failures import failure_name
 from tailer.mongo.retrying import keep_trying
@@ -93,10 +93,10 @@ class StateDatabase:
 
     async def prepare(self) -> None:
         """See that the server has transactions and that every collection exists; raises StateError."""
-        hello = await self.attempt("prepare", lambda: self.command({"hello": 1}))
+        hello = await self.attempt(StateOperation.PREPARE, lambda: self.command({"hello": 1}))
         if "setName" not in hello and hello.get("msg") != "isdbgrid":
-            raise self._explain("prepare", _STANDALONE_REMEDY)
-        await self.attempt("prepare", self._create_collections)
+            raise self._explain(StateOperation.PREPARE, _STANDALONE_REMEDY)
+        await self.attempt(StateOperation.PREPARE, self._create_collections)
 
     async def _create_collections(self) -> None:
         # Older servers make no collection inside a transaction, and newer ones make it a reason for conflicts.
@@ -109,7 +109,7 @@ class StateDatabase:
                 if isinstance(error, OperationFailure) and error.code != _NAMESPACE_EXISTS:
                     raise
 
-    async def attempt(self, operation: str, call: Callable[[], Awaitable[Result]]) -> Result:
+    async def attempt(self, operation: StateOperation, call: Callable[[], Awaitable[Result]]) -> Result:
         """The result of a call, which is repeated for as long as its failure is one that passes.
 
         Raises StateError for what an operator must mend.
@@ -124,11 +124,11 @@ class StateDatabase:
             )
             raise self._explain(operation, _REMEDIES.get(code or 0, unknown)) from error
 
-    def report(self, operation: str, error: PyMongoError) -> None:
+    def report(self, operation: StateOperation, error: PyMongoError) -> None:
         """Tell of a failure after which the operation is tried again."""
         self._emit(StateFailed(operation, failure_name(error)))
 
-    def _explain(self, operation: str, hint: str) -> StateError:
+    def _explain(self, operation: StateOperation, hint: str) -> StateError:
         return StateError(
             operation=operation.replace("_", " "), subject=f"state database {self.name}", hint=hint
         )

@@ -9,6 +9,7 @@ from pymongo import UpdateOne
 
 from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Interest
+from tailer.events import StateOperation
 from tailer.flow.letter_reasons import LetterReason
 from tailer.flow.records import DeadLetter
 from tailer.mongo.state.database import StateDatabase
@@ -30,14 +31,15 @@ class DeadLetters:
         """Those whose chunk the destination refused: dead letters that were built."""
         query = {"_id": {"$in": list(record_ids)}, "chunk": {"$ne": None}}
         found = await self._database.attempt(
-            "find_refused", lambda: self._database["dead_letters"].find(query, {"_id": 1}).to_list(None)
+            StateOperation.FIND_REFUSED,
+            lambda: self._database["dead_letters"].find(query, {"_id": 1}).to_list(None),
         )
         return frozenset(str(document["_id"]) for document in found)
 
     async def load_replays(self, limit: int) -> Sequence[DeadLetter]:
         """Dead letters that somebody asked to be sent again, those that failed first at the front."""
         found = await self._database.attempt(
-            "load_replays",
+            StateOperation.LOAD_REPLAYS,
             lambda: (
                 self._database["dead_letters"]
                 .find({"replay": ASKED})
@@ -51,7 +53,7 @@ class DeadLetters:
         """Keep a dead letter whose replay gave nothing, with a word for why; False where it is no longer asked for."""
         query = {"_id": record_id, "replay": ASKED}
         ended = await self._fence.write(
-            "end_replay",
+            StateOperation.END_REPLAY,
             lambda session: self._database["dead_letters"].update_one(
                 query, {"$set": {"replay": outcome}}, session=session
             ),
@@ -62,7 +64,7 @@ class DeadLetters:
         """Forget dead letters."""
         query = {"_id": {"$in": list(record_ids)}}
         await self._fence.write(
-            "drop_dead_letters",
+            StateOperation.DROP_DEAD_LETTERS,
             lambda session: self._database["dead_letters"].delete_many(query, session=session),
         )
 
@@ -92,7 +94,7 @@ class DeadLetters:
         ]
         if writes:
             await self._fence.write(
-                "add_dead_letters",
+                StateOperation.ADD_DEAD_LETTERS,
                 lambda session: self._database["dead_letters"].bulk_write(writes, session=session),
             )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from tailer.core.identity import DocumentKey, TraceId
 from tailer.core.trace.followup import SentTurn
+from tailer.events import StateOperation
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence
 from tailer.mongo.state.records import read_sent
@@ -20,7 +21,9 @@ class Exports:
 
     async def prepare(self, *, lifetime: timedelta) -> None:
         """See to the two indexes: the one that makes records expire, and the one by row."""
-        await self._database.attempt("prepare", lambda: self._prepare(int(lifetime.total_seconds())))
+        await self._database.attempt(
+            StateOperation.PREPARE, lambda: self._prepare(int(lifetime.total_seconds()))
+        )
 
     async def _prepare(self, seconds: int) -> None:
         indexes = await self._database["exports"].index_information()
@@ -37,7 +40,8 @@ class Exports:
         """Those that were sent and acknowledged before, deleted ones among them."""
         query = {"_id": {"$in": list(record_ids)}}
         found = await self._database.attempt(
-            "find_exported", lambda: self._database["exports"].find(query, {"_id": 1}).to_list(None)
+            StateOperation.FIND_EXPORTED,
+            lambda: self._database["exports"].find(query, {"_id": 1}).to_list(None),
         )
         return frozenset(str(document["_id"]) for document in found)
 
@@ -61,7 +65,7 @@ class Exports:
     async def _load(self, query: dict[str, Any]) -> list[SentTurn]:
         chosen = {**query, "sent": {"$exists": True}, "deleted_at": None}
         found = await self._database.attempt(
-            "load_sent", lambda: self._database["exports"].find(chosen).to_list(None)
+            StateOperation.LOAD_SENT, lambda: self._database["exports"].find(chosen).to_list(None)
         )
         return [read_sent(document) for document in found]
 
@@ -69,7 +73,8 @@ class Exports:
         """The traces that were sent for rows, those of titles among them."""
         query = {"document_key": {"$in": list(keys)}, "deleted_at": None, "piece_of": None}
         found = await self._database.attempt(
-            "find_traces", lambda: self._database["exports"].find(query, {"_id": 1}).to_list(None)
+            StateOperation.FIND_TRACES,
+            lambda: self._database["exports"].find(query, {"_id": 1}).to_list(None),
         )
         return [TraceId(document["_id"]) for document in found]
 
@@ -77,7 +82,7 @@ class Exports:
         """Remember which feedback was sent last."""
         change = {"$set": {"sent.feedback": digest}}
         await self._fence.write(
-            "record_feedback",
+            StateOperation.RECORD_FEEDBACK,
             lambda session: self._database["exports"].update_one({"_id": trace_id}, change, session=session),
         )
 
@@ -86,6 +91,6 @@ class Exports:
         query = {"_id": {"$in": list(trace_ids)}}
         change = {"$set": {"deleted_at": datetime.now(UTC)}}
         await self._fence.write(
-            "record_deleted",
+            StateOperation.RECORD_DELETED,
             lambda session: self._database["exports"].update_many(query, change, session=session),
         )

@@ -19,6 +19,7 @@ from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo.errors import PyMongoError
 
 from tailer.errors import LeaseLost
+from tailer.events import StateOperation
 from tailer.mongo.retrying import keep_trying
 from tailer.mongo.state.database import StateDatabase, begin_transaction
 
@@ -51,7 +52,7 @@ class Fence:
         identity: Binary = self._session.delegate.session_id["id"]
         return identity
 
-    async def write(self, operation: str, work: Work[_Result]) -> _Result:
+    async def write(self, operation: StateOperation, work: Work[_Result]) -> _Result:
         """Do all of `work`, which passes the session to every command, or nothing of it; repeats what passes.
 
         `work` may run several times. Raises LeaseLost when there is a later epoch.
@@ -67,7 +68,7 @@ class Fence:
         await asyncio.gather(*self._running, return_exceptions=True)
         await self._session.end_session()
 
-    async def _begin(self, operation: str, work: Work[_Result]) -> _Result:
+    async def _begin(self, operation: StateOperation, work: Work[_Result]) -> _Result:
         # A cancelled command goes on in its thread: the session must not be used by another one before it is done.
         task = asyncio.create_task(self._transact(operation, work), name=f"write {operation}")
         self._running.add(task)
@@ -80,7 +81,7 @@ class Fence:
             # Whoever waited for it may be gone.
             task.exception()
 
-    async def _transact(self, operation: str, work: Work[_Result]) -> _Result:
+    async def _transact(self, operation: StateOperation, work: Work[_Result]) -> _Result:
         async with self._turn:
             begin_transaction(self._session)
             try:
@@ -102,7 +103,7 @@ class Fence:
         if not proven.matched_count:
             raise LeaseLost(subject=self._database.name, epoch=self._epoch)
 
-    async def _commit(self, operation: str) -> None:
+    async def _commit(self, operation: StateOperation) -> None:
         """Commit, and again for as long as nobody saw the answer: the server knows a commit that it has done."""
 
         async def commit() -> None:

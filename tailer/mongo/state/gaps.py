@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from tailer.events import StateOperation
 from tailer.flow.records import Gap
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence
@@ -26,7 +27,7 @@ class Gaps:
             "found_at": datetime.now(UTC),
         }
         await self._fence.write(
-            "add_gap",
+            StateOperation.ADD_GAP,
             lambda session: self._database["gaps"].replace_one(
                 {"_id": gap_id}, fields, upsert=True, session=session
             ),

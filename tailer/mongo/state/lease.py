@@ -16,6 +16,7 @@ from pymongo.errors import DuplicateKeyError, OperationFailure, WriteConcernErro
 
 from tailer.core.lease import LeaseRecord
 from tailer.errors import LeaseLost
+from tailer.events import StateOperation
 from tailer.mongo.state.database import MAJORITY, StateDatabase
 from tailer.mongo.state.fencing import FENCE_ID, Fence
 
@@ -48,7 +49,7 @@ class MongoLease:
 
     async def read(self) -> LeaseRecord | None:
         """The lease as it is, None before the first start."""
-        found = await self._database.attempt("read_lease", self._find)
+        found = await self._database.attempt(StateOperation.READ_LEASE, self._find)
         if found is None:
             return None
         return LeaseRecord(
@@ -63,15 +64,17 @@ class MongoLease:
 
     async def take(self, seen: LeaseRecord | None) -> int | None:
         """Take the lease over if it still is as it was seen; the new epoch, None when somebody was faster."""
-        before = await self._database.attempt("read_lease", self._find)
+        before = await self._database.attempt(StateOperation.READ_LEASE, self._find)
         sessions = list((before or {}).get("sessions", ()))
         session = await self._database.start_session()
         fence = Fence(self._database, session, 1 if seen is None else seen.epoch + 1)
         try:
-            taken = await self._database.attempt("take_lease", lambda: self._claim(fence, seen, sessions))
+            taken = await self._database.attempt(
+                StateOperation.TAKE_LEASE, lambda: self._claim(fence, seen, sessions)
+            )
             # Only then is the earlier epoch over: what it had not committed by now never will be.
             taken = taken and await self._database.attempt(
-                "raise_fence", lambda: self._raise(fence, sessions)
+                StateOperation.RAISE_FENCE, lambda: self._raise(fence, sessions)
             )
         except BaseException:
             await fence.close()
@@ -85,7 +88,7 @@ class MongoLease:
     async def renew(self, epoch: int) -> None:
         """Move the beat on; raises LeaseLost when there is a later epoch."""
         renewed = await self._database.attempt(
-            "renew_lease",
+            StateOperation.RENEW_LEASE,
             lambda: self._database["lease"].update_one(
                 {"_id": _WRITER, "epoch": epoch, "holder": self._holder}, {"$inc": {"beat": 1}}
             ),
@@ -96,7 +99,7 @@ class MongoLease:
     async def release(self, epoch: int) -> None:
         """Say that the next may begin at once; nothing happens when there is a later epoch."""
         await self._database.attempt(
-            "release_lease",
+            StateOperation.RELEASE_LEASE,
             lambda: self._database["lease"].update_one(
                 {"_id": _WRITER, "epoch": epoch, "holder": self._holder}, {"$set": {"released": True}}
             ),

@@ -7,6 +7,7 @@ from bson import Binary
 from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo import ReturnDocument
 
+from tailer.events import StateOperation
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence
 
@@ -21,10 +22,10 @@ class Keys:
     async def mask_key(self) -> bytes:
         """The secret behind masked placeholders, made once: equal values stay equal over restarts."""
         found = await self._database.attempt(
-            "mask_key", lambda: self._database["keys"].find_one({"_id": "mask"})
+            StateOperation.MASK_KEY, lambda: self._database["keys"].find_one({"_id": "mask"})
         )
         if found is None:
-            found = await self._fence.write("mask_key", self._make_mask_key)
+            found = await self._fence.write(StateOperation.MASK_KEY, self._make_mask_key)
         return bytes(found["key"])
 
     async def _make_mask_key(self, session: AsyncIOMotorClientSession) -> dict[str, Any]:

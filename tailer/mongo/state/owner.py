@@ -8,6 +8,7 @@ from typing import Any
 from tailer.core.identity import DocumentKey
 from tailer.core.ownership import Ownership, SourceIdentity, compare_sources, update_owner
 from tailer.errors import StateError
+from tailer.events import StateOperation
 from tailer.mongo.state.database import StateDatabase
 
 _OWNER = "librechat"
@@ -22,12 +23,13 @@ async def claim_state(database: StateDatabase, found: SourceIdentity, holds_rows
     """
     fields = {"$setOnInsert": {**_write(found), "claimed_at": datetime.now(UTC)}}
     await database.attempt(
-        "claim_state", lambda: database["owner"].update_one({"_id": _OWNER}, fields, upsert=True)
+        StateOperation.CLAIM_STATE, lambda: database["owner"].update_one({"_id": _OWNER}, fields, upsert=True)
     )
     owner = await check_owner(database, found, holds_rows)
     if owner is not None and owner != (seen := update_owner(owner, found)):
         await database.attempt(
-            "claim_state", lambda: database["owner"].update_one({"_id": _OWNER}, {"$set": _write(seen)})
+            StateOperation.CLAIM_STATE,
+            lambda: database["owner"].update_one({"_id": _OWNER}, {"$set": _write(seen)}),
         )
 
 
@@ -35,7 +37,9 @@ async def check_owner(
     database: StateDatabase, found: SourceIdentity, holds_rows: _HoldsRows
 ) -> SourceIdentity | None:
     """The owner, None where there is none yet; raises StateError where the source is another LibreChat."""
-    stored = await database.attempt("read_owner", lambda: database["owner"].find_one({"_id": _OWNER}))
+    stored = await database.attempt(
+        StateOperation.READ_OWNER, lambda: database["owner"].find_one({"_id": _OWNER})
+    )
     if stored is None:
         return None
     owner = _read(stored)
@@ -55,7 +59,7 @@ async def check_owner(
 async def _sent_rows(database: StateDatabase) -> list[DocumentKey]:
     """The rows of what was sent last."""
     found = await database.attempt(
-        "read_owner",
+        StateOperation.READ_OWNER,
         lambda: (
             database["exports"].find({}, {"document_key": 1}).sort("sent_at", -1).limit(_ROWS).to_list(None)
         ),

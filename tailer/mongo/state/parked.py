@@ -6,6 +6,7 @@ from pymongo import DeleteOne, UpdateOne
 
 from tailer.core.identity import DocumentKey
 from tailer.core.turn.turns import Wait
+from tailer.events import StateOperation
 from tailer.flow.records import ParkedTurn
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence
@@ -27,7 +28,8 @@ class ParkedTurns:
             writes.append(UpdateOne({"_id": turn.document_key}, {"$setOnInsert": fields}, upsert=True))
         if writes:
             await self._fence.write(
-                "park", lambda session: self._database["parked"].bulk_write(writes, session=session)
+                StateOperation.PARK,
+                lambda session: self._database["parked"].bulk_write(writes, session=session),
             )
 
     async def unpark(self, keys: Sequence[DocumentKey]) -> None:
@@ -35,13 +37,14 @@ class ParkedTurns:
         if keys:
             query = {"_id": {"$in": list(keys)}}
             await self._fence.write(
-                "unpark", lambda session: self._database["parked"].delete_many(query, session=session)
+                StateOperation.UNPARK,
+                lambda session: self._database["parked"].delete_many(query, session=session),
             )
 
     async def load_parked(self, limit: int) -> Sequence[ParkedTurn]:
         """Parked turns, earliest deadline first."""
         found = await self._database.attempt(
-            "load_parked",
+            StateOperation.LOAD_PARKED,
             lambda: self._database["parked"].find({}).sort("deadline_seconds", 1).to_list(limit),
         )
         return [

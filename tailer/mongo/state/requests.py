@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pymongo import UpdateOne
 
 from tailer.core.backfill import Job
+from tailer.events import StateOperation
 from tailer.flow.records import DeadLetter
 from tailer.mongo.state.backfills import write_job
 from tailer.mongo.state.database import StateDatabase
@@ -19,21 +20,26 @@ async def ask_for_backfill(database: StateDatabase, job: Job) -> None:
     """Keep a job that the active instance does."""
     document = {"_id": job.job_id, **write_job(job)}
     await database.prepare()
-    await database.attempt("ask_for_backfill", lambda: database["backfills"].insert_one(document))
+    await database.attempt(
+        StateOperation.ASK_FOR_BACKFILL, lambda: database["backfills"].insert_one(document)
+    )
 
 
 async def ask_for_replays(database: StateDatabase, record_ids: Sequence[str]) -> None:
     """Mark dead letters to be sent again."""
     query = {"_id": {"$in": list(record_ids)}}
     await database.attempt(
-        "ask_for_replay", lambda: database["dead_letters"].update_many(query, {"$set": {"replay": ASKED}})
+        StateOperation.ASK_FOR_REPLAY,
+        lambda: database["dead_letters"].update_many(query, {"$set": {"replay": ASKED}}),
     )
 
 
 async def drop_letters(database: StateDatabase, record_ids: Sequence[str]) -> int:
     """Forget dead letters; how many there were."""
     query = {"_id": {"$in": list(record_ids)}}
-    dropped = await database.attempt("drop_dead_letters", lambda: database["dead_letters"].delete_many(query))
+    dropped = await database.attempt(
+        StateOperation.DROP_DEAD_LETTERS, lambda: database["dead_letters"].delete_many(query)
+    )
     return int(dropped.deleted_count)
 
 
@@ -45,7 +51,7 @@ async def ask_anew(database: StateDatabase, letters: Sequence[DeadLetter]) -> No
     now = datetime.now(UTC)
     record_ids = [letter.record_id for letter in letters]
     await database.attempt(
-        "forget_exports", lambda: database["exports"].delete_many({"_id": {"$in": record_ids}})
+        StateOperation.FORGET_EXPORTS, lambda: database["exports"].delete_many({"_id": {"$in": record_ids}})
     )
     writes = [
         UpdateOne(
@@ -67,4 +73,4 @@ async def ask_anew(database: StateDatabase, letters: Sequence[DeadLetter]) -> No
         )
         for letter in letters
     ]
-    await database.attempt("ask_for_replay", lambda: database["dead_letters"].bulk_write(writes))
+    await database.attempt(StateOperation.ASK_FOR_REPLAY, lambda: database["dead_letters"].bulk_write(writes))

@@ -9,6 +9,7 @@ from tailer.core.backfill import Job, JobReason
 from tailer.core.identity import TraceId
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
+from tailer.events import StateOperation
 from tailer.flow.letter_reasons import LetterReason
 from tailer.mongo.state.backfills import read_job
 from tailer.mongo.state.database import StateDatabase
@@ -60,7 +61,7 @@ class StoredLetter:
 async def list_checkpoints(database: StateDatabase) -> Sequence[StoredCheckpoint]:
     """The checkpoints of all streams, by name."""
     found = await database.attempt(
-        "list_checkpoints", lambda: database["checkpoints"].find({}).sort("_id", 1).to_list(None)
+        StateOperation.LIST_CHECKPOINTS, lambda: database["checkpoints"].find({}).sort("_id", 1).to_list(None)
     )
     return [
         StoredCheckpoint(
@@ -79,7 +80,7 @@ async def count_pending(database: StateDatabase) -> Pending:
 
     async def count(collection: str, query: dict[str, object]) -> int:
         counted = await database.attempt(
-            f"count_{collection}", lambda: database[collection].count_documents(query)
+            StateOperation.COUNT_PENDING, lambda: database[collection].count_documents(query)
         )
         return int(counted)
 
@@ -94,7 +95,7 @@ async def count_pending(database: StateDatabase) -> Pending:
 async def count_dead_letters(database: StateDatabase) -> int:
     """How many dead letters are kept."""
     counted = await database.attempt(
-        "count_dead_letters", lambda: database["dead_letters"].count_documents({})
+        StateOperation.COUNT_DEAD_LETTERS, lambda: database["dead_letters"].count_documents({})
     )
     return int(counted)
 
@@ -113,7 +114,7 @@ async def list_letters(
         {"$project": {"chunk": 0, "item": 0}},
     ]
     found = await database.attempt(
-        "list_dead_letters", lambda: database["dead_letters"].aggregate(pipeline).to_list(None)
+        StateOperation.LIST_DEAD_LETTERS, lambda: database["dead_letters"].aggregate(pipeline).to_list(None)
     )
     return [_read_letter(document) for document in found]
 
@@ -128,21 +129,27 @@ async def find_asked_job(database: StateDatabase, job: Job, *, until_seconds: in
         **({} if until_seconds is None else {"until_seconds": until_seconds}),
     }
     found = await database.attempt(
-        "find_job", lambda: database["backfills"].find_one(query, sort=[("created_at", 1)])
+        StateOperation.FIND_JOB, lambda: database["backfills"].find_one(query, sort=[("created_at", 1)])
     )
     return None if found is None else read_job(found)
 
 
 async def look_at_job(database: StateDatabase, job_id: str) -> Job | None:
     """A backfill as it stands; None where it was removed."""
-    found = await database.attempt("look_at_job", lambda: database["backfills"].find_one({"_id": job_id}))
+    found = await database.attempt(
+        StateOperation.LOOK_AT_JOB, lambda: database["backfills"].find_one({"_id": job_id})
+    )
     return None if found is None else read_job(found)
 
 
 async def count_exported(database: StateDatabase, trace_ids: Sequence[TraceId]) -> int:
     """How many of these traces were sent and acknowledged."""
     query = {"_id": {"$in": list(trace_ids)}}
-    return int(await database.attempt("count_exports", lambda: database["exports"].count_documents(query)))
+    return int(
+        await database.attempt(
+            StateOperation.COUNT_EXPORTS, lambda: database["exports"].count_documents(query)
+        )
+    )
 
 
 async def find_sent_times(
@@ -151,7 +158,7 @@ async def find_sent_times(
     """When each of these traces was acknowledged; those that were not, or were deleted, are left out."""
     query = {"_id": {"$in": list(trace_ids)}, "deleted_at": None}
     found = await database.attempt(
-        "find_sent", lambda: database["exports"].find(query, {"sent_at": 1}).to_list(None)
+        StateOperation.FIND_SENT, lambda: database["exports"].find(query, {"sent_at": 1}).to_list(None)
     )
     return {TraceId(document["_id"]): document["sent_at"].replace(tzinfo=UTC) for document in found}
 
