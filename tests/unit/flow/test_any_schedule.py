@@ -1,18 +1,20 @@
 """Whatever is written, fails and ends in whatever order: in the end Langfuse shows what LibreChat holds, each thing once.
 
-A seed gives a schedule of an hour: chats that are begun, edited, rated, given titles and deleted; a Langfuse that is
-slow, away, refuses keys and loses answers; runs that are killed and stopped, and times without one.
+A seed gives a schedule of an hour: chats that are begun, finished late, edited, rated, given titles and deleted, calls
+of the remote API; a Langfuse that is slow, away, refuses keys and loses answers; runs that are killed and stopped, and
+times without one.
 """
 
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 import pytest
 from bson import ObjectId
 
-from tailer.core.identity import DocumentKey, title_trace_id, turn_trace_id
+from tailer.core.identity import DocumentKey, spending_trace_id, title_trace_id, turn_trace_id
 from tailer.core.policy.policies import DeletionPolicy
 from tailer.flow.sending.outcomes import Retry, Unknown
 from tests.memory import Answer
@@ -22,6 +24,22 @@ from tests.unit.flow.scene import Scene
 
 SEEDS = range(40)
 STEPS = 60
+HALF: dict[str, Any] = {
+    "unfinished": True,
+    "text": None,
+    "content": [{"type": "text", "text": "half an answer"}],
+}
+OPTIONS: dict[str, Any] = {"deletions": DeletionPolicy.DELETE, "stream_transactions": True}
+
+
+def said_id(number: int) -> str:
+    """The message id of an answer. A chat's ids are UUIDs, which tells its bills from those of the remote API."""
+    return f"00000000-0000-4000-8000-{number:012x}"
+
+
+def asked_id(number: int) -> str:
+    """The message id of a question."""
+    return f"00000000-0000-4000-9000-{number:012x}"
 
 
 @dataclass(slots=True)
@@ -33,6 +51,7 @@ class Chat:
     answer: DocumentKey
     conversation: DocumentKey
     text: str
+    is_unfinished: bool
     rating: str | None = None
     is_titled: bool = False
     is_deleted: bool = False
@@ -45,14 +64,18 @@ class World:
     scene: Scene
     random: Random
     chats: list[Chat] = field(default_factory=list)
+    calls: list[str] = field(default_factory=list)
 
     def write(self) -> None:
         """One thing that a user, or LibreChat, does."""
         alive = [chat for chat in self.chats if not chat.is_deleted]
         if not alive or self.random.random() < 0.4:
-            self._begin()
+            self.random.choice((self._begin, self._begin, self._begin, self._spend))()
             return
         chat = self.random.choice(alive)
+        if chat.is_unfinished:
+            self.random.choice((self._finish, self._finish, self._delete))(chat)
+            return
         self.random.choice((self._edit, self._edit_question, self._rate, self._entitle, self._delete))(chat)
 
     def fail(self) -> None:
@@ -68,6 +91,12 @@ class World:
         if self.random.random() < 0.3:
             held.score_answers.append(Retry("http_503"))
 
+    def end(self) -> None:
+        """Every answer is finished."""
+        for chat in self.chats:
+            if chat.is_unfinished and not chat.is_deleted:
+                self._finish(chat)
+
     def heal(self) -> None:
         """Nothing fails any more."""
         held = self.scene.destination
@@ -81,16 +110,29 @@ class World:
         (conversation,) = self.scene.librechat.insert(
             "conversations", {"_id": ObjectId(), "user": ALICE, "title": "New Chat", **own}
         )
+        text, is_unfinished = f"first answer {number}", self.random.random() < 0.3
+        fields = HALF if is_unfinished else {"text": text}
         asked, said = self.scene.librechat.insert(
             "messages",
-            question(f"q{number}", None, **own),
-            answer(f"a{number}", f"q{number}", text=f"first answer {number}", **own),
+            question(asked_id(number), None, **own),
+            answer(said_id(number), asked_id(number), **own, **fields),
         )
-        self.chats.append(Chat(number, asked, said, conversation, f"first answer {number}"))
+        self.chats.append(Chat(number, asked, said, conversation, text, is_unfinished))
+
+    def _finish(self, chat: Chat) -> None:
+        chat.is_unfinished = False
+        done = {"unfinished": False, "content": [{"type": "text", "text": chat.text}], "text": chat.text}
+        self.scene.librechat.update("messages", chat.answer, done)
+
+    def _spend(self) -> None:
+        reference = f"call-{self.random.randrange(5)}"
+        self.calls.append(reference)
+        self.scene.librechat.insert("transactions", transaction(conversationId="api", messageId=reference))
 
     def _edit(self, chat: Chat) -> None:
         chat.text = f"answer {chat.number} of {self.random.random()}"
-        self.scene.librechat.update("messages", chat.answer, {"text": chat.text})
+        content = [{"type": "text", "text": chat.text}]
+        self.scene.librechat.update("messages", chat.answer, {"text": chat.text, "content": content})
 
     def _edit_question(self, chat: Chat) -> None:
         self.scene.librechat.update("messages", chat.question, {"text": f"asked {self.random.random()}"})
@@ -105,7 +147,9 @@ class World:
     def _entitle(self, chat: Chat) -> None:
         if not chat.is_titled:
             chat.is_titled = True
-            bill = transaction(conversationId=f"c{chat.number}", messageId=f"a{chat.number}", context="title")
+            bill = transaction(
+                conversationId=f"c{chat.number}", messageId=said_id(chat.number), context="title"
+            )
             self.scene.librechat.insert("transactions", bill)
             self.scene.librechat.update("conversations", chat.conversation, {"title": f"About {chat.number}"})
 
@@ -116,11 +160,14 @@ class World:
     def check(self) -> None:
         """What Langfuse shows is what LibreChat holds."""
         held = self.scene.destination
-        expected = {turn_trace_id(f"a{chat.number}") for chat in self.chats if not chat.is_deleted}
+        expected = {turn_trace_id(said_id(chat.number)) for chat in self.chats if not chat.is_deleted}
         titles = {
-            title_trace_id(f"a{chat.number}") for chat in self.chats if not chat.is_deleted and chat.is_titled
+            title_trace_id(said_id(chat.number))
+            for chat in self.chats
+            if not chat.is_deleted and chat.is_titled
         }
-        assert set(held.trace_ids()) == expected | titles
+        calls = {spending_trace_id(reference) for reference in self.calls}
+        assert set(held.trace_ids()) == expected | titles | calls
         assert held.duplicates() == []
         for chat in self.chats:
             if not chat.is_deleted:
@@ -132,7 +179,7 @@ class World:
         assert self.scene.database.batches == {}
 
     def _check_turn(self, chat: Chat) -> None:
-        held, trace_id = self.scene.destination, turn_trace_id(f"a{chat.number}")
+        held, trace_id = self.scene.destination, turn_trace_id(said_id(chat.number))
         texts = [str(item["output"]) for item in held.observations_of(trace_id)]
         assert any(chat.text in text for text in texts)
         score = held.scores.get(f"feedback-{trace_id}")
@@ -160,18 +207,19 @@ def parts(random: Random) -> Iterator[str]:
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_whatever_happens_everything_is_there_once_in_the_end(scene: Scene, seed: int) -> None:
     world = World(scene, Random(seed))
-    async with running(scene, deletions=DeletionPolicy.DELETE) as first:
+    async with running(scene, **OPTIONS) as first:
         await first.until_done()
     for end in parts(world.random):
         if end == "away":
             await live(world, None)
             continue
-        async with running(scene, deletions=DeletionPolicy.DELETE) as run:
+        async with running(scene, **OPTIONS) as run:
             await live(world, run)
             if end == "stopped":
                 await run.stop()
+    world.end()
     world.heal()
-    async with running(scene, deletions=DeletionPolicy.DELETE) as last:
+    async with running(scene, **OPTIONS) as last:
         await last.until_done()
 
     world.check()
