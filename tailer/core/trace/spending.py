@@ -5,13 +5,13 @@ Both have nothing but transactions, which hold tokens and cost. Prompt and answe
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tailer.core.identity import DocumentKey, ObservationId, observation_id, spending_trace_id, turn_trace_id
 from tailer.core.librechat.documents import Transaction
 from tailer.core.trace.generations import Frame, build_generation
 from tailer.core.trace.observations import Observation, ObservationType, Trace
-from tailer.core.turn.usage import Usage, resolve_spending
+from tailer.core.turn.usage import TITLE_CONTEXT, Usage, resolve_spending
 
 SPENDING_TRACE_NAME = "librechat-api-usage"
 DELETED_TRACE_NAME = "librechat-turn"
@@ -29,6 +29,13 @@ class Spending:
     user_id: str | None
     transactions: tuple[Transaction, ...]
     is_deleted_turn: bool = False
+
+    def without_title(self) -> "Spending":
+        """Without what a title cost, which has a trace of its own."""
+        return replace(
+            self,
+            transactions=tuple(entry for entry in self.transactions if entry.context != TITLE_CONTEXT),
+        )
 
 
 def names_chat_message(reference: str) -> bool:

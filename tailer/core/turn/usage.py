@@ -113,7 +113,8 @@ def resolve_title_usage(response: Message | None, transactions: Sequence[Transac
     style = response.endpoint or "" if response is not None else ""
     clues = PairingClues(cache_in_input=response is not None and _counts_cache_in_input(response, own, style))
     calls = pair_calls(own, PriceList(transactions), clues)
-    return _from_ledger(calls, guessed=False) if calls else None
+    guessed = response is not None and _miscounts(response, own, style)
+    return _from_ledger(calls, guessed=guessed) if calls else None
 
 
 def resolve_spending(transactions: Sequence[Transaction]) -> Usage | None:
@@ -210,15 +211,18 @@ def _is_anthropic(own: Sequence[Transaction], provider: str) -> bool:
 
 
 def _counted_by_itself(response: Message, own: Sequence[Transaction], provider: str) -> bool:
-    """Whether LibreChat's own count was charged: a newer release would have reported what the provider told.
-
-    Of the older ones, those before 0.7.9 (whose answers are text alone) counted every plain prompt themselves, and
-    0.7.9 to 0.8.5 double what Anthropic tells (in all amounts) and inflate Bedrock's output by its cache.
-    """
+    """Whether LibreChat's own count was charged: a newer release would have reported what the provider told."""
     if response.sampling_decided or response.run_id is not None:
         return True
-    if all(names_agent(entry.model) for entry in own):
-        return True
+    return all(names_agent(entry.model) for entry in own) or _miscounts(response, own, provider)
+
+
+def _miscounts(response: Message, own: Sequence[Transaction], provider: str) -> bool:
+    """Whether a release is known to charge otherwise than the provider counts.
+
+    Those before 0.7.9 (whose answers are text alone) count every plain prompt themselves; 0.7.9 to 0.8.5 double what
+    Anthropic tells (in all amounts) and inflate Bedrock's output by its cache.
+    """
     if response.says_temporary:
         return False
     structured = any(entry.input_tokens is not None for entry in own)

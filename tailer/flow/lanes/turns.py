@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from tailer.core.identity import DocumentKey, native_copy_trace_id
+from tailer.core.identity import (
+    DocumentKey,
+    TraceId,
+    native_copy_trace_id,
+    title_trace_id,
+    turn_trace_id,
+)
 from tailer.core.stream.hints import LEDGER, Interest
 from tailer.core.stream.open_turns import Entry, EntryKey
 from tailer.core.trace.export import (
@@ -18,7 +24,7 @@ from tailer.core.trace.export import (
     is_chosen,
     trace_id_of,
 )
-from tailer.core.trace.observations import Trace
+from tailer.core.trace.spending import Spending
 from tailer.core.turn.as_it_was import restore
 from tailer.core.turn.entry_outcomes import EntryOutcome, outcome_of
 from tailer.core.turn.readback import DeletedRow, Row
@@ -159,27 +165,28 @@ class Turns(Lane):
         """A turn that was deleted before it was read still counts: what the ledger has of it is sent, without content."""
         rows = {key: row for key, entry in entries.items() if (row := _deleted_row(entry)) is not None}
         spent = await self._bench.reader.read_deleted(rows) if rows else {}
-        traces: dict[DocumentKey, Trace] = {}
+        claimed: dict[DocumentKey, Spending] = {}
         for key, entry in entries.items():
-            trace = export_spending(spent[key], self._options) if key in spent else EntryOutcome.DELETED
-            if isinstance(trace, EntryOutcome):
-                work.close(entry, trace)
+            if key not in spent:
+                work.close(entry, EntryOutcome.DELETED)
                 continue
-            work.name(entry, trace.id, trace.message_id)
-            if work.claim(entry, {trace.id: key, native_copy_trace_id(trace.message_id): key}):
-                traces[key] = trace
+            traces = _possible_traces(spent[key].reference)
+            work.name(entry, traces[0], spent[key].reference)
+            if work.claim(entry, dict.fromkeys(traces, key)):
+                claimed[key] = spent[key]
             else:
                 work.postpone(entry)
-        ids = [
-            trace_id
-            for trace in traces.values()
-            for trace_id in (trace.id, native_copy_trace_id(trace.message_id))
-        ]
+        ids = [trace_id for spending in claimed.values() for trace_id in _possible_traces(spending.reference)]
         sent = await self._bench.state.find_exported(ids) if ids else frozenset()
         outgoing = []
-        for key, trace in traces.items():
-            if trace.id in sent or native_copy_trace_id(trace.message_id) in sent:
+        for key, spending in claimed.items():
+            turn, copy, title = _possible_traces(spending.reference)
+            if turn in sent or copy in sent:
                 work.close(entries[key], EntryOutcome.DELETED)
+                continue
+            trace = export_spending(spending.without_title() if title in sent else spending, self._options)
+            if isinstance(trace, EntryOutcome):
+                work.close(entries[key], trace)
             else:
                 packed = self._bench.packing.pack(entries[key].key, EntryOutcome.DELETED, [trace])
                 outgoing.append(packed)
@@ -228,6 +235,11 @@ class Turns(Lane):
             question_touches=backlog.touches_of(question.key) if question is not None else (),
         )
         return restore(timed, backlog.told_of(entry, record))
+
+
+def _possible_traces(message_id: str) -> tuple[TraceId, TraceId, TraceId]:
+    """The traces that a turn may have had: its own, the one beside LibreChat's own, and its title's."""
+    return turn_trace_id(message_id), native_copy_trace_id(message_id), title_trace_id(message_id)
 
 
 def _deleted_row(entry: Entry) -> DeletedRow | None:
