@@ -253,6 +253,21 @@ def test_what_cannot_be_told_stays_at_the_root() -> None:
     assert trace.root.metadata["authorship"] == "not told apart"
 
 
+def test_a_sum_of_several_agents_calls_is_under_no_model() -> None:
+    """A stopped turn reports one sum and has no ledger."""
+    parts = [text("of a", "agent_a"), text("of b", "agent_b")]
+    row = response_row(
+        model="agent_a", content=parts, unfinished=True, text="of a", metadata=usage_metadata(40, 6)
+    )
+    record = turn_record(row, user_row(), agent=AGENTS["agent_a"], agents=AGENTS)
+    found = generations(trace_of(record))
+    (whole,) = [item for item in found if item.usage is not None]
+
+    assert (whole.model, whole.usage, whole.output) == (None, {"input": 40, "output": 6}, None)
+    assert whole.metadata["calls"] == "not told apart"
+    assert [item.metadata["model"] for item in found if item.usage is None] == ["gpt-4o", "claude-sonnet-4"]
+
+
 def test_recorded_answers_side_by_side_are_their_own_models_in_both_orders() -> None:
     """In 18 the second turn's parts stand in the other order than its calls."""
     orders = set()

@@ -5,12 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tailer.core.identity import ObservationId, observation_id
-from tailer.core.json_text import encode_json
 from tailer.core.librechat.content import (
     ErrorPart,
     HandOffPart,
     Part,
-    ReasoningPart,
     SteerPart,
     SummaryPart,
     ToolCall,
@@ -20,11 +18,12 @@ from tailer.core.trace.generations import Frame, build_generation
 from tailer.core.trace.inputs import Inputs
 from tailer.core.trace.observations import Level, Observation, ObservationType
 from tailer.core.trace.plan import Plan, make_plan
+from tailer.core.trace.texts import Texts, summary_text
 from tailer.core.trace.timeline import PlacedStep, Span, place_steps, weigh
 from tailer.core.trace.tools import build_subagent, build_tool
 from tailer.core.turn.assignment import Step
 from tailer.core.turn.authors import Authors, find_authors
-from tailer.core.turn.history import ChatMessage, Prompt, tool_call_shape
+from tailer.core.turn.history import Prompt
 from tailer.core.turn.times import Start
 from tailer.core.turn.turns import Outcome, Turn, join_text
 from tailer.core.turn.usage import ANSWERING_CONTEXTS, Usage
@@ -45,6 +44,7 @@ class StepBuilder:
     notes: dict[str, str] = field(default_factory=dict)
     _authors: Authors = field(init=False)
     _inputs: Inputs = field(init=False)
+    _texts: Texts = field(init=False)
     _plan: Plan = field(init=False)
     _last: Step | None = field(init=False, default=None)
     _exact: bool = field(init=False, default=False)
@@ -56,6 +56,7 @@ class StepBuilder:
         turn, response = self.turn, self.turn.record.response
         parts = response.parts if response is not None else ()
         self._authors = find_authors(turn.record)
+        self._texts = Texts(self.allowance)
         self._inputs = Inputs(turn.record, self.prompt, self._authors)
         cut_short = turn.outcome not in (Outcome.COMPLETE, Outcome.COPIED)
         self._plan = make_plan(parts, self.usage, self._authors, cut_short=cut_short)
@@ -110,9 +111,9 @@ class StepBuilder:
                 self._add_part(part, placed.parts[place], parent_id, inner=inner)
 
     def _note_reasoning(self, step: Step) -> None:
-        thought = _reasoning(step.parts)
+        thought = self._texts.reasoning(step.parts)
         if thought:
-            self.notes["reasoning"] = self.notes.get("reasoning", "") + self.allowance.take(thought)
+            self.notes["reasoning"] = self.notes.get("reasoning", "") + thought
 
     def _frame(self, role: str, index: int | None, name: str, parent_id: ObservationId, span: Span) -> Frame:
         return Frame(
@@ -135,11 +136,12 @@ class StepBuilder:
         before: tuple[Part, ...] | None,
         inner: bool = False,
     ) -> None:
-        step, turn = placed.step, self.turn
-        call = step.call
+        step, call = placed.step, placed.step.call
         is_last = step is self._last
         alone = len({item.agent_id for item in self._all_steps()}) == 1
-        model = self._authors.model_of(step.agent_id) or (turn.model if alone else None)
+        # Of several agents' calls, one of which nothing but numbers is known may be anybody's.
+        model = self._authors.model_of(step.agent_id) if alone or step.parts else None
+        model = model or (self.turn.model if alone else None)
         answers = _answers(step) and not inner
         name = (call.model if call is not None else None) or model or "model call"
         if call is not None and not answers and not inner:
@@ -153,9 +155,9 @@ class StepBuilder:
                 call,
                 self.usage,
                 model=model if answers or inner else None,
-                input_=self._bounded_chat(shown) if shown is not None else None,
-                output=self._output(step, fallback=self._unparted_answer() if is_last else ""),
-                model_parameters=self._bounded_parameters(self._inputs.parameters_for(step.agent_id))
+                input_=self._texts.prompt(shown) if shown is not None else None,
+                output=self._texts.answer(step.parts, fallback=self._fallback(step)),
+                model_parameters=self._texts.parameters(self._inputs.parameters_for(step.agent_id))
                 if answers
                 else None,
                 level=self.level if is_last else Level.DEFAULT,
@@ -176,9 +178,9 @@ class StepBuilder:
             notes["timing"] = "estimated"
         if first and self.prompt.left_out:
             notes["history_messages_left_out"] = str(self.prompt.left_out)
-        thought = _reasoning(step.parts)
+        thought = self._texts.reasoning(step.parts)
         if thought:
-            notes["reasoning"] = self.allowance.take(thought)
+            notes["reasoning"] = thought
         if step.agent_id is not None:
             notes["agent_id"] = step.agent_id
             notes["agent_name"] = self._authors.name_of(step.agent_id) or step.agent_id
@@ -188,36 +190,13 @@ class StepBuilder:
             notes["assignment"] = "by order"
         return notes
 
-    def _bounded_parameters(self, parameters: Mapping[str, object]) -> Mapping[str, object]:
-        text = encode_json(parameters)
-        return parameters if self.allowance.take(text) == text else {}
-
-    def _unparted_answer(self) -> str:
-        """The answer of a response whose parts hold none: older releases keep it in `text`."""
+    def _fallback(self, step: Step) -> str:
+        """What a call wrote whose parts hold no text: a summary, or an answer that older releases keep in `text`."""
+        if not _answers(step):
+            return summary_text(step.parts)
         response = self.turn.record.response
-        return "" if response is not None and join_text(response.parts) else self.turn.answer
-
-    def _bounded_chat(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-        return [{**message, "content": self.allowance.take(str(message["content"]))} for message in messages]
-
-    def _output(self, step: Step, *, fallback: str) -> ChatMessage | None:
-        parts = step.parts
-        summary = "".join(part.text for part in parts if isinstance(part, SummaryPart))
-        written = join_text(parts) or (summary if not _answers(step) else "")
-        text = written or ("" if any(isinstance(part, ToolCall) for part in parts) else fallback)
-        calls = [tool_call_shape(part) for part in parts if isinstance(part, ToolCall)]
-        if not text and not calls:
-            return None
-        message: ChatMessage = {"role": "assistant", "content": self.allowance.take(text)}
-        if calls:
-            message["tool_calls"] = [self._bounded_call(call) for call in calls]
-        return message
-
-    def _bounded_call(self, call: ChatMessage) -> ChatMessage:
-        function = call["function"]
-        if isinstance(function, dict):
-            function["arguments"] = self.allowance.take(str(function["arguments"]))
-        return call
+        is_parted = response is not None and bool(join_text(response.parts))
+        return "" if step is not self._last or is_parted else self.turn.answer
 
     def _add_part(self, part: Part, span: Span, parent_id: ObservationId, *, inner: bool) -> None:
         match part:
@@ -283,7 +262,3 @@ class StepBuilder:
 
 def _answers(step: Step) -> bool:
     return step.call is None or step.call.context in ANSWERING_CONTEXTS
-
-
-def _reasoning(parts: Sequence[Part]) -> str:
-    return "".join(part.text for part in parts if isinstance(part, ReasoningPart))
