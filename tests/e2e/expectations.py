@@ -382,3 +382,10 @@ def _texts(value: object) -> tuple[str, ...]:
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
+
+
+def without_names(answer: object) -> object:
+    """The answer without the names under which those of parallel agents stand."""
+    if not isinstance(answer, str) or not answer.startswith("["):
+        return answer
+    return " ".join(block.partition("]\n")[2] for block in answer.split("\n\n"))

@@ -60,8 +60,11 @@ def write_parts(row: Document) -> Document:
 
 
 def unname_transaction(row: Document) -> Document:
-    """A transaction as releases before 0.8.3 wrote it."""
-    return {key: value for key, value in row.items() if key not in {"messageId", "tenantId"}}
+    """A transaction as releases before 0.8.3 wrote it: for no message, and with the cached tokens in the input too."""
+    older = {key: value for key, value in row.items() if key not in {"messageId", "tenantId"}}
+    if "inputTokens" in row:
+        older["inputTokens"] = row["inputTokens"] + (row.get("readTokens") or 0)
+    return older
 
 
 def replace_text(recording: Recording, old: str, new: str) -> Recording:

@@ -27,7 +27,7 @@ TITLES: Final = 14
 SPEED: Final = ("--speed", "40")
 LINE: Final = re.compile(
     r"\d\d:\d\d:\d\d (?P<who>\S+) +(?P<model>\S+(?: \+\d)?) +(?P<input>~?\d+|\?) +(?P<output>~?\d+|\?)"
-    r" +~?\$(?P<cost>[\d.]+) +(?P<took>[\d.]+)s (?P<outcome>[a-z]+) +(?P<question>.+)"
+    r" +(?:~?\$(?P<cost>[\d.]+)|\?) +(?P<took>[\d.]+)s (?P<outcome>[a-z]+) +(?P<question>.+)"
 )
 COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 NO_BUNDLED_MONGOD: Final = """

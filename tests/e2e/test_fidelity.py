@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.e2e.expectations import TITLE, TURN, ExpectedTurn, Tool, trace_id_of
+from tests.e2e.expectations import TITLE, TURN, ExpectedTurn, Tool, trace_id_of, without_names
 from tests.e2e.playing import MARKED_AS_GUESS, UNANSWERED, Played
 from tests.recordings import NAMES, TrueTurn
 
@@ -47,13 +47,6 @@ def first_questions(played: Played, name: str) -> set[str]:
     }
 
 
-def _without_names(answer: object) -> object:
-    """The answer without the names under which those of parallel agents stand."""
-    if not isinstance(answer, str) or not answer.startswith("["):
-        return answer
-    return " ".join(block.partition("]\n")[2] for block in answer.split("\n\n"))
-
-
 @each_recording
 def test_texts_people_and_outcome_are_those_of_the_turn(played: Played, name: str) -> None:
     """As they were when the turn ended; what was edited later does not change what was said."""
@@ -63,7 +56,7 @@ def test_texts_people_and_outcome_are_those_of_the_turn(played: Played, name: st
 
         assert (sent.session, sent.user) == (turn.session, turn.user)
         assert (sent.root.type, sent.root.input) == ("agent", turn.question)
-        assert _without_names(sent.root.output) == turn.answer
+        assert without_names(sent.root.output) == turn.answer
         assert sent.metadata["outcome"] == turn.outcome
         assert sent.root.level == LEVELS[turn.outcome]
         assert (turn.outcome == "error") is (turn.failure is not None)

@@ -86,7 +86,9 @@ async def test_rows_of_an_older_release_give_the_same_turns(
             turn.parent_id,
         )
         assert trace.tokens == turn.tokens
-        assert {call.metadata["usage_source"] for call in trace.of("generation")} == {"billed"}
+        # Before 0.7.9 LibreChat counted plain prompts itself.
+        known = {"billed"} if write is write_parts else {"billed", "estimated"}
+        assert {call.metadata["usage_source"] for call in trace.of("generation")} <= known
         assert trace.of("generation")[0].output == {"role": "assistant", "content": turn.answer}
     charged = played_traffic.dollars()
     assert sum(trace.dollars for trace in arrived.values()) == pytest.approx(sum(charged.values()))
