@@ -137,7 +137,7 @@ async def _ask_patiently(
 
     def report(setback: Setback[BaseException]) -> None:
         if isinstance(setback.answer, SourceAway):
-            emit(SourceUnanswered(setback.answer.subject, setback.wait_seconds))
+            emit(SourceUnanswered(setback.answer.subject, setback.wait_seconds, setback.answer.hint))
 
     return await try_through(
         lambda: ask(database),

@@ -25,7 +25,7 @@ from tailer.daemon.side_tasks import looking
 from tailer.daemon.supervision import Shutdown, unless_asked
 from tailer.daemon.term import Term
 from tailer.daemon.wiring import Observers
-from tailer.errors import LeaseLost, SoftwareError, SourceError, StateError, TailerError
+from tailer.errors import LeaseLost, SoftwareError, SourceAway, SourceError, StateError, TailerError
 from tailer.events import (
     CredentialsRenewed,
     DaemonFailed,
@@ -144,11 +144,20 @@ class Daemon:
         self._emit(Listening(web.port, tuple(web.addresses)))
         for warning in settings.warnings:
             self._emit(SettingDoubted(warning))
+        renewed: tuple[str, ...] = ()
         while True:
             async with AsyncExitStack() as opened:
-                connections = await unless_asked(
-                    shutdown, "start", open_connections(self._settings, opened, self._emit, self._stand_by)
-                )
+                try:
+                    connections = await unless_asked(
+                        shutdown,
+                        "start",
+                        open_connections(self._settings, opened, self._emit, self._stand_by),
+                    )
+                except SourceAway:
+                    if not renewed:
+                        raise
+                    # It worked once: a server that is away, or a file that is not renewed yet, is waited for.
+                    continue
                 if connections is None:
                     return
                 await opened.enter_async_context(self._watching(connections))
@@ -156,6 +165,7 @@ class Daemon:
             if not renewed:
                 return
             self._emit(CredentialsRenewed(renewed))
+            self._health.begin_term()
             self._read_addresses_again()
 
     def _read_addresses_again(self) -> None:

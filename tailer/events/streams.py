@@ -81,6 +81,7 @@ class SourceUnanswered(Event):
     name: ClassVar[str] = "source_unanswered"
     subject: str
     wait_seconds: float
+    hint: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,13 @@ Whoever renews them (cert-manager, certbot, a mounted secret) replaces the file;
 and new ones are refused. So a client is made anew when it gets no answer and a file has changed.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from tailer.settings.connection_options import given_options
+from tailer.settings.connection_options import given_options, uses_tls
 
 _OPTIONS: Final = (
     "tlscafile", "tlscertificatekeyfile", "tlscrlfile", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_crlfile",
@@ -17,9 +18,13 @@ _OPTIONS: Final = (
 
 
 def named_files(uri: str) -> Mapping[str, Path]:
-    """The files that a URI names, by option in lower case."""
+    """The files that a URI names, by option in lower case, or the authorities of this machine in their place."""
     given = given_options(uri)
-    return {option: Path(given[option]) for option in _OPTIONS if given.get(option)}
+    found = {option: Path(given[option]) for option in _OPTIONS if given.get(option)}
+    store = os.environ.get("SSL_CERT_FILE")
+    if store and uses_tls(uri) and not {"tlscafile", "ssl_ca_certs"} & found.keys():
+        found["SSL_CERT_FILE"] = Path(store)
+    return found
 
 
 def unreadable_files(uri: str) -> list[str]:

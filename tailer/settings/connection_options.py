@@ -106,3 +106,10 @@ def describe_connections(source_uri: str, state_uri: str) -> Mapping[str, Sequen
     if source_uri == state_uri:
         return {"LibreChat's database and the state": describe_options(source_uri)}
     return {"LibreChat's database": describe_options(source_uri), "the state": describe_options(state_uri)}
+
+
+def uses_tls(uri: str) -> bool:
+    """Whether the connection is encrypted: by its options, or because `mongodb+srv` is unless told otherwise."""
+    given = given_options(uri)
+    told = given.get("tls", given.get("ssl"))
+    return uri.startswith("mongodb+srv://") if told is None else told.lower() == "true"

@@ -7,6 +7,7 @@ from tailer.settings.connection_options import (
     describe_options,
     fill_options,
     ignored_preference,
+    uses_tls,
 )
 
 PLAIN = "mongodb://h/LibreChat?replicaSet=rs"
@@ -81,3 +82,17 @@ def test_a_preference_for_the_primary_is_nothing_to_warn_of() -> None:
 def test_two_addresses_are_shown_one_after_the_other() -> None:
     assert len(describe_connections(PLAIN, PLAIN)) == 1
     assert list(describe_connections(PLAIN, "mongodb://other/")) == ["LibreChat's database", "the state"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("mongodb://h/", False),
+        ("mongodb://h/?tls=true", True),
+        ("mongodb://h/?ssl=true", True),
+        ("mongodb+srv://h/", True),
+        ("mongodb+srv://h/?tls=false", False),
+    ],
+)
+def test_a_uri_tells_whether_the_connection_is_encrypted(uri: str, *, expected: bool) -> None:
+    assert uses_tls(uri) is expected
