@@ -7,6 +7,7 @@ from functools import partial
 from tailer.events import Event
 from tailer.mongo.connection import (
     QUERY_SOCKET_MILLISECONDS,
+    Client,
     Database,
     connect,
     describe_address,
@@ -20,14 +21,28 @@ from tailer.mongo.state.owner import check_owner
 from tailer.settings import Settings
 
 
-@asynccontextmanager
-async def open_source(settings: Settings, *, command: str) -> AsyncIterator[Database]:
-    """LibreChat's database; raises SourceError where MongoDB cannot be tailed."""
-    client = connect(
+def connect_source(settings: Settings, *, command: str) -> Client:
+    """A client of LibreChat's server, which nothing was asked of yet; raises SourceError."""
+    return connect(
         settings.mongo_uri.get_secret_value(),
         application=f"librechat-tailer-{command}",
         socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
     )
+
+
+def connect_state(settings: Settings, *, command: str) -> Client:
+    """A client of the server that keeps the state, which nothing was asked of yet; raises SourceError."""
+    return connect(
+        settings.state_uri.get_secret_value(),
+        application=f"librechat-tailer-{command}-state",
+        socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
+    )
+
+
+@asynccontextmanager
+async def open_source(settings: Settings, *, command: str) -> AsyncIterator[Database]:
+    """LibreChat's database; raises SourceError where MongoDB cannot be tailed."""
+    client = connect_source(settings, command=command)
     try:
         source = tolerant_database(client, settings.mongo_database)
         await inspect_source(source)
@@ -39,12 +54,8 @@ async def open_source(settings: Settings, *, command: str) -> AsyncIterator[Data
 
 @asynccontextmanager
 async def open_state(settings: Settings, *, command: str) -> AsyncIterator[StateDatabase]:
-    """The state database, which is asked for nothing yet."""
-    client = connect(
-        settings.state_uri.get_secret_value(),
-        application=f"librechat-tailer-{command}-state",
-        socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
-    )
+    """The state database, which nothing was asked of yet."""
+    client = connect_state(settings, command=command)
     try:
         yield StateDatabase(client, settings.state_database, ignore_event)
     finally:

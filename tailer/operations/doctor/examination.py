@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from tailer.core.policy.policies import NativePolicy
 from tailer.daemon.options import needs_groups, needs_users
 from tailer.errors import SourceError
-from tailer.mongo.connection import QUERY_SOCKET_MILLISECONDS, connect, tolerant_database
+from tailer.mongo.connection import tolerant_database
 from tailer.mongo.state.survey import StoredCheckpoint
 from tailer.operations.doctor.addresses import check_addresses, is_in_container
 from tailer.operations.doctor.api_spending import check_api_spending
@@ -27,6 +27,7 @@ from tailer.operations.doctor.librechat import (
     check_streams,
 )
 from tailer.operations.doctor.state import check_state
+from tailer.operations.opening import connect_source, connect_state
 from tailer.settings import Settings
 
 _LIMIT: Final = timedelta(seconds=30)
@@ -56,17 +57,9 @@ async def _examine_mongo(settings: Settings, downtime: timedelta) -> list[Findin
 
 async def _ask_mongo(settings: Settings, downtime: timedelta) -> list[Finding]:
     with ExitStack() as stack:
-        source = connect(
-            settings.mongo_uri.get_secret_value(),
-            application="librechat-tailer-doctor",
-            socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
-        )
+        source = connect_source(settings, command="doctor")
         stack.callback(source.close)
-        state = connect(
-            settings.state_uri.get_secret_value(),
-            application="librechat-tailer-doctor",
-            socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
-        )
+        state = connect_state(settings, command="doctor")
         stack.callback(state.close)
         database = tolerant_database(source, settings.mongo_database)
         server, findings = await _within(check_server(database), (None, [_too_slow("MongoDB reachable")]))
