@@ -72,6 +72,10 @@ class Writer:
                 "text": question,
             },
         )
+        # LibreChat stores a conversation after its first question and before its first answer.
+        await self._store(
+            "conversations", ObjectId(), {**shared, "title": "A chat"}, {"conversationId": chat}
+        )
         response: Row = {
             **shared,
             "messageId": response_id,
@@ -85,9 +89,6 @@ class Writer:
         if dice.random() < 0.5:
             await self._store("messages", key, {**response, "unfinished": True})
             await asyncio.sleep(dice.uniform(0, 0.5))
-        await self._store(
-            "conversations", ObjectId(), {**shared, "title": "A chat"}, {"conversationId": chat}
-        )
         final = {**response, "unfinished": False, "content": [{"type": "text", "text": answer}]}
         written = await self._store("messages", key, final)
         self.written[turn_trace_id(response_id)] = WrittenTurn(response_id, question, answer, written)
