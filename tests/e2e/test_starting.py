@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 
+from tailer.core.identity import turn_trace_id
 from tailer.demo.stage.player import play
 from tailer.demo.stage.replica_set import ReplicaSet
 from tests.e2e.daemon import Daemon, langfuse_settings, run_to_end, start
 from tests.e2e.databases import Databases
 from tests.e2e.expectations import Traffic, place
 from tests.fakes.langfuse import FakeLangfuse, Route, html_page
+from tests.rows import answer, question
 
 SETTINGS = {"TAILER_SETTLE_SECONDS": "0.2", "TAILER_CHECKPOINT_SECONDS": "0.2", "TAILER_PARK_SECONDS": "1"}
 SECRET = "sk-lf-this-must-never-be-shown"
@@ -304,7 +306,6 @@ async def test_a_content_policy_lets_nothing_through(
 ) -> None:
     """With `none` no text of anybody leaves; with `masked` the address and the key in it do not."""
     address, key = "ada.lovelace@example.org", "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789"
-    traffic = place("02-multi-turn", datetime.now(UTC))
     async with FakeLangfuse() as fake:
         settings = {
             **databases.settings,
@@ -315,20 +316,20 @@ async def test_a_content_policy_lets_nothing_through(
         }
         async with start(settings, directory=tmp_path) as daemon:
             await daemon.wait_until_ready()
-            daemon.stop()
-            await play(traffic.recording, databases.source, speed=None)
-            for kind, fields in {
-                True: {"text": f"Write to {address} with {key}"},
-                False: {"content": [{"type": "text", "text": f"Wrote to {address} with {key}"}]},
-            }.items():
-                await databases.source["messages"].update_many({"isCreatedByUser": kind}, {"$set": fields})
-            await databases.source["conversations"].update_many({}, {"$set": {"title": f"About {address}"}})
-            daemon.resume()
+            for number in range(3):
+                chat = {"conversationId": f"c{number}"}
+                asked = question(f"q{number}", None, **chat, text=f"Write to {address} with {key}")
+                told = [{"type": "text", "text": f"Wrote to {address} with {key}"}]
+                answered = answer(f"a{number}", f"q{number}", **chat, content=told)
+                titled = {**chat, "user": asked["user"], "title": f"About {address}"}
+                await databases.source["messages"].insert_one(asked)
+                await databases.source["conversations"].insert_one(titled)
+                await databases.source["messages"].insert_one(answered)
             await databases.wait_until_done(daemon.must_run)
             daemon.terminate()
             assert await daemon.exit_code() == 0
 
-        assert {turn.trace_id for turn in traffic.turns()} <= set(fake.trace_ids())
+        assert {turn_trace_id(f"a{number}") for number in range(3)} <= set(fake.trace_ids())
         assert fake.violations == []
         sent = json.dumps([[span.name, dict(span.attributes)] for span in fake.spans], default=list)
         for secret in (address, "ada.lovelace", "example.org", key):
