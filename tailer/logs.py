@@ -82,7 +82,7 @@ class LogWriter:
                 assert_never(log_format)
 
     def shows(self, level: LogLevel) -> bool:
-        """Whether lines of this level are written: what is not need not be put together."""
+        """Whether lines of this level are written. A line that is not written need not be assembled."""
         return _RANKS[level] >= self._rank
 
     def write(self, level: LogLevel, event: str, **fields: object) -> None:

@@ -1,7 +1,7 @@
 """How often and how soon something is tried again: the one place that knows tenacity.
 
-There are two kinds of tries. One gives an answer that says whether it is final (`try_until`); the other raises what may
-pass (`try_through`). What goes back to a queue between two tries asks `Backoff` alone.
+There are two kinds of tries. One gives an answer that says whether it is final (`try_until`); the other raises an error
+that may pass (`try_through`). What returns to a queue between two tries only asks `Backoff`.
 """
 
 import asyncio
@@ -27,15 +27,18 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Waits that double from the first to the longest. `jitter_seconds` is what each may be longer; with None each is
-    anything between nothing and that, so that many who failed together do not come back together."""
+    """Waits that double from the first to the longest.
+
+    `jitter_seconds` is the most that each may be longer. With None, each wait is random between 0 and its full length,
+    so that many that failed together do not return together.
+    """
 
     first_seconds: float
     longest_seconds: float
     jitter_seconds: float | None = None
 
     def wait_seconds(self, tries: int) -> float:
-        """How long to wait after so many tries."""
+        """The wait after this many tries."""
         state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
         state.attempt_number = tries
         if self.jitter_seconds is None:
@@ -47,7 +50,7 @@ class Backoff:
 
 @dataclass(frozen=True, slots=True)
 class Setback(Generic[Answer]):
-    """One try that did not do: what it gave or raised, which try it was, and how long is waited before the next."""
+    """An unsuccessful try: its answer or error, its number, and the wait before the next."""
 
     answer: Answer
     tries: int
@@ -63,7 +66,7 @@ async def try_until(
     patience: timedelta | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Answer:
-    """Call until an answer is final, which is asked once of each; the last answer, where the patience ends before.
+    """Call until an answer is final, which is asked once of each; returns the last answer if the patience ends first.
 
     `wait` gives the seconds after an answer, by the number of tries; `report` hears of every answer that is followed by
     another try.
@@ -100,7 +103,7 @@ async def try_through(
     report: Callable[[Setback[BaseException]], None] = lambda _: None,
     patience: timedelta | None = None,
 ) -> Answer:
-    """Call until nothing is raised; raises what does not pass, and the last error where the patience ends.
+    """Call until nothing is raised; raises errors that do not pass, and the last error if the patience ends.
 
     `report` hears of every error that is followed by another try.
     """

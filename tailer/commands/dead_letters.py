@@ -39,7 +39,7 @@ _ADVICE: Final = {
     ),
     LetterKind.OTHER: "another release of the tailer wrote this reason: replay it, or drop it if the turn does not matter",
 }
-"""What to do about a letter, by the kind of its reason."""
+"""The advice for a letter, by the kind of its reason."""
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:

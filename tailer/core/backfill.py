@@ -1,7 +1,7 @@
-"""What a backfill is: which rows a job walks, which of them it opens as work, and how far it is.
+"""What a backfill is: which rows a job walks, which of them it opens as work, and its progress.
 
-A job is a stretch of one collection, by `_id`, or one conversation. What it opens goes the same way as what
-the streams tell of, so that a turn that several of them saw is sent once.
+A job is a stretch of the collection `messages`, by `_id`, or one conversation. What it opens takes the same path as
+what the streams report, so a turn that several of them saw is sent once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,11 +17,12 @@ from tailer.core.trace.export import trace_id_of
 from tailer.core.turn.readback import Row
 
 CLOCK_MARGIN_SECONDS = 600
-"""An `_id` is made by LibreChat's clock, a gap is told in MongoDB's: what is walked begins and ends so much wider."""
+"""LibreChat's clock makes an `_id`, and a gap is measured by MongoDB's clock, so the walk is this much wider on both
+sides."""
 
 
 START_JOB = "start"
-"""The id of the backfill of a first start: the same after a crash, so that it is planned once."""
+"""The id of a first start's backfill. It is the same after a crash, so the backfill is planned once."""
 
 
 class StartMode(StrEnum):
@@ -34,7 +35,7 @@ class StartMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """`since` is the time of the mode SINCE, None otherwise."""
+    """`since` is the time of the mode SINCE, else None."""
 
     mode: StartMode
     since: datetime | None = None
@@ -44,7 +45,7 @@ class Start:
 
 
 class JobReason(StrEnum):
-    """Why a backfill is made."""
+    """The reason for a backfill."""
 
     ASKED = "asked"
     GAP = "gap"
@@ -53,7 +54,7 @@ class JobReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What came of rows: walked, turns that had been sent before, sent now, and those that give no trace (yet)."""
+    """What happened to rows: walked, sent before, sent now, and without a trace (so far)."""
 
     rows: int = 0
     known: int = 0
@@ -71,10 +72,9 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One backfill. Times are seconds since 1970, inclusive, None where there is no limit; `position` is the `_id` up
-    to which all is done; `total_rows` is None while, or where, nobody could count them; `gap_id` names the gap it fills,
-    and `stream` the collection that is walked.
-    """
+    """One backfill. Times are seconds since 1970, inclusive, and None without a limit. `position` is the `_id` up to
+    which everything is done. `total_rows` is None if the rows have not been, or cannot be, counted. `gap_id` names the
+    gap that the job fills."""
 
     job_id: str
     reason: JobReason
@@ -91,7 +91,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A row to be opened as work; a deadline that has passed means that nothing more is waited for."""
+    """A row to be opened as work. If its deadline has passed, the tailer waits for nothing more."""
 
     row: Row
     interest: Interest
@@ -99,7 +99,7 @@ class Admission:
 
     @property
     def key(self) -> EntryKey:
-        """The entry that it becomes."""
+        """The entry that the row becomes."""
         return EntryKey(self.interest, self.row.key)
 
 
@@ -127,7 +127,7 @@ def choose_admissions(
 ) -> Iterator[Admission]:
     """The rows of a chunk that are work: responses that were not sent, and questions that nothing in the chunk answers.
 
-    A question is read again before it counts as unanswered; one that is old enough is not waited for any more.
+    A question is read again before it counts as unanswered; an old one is not waited for.
     """
     answered = {(row.conversation_id, row.parent_message_id) for row in rows if not row.created_by_user}
     for row in rows:

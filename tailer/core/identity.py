@@ -35,14 +35,15 @@ def title_trace_id(response_message_id: str) -> TraceId:
 
 
 def title_trace_id_beside(turn_trace: TraceId, response_message_id: str) -> TraceId:
-    """The trace of the title beside a turn's trace: LibreChat's own has the plain id where the turn is a second one."""
+    """The trace of the title beside a turn's trace. If the turn has a second trace, LibreChat's own title has the plain
+    id."""
     if turn_trace == native_copy_trace_id(response_message_id):
         return native_copy_trace_id(f"title-{response_message_id}")
     return title_trace_id(response_message_id)
 
 
 def unanswered_trace_id(question_message_id: str) -> TraceId:
-    """The trace of a question that never got a response row."""
+    """The trace of a question that never received a response row."""
     return TraceId(_digest(f"unanswered-{question_message_id}")[:32])
 
 
@@ -52,6 +53,6 @@ def spending_trace_id(reference: str) -> TraceId:
 
 
 def observation_id(message_id: str, role: str, index: int | None = None) -> ObservationId:
-    """The id of one observation of a turn: its role in the trace, and its place where a role repeats."""
+    """The id of one observation of a turn, from its role in the trace, and its place if a role repeats."""
     seed = f"{message_id}:{role}" if index is None else f"{message_id}:{role}:{index}"
     return ObservationId(_digest(seed)[:16])

@@ -1,4 +1,4 @@
-"""JSON text of stored values: compact, deterministic, and without an exception for any value a document can hold."""
+"""JSON text of stored values: compact, deterministic, and without an exception for any value that a document can hold."""
 
 import json
 import math
@@ -7,10 +7,10 @@ from json.encoder import JSONEncoder
 import orjson
 
 _DEPTH = 64
-"""Deeper nesting is replaced: no honest document has it, and parsers give up on it."""
+"""Deeper nesting is replaced: no honest document has it, and parsers fail on it."""
 
 _NUMBER_BITS = 1_024
-"""Longer whole numbers are replaced: neither databases nor parsers take them."""
+"""Longer integers are replaced: neither databases nor parsers accept them."""
 
 _ENCODER = JSONEncoder(
     ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=str, check_circular=False
@@ -18,7 +18,7 @@ _ENCODER = JSONEncoder(
 
 
 def encode_json(value: object) -> str:
-    """The value as JSON; ObjectIds and times become text, NaN and infinities null, deep nesting a mark."""
+    """The value as JSON. ObjectIds and times become text, NaN and infinities null, deep nesting a mark."""
     try:
         return orjson.dumps(value, str, orjson.OPT_PASSTHROUGH_DATETIME).decode()
     except orjson.JSONEncodeError:
@@ -26,7 +26,7 @@ def encode_json(value: object) -> str:
 
 
 def encode_json_bytes(value: object) -> bytes:
-    """The value as JSON in UTF-8; what has no UTF-8 form (a lone surrogate) is replaced."""
+    """The value as JSON in UTF-8. A character without a UTF-8 form (a lone surrogate) is replaced."""
     try:
         return orjson.dumps(value, str, orjson.OPT_PASSTHROUGH_DATETIME)
     except orjson.JSONEncodeError:
@@ -34,7 +34,7 @@ def encode_json_bytes(value: object) -> bytes:
 
 
 def _encode_anything(value: object) -> str:
-    """What the fast encoder does not take: lone surrogates, keys that are no text, long numbers, deep nesting."""
+    """Encodes what the fast encoder refuses: lone surrogates, keys that are not text, long integers, deep nesting."""
     try:
         return _ENCODER.encode(value)
     except (ValueError, TypeError, RecursionError):
@@ -42,7 +42,7 @@ def _encode_anything(value: object) -> str:
 
 
 def decode_json(text: str) -> object:
-    """The JSON object or array in `text`, or `text` itself where it holds none (partial arguments of a stopped run)."""
+    """The JSON object or array in `text`, or `text` itself if it holds none (partial arguments of a stopped run)."""
     if not text.startswith(("{", "[")):
         return text
     try:

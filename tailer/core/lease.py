@@ -1,7 +1,7 @@
-"""The rules of the lease: when a standby may take it, and for how long its holder may act on it.
+"""The rules of the lease: when a standby may take it, and how long its holder may act on it.
 
-No clock of another machine counts. A standby watches, on its own clock, whether the holder's beat still moves; the
-holder reckons, on its own, from the moment at which it *asked* for its last renewal. The renewal was written no
+No clock of another machine counts. A standby watches, on its own clock, whether the holder's beat still moves. The
+holder counts, on its own clock, from the moment at which it *asked* for its last renewal. The renewal was written no
 earlier than that, so a holder stops acting before any standby may begin.
 """
 
@@ -10,10 +10,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """The lease as it is stored. `lease_seconds` is how long its holder asks others to be patient with it.
-
-    `holder` is a random id of one process, `host` a name for people.
-    """
+    """The lease as it is stored. `lease_seconds` is how long others must wait for its holder. `holder` is a random id
+    of one process, `host` a name for people."""
 
     epoch: int
     beat: int
@@ -25,7 +23,7 @@ class LeaseRecord:
 
 @dataclass(frozen=True, slots=True)
 class LeaseRhythm:
-    """What follows from the length of a lease, in seconds."""
+    """The durations that follow from the length of a lease, in seconds."""
 
     lease_seconds: float
 
@@ -36,7 +34,8 @@ class LeaseRhythm:
 
     @property
     def doubt_seconds(self) -> float:
-        """How long after asking for its last renewal the holder acts: what it began then ends before a standby begins."""
+        """How long after asking for its last renewal the holder may act. What it began by then ends before a standby
+        begins."""
         return self.lease_seconds * 5 / 8
 
     @property
@@ -54,10 +53,11 @@ class Vigil:
         self._since = 0.0
 
     def may_take(self, record: LeaseRecord | None, *, asked: float, answered: float) -> bool:
-        """Whether the lease that was read between two moments of this clock may be taken over.
+        """Whether a lease that was read between two moments of this clock may be taken over.
 
-        The holder's own patience counts, so that instances with different settings agree. A read that took longer than
-        a renewal's pause says that the database was away: its holder could not renew it either, and gets its time.
+        The holder's own `lease_seconds` count, so that instances with different settings agree. If a read takes longer
+        than the pause between renewals, the database was away. Its holder could not renew the lease either, so it gets
+        its full time again.
         """
         if record is None or record.released or record.holder == self._holder:
             return True

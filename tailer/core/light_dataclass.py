@@ -1,8 +1,8 @@
-"""`light_dataclass`: a frozen dataclass for what exists by the thousand.
+"""`light_dataclass`: a frozen dataclass for objects that exist by the thousand.
 
 The type checker sees `dataclass` itself, and refuses every assignment in this project. At run time such a class is not
-frozen: a frozen one sets each field through `object.__setattr__`, which takes three times as long, and making the
-objects of a turn was a tenth of what a turn costs (Python 3.11).
+frozen. A frozen one sets each field through `object.__setattr__`, which takes three times as long, and making the
+objects of a turn was a tenth of its cost (Python 3.11).
 """
 
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ else:
     from dataclasses import dataclass
 
     def light_dataclass(*, frozen, slots):  # noqa: ANN001, ANN201 - typed above
-        """Made like `dataclass`, with the hash of a frozen one."""
+        """Like `dataclass`, with the hash of a frozen one."""
         return dataclass(slots=slots, unsafe_hash=frozen)
 
 

@@ -1,4 +1,4 @@
-"""Which LibreChat a state database belongs to, and whether a source is that one."""
+"""Which LibreChat a state database belongs to, and whether a source is that LibreChat."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -6,9 +6,9 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class SourceIdentity:
-    """A LibreChat's database as MongoDB tells of it.
+    """A LibreChat's database as MongoDB describes it.
 
-    `set_id` is the id that a replica set gets once, or the id of a sharded cluster, None where the user may not read it;
+    `set_id` is the id that a replica set gets once, or the id of a sharded cluster, None if the user may not read it.
     `hosts` are the addresses of the members, or of the URI for a sharded cluster.
     """
 
@@ -26,13 +26,13 @@ class Ownership(StrEnum):
     SAME = "same"
     OTHER = "other"
     UNSURE = "unsure"
-    """Another set, or hosts with other names: rows that were sent before tell whether it only moved."""
+    """Another set, or hosts with other names. Rows that were sent before decide whether it only moved."""
 
 
 def compare_sources(owner: SourceIdentity, found: SourceIdentity) -> Ownership:
-    """Whether a source is the owner: by the database, then by the set's id, and without that by any host in common.
+    """Whether a source is the owner: by the database, then by the set's id, and without an id by any common host.
 
-    Hosts may be renamed and replaced one by one; the id of a set survives both, and nothing survives dump and restore.
+    Hosts may be renamed and replaced one by one. The id of a set survives both, but not dump and restore.
     """
     if owner.database != found.database:
         return Ownership.OTHER
@@ -42,5 +42,5 @@ def compare_sources(owner: SourceIdentity, found: SourceIdentity) -> Ownership:
 
 
 def update_owner(owner: SourceIdentity, found: SourceIdentity) -> SourceIdentity:
-    """What is kept of an owner that was seen again: its hosts as they are now, its id once it was known."""
+    """The stored owner after it was seen again: its present hosts, and its id if that is known."""
     return SourceIdentity(found.database, found.set_id or owner.set_id, found.hosts or owner.hosts)

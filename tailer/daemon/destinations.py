@@ -1,4 +1,4 @@
-"""Opens the destination that the settings name, and proves it good before anything is read."""
+"""Opens the destination that the settings name, and proves it before anything is read."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -39,7 +39,7 @@ class Destination:
 
 
 def name_destination(settings: Settings) -> str:
-    """What a checkpoint remembers of the destination: the address of Langfuse, or the path of the file."""
+    """What a checkpoint remembers of the destination: Langfuse's address, or the path of the file."""
     return settings.langfuse_url if settings.sink is SinkChoice.LANGFUSE else str(settings.file_path)
 
 
@@ -47,9 +47,9 @@ def name_destination(settings: Settings) -> str:
 async def open_destination(
     settings: Settings, emit: Emit, *, known: bool, permit: Permit
 ) -> AsyncIterator[Destination]:
-    """The destination, proven good unless nothing is to be sent; raises DestinationError.
+    """The destination, proven unless nothing is to be sent; raises DestinationError.
 
-    `known` says that it was written to before: then it is waited for. It is written to only while `permit` holds.
+    `known` says that it was written to before; then the start waits for it. It is written to only while `permit` holds.
     """
     if not settings.langfuse_enabled:
         emit(SendingDisabled())
@@ -57,7 +57,7 @@ async def open_destination(
         file = TraceFile(settings.file_path, permit)
         if settings.langfuse_enabled:
             await file.check()
-        # What a file does not hold was not written.
+        # A line that is not in the file was not written.
         yield Destination(file, file, None, timedelta(), file.prepare)
         return
     secret = settings.langfuse_secret_key
@@ -88,7 +88,7 @@ async def open_destination(
 
 
 def make_access(settings: Settings) -> Access:
-    """What the settings say of the way to Langfuse."""
+    """The settings of the way to Langfuse."""
     headers = settings.langfuse_headers
     return Access(
         {} if headers is None else parse_headers(headers.get_secret_value()),
@@ -107,7 +107,7 @@ def _open_media(settings: Settings, connection: LangfuseConnection, emit: Emit) 
 
 
 async def _prove(connection: LangfuseConnection, emit: Emit, *, known: bool) -> None:
-    """See that the keys are good. A Langfuse that never answered is a wrong address; one that did is waited for."""
+    """Check that the keys are good. A Langfuse that has never answered is a wrong address; one that has is waited for."""
     host = connection.credentials.host
 
     def report(setback: Setback[Proven | Unreachable]) -> None:

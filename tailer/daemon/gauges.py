@@ -1,7 +1,7 @@
-"""Sets the gauges on a beat of its own, so that a lag is true also when nothing happens.
+"""Sets the gauges on a beat of its own, so that a lag is true even if nothing happens.
 
-Lag is measured against the server's clock: a stream that is idle has none, one that does not answer has more every
-second. Nothing is ever NaN: what is not known yet has no series.
+Lag is measured by the server's clock. An idle stream has none; the lag of a silent one grows every second. Nothing is
+ever NaN: an unknown value has no series.
 """
 
 import asyncio
@@ -29,9 +29,10 @@ def show_state(metrics: Metrics, health: Health) -> None:
 
 
 class Sampler:
-    """Looks at the parts of the daemon and tells metrics and health what it sees.
+    """Looks at the parts of the daemon and reports what it sees to metrics and health.
 
-    `redactions` counts, by rule, what the masking replaced. `began` is what the server said when this process connected: a stream that has not opened counts from there.
+    `redactions` counts, by rule, what the masking replaced. `began` is the server's answer when this process connected:
+    a stream that has not opened counts from there.
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class Sampler:
         metrics, backlog, name = self._metrics, self._backlog, stream.value
         last, position = backlog.last_answer(stream), self._began.source_seconds
         if last is None:
-            # It has not opened in this term: it is behind since its checkpoint, or since the daemon began.
+            # It has not opened in this term, so it is behind since its checkpoint, or since the daemon began.
             metrics.gauge(catalogue.CONNECTED).labels(name).set(0)
         else:
             metrics.gauge(catalogue.SOURCE_TIME).set(backlog.source_seconds)
@@ -104,7 +105,7 @@ class Sampler:
             metrics.gauge(catalogue.CONNECTED).labels(name).set(1 if silent <= POLL_SECONDS else 0)
             self._health.answered_seconds[stream] = now - silent
         elif backlog.is_paused(stream):
-            # Nobody asks it: its silence says nothing of MongoDB.
+            # It is not being asked, so its silence says nothing about MongoDB.
             self._health.answered_seconds.pop(stream, None)
 
     def _sample_turns(self, now: float) -> None:

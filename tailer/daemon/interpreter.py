@@ -1,4 +1,4 @@
-"""Fits the interpreter to a daemon: small memory with several threads, and few walks over what never changes."""
+"""Adapts the interpreter to a daemon: little memory with several threads, and few walks over what never changes."""
 
 import ctypes
 import gc
@@ -6,14 +6,16 @@ import gc
 _ARENA_MAX = -8
 """glibc's `M_ARENA_MAX`."""
 _MMAP_THRESHOLD = -3
-"""glibc's `M_MMAP_THRESHOLD`; once set it does not grow by itself."""
+"""glibc's `M_MMAP_THRESHOLD`; once set, it does not grow by itself."""
 _MAPPED_BYTES = 256 * 1024
-"""A larger block (a server's reply, a request) goes back to the system when it is freed, instead of into a heap that keeps
-the size of its fullest moment."""
+"""A larger block (a server's reply, a request) returns to the system when it is freed. Otherwise it would stay in a
+heap that keeps the size of its fullest moment."""
 _ARENAS = 2
-"""The driver's threads would each get an arena of their own, and each arena keeps what one large batch once needed."""
+"""Without this limit each of the driver's threads would get an arena, and each arena would keep what one large batch
+once needed."""
 _YOUNG_OBJECTS = 20_000
-"""A round of turns makes thousands of objects that die together: collecting after 700, the default, finds them alive, again and again."""
+"""A round of turns makes thousands of objects that die together. Collecting after 700, the default, would find them
+alive again and again."""
 
 
 def fit_interpreter() -> None:

@@ -1,7 +1,7 @@
-"""Notices when most of what LibreChat answers is left out: a daemon that sends nothing must not look healthy.
+"""Notices if most of LibreChat's answers are left out: a daemon that sends nothing must not look healthy.
 
-Copies and temporary chats are the exception in a LibreChat. Where they are the rule, a setting of LibreChat (a
-retention mode, temporary chats by default) or a clock is the reason, and the operator should decide knowingly.
+Copies and temporary chats are the exception in a LibreChat. If they are the rule, a setting of LibreChat (a retention
+mode, temporary chats by default) or a clock is the reason, and the operator should decide knowingly.
 """
 
 from collections import deque
@@ -18,7 +18,7 @@ _SHOWN: Final = frozenset(outcome.value for outcome in Outcome) - _LEFT_OUT
 
 
 class LeftOutWatch:
-    """Looks at the outcomes of the last turns; tells at most once in as many turns as it looks at."""
+    """Looks at the outcomes of the last turns. It reports at most once per window of turns."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit

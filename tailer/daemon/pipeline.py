@@ -1,4 +1,4 @@
-"""The daemon's long-lived tasks: which there are, what each repeats, and how they come to an orderly end."""
+"""The daemon's long-lived tasks: which tasks exist, what each repeats, and how they end in order."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ _SWEEP_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The rhythm of the tasks. `sending` is false where turns are only read and counted."""
+    """The rhythm of the tasks. If `sending` is false, turns are only read and counted."""
 
     gather: timedelta
     checkpoint: timedelta
@@ -100,7 +100,7 @@ class Pipeline:
         self.emit(Drained(complete=complete, left_open=len(self.backlog)))
 
     async def _announce(self) -> None:
-        """Ready once every stream is open and its position stored: from then on a crash loses nothing."""
+        """Become ready once every stream is open and its position stored: from then on a crash loses nothing."""
         await self.checkpointing.wait_for_first(self.streams)
         self.health.state = State.STREAMING
         await asyncio.Event().wait()
@@ -112,23 +112,23 @@ class Pipeline:
                 self.backlog.close(entry.key)
 
     async def _recover(self) -> None:
-        """Settle the batches of an earlier run beside the daily work; this task then only waits."""
+        """Settle the batches of an earlier run beside the daily work. Afterwards this task only waits."""
         await self.delivery.recover(self.unfinished)
         await asyncio.Event().wait()
 
     async def _replay(self) -> None:
-        """Send dead letters again that somebody asks for."""
+        """Send dead letters again on request."""
         while True:
             await self.replay.sweep()
             await asyncio.sleep(_SWEEP_SECONDS)
 
     async def _backfill(self) -> None:
-        """What is written from now on is the streams' as soon as their positions are stored."""
+        """Wait until the positions are stored, so that everything written from now on belongs to the streams."""
         await self.checkpointing.wait_for_first(self.streams)
         await self.backfilling.run()
 
     async def _sweep(self) -> None:
-        """Forget parked turns that are done, and take up those whose deadline has passed."""
+        """Forget finished parked turns, and resume those whose deadline has passed."""
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             await self.parking.flush()

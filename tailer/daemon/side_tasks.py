@@ -1,7 +1,7 @@
-"""Tasks beside the daily work: they look at something now and then, and a look that breaks is no end of the daemon.
+"""Tasks beside the daily work: they look at something now and then, and a broken look does not end the daemon.
 
-It is not silent either: it is counted, logged, and the next look comes at its time. What a look tells of would otherwise
-stand still, and its alerts could not be trusted.
+It is not silent either: it is counted and logged, and the next look comes on time. Otherwise the gauges of these looks
+would stand still, and their alerts could not be trusted.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ async def looking(
     every_seconds: float,
     report: Callable[[SideTask, Exception], None],
 ) -> AsyncIterator[None]:
-    """Look again and again while the block lasts; `report` hears of every look that breaks."""
+    """Look repeatedly while the block lasts; `report` hears of every look that breaks."""
 
     async def repeat() -> None:
         while True:

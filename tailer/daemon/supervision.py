@@ -1,7 +1,7 @@
-"""How long-lived tasks live and end: together, by name, and only when asked.
+"""How long-lived tasks live and end: together, by name, and only on request.
 
 The first signal asks for an orderly end, the second for an immediate one. A task that ends by itself is a fault of the
-whole daemon, never something to go on without.
+whole daemon, which then stops.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ Result = TypeVar("Result")
 
 
 class Shutdown:
-    """The wish to end: `asked` after the first signal, `forced` after the second."""
+    """A request to end: `asked` after the first signal, `forced` after the second."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.forced = asyncio.Event()
 
     def request(self) -> None:
-        """Ask, or insist."""
+        """Ask, or ask again."""
         if self.asked.is_set():
             self.forced.set()
         self.asked.set()
@@ -45,7 +45,7 @@ class Shutdown:
 
 
 class _Finished(Exception):
-    """The supervised work is over; ends the task group without being an error."""
+    """The supervised work is over. It ends the task group without being an error."""
 
 
 async def supervise(
@@ -63,7 +63,8 @@ async def supervise(
             reading = [group.create_task(_endless(name, work), name=name) for name, work in readers.items()]
             for name, work in workers.items():
                 group.create_task(_endless(name, work), name=name)
-            # One turn of the loop: a task that is cancelled before it began leaves a coroutine that nobody awaits.
+            # One turn of the loop: a task that is cancelled before it has begun would leave a coroutine that is never
+            # awaited.
             await asyncio.sleep(0)
             await shutdown.asked.wait()
             for task in reading:
@@ -82,7 +83,7 @@ def _finish() -> None:
 
 
 async def within(limit: timedelta, shutdown: Shutdown, wish: Awaitable[None]) -> bool:
-    """Whether a wish came true before the limit and before a second signal; raises what the wish raises."""
+    """Whether `wish` completes before the limit and before a second signal. Errors of `wish` are raised."""
     wished = asyncio.ensure_future(wish)
     forced = asyncio.create_task(shutdown.forced.wait(), name="second signal")
     try:
@@ -101,7 +102,7 @@ async def within(limit: timedelta, shutdown: Shutdown, wish: Awaitable[None]) ->
 async def unless_asked(
     shutdown: Shutdown, name: str, work: Coroutine[object, object, Result]
 ) -> Result | None:
-    """The result of work, as a task of this name; None when a shutdown was asked for first, which cancels it."""
+    """The result of work, run as a task of this name; None if a shutdown was asked for first, which cancels it."""
     working = asyncio.create_task(work, name=name)
     asked = asyncio.create_task(shutdown.asked.wait(), name="signal")
     await asyncio.wait({working, asked}, return_when=asyncio.FIRST_COMPLETED)
@@ -123,7 +124,7 @@ async def _endless(name: str, work: Work) -> None:
 
 
 def _first(errors: BaseExceptionGroup[TailerError]) -> TailerError:
-    """The first that is more than a lost lease: that one heals by standing by."""
+    """The first error that is more than a lost lease, which heals by standing by."""
     found = list(_flatten(errors))
     return next((error for error in found if not isinstance(error, LeaseLost)), found[0])
 

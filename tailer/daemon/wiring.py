@@ -1,4 +1,4 @@
-"""Puts the parts of the flow together: the one place that says which part gets which."""
+"""Assembles the parts of the flow: the one place that says which part gets which."""
 
 import time
 from collections import Counter
@@ -50,7 +50,7 @@ from tailer.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Observers:
-    """Who is told what happens: every event, and, for the demo, every acknowledged trace."""
+    """Who receives what happens: every event, and, for the demo, every acknowledged trace."""
 
     emit: Emit
     traces: Callable[[Sequence[Trace]], None] | None
@@ -68,7 +68,7 @@ async def make_pipeline(
     observers: Observers,
     began: Answer,
 ) -> Pipeline:
-    """All tasks of a run; reads the state of earlier runs, and starts nothing. `began` is the server's first answer."""
+    """All tasks of a run. It reads the state of earlier runs, and starts nothing. `began` is the server's first answer."""
     emit, streams = observers.emit, [source.stream for source in sources]
     parking = Parking(
         state, Patience(settings.unanswered_after, settings.unfinished_after, settings.approval_time)
@@ -157,7 +157,7 @@ async def make_pipeline(
 async def _make_backlog(
     settings: Settings, state: MongoState, streams: Sequence[Stream], parking: Parking
 ) -> Backlog:
-    """The backlog at the stored positions; a first start's backfill is planned where there is none."""
+    """The backlog at the stored positions; without any, a first start's backfill is planned."""
     backlog = Backlog(
         OpenTurns(
             settle_seconds=settings.settle_time.total_seconds(),
@@ -206,7 +206,7 @@ def _make_lanes(
 
 
 async def _plan_start(start: Start, state: MongoState) -> None:
-    """A first start's backfill, written down before any position is: a crash in between loses nothing."""
+    """A first start's backfill, stored before any position is, so that a crash in between loses nothing."""
     if start.mode is not StartMode.NOW:
         since = None if start.since is None else int(start.since.timestamp())
         await state.add_job(Job(START_JOB, JobReason.START, since_seconds=since))

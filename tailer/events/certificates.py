@@ -8,7 +8,7 @@ from tailer.events.base import Event
 
 @dataclass(frozen=True, slots=True)
 class CertificateRenewed(Event):
-    """Files of certificates changed on disk; new connections use them."""
+    """Certificate files changed on disk; new connections use them."""
 
     name: ClassVar[str] = "certificate_renewed"
     files: str
@@ -16,7 +16,7 @@ class CertificateRenewed(Event):
 
 @dataclass(frozen=True, slots=True)
 class CertificateUnusable(Event):
-    """A file of certificates changed into something that cannot be used; the former goes on being used."""
+    """A certificate file changed and is now unusable; the previous one remains in use."""
 
     level: ClassVar[str | None] = "error"
     name: ClassVar[str] = "certificate_unusable"

@@ -83,7 +83,7 @@ class TaskFailed(Event):
 
 
 class SideTask(StrEnum):
-    """What is looked at now and then, beside the daily work."""
+    """What the side tasks look at, beside the daily work."""
 
     BEAT = "beat"
     OPLOG = "oplog"
@@ -92,7 +92,7 @@ class SideTask(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SideTaskFailed(Event):
-    """A task that only watches met an unexpected error. It looks again at its time; the daemon goes on."""
+    """A task that only watches met an unexpected error. It looks again on time, and the daemon continues."""
 
     level: ClassVar[str | None] = "error"
     name: ClassVar[str] = "task_failed"
@@ -115,8 +115,8 @@ class DaemonFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class CredentialsRenewed(Event):
-    """MongoDB did not answer, and files that its URI names have changed since they were read: all connections are made
-    anew."""
+    """MongoDB did not answer, and files that its URI names have changed since they were read: all connections are
+    renewed."""
 
     level: ClassVar[str | None] = "warning"
     name: ClassVar[str] = "credentials_renewed"

@@ -1,7 +1,7 @@
 """Works through backfill jobs beside the streams, which come first: chunk by chunk, slowly, resumable at every chunk.
 
-The position of a job moves only when everything of a chunk is done. After a crash one chunk is walked again, and the
-export records keep it from being counted twice.
+The position of a job moves only when a whole chunk is done. After a crash one chunk is walked again, and the export
+records keep it from being counted twice.
 """
 
 import asyncio
@@ -21,18 +21,19 @@ from tailer.flow.ports import RowWalk
 from tailer.flow.stores import StateStore
 
 _CHUNK_ROWS = 200
-"""Rows read at once: few enough to be done within seconds, and a crash repeats no more."""
+"""Rows read at once: few enough to be done within seconds, and a crash repeats no more than these."""
 _LOOK_SECONDS = 2.0
-"""How often somebody is listened for who asks for a backfill, and how often a stream that is behind is looked at."""
+"""How often requests for a backfill are looked up, and how often a stream that is behind is checked."""
 _SHARE_OF_OPEN_TURNS = 4
-"""A chunk waits while more than one in so many of the open turns that are allowed is open: the streams need the room."""
+"""A chunk waits while more than this fraction (one in so many) of the allowed open turns is open: the streams need the
+room."""
 _WALKED_ROW_COST = 0.05
-"""What reading the ids of a row takes of the time of a turn."""
+"""The cost of reading the ids of a row, as a share of the cost of a turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackfillPace:
-    """How gently: turns a second at the most, and from which age on a question counts as unanswered."""
+    """How gently: the most turns per second, and the age from which a question counts as unanswered."""
 
     turns_per_second: float
     unanswered_seconds: int
@@ -70,7 +71,7 @@ class Backfilling:
                 await self._do(job)
 
     async def _plan_gaps(self) -> None:
-        """A job for every gap; what a crash left without one gets it now."""
+        """Plan a job for every gap that has none, including those that a crash left without one."""
         gaps = await self._state.unfilled_gaps()
         self._emit(GapsLeft(len(gaps)))
         # Turns first: a title that comes after its turn goes with it.
@@ -146,5 +147,5 @@ class Backfilling:
 
 
 def _left(total_rows: int | None, counts: Counts) -> int | None:
-    """Rows still to walk; rows that came after the counting make it no less than none."""
+    """Rows still to walk; never below 0, although rows may come after the counting."""
     return None if total_rows is None else max(0, total_rows - counts.rows)

@@ -1,7 +1,7 @@
 """What was read and is not done, for all streams: the open turns, the watermark of each stream, and who waits for what.
 
-The one piece of state that intake, lanes and delivery share. It lives on the event loop's thread alone; no method
-awaits while it changes something.
+It is the one piece of state that intake, lanes and delivery share. It lives on the event loop's thread alone, and no
+method awaits while it changes something.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from tailer.flow.records import Checkpoint, StreamBatch
 _BEHIND_SECONDS = 15
 """The position of an idle stream moves every ten seconds."""
 _STORED_TOUCHES = 500
-"""Newest touches that go into a checkpoint: some twenty kilobytes, minutes of an ordinary LibreChat."""
+"""The newest touches that go into a checkpoint: some twenty kilobytes, minutes of an ordinary LibreChat."""
 
 
 class Backlog:
@@ -59,7 +59,7 @@ class Backlog:
 
     @property
     def turns(self) -> OpenTurns:
-        """The table of open entries, to look at."""
+        """The table of open entries, for reading."""
         return self._open_turns
 
     def is_started(self, stream: Stream) -> bool:
@@ -89,7 +89,7 @@ class Backlog:
         return stream in self._paused
 
     def last_answer(self, stream: Stream) -> Answer | None:
-        """What the stream's last answer told, None before the first."""
+        """The stream's last answer, None before the first."""
         return self._last_answers.get(stream)
 
     @property
@@ -109,12 +109,12 @@ class Backlog:
         return not positions or min(positions) < self.source_seconds - _BEHIND_SECONDS
 
     def checkpoint(self, stream: Stream) -> Checkpoint:
-        """What may be stored now: nothing that is open lies before it."""
+        """The checkpoint that may be stored now: nothing that is open lies before it."""
         touches = self._touches.recent(_STORED_TOUCHES) if stream is Stream.MESSAGES else []
         return Checkpoint(self._watermarks[stream].safe, tuple(touches))
 
     def take_hints(self, stream: Stream, batch: StreamBatch) -> None:
-        """Take in a batch: open what it asks for, close what it answers, move the position."""
+        """Process a batch: open what it asks for, close what it answers, move the position."""
         watermark = self._watermarks.get(stream)
         if watermark is None:
             watermark = self._watermarks[stream] = Watermark(batch.position)
@@ -144,7 +144,7 @@ class Backlog:
         if interest is Interest.TOUCH:
             self._touches.note(hint)
             return
-        # Cluster time has whole seconds: an age that might be rounding does not count.
+        # Cluster time has whole seconds, so an age that could be rounding does not count.
         age = max(0, source_seconds - hint.cluster_seconds - 1)
         watermark.open(self._open_turns.open(interest, hint, now, age_seconds=age))
         if interest is Interest.RESPONSE and hint.parent_message_id is not None:
@@ -162,7 +162,7 @@ class Backlog:
         self._opened.set()
 
     def close(self, key: EntryKey) -> None:
-        """An entry is done, unless its row changed while it was worked on."""
+        """Close an entry, unless its row changed while it was worked on."""
         if not self._open_turns.close(key):
             self._opened.set()
             return
@@ -183,7 +183,7 @@ class Backlog:
         return self._open_turns.is_open(EntryKey(interest, document_key))
 
     def postpone(self, key: EntryKey, *, seconds: float) -> None:
-        """Give an entry back for later."""
+        """Give an entry back, to be taken again later."""
         self._open_turns.release(key, self._monotonic() + seconds)
         self._opened.set()
 
@@ -192,18 +192,18 @@ class Backlog:
         return self._touches.of(document_key)
 
     def remember(self, stream: Stream, batch: StreamBatch) -> None:
-        """Remember what a batch tells of rows that change, before the batch itself is taken in."""
+        """Remember the values in a batch, before the batch itself is processed."""
         if not self._memory.is_following(stream):
             self._memory.follow(stream, _begin_of(batch))
         for hint, _ in batch.hints:
             self._memory.note(stream, hint)
 
     def skip(self, stream: Stream, position: StreamPosition) -> None:
-        """Begin to remember anew after a stretch of a stream that was never read."""
+        """Start remembering anew after a stretch of a stream that was never read."""
         self._memory.follow(stream, position.cluster_seconds)
 
     def told_of(self, entry: Entry, record: TurnRecord) -> Told:
-        """What the stream told of a turn."""
+        """What the stream reported about a turn."""
         return tell(self._memory, entry, record)
 
     async def wait_for_room(self, stream: Stream) -> None:
@@ -229,7 +229,7 @@ class Backlog:
             self._answered[stream] = self._monotonic()
 
     def admit(self, admission: Admission) -> None:
-        """Open what a backfill found: due at once, and no position is held back by it."""
+        """Open what a backfill found: due at once, without holding back a position."""
         row = admission.row
         self._backfilled.add(admission.key)
         made = inserted_seconds(row.key) or self.source_seconds
@@ -248,7 +248,7 @@ class Backlog:
         self.reopen(key, None)
 
     def is_backfilled(self, key: EntryKey) -> bool:
-        """Whether an open entry was found by a backfill: how old it is says nothing of how fast we are."""
+        """Whether an open entry was found by a backfill; then its age says nothing about the tailer's speed."""
         return key in self._backfilled
 
     async def wait_until_closed(self, keys: Sequence[EntryKey]) -> None:
@@ -274,7 +274,7 @@ class Backlog:
             now = self._monotonic()
             if due is not None and due <= now:
                 taken = self._open_turns.take_due(now, limit, works)
-                # Since the last round, not from now on: what became due while that one was worked on has waited already.
+                # Since the last round, not from now: what became due while that round was worked on has already waited.
                 pause = self._taken_seconds.get(works, -math.inf) + gather_seconds - now
                 if len(taken) < limit and pause > 0:
                     await asyncio.sleep(pause)
@@ -290,6 +290,6 @@ class Backlog:
 
 
 def _begin_of(batch: StreamBatch) -> int:
-    """The cluster second from which on a first batch tells everything."""
+    """The cluster second from which a first batch reports everything."""
     seconds = [hint.cluster_seconds for hint, _ in batch.hints]
     return min([*seconds, batch.position.cluster_seconds])

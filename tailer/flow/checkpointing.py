@@ -1,4 +1,4 @@
-"""Stores how far each stream is done, again and again, and at the end of a run."""
+"""Stores how far each stream is done, repeatedly and at the end of a run."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ _LAST_IDLE_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class _Mark:
-    """What was known when a stream was saved last, and how long it may idle before it is saved again."""
+    """The state at the last save of a stream, and how long it may idle before the next save."""
 
     moves: int
     saved_seconds: float
@@ -26,7 +26,7 @@ class _Mark:
 
 
 class Checkpointing:
-    """Saves a stream's position when it has moved; an idle stream's moves with the server's clock."""
+    """Saves a stream's position when it has moved. The position of an idle stream moves with the server's clock."""
 
     def __init__(
         self, backlog: Backlog, state: CheckpointStore, emit: Emit, *, monotonic: Callable[[], float]
@@ -40,7 +40,7 @@ class Checkpointing:
         self._first = {stream: asyncio.Event() for stream in Stream}
 
     def saved(self, stream: Stream) -> Checkpoint | None:
-        """What was stored last in this run."""
+        """The positions that were stored last in this run."""
         return self._saved.get(stream)
 
     async def wait_for_first(self, streams: Sequence[Stream]) -> None:
@@ -71,14 +71,14 @@ class Checkpointing:
             )
 
     def _is_due(self, stream: Stream) -> bool:
-        """Whether something was read or done since the last save, or an idle stream's position grows old."""
+        """Whether something was read or done since the last save, or the position of an idle stream grows old."""
         mark = self._marks.get(stream)
         if mark is None or self._backlog.moves(stream) != mark.moves:
             return True
         return self._monotonic() - mark.saved_seconds >= mark.patience_seconds
 
     def _next_patience(self, stream: Stream, moves: int) -> float:
-        """An idle stream moves all the time, and our own write moves it again: its saves come ever more seldom."""
+        """The next idle time. Our own write moves an idle stream again, so its saves become less and less frequent."""
         mark = self._marks.get(stream)
         if mark is None or mark.moves != moves:
             return _FIRST_IDLE_SECONDS

@@ -1,7 +1,7 @@
 """Which traces are being worked on, so that no two tasks send, amend or delete the same one at once.
 
-The rule that makes it safe: claim a trace first, then read its record and its row, and let go of it only after its
-record is written. Whoever gets the claim next sees that record.
+The rule that makes it safe: claim a trace first, then read its record and its row, and release it only after its record
+is written. The next task that claims it sees that record.
 """
 
 from collections import Counter
@@ -24,11 +24,11 @@ class InFlight:
 
     @property
     def claimed(self) -> frozenset[str]:
-        """The claimed traces, to look at."""
+        """The claimed traces, for reading."""
         return frozenset(self._claims)
 
     def claim(self, rows: Mapping[Record, DocumentKey]) -> frozenset[Record]:
-        """Claim the traces of records, each for work on a row; those that were free, in one step."""
+        """Claim the traces of records, each for work on a row. Returns those that were free, in one step."""
         free = frozenset(
             record_id
             for record_id, row in rows.items()
@@ -39,18 +39,18 @@ class InFlight:
         return free
 
     def claim_row(self, row: DocumentKey) -> bool:
-        """Claim all that a row has, or will have, where nothing of it is claimed."""
+        """Claim everything that a row has, or will have, if none of it is claimed."""
         if row in self._rows or row in self._closed_rows:
             return False
         self._closed_rows.add(row)
         return True
 
     def release_row(self, row: DocumentKey) -> None:
-        """Let go of all that a row has."""
+        """Release everything that a row has."""
         self._closed_rows.discard(row)
 
     def hold(self, record_id: str, row: DocumentKey) -> None:
-        """Claim the trace of a record that an earlier run began to send, whoever holds it besides."""
+        """Claim the trace of a record that an earlier run began to send, whatever other claims exist."""
         trace_id = _trace_of(record_id)
         self._claims[trace_id] += 1
         if trace_id not in self._row_of:
@@ -58,7 +58,7 @@ class InFlight:
             self._rows[row] += 1
 
     def release(self, record_ids: Iterable[str]) -> None:
-        """Let go of claims, each as often as it was made."""
+        """Release claims, each as often as it was made."""
         for trace_id in map(_trace_of, record_ids):
             self._claims[trace_id] -= 1
             if self._claims[trace_id] <= 0:

@@ -1,4 +1,4 @@
-"""Reads the streams into the backlog: batch by batch, pausing while too much is open."""
+"""Reads the streams into the backlog, batch by batch, and pauses while too much is open."""
 
 from tailer.core.stream.hints import Operation, Stream
 from tailer.core.stream.positions import StreamPosition
@@ -19,7 +19,7 @@ class Intake:
         self._open_limit = open_limit
 
     async def read(self, source: ChangeSource) -> None:
-        """Follow a source for ever. Lost history is declared and kept as a gap; reading goes on after it."""
+        """Follow a source for ever. Lost history is declared and stored as a gap; reading continues after it."""
         stream = source.stream
         start = self._backlog.read_position(stream) if self._backlog.is_started(stream) else None
         lost: HistoryLost | None = None
@@ -32,7 +32,7 @@ class Intake:
                         lost = None
                     self._backlog.remember(stream, batch)
                     if stream is Stream.CONVERSATIONS and batch.hints:
-                        # A title whose turn is open already goes with it; ahead of it, it would be built twice.
+                        # A title whose turn is already open goes with it. Ahead of its turn it would be built twice.
                         await self._backlog.wait_for_messages(stream, batch.hints[-1][1])
                     self._backlog.take_hints(stream, batch)
                     self._count(stream, batch)

@@ -1,8 +1,8 @@
-"""Looks again at the ledger of turns that were sent a while ago: detached sub-agents, memory and summaries are billed
-after the answer, and no message changes with it.
+"""Looks again at the ledger of turns that were sent a while ago.
 
-The export records say which turns were sent when, so that nothing is kept in memory and a restart forgets no look. A
-turn that has news becomes an entry of its response; the lanes do the rest.
+Detached sub-agents, memory and summaries are billed after the answer, and no message changes with them. The export
+records say which turns were sent when, so nothing is kept in memory and a restart forgets no look. A turn with news
+becomes an entry of its response; the lanes do the rest.
 """
 
 import asyncio
@@ -21,14 +21,15 @@ DELAYS: Final = (timedelta(seconds=10), timedelta(minutes=2), timedelta(minutes=
 """When a turn is looked at again after it was sent: most late billing comes within seconds, a long sub-agent's within
 minutes. Three indexed queries for each batch of turns."""
 _CATCH_UP: Final = timedelta(hours=1)
-"""How far back the first look of a term goes: a restart, and a short absence, leave no turn without its last look."""
+"""How far back the first look of a term goes, so that after a restart or a short absence every turn still gets its last
+look."""
 _SLICE: Final = timedelta(seconds=5)
-"""Turns of so much time are read together: a few thousand records at the highest rates."""
+"""Turns of this much time are read together: a few thousand records at the highest rates."""
 _TURNS: Final = 500
 
 
 class LateLooks:
-    """The looks of one term. `wall_clock` in seconds since 1970, the clock that the export records are dated by."""
+    """The looks of one term. `wall_clock` is in seconds since 1970, the clock of the export records."""
 
     def __init__(
         self,
@@ -53,7 +54,7 @@ class LateLooks:
             await asyncio.sleep(_SLICE.total_seconds())
 
     async def sweep(self) -> None:
-        """Take every look that is due."""
+        """Do every look that is due."""
         for delay in DELAYS:
             until = self._now() - delay
             while self._looked[delay] < until:

@@ -1,4 +1,4 @@
-"""One instance is the active one, by the lease; the others stand by. Waits for the lease, keeps it, gives it up."""
+"""Makes one instance the active one, by the lease: waits for the lease, keeps it, gives it up. The others stand by."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -12,10 +12,8 @@ from tailer.flow.stores import LeaseStore
 
 
 class Leadership:
-    """The lease in one epoch, while it is held.
-
-    `asked` is when the lease was asked for, by `clock`, which must run on while the process is stopped.
-    """
+    """The lease in one epoch, while it is held. `asked` is when the lease was last asked for, by `clock`, which must
+    keep running while the process is suspended."""
 
     def __init__(
         self,
@@ -37,11 +35,11 @@ class Leadership:
         self._renewal: asyncio.Task[None] | None = None
 
     def holds(self) -> bool:
-        """Whether no other instance can be active at this moment; False while that is in doubt."""
+        """Whether no other instance can be active at this moment; False while that is uncertain."""
         return self._clock() - self._asked < self._rhythm.doubt_seconds
 
     async def wait(self) -> None:
-        """Return once `holds` is true; raises LeaseLost when it never will be again."""
+        """Return once `holds` is true; raises LeaseLost if it never will be again."""
         while not self.holds():
             if not self._doubted:
                 self._doubted = True
@@ -52,7 +50,7 @@ class Leadership:
             await self._changed.wait()
 
     async def watch(self) -> None:
-        """Return never: raises what ended the renewal, LeaseLost for one."""
+        """Never return: raise the error that ended the renewal, for example LeaseLost."""
         if self._renewal is not None:
             await asyncio.shield(self._renewal)
         raise LeaseLost(subject="lease", epoch=self.epoch)
@@ -68,14 +66,14 @@ class Leadership:
             await asyncio.gather(self._renewal, return_exceptions=True)
 
     async def release(self) -> None:
-        """Let the next instance begin at once; only after the last write."""
+        """Let the next instance begin at once. Call it only after the last write."""
         await self._store.release(self.epoch)
         self._emit(LeaseReleased(self.epoch))
 
     async def _renew(self) -> None:
         try:
             while True:
-                # A renewal that was long in coming is followed by the next at once: it counts from its asking.
+                # A late renewal is followed by the next one at once, because it counts from the moment of asking.
                 if self.holds():
                     await asyncio.sleep(self._rhythm.renew_seconds)
                 asked = self._clock()
@@ -87,7 +85,7 @@ class Leadership:
 
 
 class Candidacy:
-    """This process's part in the lease over its whole life; as a `Permit`, the right to send of its present term."""
+    """This process's part in the lease over its whole life; as a `Permit`, the right to send in its present term."""
 
     def __init__(
         self,
@@ -128,11 +126,11 @@ class Candidacy:
             await asyncio.sleep(self._rhythm.poll_seconds)
 
     def holds(self) -> bool:
-        """Whether this process is the active one, beyond doubt."""
+        """Whether this process is certainly the active one."""
         return self._term is not None and self._term.holds()
 
     async def wait(self) -> None:
-        """Return once this process may send; raises LeaseLost when its term is over."""
+        """Return once this process may send; raises LeaseLost if its term is over."""
         if self._term is None:
             raise LeaseLost(subject="lease", epoch=0)
         await self._term.wait()
@@ -142,7 +140,7 @@ _LOOK_SECONDS = 0.5
 
 
 async def has_active_instance(lease: LeaseStore, lease_time: timedelta) -> bool:
-    """Whether the lease beats while this looks, for as long as a standby would be patient with it."""
+    """Whether the lease beats while this process watches, for as long as a standby would wait."""
     before = await lease.read()
     if before is None or before.released:
         return False

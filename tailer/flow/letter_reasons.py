@@ -6,14 +6,14 @@ from typing import Self
 
 
 class LetterKind(StrEnum):
-    """Why a dead letter is one, as the metric counts it and the command explains it."""
+    """The reason of a dead letter, as the metric counts it and the command explains it."""
 
     BUILD_FAILED = "build_failed"
     """The tailer failed: it could not read, build or follow the row."""
     REJECTED = "rejected"
     """The destination refused it."""
     MISSING_IN_LANGFUSE = "missing_in_langfuse"
-    """Langfuse acknowledged it and does not show it: a comparison asked for it."""
+    """Langfuse acknowledged it but does not show it; a comparison requested it."""
     OTHER = "other"
     """A reason that this release does not know."""
 

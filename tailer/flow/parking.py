@@ -1,8 +1,8 @@
-"""Turns that wait long: kept in the state database, so that they neither hold a resume token back nor are forgotten.
+"""Turns that wait long: stored in the state database, so that they neither hold back a resume token nor are forgotten.
 
 A question is parked when its answer takes longer than the park time; a response when it is unfinished (tab closed) or
-paused (approval). It is forgotten when the answer arrives or the row is finished, and taken up again when its deadline
-has passed. Deadlines are cluster time: no other machine's clock is trusted.
+paused (approval). It is forgotten when the answer arrives or the row is finished, and resumed when its deadline has
+passed. Deadlines are cluster time: no other machine's clock is trusted.
 """
 
 import math
@@ -16,12 +16,12 @@ from tailer.flow.records import ParkedTurn
 from tailer.flow.stores import ParkedStore
 
 _IN_MEMORY = 20_000
-"""Parked turns known at once, those whose time is up first; the others are read again when there is room."""
+"""The parked turns in memory, those with the earliest deadlines; the others are read again when there is room."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long each kind of waiting may take before the turn is sent as it stands."""
+    """How long each kind of waiting may take before the turn is sent as it is."""
 
     response: timedelta
     finish: timedelta
@@ -36,8 +36,8 @@ class Patience:
 class Parking:
     """The parked turns, in memory and in the state database.
 
-    Memory holds at most `known` of them: all whose deadline lies before the horizon. What is parked behind it is found
-    in the state database once those before it have left.
+    Memory holds at most `known` of them: all whose deadline lies before the horizon. Those behind it are read from the
+    state database once the earlier ones have left.
     """
 
     def __init__(self, state: ParkedStore, patience: Patience, *, known: int = _IN_MEMORY) -> None:
@@ -68,7 +68,8 @@ class Parking:
     async def keep(self, waiting: Sequence[tuple[DocumentKey, str | None, Wait, int]]) -> None:
         """Park rows: (`_id`, message id, what it waits for, cluster seconds since when).
 
-        A row that waits for the same thing already keeps its deadline; one that waits for another gets a new one.
+        A row that already waits for the same thing keeps its deadline; one that waits for something else gets a new
+        one.
         """
         turns = [
             ParkedTurn(key, message_id, wait, since, since + self._patience.seconds(wait))
@@ -100,7 +101,7 @@ class Parking:
         return [turn for turn in self._parked.values() if turn.deadline_seconds <= source_seconds]
 
     async def flush(self) -> None:
-        """Forget, in the state database too, what has left, and read others where there is room for them."""
+        """Forget those that have left, in the state database too, and read others while there is room."""
         leaving = list(self._leaving)
         if leaving:
             await self._state.unpark(leaving)
@@ -120,7 +121,7 @@ class Parking:
         return turn is not None
 
     def _make_room(self) -> None:
-        """Forget, in memory, those whose time is up last; twice as many may be known, so that this is seldom."""
+        """Forget, in memory, those with the latest deadlines. Memory may hold twice as many, so this is seldom."""
         if len(self._parked) <= 2 * self._known:
             return
         by_deadline = sorted(self._parked.values(), key=_deadline_of)

@@ -1,6 +1,6 @@
 """What the flow asks of the outside: a source of hints, a reader of documents, a sink. `stores` has the state's part.
 
-The packages `tailer.mongo`, `tailer.langfuse` and `tailer.sinks` answer; nothing here names them.
+The packages `tailer.mongo`, `tailer.langfuse` and `tailer.sinks` implement it; nothing here names them.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -21,11 +21,11 @@ from tailer.flow.sending.outcomes import DeliveryOutcome, LookupAnswer, Refused,
 
 
 class ChangeSource(Protocol):
-    """One change stream. It heals itself; what it raises needs a human."""
+    """One change stream. It heals itself; an error that it raises needs a human."""
 
     @property
     def stream(self) -> Stream:
-        """Which collection is tailed."""
+        """The tailed collection."""
         ...
 
     def follow(self, start: StreamPosition | None) -> AsyncIterator[StreamBatch]:
@@ -37,7 +37,7 @@ class ChangeSource(Protocol):
 
 
 class HistoryLost(Exception):
-    """The oplog no longer holds what comes after a position: those changes will never arrive."""
+    """The oplog no longer holds the changes after a position: they will never arrive."""
 
     def __init__(self, stream: Stream, position: StreamPosition, reason: str) -> None:
         super().__init__(
@@ -56,11 +56,11 @@ class DocumentReader(Protocol):
         ...
 
     async def find_existing(self, keys: Sequence[DocumentKey]) -> frozenset[DocumentKey]:
-        """Those of which there is a row, also one that cannot be read."""
+        """Those with a stored row, even an unreadable one."""
         ...
 
     async def locate_titled(self, keys: Sequence[DocumentKey]) -> Sequence[tuple[DocumentKey, Row]]:
-        """For conversations by `_id`: the response row that each one's title was billed on, where there is one."""
+        """For conversations by `_id`: the response row on which each title was billed, if there is one."""
         ...
 
     async def locate_answers(self, questions: Sequence[Row]) -> Sequence[tuple[Row, Row]]:
@@ -68,7 +68,7 @@ class DocumentReader(Protocol):
         ...
 
     async def read_messages(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Message]:
-        """Whole rows by `_id`, those left out that vanished or cannot be read."""
+        """Whole rows by `_id`, without those that vanished or are unreadable."""
         ...
 
     async def read_ledgers(self, turns: Sequence[SentTurn]) -> Mapping[str, Sequence[Transaction]]:
@@ -84,11 +84,11 @@ class DocumentReader(Protocol):
         ...
 
     async def read_deleted(self, rows: Mapping[DocumentKey, DeletedRow]) -> Mapping[DocumentKey, Spending]:
-        """What was spent on responses that were deleted before they were read, where the ledger names them."""
+        """What was spent on responses that were deleted before they were read, if the ledger names them."""
         ...
 
     def read_turns(self, rows: Sequence[Row]) -> AsyncIterator[Sequence[tuple[Row, TurnRecord | None]]]:
-        """The records of rows, in groups of bounded size; None for a row that vanished or cannot be read."""
+        """The records of rows, in groups of bounded size; None for a row that vanished or is unreadable."""
         ...
 
 
@@ -96,7 +96,7 @@ class RowWalk(Protocol):
     """Walks the rows of a backfill in the order of their `_id`s."""
 
     async def count(self, job: Job) -> int | None:
-        """The rows of a job, None where counting takes too long."""
+        """The rows of a job, None if counting takes too long."""
         ...
 
     async def read(self, job: Job, after: DocumentKey | None, limit: int) -> WalkedRows:
@@ -108,7 +108,7 @@ class Permit(Protocol):
     """The right to send, which ends with the lease."""
 
     async def wait(self) -> None:
-        """Return once this instance may send; raises LeaseLost when it never will again under its epoch."""
+        """Return once this instance may send; raises LeaseLost if it never will again under its epoch."""
         ...
 
     def holds(self) -> bool:
@@ -125,7 +125,7 @@ class _Unconditional:
 
 
 UNCONDITIONAL: Permit = _Unconditional()
-"""For what sends nothing, or has taken the lease for as long as it lasts."""
+"""A permit that always holds, for commands that send nothing or hold the lease for their whole duration."""
 
 
 class Sink(Protocol):
@@ -133,7 +133,7 @@ class Sink(Protocol):
 
     @property
     def name(self) -> str:
-        """What a user knows it by: the host of Langfuse, or the path of the file."""
+        """The name that an operator knows: the host of Langfuse, or the path of the file."""
         ...
 
     def encode(self, trace: Trace) -> bytes:
@@ -162,7 +162,7 @@ class Sink(Protocol):
 
 
 class MediaLibrary(Protocol):
-    """Where the bytes of images and files go, where that is asked for."""
+    """Where the bytes of images and files go, if that is switched on."""
 
     async def publish(
         self, trace_id: TraceId, observation_id: ObservationId, files: Sequence[AttachedFile]
@@ -173,16 +173,16 @@ class MediaLibrary(Protocol):
 
 
 class FollowupSink(Protocol):
-    """Where what comes after a trace goes. Every call may be repeated: it overwrites, or finds nothing to do."""
+    """Where follow-ups of a trace go. Every call may be repeated: it overwrites, or finds nothing to do."""
 
     async def put_score(self, score: Score) -> DeliveryOutcome:
         """Create or overwrite a score."""
         ...
 
     async def delete_score(self, score_id: str) -> DeliveryOutcome:
-        """Delete a score; one that is not there is no error."""
+        """Delete a score; a missing score is not an error."""
         ...
 
     async def delete_traces(self, trace_ids: Sequence[TraceId]) -> DeliveryOutcome:
-        """Delete traces with all they hold."""
+        """Delete traces with everything in them."""
         ...

@@ -1,4 +1,4 @@
-"""What passes through the flow's ports: what a stream answers, what is sent together, what is kept."""
+"""The records that pass through the flow's ports: stream answers, batches, and stored state."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class WalkedRows:
 
 @light_dataclass(frozen=True, slots=True)
 class Probe:
-    """What to look for in the destination: the first observation of what was sent, in its trace."""
+    """What to look up in the destination: the first observation of what was sent, in its trace."""
 
     trace_id: TraceId
     observation_id: ObservationId
@@ -74,7 +74,7 @@ class BatchItem:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What goes out in one request. `payload` is stored before it is sent, so that a retry is the same bytes."""
+    """What one request carries. `payload` is stored before it is sent, so that a retry has identical bytes."""
 
     batch_id: str
     items: tuple[BatchItem, ...]
@@ -83,7 +83,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class ParkedTurn:
-    """A turn that waits long, kept in the state database; times are cluster seconds."""
+    """A turn that waits long, stored in the state database; times are cluster seconds."""
 
     document_key: DocumentKey
     message_id: str | None
@@ -116,8 +116,8 @@ class DeadLetter:
 
     @property
     def leaves_record(self) -> bool:
-        """Whether an export record says that it arrived: not of follow-ups and deletions, nor of what broke before it
-        was known which trace it is."""
+        """Whether an export record says that it arrived. Follow-ups and deletions have none, nor has what broke before
+        its trace was known."""
         if self.interest is None:
             return True
         unknown = self.record_id == unknown_record_id(self.interest, self.document_key)
@@ -125,5 +125,5 @@ class DeadLetter:
 
 
 def unknown_record_id(work: Interest, row: DocumentKey) -> str:
-    """The id of a dead letter of which nothing is known but the kind of work and the row's `_id`."""
+    """The id of a dead letter when only the kind of work and the row's `_id` are known."""
     return f"{work.value}-{row}"

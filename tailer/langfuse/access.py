@@ -1,4 +1,4 @@
-"""The way through what stands before Langfuse: its headers, certificates and proxies. All requests there go this way."""
+"""The way through whatever is before Langfuse: headers, certificates and proxies. All requests to Langfuse use it."""
 
 import os
 import time
@@ -20,7 +20,7 @@ would have an unknown outcome."""
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What an operator has set for the way to Langfuse; headers are secrets and show in no representation."""
+    """The operator's settings for the way to Langfuse. Headers are secrets and appear in no representation."""
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     files: CertificateFiles = field(default_factory=CertificateFiles)
@@ -30,12 +30,12 @@ DIRECT = Access()
 
 
 def unheard(event: Event) -> None:
-    """For those who have no log, such as commands."""
+    """For callers without a log, such as commands."""
     del event
 
 
 def open_certificates(access: Access, emit: Emit = unheard) -> Certificates:
-    """The certificates of an access; raises DestinationError, which names the variable, for a file that is unusable."""
+    """The certificates of an access; raises DestinationError, which names the variable, for an unusable file."""
     return Certificates(access.files, os.environ, emit, time.monotonic)
 
 
@@ -48,7 +48,7 @@ def open_client(
     headers: Mapping[str, str],
     auth: tuple[str, str] | None = None,
 ) -> httpx.AsyncClient:
-    """A client for one address; raises DestinationError, which names the variable, for a proxy that is unusable."""
+    """A client for one address; raises DestinationError, which names the variable, for an unusable proxy."""
 
     async def renew(_request: httpx.Request) -> None:
         certificates.renew()

@@ -1,9 +1,4 @@
-"""Scores and deletions. All of them may be repeated without harm.
-
-Three generations of servers take scores in three ways, and only two of them keep the time at which a score was given: a
-list at `/scores` (4.59 and later), an event at `/ingestion` (all releases known), and a single score at `/scores`, which
-4.16 dates itself. They are tried in this order, and what a server refuses is not tried again.
-"""
+"""Scores and deletions, through the langfuse package. Each of them may be repeated without harm."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -46,7 +41,7 @@ class LangfuseAnnotations:
         self._ways = list(_Way)
 
     async def put_score(self, score: Score) -> DeliveryOutcome:
-        """Create or overwrite a score."""
+        """Create or overwrite a score. A server without lists of scores gets a single score."""
         body = self._describe(score)
         outcome: DeliveryOutcome = Rejected("no way to send a score")
         for way in tuple(self._ways):
@@ -59,11 +54,11 @@ class LangfuseAnnotations:
         return outcome
 
     async def delete_score(self, score_id: str) -> DeliveryOutcome:
-        """Delete a score; one that is gone is deleted."""
+        """Delete a score; a missing score counts as deleted."""
         return await self._delete(f"{_SCORES_PATH}/{score_id}", None)
 
     async def delete_traces(self, trace_ids: Sequence[TraceId]) -> DeliveryOutcome:
-        """Ask for the deletion of traces; the server does it up to two minutes later and tells nobody."""
+        """Ask for the deletion of traces. The server does it some seconds later and reports nothing."""
         return await self._delete(_TRACES_PATH, encode_json_bytes({"traceIds": list(trace_ids)}))
 
     async def _delete(self, path: str, body: bytes | None) -> DeliveryOutcome:

@@ -71,7 +71,7 @@ class Answer:
 
 
 PASSING: Final = frozenset({Meaning.LIMITED, Meaning.UNWELL, Meaning.ANSWER_LOST})
-"""What is over by itself, sooner or later."""
+"""What passes by itself, sooner or later."""
 NO_LANGFUSE_REMEDY: Final = (
     "this address answers, but not like a Langfuse server; set LANGFUSE_HOST to the address that Langfuse's page has in "
     "the browser, without a path, for example https://cloud.langfuse.com"

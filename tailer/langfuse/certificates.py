@@ -1,7 +1,7 @@
-"""Which certificates are trusted and shown on the way to Langfuse, and their renewal on disk.
+"""Which certificates are trusted and presented on the way to Langfuse, and their renewal on disk.
 
-Where certificates are renewed by a machine they are files that change while the daemon runs. They are looked at before
-a request, seldom, and loaded into the context that new connections are made with.
+Certificates that a machine renews are files that change while the daemon runs. They are checked before a request,
+seldom, and loaded into the context of new connections.
 """
 
 import ssl
@@ -62,7 +62,7 @@ class Certificates:
         self._is_unusable = False
 
     def renew(self) -> None:
-        """Load files that have changed, at most every five seconds; those that cannot be used are told once."""
+        """Load files that have changed, at most every five seconds; unusable ones are reported once."""
         now = self._monotonic()
         if not self._named or now < self._looked_at + _LOOK_SECONDS:
             return
@@ -76,12 +76,12 @@ class Certificates:
             self._stamps, self._is_unusable = stamps, False
             self._emit(CertificateRenewed(", ".join(changed)))
         elif not self._is_unusable:
-            # Half of a renewal, often: a certificate is there, and its key not yet. It is tried again.
+            # Often half of a renewal: the certificate is there, its key not yet. It is tried again.
             self._is_unusable = True
             self._emit(CertificateUnusable(*problem))
 
     def _load(self) -> tuple[str, str] | None:
-        """Load every file; the setting and path of the first that cannot be used, and why."""
+        """Load every file; returns the setting and path of the first unusable one, and the reason."""
         files = self._files
         for path in (self._usual, files.authorities):
             if path is not None:

@@ -16,39 +16,40 @@ from tailer.langfuse.answers import NO_LANGFUSE_REMEDY, PASSING, Meaning, descri
 
 _HARMLESS_METHODS = frozenset({"GET", "HEAD"})
 _FIRST_BYTES = ("send_request_headers.started", "send_request_body.started")
-"""httpcore's names for the moments right before it writes: the whole of a request that it writes no body of is lost."""
+"""httpcore's names for the moments right before it writes. A request whose body it has not begun to write is lost as a
+whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Where a project is and its key pair; the secret shows in no representation."""
+    """The address of a project and its key pair; no representation shows the secret."""
 
     host: str
     public_key: str
     secret_key: str
 
     def __repr__(self) -> str:
-        """Host and public key only."""
+        """Host and public key."""
         return f"Credentials(host={self.host!r}, public_key={self.public_key!r})"
 
 
 @dataclass(frozen=True, slots=True)
 class Proven:
-    """The keys are good; the project they belong to, where the server names it."""
+    """The keys are good; `project` is the project to which they belong, if the server names it."""
 
     project: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """Nothing answers, or an answer says that the server is not well: it may be better later. `detail` says more."""
+    """Nothing answers, or an answer says that the server is unwell. It may be better later. `detail` says more."""
 
     reason: str
     detail: str = field(default="", compare=False)
 
 
 class SendingDoubted(httpx.RequestError):
-    """The right to send came into doubt while the connection was opened: the request was not sent as a whole."""
+    """The right to send came into doubt while the connection was being opened: nothing of the request was sent."""
 
 
 class LangfuseConnection:
@@ -100,7 +101,7 @@ class LangfuseConnection:
 
     @property
     def http(self) -> httpx.AsyncClient:
-        """For what the langfuse package cannot do: posting spans."""
+        """The HTTP client, for what the langfuse package cannot do: posting spans."""
         return self._http
 
     @property
@@ -120,7 +121,8 @@ class LangfuseConnection:
         request.extensions = {**request.extensions, "trace": look_again}
 
     async def prove(self) -> Proven | Unreachable:
-        """Ask which project the keys belong to; raises DestinationError for bad keys and for a host that is none."""
+        """Ask which project the keys belong to; raises DestinationError for bad keys and for a host that is not
+        Langfuse."""
         try:
             response = await self._http.get("/api/public/projects")
         except httpx.RequestError as error:

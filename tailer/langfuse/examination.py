@@ -14,7 +14,7 @@ CLOUDS = ("https://cloud.langfuse.com", "https://us.cloud.langfuse.com")
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """`version` as the server tells it, None where it does not; `seconds` is the time of the request."""
+    """`version` as the server states it, None if it does not; `seconds` is the duration of the request."""
 
     version: str | None
     seconds: float
@@ -22,14 +22,14 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Ailing:
-    """Why there is no health page: in a word, and what can be done."""
+    """Why there is no health page: a word, and the remedy."""
 
     reason: str
     remedy: str
 
 
 async def ask_health(host: str, patience: timedelta, access: Access = DIRECT) -> Health | Ailing:
-    """What the server's health page says. Raises DestinationError where the way there cannot be opened."""
+    """The answer of the server's health page. Raises DestinationError if the way there cannot be opened."""
     try:
         async with open_client(
             host, open_certificates(access), timeout=patience, connections=1, headers=access.headers
@@ -50,7 +50,7 @@ async def ask_health(host: str, patience: timedelta, access: Access = DIRECT) ->
 async def ask_project(
     credentials: Credentials, patience: timedelta, access: Access = DIRECT
 ) -> str | Unreachable | None:
-    """The project of the keys; raises DestinationError where they are refused."""
+    """The project of the keys; raises DestinationError if they are refused."""
     async with LangfuseConnection(
         credentials, request_timeout=patience, connections=1, access=access
     ) as connection:

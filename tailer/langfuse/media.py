@@ -53,7 +53,7 @@ class LangfuseMedia:
     ) -> tuple[str, ...] | Retry | Refused | StorageAway:
         """The references of the files that Langfuse now has, in Langfuse's own notation.
 
-        What is left out is counted only with the final answer: a turn whose files are tried again counts once.
+        A file that is left out counts only with the final answer: a turn whose files are tried again counts once.
         """
         references: list[str] = []
         left_out: list[str] = []
@@ -94,7 +94,7 @@ class LangfuseMedia:
             return announced
         place = _read_place(announced)
         if place.upload_url is not None:
-            # Harmless whoever does it, and however late: the storage knows the bytes by their hash.
+            # Harmless for any instance and at any time: the storage knows the bytes by their hash.
             stored = await self._store(place, str(file.type), content, checksum)
             if stored is not None:
                 return stored
@@ -103,7 +103,7 @@ class LangfuseMedia:
     async def _store(
         self, place: "_Place", kind: str, content: bytes, checksum: str
     ) -> Retry | Refused | StorageAway | None:
-        """Put the bytes where Langfuse said, and tell it what came of that; None once they are there."""
+        """Put the bytes where Langfuse said, and report the result to it; None once they are there."""
         try:
             status = await self._put(str(place.upload_url), kind, content, checksum)
         except (httpx.RequestError, httpx.InvalidURL, DestinationError) as error:
@@ -124,7 +124,7 @@ class LangfuseMedia:
     async def _request(
         self, method: str, path: str, document: dict[str, object]
     ) -> httpx.Response | Retry | Refused:
-        """Langfuse's answer; raises _LeftOut for what it will never take."""
+        """Langfuse's answer; raises _LeftOut for what it will never accept."""
         try:
             response = await self._connection.http.request(method, path, json=document)
         except httpx.RequestError as error:
@@ -143,7 +143,7 @@ class LangfuseMedia:
     async def _put(self, url: str, kind: str, content: bytes, checksum: str) -> int:
         headers = {"content-type": kind}
         if "storage.googleapis.com" not in url:
-            # Google's storage refuses what it does not know; the others verify the upload with it.
+            # Google's storage refuses unknown headers; the others verify the upload with it.
             headers |= {"x-amz-checksum-sha256": checksum, "x-ms-blob-type": "BlockBlob"}
         # A client of its own: the keys of Langfuse are not for the storage behind it.
         # What a gateway before Langfuse asks for is for the storage only where both stand behind it.
@@ -162,14 +162,14 @@ class LangfuseMedia:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where the bytes go; no URL where Langfuse has them."""
+    """Where the bytes go; no URL if Langfuse has them."""
 
     media_id: str
     upload_url: str | None
 
 
 class _LeftOut(Exception):
-    """A file that is not uploaded, now or ever; `reason` is one of the label's."""
+    """A file that is not uploaded, now or ever; `reason` is one of the label's values."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -188,7 +188,7 @@ def _read_place(response: httpx.Response) -> _Place:
 
 def _read(options: MediaOptions, file: AttachedFile) -> bytes:
     """The bytes of a file below the root, read on a thread; raises _LeftOut where there are none to be sent."""
-    # The path comes from a document: it may name anything, and is followed below the root only.
+    # The path comes from a document and may name anything. It is followed only below the root.
     try:
         root = options.root.resolve()
         path = (root / (file.path or "").lstrip("/")).resolve()

@@ -19,20 +19,20 @@ _WITH_PORT: Final = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]]+):(?P<port>[0-9]+)
 
 @dataclass(frozen=True, slots=True)
 class ChosenProxy:
-    """A proxy and the variable that names it; its URL may hold a password and shows in no representation."""
+    """A proxy and the variable that names it. Its URL may hold a password and appears in no representation."""
 
     variable: str
     url: str
 
     def __repr__(self) -> str:
-        """The variable only."""
+        """Only the variable."""
         return f"ChosenProxy({self.variable})"
 
 
 def choose_proxy(address: str, environment: Mapping[str, str]) -> ChosenProxy | None:
-    """The proxy for a URL, None where there is none or NO_PROXY names the host.
+    """The proxy for a URL, None if there is none or NO_PROXY names the host.
 
-    Raises DestinationError, which names the variable, for one that is no URL of a proxy.
+    Raises DestinationError, which names the variable, if its value is not the URL of a proxy.
     """
     parts = urlsplit(address)
     found = _first(environment, (f"{parts.scheme}_proxy", "all_proxy"))
@@ -56,7 +56,7 @@ def choose_proxy(address: str, environment: Mapping[str, str]) -> ChosenProxy | 
 
 
 def _first(environment: Mapping[str, str], names: tuple[str, ...]) -> tuple[str, str] | None:
-    """The first variable that is set; the lower case of a name wins, as in curl."""
+    """The first variable that is set. The lower-case name wins, as in curl."""
     for name in names:
         for variable in (name, name.upper()):
             value = environment.get(variable, "").strip()
@@ -77,7 +77,7 @@ def _is_excepted(host: str, port: int | None, environment: Mapping[str, str]) ->
 
 
 def _excepts(entry: str, host: str, port: int | None) -> bool:
-    """Whether an entry names a host: `*`, a name, a domain, an address or a network; each with a port or without."""
+    """Whether an entry names a host: `*`, a name, a domain, an address or a network, each with or without a port."""
     if entry == "*":
         return True
     entry = entry.rpartition("://")[2]

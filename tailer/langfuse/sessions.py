@@ -1,4 +1,4 @@
-"""Reads which traces the sessions of LibreChat's conversations hold, whoever sent them."""
+"""Reads which traces the sessions of LibreChat's conversations hold, from any sender."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ class Root:
 
 
 async def read_roots(connection: LangfuseConnection, session_ids: Sequence[str]) -> Sequence[Root] | str:
-    """The roots among the last thousand observations of some sessions; a word for why there are none.
+    """The roots among the last thousand observations of some sessions, or a word for the reason why there are none.
 
-    Servers before release 4 have no such read.
+    Servers before release 4 cannot be read this way.
     """
     condition = {
         "type": "stringOptions",

@@ -1,4 +1,4 @@
-"""The sink for spans: OTLP protobuf over HTTP, every answer read, and the lookup of what may have arrived."""
+"""The sink for spans: OTLP protobuf over HTTP, every answer read, and the lookup of batches that may have arrived."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Self, assert_never
@@ -36,13 +36,13 @@ _HEADERS = {
     "x-langfuse-ingestion-version": "4",
 }
 _GZIP = 31
-"""zlib's window bits for the gzip format; its header then holds no time, so equal input gives equal bytes."""
+"""zlib's window bits for the gzip format. Its header then holds no time, so equal input gives equal bytes."""
 _LEVEL = 2
-"""Of 0 to 3: 3 costs more time than it saves bytes."""
+"""From 0 to 3; 3 costs more time than it saves bytes."""
 
 
 class _Body(httpx.AsyncByteStream):
-    """A request's body that is let go of with its request: httpx's requests refer to themselves, and would keep it until
+    """A request's body that is released with its request. httpx's requests refer to themselves, and would keep it until
     the next garbage collection."""
 
     def __init__(self, payload: bytes) -> None:
@@ -76,13 +76,13 @@ class LangfuseSpans:
         return encode_trace(trace, self._context)
 
     def frame(self, chunks: Sequence[bytes]) -> bytes:
-        """A gzipped request, by the encoder that takes a fifth of the usual one's time for the same size."""
+        """A gzipped request, by an encoder that takes a fifth of the usual time for the same size."""
         compressor = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
         request = frame_request(chunks, scope_version=__version__)
         return compressor.compress(request) + compressor.flush()
 
     def unframe(self, payload: bytes, chunk_bytes: Sequence[int]) -> Sequence[bytes]:
-        """The chunks stand at the end of a request, one after another."""
+        """The chunks, which are at the end of a request, one after another."""
         request = isal_zlib.decompress(payload, _GZIP)
         chunks, start = [], len(request) - sum(chunk_bytes)
         for size in chunk_bytes:
@@ -95,7 +95,7 @@ class LangfuseSpans:
         return cut_chunk(chunk)
 
     async def deliver(self, payload: bytes) -> DeliveryOutcome:
-        """Post once. Unknown is every case in which the server may have taken the request and we did not hear it."""
+        """Post once. Unknown covers every case in which the server may have accepted the request and we do not know it."""
         try:
             with _Body(payload) as body:
                 headers = {**_HEADERS, "content-length": str(len(payload))}
@@ -125,12 +125,12 @@ class LangfuseSpans:
         return Found(frozenset(observation_id for observation_id, copies in counted.items() if copies))
 
     async def count(self, probes: Sequence[Probe]) -> Counted:
-        """How often each observation is there: what was sent twice is there twice."""
+        """How often each observation is there; one that was sent twice counts twice."""
         return await self._reads.count(probes)
 
 
 def read_answer(response: httpx.Response) -> DeliveryOutcome:
-    """What an answer of the span endpoint means for the batch."""
+    """The meaning of an answer of the span endpoint for the batch."""
     answer = understand(response)
     match answer.meaning:
         case Meaning.TAKEN:

@@ -220,7 +220,7 @@ class Metrics(Instruments):
     @record.register
     def _(self, event: SideTaskFailed) -> None:
         self.count(catalogue.TASK_FAILURES, event.task.value)
-        # What stands still looks like what is well.
+        # A gauge that stands still looks healthy.
         for metric in _OF_A_TASK.get(event.task, ()):
             self.forget(metric)
         if event.task is SideTask.OPLOG:

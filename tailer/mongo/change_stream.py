@@ -1,8 +1,9 @@
-"""One collection's change stream, read in whole batches with `aggregate` and `getMore` of our own.
+"""One collection's change stream, read in whole batches with our own `aggregate` and `getMore`.
 
-A driver's `async for` costs a thread hop an event, and stalls 31 s on a rolling restart, because its `getMore` waits
-for the server that went away. Here every command selects the primary anew, and a failed one reopens the stream after
-the last token. The stream is never opened with `resumeAfter`, which does not take the token of an invalidate.
+The driver's `async for` costs a thread hop per event. It also stalls 31 s on a rolling restart, because its `getMore`
+waits for the server that disappeared. Here every command selects the primary anew, and after a failure the stream is
+reopened after the last token. The stream is never opened with `resumeAfter`, which does not accept the token of an
+invalidate.
 """
 
 import asyncio
@@ -42,16 +43,16 @@ _OPENING = "opening the change streams"
 _BATCH_SIZE = 500
 _BUSY_EVENTS = 250
 _PACE_SECONDS = {Stream.MESSAGES: 0.2, Stream.CONVERSATIONS: 1.0, Stream.TRANSACTIONS: 1.0}
-"""A `getMore` answers as soon as there is one event, so under load each brings a handful and costs as much as a full one;
-where a `$match` hides the event it brings none. So after a reply that is not nearly full the next one is asked for this
-long after the last: little beside the settle time, and nine tenths less of work for the server."""
+"""A `getMore` answers as soon as there is one event, so under load each reply brings a handful and costs as much as a
+full one; if a `$match` hides the event, it brings none. So after a reply that is not nearly full, the next one is
+requested this long after the last. That is little beside the settle time, and a tenth of the work for the server."""
 _LONGEST_POLL_MILLISECONDS = {Stream.MESSAGES: 1000, Stream.CONVERSATIONS: 500, Stream.TRANSACTIONS: 500}
-"""Together with the pace a stream still answers more often than every `POLL_SECONDS`."""
+"""With this and the pace, a stream still answers more often than every `POLL_SECONDS`."""
 _NARROW_PIPELINE: list[dict[str, object]] = [{"$project": {"operationType": 1, "documentKey._id": 1}}]
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _ANY_CHANGE = frozenset({"content"})
-"""What an event counts as whose changed fields could not be read: reason enough to read the row."""
+"""The change that is assumed for an event whose changed fields are unreadable: a reason to read the row."""
 
 
 class MongoChangeStream:
@@ -81,11 +82,12 @@ class MongoChangeStream:
 
     @property
     def stream(self) -> Stream:
-        """Which collection is tailed."""
+        """The tailed collection."""
         return self._stream
 
     async def follow(self, start: StreamPosition | None) -> AsyncIterator[StreamBatch]:
-        """Yield batches after `start`, or from now on; heals what heals, raises HistoryLost and SourceError."""
+        """Yield batches after `start`, or from now on. Failures that pass are retried; raises HistoryLost and
+        SourceError."""
         position = start
         reaction = Reaction.REOPEN
         fruitless = 0
@@ -105,7 +107,8 @@ class MongoChangeStream:
                         answers += 1
                         if answers > 1:
                             fruitless = 0
-                # The server ended the cursor without an error: an invalidate. The token after it opens the successor.
+                # The server ended the cursor without an error: an invalidate. The successor is opened with the token
+                # after it.
                 reaction = Reaction.REOPEN
                 self._emit(StreamEnded(self._stream))
             except PyMongoError as error:
@@ -119,7 +122,7 @@ class MongoChangeStream:
                     raise explain_source_failure(error, self._subject, _OPENING) from error
                 if position is not None and reaction is Reaction.HISTORY_LOST:
                     raise HistoryLost(self._stream, position, gap_reason(error).value) from error
-                # Opening succeeds and reading on does not: without a pause that would go round as fast as it can.
+                # Opening succeeds and reading fails: without a pause this loop would run as fast as it can.
                 await asyncio.sleep(_pause_seconds(fruitless))
                 fruitless += 1
 
@@ -179,7 +182,7 @@ class MongoChangeStream:
         *,
         by_time: bool = False,
     ) -> dict[str, Any]:
-        """Open the stream, however long the servers are away; a missing privilege is waited for once it was there."""
+        """Open the stream, however long the servers are away. A missing privilege is waited for if it was there before."""
         stage: dict[str, object] = {}
         if position is not None:
             stage |= start_stage(position, by_time=by_time)
@@ -225,7 +228,7 @@ class MongoChangeStream:
             self._tell_failure(setback.answer, classify_failure(setback.answer))
 
     async def _step_over(self, position: StreamPosition) -> StreamBatch:
-        """Read one event with next to nothing of it; its row is read like any other, by its `_id`."""
+        """Read one event with almost nothing of it; its row is read like any other, by its `_id`."""
         async with await self._database.client.start_session(causal_consistency=False) as session:
             reply = await self._open(position, session, _NARROW_PIPELINE, 1)
             name = "firstBatch"
@@ -258,7 +261,7 @@ def start_stage(position: StreamPosition, *, by_time: bool = False) -> dict[str,
     if token is None:
         return {"startAtOperationTime": Timestamp(position.cluster_seconds, 1)}
     if by_time:
-        # The token's own time, inclusive: the events of that moment come again and are dropped.
+        # The token's own time, inclusive. The events of that moment come again and are dropped.
         return {"startAtOperationTime": Timestamp(int(token[2:10], 16), int(token[10:18], 16))}
     return {"startAfter": {"_data": token}}
 

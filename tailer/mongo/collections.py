@@ -1,7 +1,4 @@
-"""Queries on LibreChat's collections: repeated while a failure passes, or until an operator has mended it.
-
-A collection that the tailer can do without is asked no more once it may not be read.
-"""
+"""Queries on LibreChat's collections: repeated while a failure passes, and no longer if a privilege is missing."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -34,11 +31,11 @@ ROW_FIELDS: Mapping[str, object] = {
 """A message without its content."""
 _UNAUTHORIZED = 13
 _NEEDED = ("messages", "conversations")
-"""Without these nothing can be done; a refusal of any other collection is reported once and lived with."""
+"""The collections without which nothing works. A refusal of any other collection is reported once and tolerated."""
 
 
 class Collections:
-    """LibreChat's database, read only. `proven` says that this process could read what it needs when it started."""
+    """LibreChat's database, read only. `proven` says that this process could read what it needs at its start."""
 
     def __init__(self, database: Database, emit: Emit, *, proven: bool = False) -> None:
         self._database = database
@@ -47,7 +44,7 @@ class Collections:
         self._proven: set[str] = set(_NEEDED) if proven else set()
 
     async def prove(self) -> None:
-        """See that what is needed can be read as it will be; raises SourceError."""
+        """Check that everything needed can be read in the way that it will be; raises SourceError."""
         await self.find("messages", {}, ROW_FIELDS, limit=1)
         await self.find("conversations", {}, {"_id": 1}, limit=1)
 
@@ -116,7 +113,7 @@ class Collections:
         return explain_source_failure(error, f"{self._database.name}.{collection}")
 
     def read_row(self, document: Mapping[str, Any]) -> Row | None:
-        """A message read with `ROW_FIELDS`; one without ids is reported, and None."""
+        """A message read with `ROW_FIELDS`. A message without ids is reported and becomes None."""
         key = to_key(document["_id"])
         message_id = filled_string(document.get("messageId"))
         conversation_id = filled_string(document.get("conversationId"))

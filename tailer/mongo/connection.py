@@ -31,14 +31,14 @@ _SECONDARY_REMEDY = (
 )
 
 POLL_MILLISECONDS = 1000
-"""How long the server holds a `getMore` with nothing to say: often enough to prove that the stream is alive."""
+"""How long the server holds a `getMore` without events: short enough to prove that the stream is alive."""
 STREAM_SOCKET_MILLISECONDS = connection_options.STREAM_SOCKET_MILLISECONDS
 QUERY_SOCKET_MILLISECONDS = connection_options.QUERY_SOCKET_MILLISECONDS
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """What `hello` tells of the server; `now` is the first moment of cluster time after its answer."""
+    """The answer of `hello`; `now` is the first moment of cluster time after it."""
 
     replica_set: str
     version: str
@@ -46,10 +46,11 @@ class SourceFacts:
 
 
 def connect(uri: str, *, application: str, socket_milliseconds: int, is_state: bool = False) -> Client:
-    """A client that gives up soon on a server that is away, unless the URI says otherwise: the caller tries again.
+    """A client that gives up soon on a server that is away, unless the URI says otherwise, because the caller tries
+    again.
 
-    Raises SourceError for what the driver refuses at once: files that cannot be read, options that contradict each
-    other, a log-in that needs a package that is not installed.
+    Raises SourceError for what the driver refuses at once: unreadable files, contradicting options, a log-in that needs
+    a package that is not installed.
     """
     missing = missing_package(uri)
     if missing is not None:
@@ -89,7 +90,7 @@ def _what_is_wrong(uri: str, error: Exception) -> str:
 def tolerant_database(client: Client, name: str) -> Database:
     """A database whose documents decode whatever was stored, read from the primary whatever the URI prefers.
 
-    A node that lags does not show a row of which the stream has told already: it would count as deleted.
+    A node that lags does not yet show a row that the stream has reported: the row would count as deleted.
     """
     return client.get_database(name, codec_options=TOLERANT, read_preference=ReadPreference.PRIMARY)
 
@@ -127,7 +128,7 @@ async def inspect_source(database: Database) -> SourceFacts:
     if replica_set is None and hello.get("msg") != "isdbgrid":
         raise SourceError(operation=_OPENING, subject=subject, hint=REPLICA_SET_REMEDY)
     if not hello.get("isWritablePrimary", hello.get("ismaster", True)):
-        # An election may be under way.
+        # An election may be in progress.
         raise SourceAway(operation=_OPENING, subject=subject, hint=_SECONDARY_REMEDY)
     return SourceFacts(
         replica_set=str(replica_set or "sharded cluster"),
@@ -160,5 +161,5 @@ async def ask_hello(database: Database) -> tuple[dict[str, Any], float]:
     asked, began = time.time(), time.monotonic()
     hello: dict[str, Any] = await database.command("hello")
     middle = asked + (time.monotonic() - began) / 2
-    # The driver gives UTC without saying so.
+    # The driver returns UTC without a time zone.
     return hello, middle - hello["localTime"].replace(tzinfo=UTC).timestamp()

@@ -15,7 +15,7 @@ TOLERANT: CodecOptions[Any] = CodecOptions(
     unicode_decode_error_handler="replace",
     datetime_conversion=DatetimeConversion.DATETIME_AUTO,
 )
-"""Reads what any program may have stored: broken UTF-8 and years that a `datetime` cannot hold."""
+"""Reads whatever any program may have stored: broken UTF-8, and years that a `datetime` cannot hold."""
 
 
 def to_key(document_id: object) -> DocumentKey:
@@ -26,7 +26,7 @@ def to_key(document_id: object) -> DocumentKey:
 
 
 def from_key(key: DocumentKey) -> object:
-    """The `_id` again."""
+    """The `_id` of a key."""
     if key.startswith(_OTHER):
         return bson.decode(bytes.fromhex(key[1:]), TOLERANT)[""]
     return ObjectId(key)

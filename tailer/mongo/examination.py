@@ -1,6 +1,6 @@
-"""Questions to MongoDB for `tailer doctor`: asked once, changing nothing of LibreChat's and nothing that a daemon uses.
+"""Questions to MongoDB for `tailer doctor`: asked once, without changing anything of LibreChat's or of a daemon's.
 
-Every answer is plain data; a failure is an `ExaminationFailed`, with a word for what happened and a remedy.
+Every answer is plain data. A failure is an `ExaminationFailed` with a word for what happened and a remedy.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -36,7 +36,7 @@ _Answer = TypeVar("_Answer")
 
 
 class ExaminationFailed(Exception):
-    """MongoDB did not answer as asked: the server's code or the driver's class as a word, and what to do."""
+    """MongoDB did not answer as asked: the server's code or the driver's class as a word, and the remedy."""
 
     def __init__(self, failure: str, hint: str, code: int | None, *, history_lost: bool) -> None:
         super().__init__(failure)
@@ -83,7 +83,7 @@ class Oplog:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The last messages: how many were read, why some cannot be, and how many LibreChat traced itself."""
+    """The last messages: how many were read, why some are unreadable, and how many LibreChat traced itself."""
 
     read: int
     broken: Mapping[str, int]
@@ -115,7 +115,7 @@ async def ask_privileges(database: Database) -> tuple[str | None, Sequence[Mappi
 
 @_explained
 async def ask_oplog(database: Database) -> Oplog | None:
-    """How far the oplog reaches; None where the server has none. Raises OperationFailure without the privilege."""
+    """How far the oplog reaches back; None if the server has none. Raises OperationFailure without the privilege."""
     status = await database.client.admin.command({"serverStatus": 1, "oplog": 1})
     oplog = status.get("oplog") or {}
     first, last = oplog.get("earliestOptime"), oplog.get("latestOptime")
@@ -135,7 +135,7 @@ async def try_resuming(database: Database, stream: Stream, position: StreamPosit
     }
     opened = await database.command(command)
     try:
-        # Only reading shows whether the oplog still has the place.
+        # Only reading shows whether the oplog still holds the position.
         await database.command(
             {"getMore": opened["cursor"]["id"], "collection": stream.value, "batchSize": 1, "maxTimeMS": 500}
         )
@@ -149,7 +149,7 @@ async def try_resuming(database: Database, stream: Stream, position: StreamPosit
 
 @_explained
 async def compare_librechats_clock(database: Database) -> float | None:
-    """How many seconds LibreChat's clock is ahead of MongoDB's; None where no row tells."""
+    """How many seconds LibreChat's clock is ahead of MongoDB's; None if no row says so."""
     return await ask_librechats_clock(database)
 
 
@@ -181,7 +181,7 @@ async def read_last_answers(database: Database, limit: int) -> list[TurnRecord]:
 
 
 def _ignore(event: Event) -> None:
-    """The daemon tells of rows that it cannot read; `read_last_rows` does so here."""
+    """The daemon reports rows that it cannot read; `read_last_rows` does so here."""
 
 
 @_explained
@@ -209,7 +209,7 @@ async def count_last_spending(database: Database, limit: int) -> tuple[int, int]
 
 @_explained
 async def try_writing(client: Client, name: str) -> None:
-    """Write a document of its own into the state database, in a transaction, and take it away again."""
+    """Write a document of our own into the state database, in a transaction, and remove it again."""
     collection = client[name]["lease"]
     probe = {"_id": f"{_PROBE}-{uuid4().hex}"}
     if "lease" not in await client[name].list_collection_names():

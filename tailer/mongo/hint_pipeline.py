@@ -1,7 +1,7 @@
-"""The server-side projection that turns a change event into a hint, and the decoding of what arrives.
+"""The server-side projection that turns a change event into a hint, and the decoding of the result.
 
-Documents stay on the server: some 300 bytes travel for a row of any size, and the projection comes before the server's
-own size check. No `$match` hides anything but updates: an `invalidate` must arrive.
+Documents stay on the server: some 300 bytes travel for a row of any size, and the projection runs before the server's
+own size check. No `$match` hides anything but updates, because an `invalidate` must arrive.
 """
 
 from collections.abc import Mapping
@@ -18,10 +18,10 @@ from tailer.core.stream.positions import StreamPosition
 from tailer.mongo.document_keys import to_key
 
 _ID_BYTES = 400
-"""Longer ids are left out: the row is read by its `_id`, and a hint must stay small whatever a client wrote. They are
+"""Longer ids are left out. The row is read by its `_id`, and a hint must stay small whatever a client wrote. They are
 not cut, because the server refuses to cut broken UTF-8 (code 34459), and one such row would end the stream for ever."""
 _TEXT_BYTES = 4_000
-"""Of a question: a longer one is not remembered as it was first written."""
+"""The bytes of a question: a longer one is not remembered as it was first written."""
 _SETTINGS_BYTES = 8_000
 
 
@@ -53,7 +53,7 @@ _SHORTENED_NAMES = {
         "in": {"$arrayElemAt": [{"$split": ["$$this.field", "."]}, 0]},
     }
 }
-"""An update by a pipeline that makes an array shorter names it here and nowhere else."""
+"""An update by a pipeline that shortens an array names it only here."""
 
 _EVERYWHERE: dict[str, object] = {
     "operationType": 1,
@@ -117,8 +117,8 @@ _READ_OF_CONVERSATIONS: dict[str, object] = {
         ]
     }
 }
-"""A turn writes its conversation several times, and only its title and its settings are ever read of that. All that is
-no update passes, an `invalidate` among it."""
+"""A turn writes its conversation several times, and only its title and settings are ever read from it. Everything that
+is not an update passes, including an `invalidate`."""
 
 HINT_PIPELINES: Mapping[Stream, list[dict[str, object]]] = {
     Stream.MESSAGES: [{"$project": _OF_MESSAGES}],
@@ -130,13 +130,13 @@ PIPELINE_FINGERPRINTS = {
     stream: sha256(bson.encode({"pipeline": pipeline})).hexdigest()[:16]
     for stream, pipeline in HINT_PIPELINES.items()
 }
-"""Stored with every token: a token read under another pipeline may not be found again (code 280)."""
+"""Stored with every token, because a token that was read under another pipeline may not be found again (code 280)."""
 
 _OPERATIONS = {operation.value: operation for operation in Operation}
 
 
 def decode_hint(event: Mapping[str, object], position: StreamPosition) -> ChangeHint | None:
-    """The hint in a projected event; None for an event that concerns no document (drop, rename, invalidate).
+    """The hint in a projected event; None for an event without a document (drop, rename, invalidate).
 
     `position` is the event's own: its resume token begins with the cluster time.
     """
@@ -166,12 +166,12 @@ def decode_hint(event: Mapping[str, object], position: StreamPosition) -> Change
 
 @lru_cache(maxsize=512)
 def _name_set(names: tuple[str, ...]) -> frozenset[str]:
-    """The same few sets of fields change again and again: one of each is kept."""
+    """The same few sets of fields change again and again, so one copy of each is kept."""
     return frozenset(names)
 
 
 def cluster_seconds(timestamp: object) -> int:
-    """The seconds of a BSON timestamp; 0 where there is none."""
+    """The seconds of a BSON timestamp; 0 without one."""
     return timestamp.time if isinstance(timestamp, bson.Timestamp) else 0
 
 

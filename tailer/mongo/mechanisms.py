@@ -1,4 +1,4 @@
-"""Ways to log in that need a package of their own."""
+"""Log-in mechanisms that need a package of their own."""
 
 from importlib.util import find_spec
 from typing import Final
@@ -18,7 +18,7 @@ _PACKAGES: Final = {
 
 
 def missing_package(uri: str) -> str | None:
-    """What a URI's `authMechanism` needs and this installation lacks, with the remedy; None where nothing is missing."""
+    """What a URI's `authMechanism` needs and this installation lacks, with the remedy; None if nothing is missing."""
     mechanism = given_options(uri).get("authmechanism", "").upper()
     modules, remedy = _PACKAGES.get(mechanism, ((), ""))
     if not modules or any(find_spec(module) is not None for module in modules):

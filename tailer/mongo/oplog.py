@@ -1,6 +1,6 @@
-"""How far MongoDB's oplog reaches back, and how its clock stands against ours: asked now and then, for people who watch.
+"""How far MongoDB's oplog reaches back, and how its clock differs from ours: asked now and then, for people who watch.
 
-Nothing is decided by either. `serverStatus` with `oplog: 1` needs the privilege `serverStatus` on the cluster.
+No decision depends on either. `serverStatus` with `oplog: 1` needs the privilege `serverStatus` on the cluster.
 """
 
 from contextlib import suppress
@@ -20,7 +20,7 @@ _HINT = (
     "the oplog's head room is not known; grant serverStatus on the cluster to the MongoDB user, as "
     "deploy/mongodb/README.md says, or do without"
 )
-# All sections that can be left out are: the whole answer has some 100 KB.
+# Every section that can be left out is left out: the whole answer has some 100 KB.
 _SECTIONS_LEFT_OUT = (
     "asserts", "catalogStats", "connections", "electionMetrics", "extra_info", "flowControl", "globalLock",
     "indexBulkBuilder", "indexBuilds", "indexStats", "locks", "logicalSessionRecordCache", "mem", "metrics", "mirroredReads",
@@ -32,11 +32,11 @@ _SECTIONS_LEFT_OUT = (
 
 _ROWS = 50
 _RECENT = timedelta(hours=1)
-"""An older row tells how the clocks were, not how they are."""
+"""The age limit of a row: an older one shows how the clocks were, not how they are."""
 
 
 async def ask_librechats_clock(database: Database, *, newer_than: timedelta | None = None) -> float | None:
-    """How many seconds LibreChat's clock is ahead of MongoDB's, by the last messages; None where none tells.
+    """How many seconds LibreChat's clock is ahead of MongoDB's, by the last messages; None if no message says so.
 
     Raises PyMongoError.
     """
@@ -50,7 +50,7 @@ async def ask_librechats_clock(database: Database, *, newer_than: timedelta | No
 
 
 class OplogWatch:
-    """Looks at one server; a server that is away, or tells less than was asked, is no failure."""
+    """Looks at one server. A server that is away, or that answers less than was asked, is not a failure."""
 
     def __init__(self, database: Database, emit: Emit) -> None:
         self._database = database
@@ -58,11 +58,11 @@ class OplogWatch:
         self._hidden = False
 
     async def look(self) -> None:
-        """Ask once, and tell what was answered."""
+        """Ask once, and report the answer."""
         try:
             await self._compare_clocks()
             with suppress(OperationFailure):
-                # Whoever reads the rows tells of that.
+                # The reader of the rows reports that.
                 await self._compare_librechats_clock()
             await self._read_oplog()
         except OperationFailure as error:
@@ -70,7 +70,7 @@ class OplogWatch:
                 self._emit(OplogHidden(failure_name(error), _HINT))
             self._hidden = True
         except PyMongoError:
-            # The streams tell that it is away.
+            # The streams report that the server is away.
             return
 
     async def _compare_clocks(self) -> None:

@@ -1,4 +1,4 @@
-"""What the source still knows of its past: whether a stream can be resumed, and how much was written in between."""
+"""What the source still knows about its past: whether a stream can be resumed, and how much was written in between."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ _MOST_ROWS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class RowCount:
-    """Rows of a collection; `more` says that counting was given up there."""
+    """Rows of a collection; `more` says that counting stopped there."""
 
     rows: int
     more: bool
@@ -42,7 +42,7 @@ async def server_seconds(database: Database) -> int:
 
 
 async def is_resumable(database: Database, stream: Stream, position: StreamPosition) -> bool:
-    """Whether the oplog still holds everything after a position; raises SourceError where nobody can say."""
+    """Whether the oplog still holds everything after a position; raises SourceError if that cannot be determined."""
     for by_time in (False, True):
         command: dict[str, Any] = {
             "aggregate": stream.value,
@@ -53,7 +53,7 @@ async def is_resumable(database: Database, stream: Stream, position: StreamPosit
         try:
             answer = await database.command(command, codec_options=TOLERANT)
         except ExecutionTimeout:
-            # It was found, and what comes after it takes long to search.
+            # The position was found, and searching the oplog after it takes long.
             return True
         except PyMongoError as error:
             reaction = classify_failure(error)
@@ -72,7 +72,7 @@ async def is_resumable(database: Database, stream: Stream, position: StreamPosit
 
 
 async def count_rows(database: Database, stream: Stream, begin_seconds: int, end_seconds: int) -> RowCount:
-    """How many rows were made between two times: by `_id`, which begins with the time and has an index."""
+    """How many rows were made between two times, by `_id`, which begins with the time and has an index."""
     query = {"_id": {"$gte": _first_id(begin_seconds), "$lt": _first_id(end_seconds)}}
     try:
         rows = await database[stream.value].count_documents(

@@ -10,7 +10,7 @@ from tailer.retrying import Backoff, Setback, try_through
 
 Result = TypeVar("Result")
 BACKOFF: Final = Backoff(first_seconds=0.1, longest_seconds=5.0)
-"""Soon at first: an election takes two seconds."""
+"""A short wait at first, because an election takes two seconds."""
 
 
 async def keep_trying(
@@ -31,7 +31,7 @@ async def keep_trying(
         failures = [error]
 
     async def run() -> Result:
-        # The failure above counts as the first attempt: the next one comes after a pause.
+        # The failure above counts as the first attempt; the next attempt comes after a pause.
         if failures:
             raise failures.pop()
         return await call()

@@ -1,4 +1,5 @@
-"""Who a LibreChat's database is, as far as its server tells, and whether it holds rows that were sent before."""
+"""The identity of a LibreChat's database, as far as its server states it, and whether it holds rows that were sent
+before."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +15,7 @@ from tailer.mongo.failures import explained
 
 
 async def identify_source(database: Database) -> SourceIdentity:
-    """Ask the server; raises SourceError. The set's id needs a privilege, without which the hosts have to do."""
+    """Ask the server; raises SourceError. Reading the set's id needs a privilege; without it the hosts must do."""
     with explained(database.name):
         hello = await database.command("hello")
         hosts = [*hello.get("hosts", ()), *hello.get("passives", ()), *hello.get("arbiters", ())]

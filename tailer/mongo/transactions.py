@@ -101,7 +101,7 @@ async def read_spending(
 async def read_deleted(
     collections: Collections, rows: Mapping[DocumentKey, DeletedRow]
 ) -> Mapping[DocumentKey, Spending]:
-    """What was spent on responses that are not stored any more; those that name no message cannot be found."""
+    """What was spent on responses that are no longer stored; transactions that name no message cannot be found."""
     if not rows:
         return {}
     query = {

@@ -50,11 +50,11 @@ class MongoWalk:
         bound: Any = None if after is None else from_key(after)
         query, fields = _query(job), ROW_FIELDS if job.stream is Stream.MESSAGES else {"_id": 1}
         if after is not None and job.conversation_id is not None:
-            # An expression compares across the types of `_id`, as the order does; an operator would not.
+            # An expression compares across the types of `_id`, as the sort order does; an operator would not.
             query["$expr"] = {"$gt": ["$_id", {"$literal": bound}]}
 
         async def fetch() -> list[dict[str, Any]]:
-            # One more: an index is begun at a key, and not after it.
+            # One more, because `min()` includes the key at which the index scan begins.
             cursor = self._database[job.stream.value].find(query, fields).sort(_ID_INDEX).limit(limit + 1)
             if job.conversation_id is None:
                 cursor = cursor.hint(_ID_INDEX)

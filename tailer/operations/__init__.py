@@ -1,1 +1,1 @@
-"""What an operator asks for beside running: backfill, checkpoints, dead letters, reconcile, doctor."""
+"""What an operator runs beside the daemon: backfill, checkpoints, dead letters, reconcile, doctor."""

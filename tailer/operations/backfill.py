@@ -1,4 +1,4 @@
-"""Asks for backfills, looks at them, and does them where no daemon is running. The work of `tailer backfill`."""
+"""Requests backfills, reports their progress, and does them if no daemon is running. The work of `tailer backfill`."""
 
 import asyncio
 import sys
@@ -31,7 +31,7 @@ _CHUNK_ROWS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be walked: times are inclusive, None where there is no limit."""
+    """The rows to walk. Times are inclusive, None without a limit."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -40,8 +40,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a backfill would meet: rows, responses among them, those sent before, those of conversations that are not
-    sampled, and those that would be looked at."""
+    """What a backfill would find: rows, the responses among them, those sent before, those of conversations outside the
+    sample, and those that would be examined."""
 
     rows: int
     responses: int
@@ -60,10 +60,8 @@ class BackfillDesk:
         self._walk = MongoWalk(source, Collections(source, ignore_event))
 
     async def ask(self, request: Request) -> Job:
-        """The job of a request: one that is under way for the same rows, or a new one.
-
-        Raises RequestRefused for times that hold nothing, and where nothing is sent.
-        """
+        """The job of a request: an unfinished one for the same rows, or a new one. Raises RequestRefused if the times
+        hold nothing, and if sending is off."""
         if not self._settings.langfuse_enabled:
             raise RequestRefused(
                 operation="asking for a backfill",
@@ -85,7 +83,7 @@ class BackfillDesk:
         return job
 
     async def look_at(self, job_id: str) -> Job:
-        """A job as it stands."""
+        """The present state of a job."""
         found = await look_at_job(self._state, job_id)
         if found is None:
             raise RequestRefused(
@@ -117,13 +115,13 @@ class BackfillDesk:
             )
 
     async def has_daemon(self) -> bool:
-        """Whether an instance is active that does the job."""
+        """Whether an active instance does the job."""
         lease = MongoLease(self._state, lease_time=self._settings.lease_time)
         return await has_active_instance(lease, self._settings.lease_time)
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[asyncio.Task[int]]:
-        """A daemon of its own for as long as the block lasts: whatever it does besides is what any daemon would."""
+        """A daemon for as long as the block lasts. Whatever else it does is what any daemon would do."""
         settings = self._settings.model_copy(update={"http_port": 0, "http_host": "127.0.0.1"})
         shutdown = Shutdown()
         log = LogWriter(sys.stderr, settings.log_format, LogLevel.WARNING)
@@ -143,7 +141,7 @@ async def open_backfills(settings: Settings) -> AsyncIterator[BackfillDesk]:
 
 
 def make_job(request: Request, now_seconds: int) -> Job:
-    """The walk of a request; without a time it goes on up to now."""
+    """The walk of a request; without an end it goes up to now."""
     until = now_seconds if request.until is None else int(request.until.timestamp())
     is_conversation = request.conversation_id is not None
     return Job(

@@ -1,4 +1,4 @@
-"""Looks at the stored positions, and moves them while a daemon may be running. The work of `tailer checkpoint`."""
+"""Reads the stored positions, and moves them while a daemon may be running. The work of `tailer checkpoint`."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -22,7 +22,7 @@ from tailer.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A time of a stream, in cluster seconds, the end not included."""
+    """A stretch of a stream, in cluster seconds, without its end."""
 
     begin_seconds: int
     end_seconds: int
@@ -30,7 +30,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Repositioning:
-    """`read_again`: changes that were read before. `skipped`: changes that no stream will ever read."""
+    """`read_again`: changes that were read before. `skipped`: changes that no stream will read."""
 
     read_again: Stretch | None
     skipped: Stretch | None
@@ -38,7 +38,7 @@ class Repositioning:
 
 @dataclass(frozen=True, slots=True)
 class StreamSurvey:
-    """One stream as it stands. `age_seconds` is by the server's clock."""
+    """The present state of a stream. `age_seconds` is by the server's clock."""
 
     checkpoint: StoredCheckpoint
     age_seconds: int
@@ -47,7 +47,7 @@ class StreamSurvey:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """All that `tailer checkpoint show` tells."""
+    """Everything that `tailer checkpoint show` prints."""
 
     streams: Sequence[StreamSurvey]
     pending: Pending
@@ -56,7 +56,7 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What would happen to one stream: from where to where, and how many rows that concerns."""
+    """The effect on one stream: from where to where, and how many rows."""
 
     stream: Stream
     stored_seconds: int | None
@@ -74,7 +74,7 @@ class CheckpointDesk:
         self._state = state
 
     async def survey(self) -> Survey:
-        """Everything as it stands; changes nothing."""
+        """The present state of everything; changes nothing."""
         now = await server_seconds(self._source)
         streams = [
             StreamSurvey(
@@ -87,9 +87,9 @@ class CheckpointDesk:
         return Survey(streams, await count_pending(self._state), await self._lease().read())
 
     async def plan(self, begin: datetime | None) -> Sequence[Change]:
-        """What would follow from beginning at a time, or, for None, from now on like a first start.
+        """What would follow from beginning at a time, or, for None, from now like a first start.
 
-        Raises RequestRefused for a time that is not reachable.
+        Raises RequestRefused for a time that cannot be reached.
         """
         now = await server_seconds(self._source)
         begin_seconds = now if begin is None else int(begin.timestamp())
@@ -128,7 +128,7 @@ class CheckpointDesk:
         return Change(stream, stored_seconds, begin_seconds, effect, rows)
 
     async def move(self, begin: datetime) -> int:
-        """Let every stream begin at a time; the epoch in which that was done."""
+        """Let every stream begin at a time; returns the epoch of the change."""
         async with self._taken() as (state, epoch):
             for stream in self._settings.streams:
                 position = StreamPosition(None, int(begin.timestamp()))
@@ -136,14 +136,14 @@ class CheckpointDesk:
             return epoch
 
     async def reset(self) -> int:
-        """Forget every position; the epoch in which that was done."""
+        """Forget every position; returns the epoch of the change."""
         async with self._taken() as (state, epoch):
             await state.forget_checkpoints()
             return epoch
 
     @asynccontextmanager
     async def _taken(self) -> AsyncIterator[tuple[MongoState, int]]:
-        """The lease, taken from whoever has it: a running daemon stands by until the block ends."""
+        """The lease, taken from its holder: a running daemon stands by until the block ends."""
         await self._state.prepare()
         lease = self._lease()
         while (epoch := await lease.take(await lease.read())) is None:
@@ -166,7 +166,7 @@ async def open_desk(settings: Settings) -> AsyncIterator[CheckpointDesk]:
 
 
 def compare_positions(stored_seconds: int | None, begin_seconds: int) -> Repositioning:
-    """What follows from beginning at a time instead of at the stored position; None where nothing is stored."""
+    """What follows from beginning at a time instead of at the stored position; None without a stored position."""
     if stored_seconds is None or stored_seconds == begin_seconds:
         return Repositioning(None, None)
     if begin_seconds < stored_seconds:

@@ -1,6 +1,6 @@
-"""Looks at dead letters and asks for them to be sent again. The work of `tailer dead-letters`.
+"""Reads dead letters and requests their replay. The work of `tailer dead-letters`.
 
-A request is a mark on the letter: the active instance sees to it, within seconds, or as soon as there is one.
+A request is a mark on the letter. The active instance handles it within seconds, or as soon as there is one.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _POLL_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What came of a replay: how many were sent, still wait, and failed or had nothing to send."""
+    """The result of a replay: how many were sent, still wait, and failed or had nothing to send."""
 
     sent: int
     waiting: int
@@ -39,11 +39,11 @@ class LetterDesk:
         self._lease_time = lease_time
 
     async def list_letters(self) -> Sequence[StoredLetter]:
-        """All of them, the latest failure first."""
+        """All dead letters, the latest failure first."""
         return await list_letters(self._state)
 
     async def choose(self, names: Sequence[str]) -> Sequence[StoredLetter]:
-        """The letters with these ids, or beginnings of ids; raises RequestRefused where one is not clear."""
+        """The letters with these ids, or beginnings of ids; raises RequestRefused if one is ambiguous."""
         letters = await self.list_letters()
         chosen = {name: [letter for letter in letters if _is_named(letter, name)] for name in names}
         for name, found in chosen.items():
@@ -58,11 +58,11 @@ class LetterDesk:
         return list({found[0].record_id: found[0] for found in chosen.values()}.values())
 
     async def ask(self, letters: Sequence[StoredLetter]) -> None:
-        """Mark letters to be sent again."""
+        """Mark letters for a replay."""
         await ask_for_replays(self._state, [letter.record_id for letter in letters])
 
     async def drop(self, letters: Sequence[StoredLetter]) -> int:
-        """Forget letters; how many there were."""
+        """Forget letters; returns how many there were."""
         return await drop_letters(self._state, [letter.record_id for letter in letters])
 
     async def has_sender(self) -> bool:
@@ -70,7 +70,7 @@ class LetterDesk:
         return await has_active_instance(self._lease, self._lease_time)
 
     async def follow(self, letters: Sequence[StoredLetter], patience: timedelta) -> Replayed:
-        """Wait until every letter is done with, or the patience ends."""
+        """Wait until every letter is done, or the time is up."""
         record_ids = [letter.record_id for letter in letters]
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience.total_seconds()

@@ -36,22 +36,21 @@ class DeliverySettings(BaseModel):
         ),
     ] = Field(
         default_factory=_choose_sink,
-        description="Where traces go. Langfuse as soon as both keys are there, so that a first try needs "
-        "none.",
+        description="Where traces go. Langfuse as soon as both keys are set, so that a first try needs none.",
     )
     file_path: Annotated[Path, Setting(Group.DELIVERY, text("the path of a file"), ("TAILER_FILE_PATH",))] = (
         Field(
             default=Path("traces.jsonl"),
-            description="File of the file sink, a line a trace. In the working directory, where it is easily "
-            "found.",
+            description="File of the file sink, one line per trace. In the working directory, where it is "
+            "easy to find.",
         )
     )
     batch_traces: Annotated[
         int, Setting(Group.DELIVERY, whole_number(1, 10_000), ("TAILER_BATCH_TRACES",))
     ] = Field(
         default=128,
-        description="The most traces in one request. 128: more saves nothing, and one bad span holds up "
-        "them all.",
+        description="The most traces in one request. 128: more saves nothing, and one bad span delays all "
+        "of them.",
     )
     batch_bytes: Annotated[
         int,
@@ -66,7 +65,7 @@ class DeliverySettings(BaseModel):
         int, Setting(Group.DELIVERY, whole_number(1, 16), ("TAILER_CONCURRENT_REQUESTS",))
     ] = Field(
         default=4,
-        description="Requests to Langfuse under way at a time. 4: hides the way there and back without "
+        description="The most requests to Langfuse at the same time. 4: hides the round trip without "
         "crowding a small server.",
     )
     request_timeout: Annotated[
@@ -80,8 +79,9 @@ class DeliverySettings(BaseModel):
         timedelta, Setting(Group.DELIVERY, duration(0, 3_600), ("TAILER_LOOKUP_SECONDS",))
     ] = Field(
         default=timedelta(seconds=30),
-        description="How long a batch of unknown outcome is looked for in Langfuse before the same bytes go "
-        "again, counted while Langfuse answers. 30: it stores what it accepted through a queue.",
+        description="How long a batch of unknown outcome is looked up in Langfuse before the same bytes "
+        "are sent again, counted while Langfuse answers. 30: Langfuse stores what it accepted "
+        "through a queue.",
     )
     checkpoint_interval: Annotated[
         timedelta, Setting(Group.DELIVERY, duration(0.05, 300), ("TAILER_CHECKPOINT_SECONDS",))
@@ -94,16 +94,16 @@ class DeliverySettings(BaseModel):
         timedelta, Setting(Group.DELIVERY, duration(0, 3_600), ("TAILER_SHUTDOWN_SECONDS",))
     ] = Field(
         default=timedelta(seconds=25),
-        description="The longest that SIGTERM waits for open requests. 25: below the 30 seconds after which "
-        "Kubernetes kills; docker stop waits 10 unless told otherwise.",
+        description="The longest that SIGTERM waits for open requests. 25: below the 30 seconds after "
+        "which Kubernetes kills; docker stop waits 10 by default.",
     )
     export_record_lifetime: Annotated[
         timedelta,
         Setting(Group.DELIVERY, duration(1, 3_650, timedelta(days=1)), ("TAILER_EXPORT_RECORD_DAYS",)),
     ] = Field(
         default=timedelta(days=90),
-        description="How long it is remembered what was sent. 90: far longer than an oplog "
-        "reaches back, so nothing that can be read again is sent again.",
+        description="How long the tailer remembers what was sent. 90: far longer than an oplog reaches "
+        "back, so nothing that can be read again is sent again.",
     )
 
     @field_validator("sink")

@@ -42,7 +42,7 @@ def _check_secret_key(key: str) -> str:
 
 
 def unusual_keys(public_key: str | None, secret_key: SecretStr | None) -> Iterator[str]:
-    """Warnings about keys of another form than those that Langfuse makes: a self-hosted one takes any."""
+    """Warnings about keys in another form than Langfuse's own; a self-hosted one accepts any."""
     given = (
         ("LANGFUSE_PUBLIC_KEY", public_key, "pk-"),
         ("LANGFUSE_SECRET_KEY", secret_key.get_secret_value() if secret_key is not None else None, "sk-"),
@@ -76,8 +76,8 @@ class LangfuseSettings(BaseModel):
 
     langfuse_enabled: Annotated[bool, Setting(Group.LANGFUSE, switch(), ("LANGFUSE_ENABLED",))] = Field(
         default=True,
-        description="Whether anything is sent. True, because whoever starts the tailer wants traces; with "
-        "false it runs and sends nothing.",
+        description="Whether anything is sent. True, because people who start the tailer want traces; "
+        "with false it runs and sends nothing.",
     )
     langfuse_public_key: Annotated[
         str | None,
@@ -121,7 +121,7 @@ class LangfuseSettings(BaseModel):
         Field(
             default=1.0,
             description="Share of the conversations that is sent, always whole conversations. 1, because sums "
-            "over a sample are no sums.",
+            "over a sample are not sums.",
         )
     )
     langfuse_flush_interval: Annotated[

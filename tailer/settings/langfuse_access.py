@@ -1,4 +1,4 @@
-"""The settings of what stands between the tailer and Langfuse: an access proxy's headers, certificates."""
+"""The settings of whatever is between the tailer and Langfuse: an access proxy's headers, certificates."""
 
 import re
 from collections.abc import Mapping

@@ -91,7 +91,7 @@ class Settings(
 
     @property
     def uri_files(self) -> tuple[Path, ...]:
-        """The file that a URI of MongoDB was read from, where it was one."""
+        """The file from which a URI of MongoDB was read, if it was a file."""
         places = {
             origin.place
             for name, origin in self.findings.origins.items()

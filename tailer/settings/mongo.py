@@ -75,7 +75,7 @@ class MongoSettings(BaseModel):
     ] = Field(
         default="librechat_tailer",
         description="Database of the tailer's state, never LibreChat's. Named after the tailer, so that "
-        "nobody takes it for LibreChat's.",
+        "it is not mistaken for LibreChat's.",
     )
 
     @field_validator("mongo_database")

@@ -1,1 +1,1 @@
-"""Sinks that need no service."""
+"""Sinks that need no server."""

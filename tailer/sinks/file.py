@@ -1,6 +1,6 @@
-"""The sink for a file: one JSON line a trace, for those who have no Langfuse (yet) and for the demo.
+"""The sink for a file: one JSON line per trace, for people without Langfuse and for the demo.
 
-A batch counts as delivered once it is on disk. A line that a crash cut short is removed at the next start.
+A batch counts as delivered once it is on disk. A line that a crash truncated is removed at the next start.
 """
 
 import asyncio
@@ -37,11 +37,11 @@ class TraceFile:
         return str(self._path)
 
     async def check(self) -> None:
-        """See that the file can be written, and leave it as it is; raises DestinationError."""
+        """Check that the file can be written, and leave it as it is; raises DestinationError."""
         await self._open(self._touch)
 
     async def prepare(self) -> None:
-        """Remove a line that was cut short; nobody else may be writing. Raises DestinationError."""
+        """Remove a truncated line; no other process may be writing. Raises DestinationError."""
         await self._open(self._mend)
 
     async def _open(self, work: Callable[[], None]) -> None:
@@ -68,11 +68,11 @@ class TraceFile:
         return encode_json(line).encode("utf-8", "replace") + b"\n"
 
     def frame(self, chunks: Sequence[bytes]) -> bytes:
-        """The lines together."""
+        """The lines, joined."""
         return b"".join(chunks)
 
     def unframe(self, payload: bytes, chunk_bytes: Sequence[int]) -> Sequence[bytes]:
-        """The lines again."""
+        """The lines of a payload."""
         chunks, start = [], 0
         for size in chunk_bytes:
             chunks.append(payload[start : start + size])
@@ -84,7 +84,7 @@ class TraceFile:
         return None
 
     async def deliver(self, payload: bytes) -> DeliveryOutcome:
-        """Append and sync; a full disk or a lost mount is a reason to try again."""
+        """Append and sync. A full disk or a lost mount is a reason to try again."""
         async with self._write:
             await self._permit.wait()
             try:
@@ -94,7 +94,7 @@ class TraceFile:
         return Delivered()
 
     async def find(self, probes: Sequence[Probe]) -> LookupAnswer:
-        """Search the file; only batches of an earlier run are looked for."""
+        """Search the file; only batches of an earlier run are looked up."""
         wanted = frozenset(probe.observation_id for probe in probes)
         try:
             found = await asyncio.to_thread(self._search, wanted)
@@ -102,20 +102,20 @@ class TraceFile:
             return Unanswered(f"file: {error.strerror}")
         if found == wanted:
             return Found(found)
-        # The beginning of a batch whose write a crash cut short: it is not there until its rest is.
+        # The beginning of a batch whose write was cut by a crash. It does not count until the rest is there.
         self._begun |= found
         return Found(frozenset())
 
     async def put_score(self, score: Score) -> DeliveryOutcome:
-        """A line of its own; the last line of an id counts."""
+        """Write a line for the score; the last line of an id counts."""
         return await self._append_entry({"score": asdict(score)})
 
     async def delete_score(self, score_id: str) -> DeliveryOutcome:
-        """A line that takes the score back."""
+        """Write a line that withdraws the score."""
         return await self._append_entry({"score_deleted": score_id})
 
     async def delete_traces(self, trace_ids: Sequence[TraceId]) -> DeliveryOutcome:
-        """A line that takes the traces back: what is written is not rewritten."""
+        """Write a line that withdraws the traces; earlier lines are not rewritten."""
         return await self._append_entry({"traces_deleted": list(trace_ids)})
 
     async def _append_entry(self, entry: dict[str, object]) -> DeliveryOutcome:
@@ -131,14 +131,14 @@ class TraceFile:
                     left = left[os.write(descriptor, left) :]
                 os.fsync(descriptor)
             except OSError:
-                # Half a batch must not stay: the retry writes all of it again.
+                # Half a batch must not stay, because the retry writes all of it again.
                 os.ftruncate(descriptor, size)
                 raise
         finally:
             os.close(descriptor)
 
     def _without_written(self, payload: bytes) -> bytes:
-        """The payload; without the lines that are there already where a crash cut its write short."""
+        """The payload, without the lines that are already there if a crash cut its write."""
         if not any(observation_id.encode() in payload for observation_id in self._begun):
             return payload
         lines = payload.splitlines(keepends=True)
@@ -174,7 +174,7 @@ class TraceFile:
                 try:
                     ids = {str(observation["id"]) for observation in json.loads(line)["observations"]}
                 except (ValueError, LookupError, TypeError):
-                    # A score's line, or somebody else's: it is no trace of ours.
+                    # A line of a score or of another program: it is not a trace of ours.
                     continue
                 found.update(wanted & {ObservationId(found_id) for found_id in ids})
         return frozenset(found)

@@ -1,7 +1,7 @@
-"""Reads single values out of stored documents, whatever type a field really has.
+"""Reads single values from stored documents, whatever type a field really has.
 
-A document is written by people, plug-ins and releases that we do not know: every reader here answers with `None` (or
-the empty value) where the type is not the one the contract names, and never raises.
+People, plug-ins and unknown releases write documents. Every reader here returns `None` (or the empty value) if the type
+is not the one in the contract, and never raises.
 """
 
 import math
@@ -15,15 +15,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - BSON's times are UTC and come without a zone
 _MILLISECOND = timedelta(milliseconds=1)
 _LATEST_MILLISECONDS = 7_258_118_400_000
-"""The year 2200: a later time is a broken value, and nanoseconds since 1970 would leave 64 bits."""
+"""The year 2200. A later time is a broken value, and nanoseconds since 1970 would exceed 64 bits."""
 _LONGEST_MILLISECONDS = 366 * 24 * 3_600_000
 _LARGEST_COUNT = 10**12
-"""More than any model reads or writes in a turn: a larger number is a broken one."""
+"""More than any model reads or writes in a turn. A larger number is a broken value."""
 _OBJECT_ID_DIGITS = 24
 
 
 def string(value: object) -> str | None:
-    """The value if it is text; BSON's code, which the driver makes a kind of text, is none and has no hash."""
+    """The value if it is text. BSON's code type, which the driver makes a kind of text, is not text and has no hash."""
     return value if type(value) is str else None
 
 
@@ -43,7 +43,7 @@ def identifier(value: object) -> str | None:
 
 
 def count(value: object) -> int | None:
-    """A number of tokens or bytes as a whole number; negative, not finite or not a number gives None."""
+    """A number of tokens or bytes as an integer. A negative or infinite number, or another type, gives None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if isinstance(value, float) and not math.isfinite(value):
@@ -63,7 +63,7 @@ def amount(value: object) -> float | None:
 
 
 def milliseconds(value: object) -> int | None:
-    """A stored time as milliseconds since 1970 (UTC); times before 1970 or after 2200 are broken values."""
+    """A stored time as milliseconds since 1970 (UTC). Times before 1970 or after 2200 are broken values."""
     if value is None:
         return None
     if isinstance(value, datetime):
@@ -71,14 +71,14 @@ def milliseconds(value: object) -> int | None:
     elif isinstance(value, str | bytes | bool | float) or not hasattr(value, "__int__"):
         return None
     else:
-        # The driver's type for times that `datetime` cannot hold. Asked by name: a check against
-        # the protocol costs more than everything else that is done with the field.
+        # The driver's type for times that `datetime` cannot hold. It is compared by name, because a check against the
+        # protocol costs more than everything else that is done with the field.
         found = int(value)
     return found if 0 < found < _LATEST_MILLISECONDS else None
 
 
 def duration_milliseconds(value: object) -> int | None:
-    """A stored duration; a longer one than a year is a broken value."""
+    """A stored duration. One that is longer than a year is a broken value."""
     found = count(value)
     return found if found is not None and found <= _LONGEST_MILLISECONDS else None
 
@@ -94,5 +94,5 @@ def sequence(value: object) -> Sequence[object]:
 
 
 def strings(value: object) -> tuple[str, ...]:
-    """The texts of an array, other elements left out."""
+    """The texts of an array; other elements are left out."""
     return tuple([item for item in sequence(value) if type(item) is str]) if value else ()

@@ -1,4 +1,4 @@
-"""LibreChat's clock against MongoDB's, as rows show it."""
+"""LibreChat's clock compared with MongoDB's, as rows show it."""
 
 from collections.abc import Iterable
 
@@ -9,11 +9,11 @@ _HALF_SECOND = 0.5
 
 
 def estimate_ahead_seconds(rows: Iterable[tuple[DocumentKey, int | None]]) -> float | None:
-    """How many seconds LibreChat's clock is ahead, from `_id` and `createdAt` (milliseconds) of messages; None where no
-    row has both. Half a second is uncertain.
+    """How many seconds LibreChat's clock is ahead, from `_id` and `createdAt` (milliseconds) of messages; None if no
+    row has both.
 
-    LibreChat writes `createdAt` and leaves the `_id` to MongoDB, whose first part is MongoDB's time in whole seconds.
-    Copies keep an older `createdAt`, so the row that is furthest ahead counts.
+    The result is uncertain by half a second. LibreChat writes `createdAt` and leaves the `_id` to MongoDB; its first
+    part is MongoDB's time in whole seconds. Copies keep an older `createdAt`, so the row that is furthest ahead counts.
     """
     differences = [
         created / 1000 - made

@@ -25,7 +25,7 @@ _FAILED_TOOL_SUFFIX = "Please fix your mistakes."
 _FAILED_TOOL_BEGINNINGS = ("Error: [MCP]", "Something went wrong when trying to ")
 """How LibreChat's own tools report that a server or a provider refused: MCP, image generation."""
 _QUIET_TYPES = frozenset({"activity_label", "text_delta", "reasoning_label"})
-"""Parts of LibreChat's interface that are no part of a turn."""
+"""Parts of LibreChat's interface that do not belong to a turn."""
 _WITHOUT_OUTPUT = frozenset({"retrieval", "file_search"})
 """Tools of the assistants endpoints whose results are not stored."""
 _HAND_OFF_PREFIX = "lc_transfer_to_"
@@ -54,9 +54,11 @@ class ReasoningPart:
 
 @light_dataclass(frozen=True, slots=True)
 class ToolCall:
-    """One call of a tool: `arguments` as stored (JSON text or an object), `output` None while it has none. `status`
-    is how its step ended where that is stored (agents library 3.4.6); `lacks_output`: the call never came to its end. `inner` are
-    the parts of the sub-agent that the call started (`subagent_content`)."""
+    """One call of a tool: `arguments` as stored (JSON text or an object), `output` None without output.
+
+    `status` is how its step ended, if that is stored (agents library 3.4.6); `lacks_output`: the call never finished.
+    `inner` are the parts of the sub-agent that the call started (`subagent_content`).
+    """
 
     call_id: str | None
     name: str
@@ -102,7 +104,7 @@ class ErrorPart:
 
 @dataclass(frozen=True, slots=True)
 class SteerPart:
-    """A user message that was put into a running answer."""
+    """A user message that was inserted into a running answer."""
 
     text: str
     created_milliseconds: int | None = None
@@ -119,20 +121,20 @@ class SummaryPart:
 
 @dataclass(frozen=True, slots=True)
 class HandOffPart:
-    """The marker that another agent goes on (`agent_update`)."""
+    """The marker that another agent takes over (`agent_update`)."""
 
     agent_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class OtherPart:
-    """A part that carries no text of the turn, or of a type that this release does not know."""
+    """A part without text of the turn, or of a type that this release does not know."""
 
     type: str
 
     @property
     def is_unknown(self) -> bool:
-        """Whether nobody knows what it holds."""
+        """Whether its content is of an unknown type."""
         return self.type not in _QUIET_TYPES
 
 
@@ -140,7 +142,7 @@ Part = TextPart | ReasoningPart | ToolCall | ErrorPart | SteerPart | SummaryPart
 
 
 def read_parts(value: object, *, depth: int = 0) -> tuple[Part, ...]:
-    """The parts of a `content` array, in order; holes and elements that are not documents are left out."""
+    """The parts of a `content` array, in order. Holes, and elements that are not documents, are left out."""
     items = _without_earlier_states([item for item in sequence(value) if isinstance(item, dict)])
     return tuple(_read_part(item, depth) for item in items)
 
@@ -185,7 +187,7 @@ def _read_part(part: Document, depth: int) -> Part:
 
 
 def _inner_text(value: object) -> str:
-    """Text is stored plain, or as `{value, annotations}` by the assistants endpoints."""
+    """Text is stored as it is, or as `{value, annotations}` by the assistants endpoints."""
     return string(value) or string(mapping(value).get("value")) or ""
 
 

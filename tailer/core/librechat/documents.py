@@ -1,7 +1,7 @@
 """LibreChat's stored documents as the tailer uses them: message, transaction, conversation, agent.
 
-Field names and their traps are the data contract's; the readers take what is sound and leave out what is not. Only a
-row without an id of its own cannot become anything: that is a `MalformedDocument`.
+Field names and their traps come from the data contract. The readers take what is sound and leave out the rest. Only a
+row without an id of its own is unusable: that is a `MalformedDocument`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ from tailer.core.light_dataclass import light_dataclass
 
 
 class MalformedDocument(Exception):
-    """A row that cannot be read as what its collection says; names the field and never quotes the content."""
+    """A row that cannot be read as a row of its collection. It names the field and never quotes the content."""
 
     def __init__(self, collection: str, key: str, field: str) -> None:
         super().__init__(f"{collection} document {key}: field {field} is missing or has the wrong type")
@@ -49,7 +49,7 @@ class ReportedUsage:
 
 @dataclass(frozen=True, slots=True)
 class AttachedFile:
-    """A file that a user sent or a tool made (`files[]`, `attachments[]`): what is known of it without its bytes."""
+    """A file that a user sent or a tool made (`files[]`, `attachments[]`): what is known about it without its bytes."""
 
     file_id: str | None
     name: str | None
@@ -69,7 +69,7 @@ class Feedback:
 
 @light_dataclass(frozen=True, slots=True)
 class Message:
-    """One row of `messages`: a user's question or a response, told apart by `isCreatedByUser` alone."""
+    """One row of `messages`: a user's question or a response; only `isCreatedByUser` distinguishes them."""
 
     key: DocumentKey
     message_id: str
@@ -105,7 +105,7 @@ class Message:
     updated_milliseconds: int | None
     inserted_seconds: int | None
     says_temporary: bool = True
-    """Whether the row says itself if its chat is temporary: since 0.8.6 every row does."""
+    """Whether the row itself says if its chat is temporary. Every row does since 0.8.6."""
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class SubagentThread:
-    """What says that a conversation is a sub-agent's: the conversation and the answer that started it."""
+    """The reference of a sub-agent's conversation: the conversation and the answer that started it."""
 
     parent_conversation_id: str | None
     parent_message_id: str | None
@@ -139,7 +139,7 @@ class SubagentThread:
 
 @light_dataclass(frozen=True, slots=True)
 class Conversation:
-    """One row of `conversations`: the *current* settings; those of older turns are overwritten."""
+    """One row of `conversations`: the *current* settings. Those of older turns are overwritten."""
 
     key: DocumentKey
     conversation_id: str
@@ -161,9 +161,11 @@ class Conversation:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """One row of `agents`: what a saved agent runs on, today or, as one of its `versions`, since it was written.
+    """One row of `agents`: the provider and settings of a saved agent, either today's or those of one of its
+    `versions`.
 
-    LibreChat keeps a copy of the agent with every change of it, oldest first."""
+    LibreChat keeps a copy of the agent with every change, oldest first.
+    """
 
     agent_id: str
     name: str | None
@@ -180,11 +182,11 @@ MODEL_PARAMETER_FIELDS = (
     "presence_penalty", "frequency_penalty", "stop", "reasoning_effort", "reasoning_summary", "verbosity", "effort",
     "thinking", "thinkingBudget", "thinkingLevel", "promptCache", "useResponsesApi", "web_search",
 )  # fmt: skip
-"""The settings of a conversation that reach the provider (LibreChat's `conversationPreset`)."""
+"""The settings of a conversation that go to the provider (LibreChat's `conversationPreset`)."""
 SETTINGS_FIELDS = frozenset(
     {*MODEL_PARAMETER_FIELDS, "endpoint", "model", "agent_id", "spec", "promptPrefix", "instructions"}
 )
-"""The fields of a conversation that decide what a model gets."""
+"""The fields of a conversation that decide what a model receives."""
 
 
 def read_message(key: DocumentKey, document: Document) -> Message:
@@ -239,7 +241,7 @@ def read_message(key: DocumentKey, document: Document) -> Message:
 
 
 def merge_quotes(quotes: Sequence[str], text: str | None) -> str | None:
-    """A text with the excerpts that it quotes in front of it, as LibreChat sends them to the model, and no bytes."""
+    """A text, preceded by the excerpts that it quotes, as LibreChat sends it to the model, without bytes."""
     if quotes:
         blocks = ["\n".join(f"> {line}" if line else ">" for line in quote.split("\n")) for quote in quotes]
         text = "\n\n".join([*blocks, text] if text else blocks)
@@ -247,7 +249,7 @@ def merge_quotes(quotes: Sequence[str], text: str | None) -> str | None:
 
 
 def inserted_seconds(key: DocumentKey) -> int | None:
-    """The second in which an ObjectId was made: the true insertion time, also of imports and forks."""
+    """The second in which an ObjectId was made: the true time of insertion, also for imports and forks."""
     try:
         return int(key[:8], 16) if len(key) == 24 else None  # noqa: PLR2004 - an ObjectId has 24 hex digits
     except ValueError:
@@ -260,7 +262,7 @@ def _read_files(document: Document) -> tuple[AttachedFile, ...]:
 
 
 def _names_a_file(entry: Document) -> bool:
-    """Attachments also hold search results and interface parts, which are no files."""
+    """The files among the attachments, which also hold search results and interface parts."""
     return any(filled_string(entry.get(field)) is not None for field in ("file_id", "filename", "filepath"))
 
 
@@ -391,7 +393,7 @@ def _read_thread(conversation: Document) -> SubagentThread | None:
 
 
 def _read_temporary(conversation: Document) -> bool | None:
-    """None where an expiry date alone is stored: a temporary chat until 0.8.5, or one that is kept for a time only."""
+    """None if only an expiry date is stored: a temporary chat until 0.8.5, or a chat that is kept only for a time."""
     if isinstance(conversation.get("isTemporary"), bool):
         return conversation["isTemporary"] is True
     return None if conversation.get("expiredAt") is not None else False

@@ -75,7 +75,7 @@ def without_bytes(text: str) -> str:
 
 def _replace_bare(found: re.Match[str]) -> str:
     run = found.group()
-    # A row of dashes, a long number or a hexadecimal digest is text; base64 has all three kinds of signs.
+    # A row of dashes, a long number or a hexadecimal digest is text; base64 has all three kinds of characters.
     if all(mark.search(run) for mark in _MARKS):
         return _placeholder("data", len(run))
     return run

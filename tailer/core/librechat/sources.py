@@ -1,6 +1,6 @@
-"""What an answer was drawn from: sources of a web or file search (`attachments[]`), and the skills of a question.
+"""The sources of an answer: results of a web or file search (`attachments[]`), and the skills of a question.
 
-Names and addresses are read, and no text of the sources: the tool's output holds that.
+Names and addresses are read, but no text of the sources: the tool's output holds that.
 """
 
 from dataclasses import dataclass
@@ -25,8 +25,10 @@ _MOST_QUOTES = 10
 
 @light_dataclass(frozen=True, slots=True)
 class Source:
-    """One source: its name, its address (a web address, or a file's id), and where it stands. `anchor` is how the
-    answer cites it; `relevance` between 0 and 1."""
+    """One source: its name, its address (a web address, or a file's id), and its position.
+
+    `anchor` is how the answer cites it; `relevance` is between 0 and 1.
+    """
 
     name: str | None
     address: str | None
@@ -45,7 +47,7 @@ class SourceList:
 
 
 def read_sources(attachments: object) -> tuple[SourceList, ...]:
-    """The searches among the attachments of a response, in order; those that found nothing are left out."""
+    """The searches among the attachments of a response, in order; those without results are left out."""
     found = []
     for item in sequence(attachments):
         attachment = mapping(item)
@@ -103,6 +105,6 @@ def read_skills(document: Document) -> tuple[str, ...]:
 
 
 def read_quotes(document: Document) -> tuple[str, ...]:
-    """The excerpts that a question quotes (0.8.7); LibreChat keeps them apart from its text."""
+    """The excerpts that a question quotes (0.8.7). LibreChat stores them apart from its text."""
     quotes = strings(document.get("quotes"))
     return tuple(quote.strip() for quote in quotes[:_MOST_QUOTES] if quote.strip())

@@ -1,1 +1,1 @@
-"""What the change streams tell, what is open because of it, and how far a stream may be checkpointed."""
+"""What the change streams report, what is open because of it, and how far a stream may be checkpointed."""

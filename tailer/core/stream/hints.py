@@ -1,6 +1,6 @@
-"""What a change event tells, once its document is left behind: which row, what kind of change, and when.
+"""What remains of a change event without its document: which row, what kind of change, and when.
 
-Events are hints and documents are truth: a hint decides only whether a row is worth reading and from when on. So a
+Events are hints and documents are truth: a hint only decides whether a row is worth reading, and from when on. So a
 repeated, late or reordered hint does no harm.
 """
 
@@ -13,7 +13,7 @@ from tailer.core.light_dataclass import light_dataclass
 
 
 class Stream(StrEnum):
-    """The collections that are tailed, one change stream each; transactions only where that is switched on."""
+    """The tailed collections, one change stream each; transactions only if that is switched on."""
 
     MESSAGES = "messages"
     CONVERSATIONS = "conversations"
@@ -21,7 +21,7 @@ class Stream(StrEnum):
 
 
 class Operation(StrEnum):
-    """The operations of a change stream that concern a document."""
+    """The operations of a change stream that affect a document."""
 
     INSERT = "insert"
     UPDATE = "update"
@@ -40,18 +40,19 @@ class Interest(StrEnum):
     DELETION = "deletion"
     SPENDING = "spending"
     FOLLOWUP = "followup"
-    """No hint asks for it by itself: a change of a row whose turn was sent."""
+    """No hint asks for it directly: a change of a row whose turn was sent."""
 
 
 @light_dataclass(frozen=True, slots=True)
 class ChangeHint:
-    """One change event. `changed` names the top-level fields that an update set or removed; the ids and flags are
-    known for inserts and replacements only. `written_milliseconds` is LibreChat's `updatedAt` of this write where it
-    has one, else the server's wall time; `cluster_seconds` is the server's.
+    """One change event. `changed` names the top-level fields that an update set or removed. The ids and flags are known
+    for inserts and replacements only.
 
-    Some values travel along because no document holds them for long, all of them bounded: of a new question its `text`,
-    of a conversation its `title` and what it sets, of a new answer whether it is `unfinished` and in the shape of one that
-    was `stopped`."""
+    `written_milliseconds` is LibreChat's `updatedAt` of this write if it has one, else the server's wall time;
+    `cluster_seconds` is the server's. Some values travel along, all of them bounded, because no document holds them for
+    long: the `text` of a new question, the `title` and settings of a conversation, and whether a new answer is
+    `unfinished` and has the shape of a `stopped` one.
+    """
 
     operation: Operation
     document_key: DocumentKey
@@ -87,7 +88,7 @@ _TURN_FIELDS = frozenset(
         "feedback",
     }
 )
-"""Fields of a message whose change can finish or alter a turn; the rest is bookkeeping (search index, calibration)."""
+"""Fields of a message whose change can finish or alter a turn. The rest is bookkeeping (search index, calibration)."""
 
 
 def classify_message(hint: ChangeHint) -> Interest:
@@ -98,7 +99,7 @@ def classify_message(hint: ChangeHint) -> Interest:
         return Interest.QUESTION if hint.created_by_user else Interest.RESPONSE
     if not _TURN_FIELDS.isdisjoint(hint.changed):
         return Interest.RESPONSE
-    # LibreChat saves the question again when an answer to it is generated anew; nothing else marks that start.
+    # LibreChat saves the question again when it generates a new answer to it; nothing else marks that start.
     return Interest.TOUCH if "updatedAt" in hint.changed else Interest.NOTHING
 
 
@@ -110,7 +111,7 @@ def classify_conversation(hint: ChangeHint) -> Interest:
 
 
 def classify_transaction(hint: ChangeHint) -> Interest:
-    """What a hint of `transactions` asks for: spending that belongs to no message is a call of the remote API."""
+    """What a hint of `transactions` asks for: spending without a message is a call of the agents API."""
     return Interest.SPENDING if hint.operation in (Operation.INSERT, Operation.REPLACE) else Interest.NOTHING
 
 

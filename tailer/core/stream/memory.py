@@ -1,8 +1,8 @@
-"""What the stream told and no document tells any more: texts as first written, titles and settings as they were.
+"""What the stream reported and no document says any more: texts as first written, titles and settings as they were.
 
-LibreChat overwrites a conversation's settings with every turn, and a title or a question when somebody edits it. What
-is read some seconds later, or after the next question, is then not what the turn had. The memory is small and lives
-with the process: whatever it does not hold is unknown, and its traces say so.
+LibreChat overwrites a conversation's settings with every turn, and a title or a question when a person edits it. So
+what is read some seconds later, or after the next question, is not what the turn had. The memory is small and lives
+with the process. Whatever it does not hold is unknown, and the traces say so.
 """
 
 from collections import OrderedDict
@@ -16,7 +16,7 @@ from tailer.core.light_dataclass import light_dataclass
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
 
 _TEXT_BYTES = 8_000_000
-"""Of the texts of questions, together: some ten thousand questions of ordinary length."""
+"""The bytes of all texts of questions together: some ten thousand questions of ordinary length."""
 _CONVERSATIONS = 5_000
 _CHANGES_OF_ONE = 12
 _Value = TypeVar("_Value")
@@ -24,8 +24,8 @@ _Value = TypeVar("_Value")
 
 @light_dataclass(frozen=True, slots=True)
 class SettingsChange:
-    """One write of a conversation's settings: the fields it changed and, where they were small enough to travel, what
-    they hold since. `whole` for the first write of a conversation, which sets everything."""
+    """One write of a conversation's settings: the fields that it changed and, if they were small enough to travel,
+    their new values. `whole` for the first write of a conversation, which sets everything."""
 
     written_milliseconds: int
     names: frozenset[str]
@@ -43,8 +43,8 @@ class FirstTitle:
 
 @light_dataclass(frozen=True, slots=True)
 class ToldSettings:
-    """The settings of a conversation at a moment, where they differ from those of today: `values` are those known
-    (None: the field was not set), `unknown` the names of those that are not."""
+    """The settings of a conversation at a moment, if they differ from today's: `values` are the known ones (None: the
+    field was not set), `unknown` the names of the others."""
 
     values: Mapping[str, object | None] = field(repr=False)
     unknown: frozenset[str]
@@ -84,7 +84,7 @@ class StreamMemory:
         self._since: dict[Stream, int] = {}
 
     def follow(self, stream: Stream, since_seconds: int) -> None:
-        """A stream is read without a gap from that cluster second on; what was told before is forgotten."""
+        """Note that a stream is read without a gap from this cluster second on; everything earlier is forgotten."""
         self._since[stream] = since_seconds
         if stream is Stream.CONVERSATIONS:
             self._settings = _Bounded(_CONVERSATIONS, lambda _: 1)
@@ -100,11 +100,11 @@ class StreamMemory:
     def follows(self, stream: Stream, key: DocumentKey) -> bool:
         """Whether everything that happened to a document since its insertion was read."""
         inserted, since = inserted_seconds(key), self._since.get(stream)
-        # Seconds are all that is known: what began in the first one may have begun before it was read.
+        # Only seconds are known: what began in the first one may have begun before it was read.
         return inserted is not None and since is not None and inserted > since
 
     def note(self, stream: Stream, hint: ChangeHint) -> None:
-        """Remember what a hint tells."""
+        """Remember the values in a hint."""
         if stream is Stream.MESSAGES:
             self._note_message(hint)
         elif stream is Stream.CONVERSATIONS:
@@ -138,11 +138,11 @@ class StreamMemory:
             self._settings.put(key, (*known, change)[-_CHANGES_OF_ONE:])
 
     def question_of(self, key: DocumentKey) -> tuple[str | None, bool]:
-        """The text of a question as it was first written, where it is remembered, and whether it was changed since."""
+        """The text of a question as it was first written, if it is remembered, and whether it was changed since."""
         return self._texts.items.get(key), key in self._edited.items
 
     def title_of(self, key: DocumentKey) -> FirstTitle | None:
-        """The first title that was stored for a conversation, where it was followed from its beginning on."""
+        """The first title that was stored for a conversation, if it was followed from its beginning."""
         return self._titles.items.get(key) if self.follows(Stream.CONVERSATIONS, key) else None
 
     def settings_of(
@@ -156,7 +156,7 @@ class StreamMemory:
 
 
 def compare_settings(changes: tuple[SettingsChange, ...], at_milliseconds: int) -> ToldSettings:
-    """The settings at a moment as far as later changes and what is known from before tell."""
+    """The settings at a moment, as far as later changes and earlier knowledge determine them."""
     # The first write of a conversation comes before its first answer, whatever the clocks say.
     later = [
         change for change in changes if not change.whole and change.written_milliseconds > at_milliseconds

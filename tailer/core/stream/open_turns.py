@@ -1,8 +1,8 @@
-"""The turns that were seen and are not done: since when, when they are due, and what the stream told of them.
+"""The turns that were seen and are not done: since when, when they are due, and what the stream said about them.
 
-Pure: every method takes the time. An entry becomes due once its row has been quiet for the settle time; a question
-becomes due when it has waited long enough to be parked. What is due is taken by kind of work: `Entry.work` begins as
-the interest of the hint, and is a follow-up once the turn of the row was sent.
+Pure: every method takes the time. An entry is due once its row has been quiet for the settle time; a question is due
+once it has waited long enough to be parked. Entries are taken by kind of work: `Entry.work` begins as the interest of
+the hint, and becomes a follow-up once the turn of the row was sent.
 """
 
 from collections import Counter
@@ -19,10 +19,10 @@ from tailer.core.turn.readback import Row
 EVERY_WORK = frozenset(Interest)
 """All kinds of work."""
 _SPARE_PLACES = 1_000
-"""How many places of the schedule may be stale before they are worth a look."""
+"""How many places of the schedule may be stale before they are removed."""
 _WRITTEN = frozenset({"text", "content"})
 LATE_FIELDS = frozenset({"text", "content", "feedback"})
-"""What a replacement may have changed of a turn that was sent: it does not tell."""
+"""The fields that a replacement may have changed of a sent turn; it does not say which."""
 
 
 class EntryKey(NamedTuple):
@@ -56,7 +56,7 @@ class Entry:
 
 
 class OpenTurns:
-    """The table of open entries. `settle_seconds` and `park_seconds` are explained in the settings."""
+    """The table of open entries. The settings explain `settle_seconds` and `park_seconds`."""
 
     def __init__(self, *, settle_seconds: float, park_seconds: float) -> None:
         self._settle_seconds = settle_seconds
@@ -76,8 +76,8 @@ class OpenTurns:
         return self._counts[interest]
 
     def oldest_seconds(self, *, except_for: Interest | None = None) -> float | None:
-        """When the oldest entry was opened, None when nothing is open; entries of one kind may be left out."""
-        # Entries stand in the order in which they were opened.
+        """When the oldest entry was opened, None if nothing is open. Entries of one kind may be left out."""
+        # Entries are in the order in which they were opened.
         opened = (
             entry.opened_seconds for entry in self._entries.values() if entry.key.interest is not except_for
         )
@@ -86,7 +86,7 @@ class OpenTurns:
     def open(self, interest: Interest, hint: ChangeHint, now: float, *, age_seconds: float) -> EntryKey:
         """Open an entry for a hint, or note that the row changed again; returns its key.
 
-        `age_seconds` is how long ago, by the server's clock, the change was made: a backlog needs no second wait.
+        `age_seconds` is how long ago the change was made, by the server's clock: a backlog does not wait a second time.
         """
         key = EntryKey(interest, hint.document_key)
         wait = self._park_seconds if interest is Interest.QUESTION else self._settle_seconds
@@ -153,7 +153,7 @@ class OpenTurns:
     def admit(
         self, key: EntryKey, row: Row, now: float, *, deadline_passed: bool, cluster_seconds: int
     ) -> None:
-        """Open an entry that no stream told of; it is due at once. One that is open already stays as it is."""
+        """Open an entry that no stream reported; it is due at once. An open one stays as it is."""
         if key in self._entries:
             return
         entry = Entry(
@@ -170,7 +170,7 @@ class OpenTurns:
             self._join_conversation(entry, row.conversation_id)
 
     def answer(self, question_message_id: str) -> EntryKey | None:
-        """Close the open question that a response answers; its key, or None when none is open."""
+        """Close the open question that a response answers; returns its key, or None if none is open."""
         key = self._questions.pop(question_message_id, None)
         if key is not None:
             self._remove(key)
@@ -225,11 +225,11 @@ class OpenTurns:
             for mate in mates
             if mate is not first and not mate.taken and mate.due_seconds <= now and mate.work is first.work
         )
-        # What is taken here stays in the schedule, which passes over entries that are taken or gone.
+        # The taken entries stay in the schedule, which skips entries that are taken or gone.
         return [first, *islice(due, limit - 1)]
 
     def close(self, key: EntryKey) -> bool:
-        """Close a taken entry; False when its row changed meanwhile: then it stays open and becomes due again."""
+        """Close a taken entry. False if its row changed meanwhile: then it stays open and becomes due again."""
         entry = self._entries.get(key)
         if entry is None:
             return True

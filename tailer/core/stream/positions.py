@@ -12,7 +12,7 @@ _TIMESTAMP: Final = "82"
 
 @light_dataclass(frozen=True, slots=True)
 class StreamPosition:
-    """A resume token (the hex `_data`, always resumed with `startAfter`) and the server's time of it in seconds.
+    """A resume token (the hex `_data`, always resumed with `startAfter`) and its time on the server in seconds.
 
     Without a token it is a moment: the stream begins with the first change of that second.
     """
@@ -22,14 +22,14 @@ class StreamPosition:
 
     @property
     def moment(self) -> str:
-        """The server's time of it, to be compared: seconds, then the number within the second, as hex digits."""
+        """The server's time, for comparison: seconds, then the number within the second, as hex digits."""
         if self.token is not None and self.token.startswith(_TIMESTAMP):
             return self.token[2:18]
         return f"{self.cluster_seconds:08x}{1:08x}".upper()
 
 
 def token_seconds(token: str) -> int | None:
-    """The seconds of the cluster time that a resume token begins with; None where it begins with something else."""
+    """The seconds of the cluster time with which a resume token begins; None if it begins with something else."""
     try:
         return int(token[2:10], 16) if token.startswith(_TIMESTAMP) else None
     except ValueError:
@@ -42,17 +42,17 @@ class FailureCause(StrEnum):
     NETWORK = "network"
     """No connection, or none in time."""
     ELECTION = "election"
-    """The server is no primary any more, or is shutting down."""
+    """The server is no longer primary, or is shutting down."""
     CURSOR_LOST = "cursor_lost"
     """The server forgot or ended the cursor."""
     TOKEN_UNKNOWN = "token_unknown"
     """The token is not found under this pipeline: the stream starts at its time."""
     HISTORY_LOST = "history_lost"
-    """The oplog no longer reaches back to the token, or nobody can read the token."""
+    """The oplog no longer reaches back to the token, or the token is unreadable."""
     INVALIDATE = "invalidate"
     """The collection was dropped or renamed."""
     TOO_LARGE = "too_large"
-    """One event is too large even when projected."""
+    """One event is too large even after the projection."""
     DENIED = "denied"
     """A privilege is missing, the password is refused, or the set is not initiated."""
     UNSUPPORTED = "unsupported"
@@ -69,22 +69,22 @@ class GapReason(StrEnum):
 
 
 POLL_SECONDS: Final = 2.0
-"""A stream answers every second, also when it has nothing to say; later than this it counts as silent."""
+"""A stream answers every second, even if it has nothing to report; after this time it counts as silent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The cluster time that an answer of the server named, and when it came, by this machine's monotonic clock."""
+    """The cluster time in an answer of the server, and when that came, by this machine's monotonic clock."""
 
     source_seconds: int
     told_seconds: float
 
     def is_overdue(self, now: float) -> bool:
-        """Whether the next answer should have come."""
+        """Whether the next answer is overdue."""
         return now - self.told_seconds > POLL_SECONDS
 
 
 def lag_seconds(last: Answer, position_seconds: int, now: float) -> float:
-    """Cluster time not yet read, and the time for which nobody knows what there is to read."""
+    """Lag in seconds: cluster time not yet read, plus the time since a silent server's last answer."""
     silent = now - last.told_seconds if last.is_overdue(now) else 0.0
     return max(0.0, last.source_seconds + silent - position_seconds)

@@ -1,4 +1,4 @@
-"""Which open entry is due next, for each kind of work. A place may be stale: whoever looks says whether it still holds."""
+"""Which open entry is due next, for each kind of work. A place may be stale: the caller decides whether it still holds."""
 
 import heapq
 from collections import defaultdict
@@ -18,7 +18,7 @@ class Schedule(Generic[Kind, Key]):
         self._sequence = 0
 
     def __len__(self) -> int:
-        """How many places there are, stale ones among them."""
+        """How many places there are, including stale ones."""
         return self._count
 
     def push(self, kind: Kind, due_seconds: float, key: Key) -> None:
@@ -28,7 +28,7 @@ class Schedule(Generic[Kind, Key]):
         heapq.heappush(self._places[kind], (due_seconds, self._sequence, key))
 
     def first(self, kind: Kind) -> tuple[float, Key] | None:
-        """The earliest place of a kind, None where there is none."""
+        """The earliest place of a kind, None if there is none."""
         places = self._places[kind]
         return (places[0][0], places[0][2]) if places else None
 
@@ -38,7 +38,7 @@ class Schedule(Generic[Kind, Key]):
         self._count -= 1
 
     def rebuild(self, places: Iterable[tuple[Kind, float, Key]]) -> None:
-        """Keep these places only."""
+        """Keep only these places."""
         self._places.clear()
         self._count = self._sequence = 0
         for kind, due_seconds, key in places:

@@ -1,4 +1,4 @@
-"""What the stream told of one turn, gathered from the open entry and from the memory."""
+"""What the stream reported about one turn, gathered from the open entry and from the memory."""
 
 from dataclasses import field
 
@@ -11,12 +11,14 @@ from tailer.core.turn.record import TurnRecord
 
 @light_dataclass(frozen=True, slots=True)
 class Told:
-    """What the stream told of one turn.
+    """What the stream reported about one turn.
 
-    `followed`: both rows were inserted while the stream was followed, so that it would have told of an edit.
-    `first_text` is the question as it was first written, None where nobody told; `question_edited` and
-    `answer_edited` say that the text was changed since. `stopped` says that the answer was first stored as one that
-    was stopped. `title` is the title as it was first stored; `title_followed`: the stream would have told of it. `settings` are None where the stream was not followed."""
+    `followed`: both rows were inserted while the stream was followed, so it would have reported an edit. `first_text`
+    is the question as it was first written, None if unknown; `question_edited` and `answer_edited` say that the text
+    was changed since. `stopped` says that the answer was first stored as a stopped one. `title` is the title as it was
+    first stored; `title_followed`: the stream would have reported it. `settings` are None if the stream was not
+    followed.
+    """
 
     followed: bool = False
     first_text: str | None = field(default=None, repr=False)
@@ -29,7 +31,7 @@ class Told:
 
 
 def tell(memory: StreamMemory, entry: Entry, record: TurnRecord) -> Told:
-    """What is known of the turn of an entry."""
+    """What is known about the turn of an entry."""
     question, response, conversation = record.question, record.response, record.conversation
     rows = [row.key for row in (question, response) if row is not None]
     first_text, edited = (None, False) if question is None else memory.question_of(question.key)

@@ -1,4 +1,4 @@
-"""When rows were saved again without a change: the last time before an answer is where a regenerated one began."""
+"""When rows were saved again without a change. The last time before an answer is where a regenerated answer began."""
 
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -8,18 +8,18 @@ from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import ChangeHint
 
 _TIMES_OF_ONE_ROW = 4
-"""Touches remembered of one row: those of an answer that was generated anew, and of the one after it."""
+"""Touches remembered per row: those of a regenerated answer, and of the one after it."""
 
 
 class Touches:
-    """The touches of at most `limit` rows; the row that was touched least recently is forgotten first."""
+    """The touches of at most `limit` rows. The least recently touched row is forgotten first."""
 
     def __init__(self, *, limit: int = 6_000) -> None:
         self._limit = limit
         self._times: OrderedDict[DocumentKey, tuple[int, ...]] = OrderedDict()
 
     def note(self, hint: ChangeHint) -> None:
-        """Remember that a row was saved again without a change, where the time of it is known."""
+        """Remember that a row was saved again without a change, if the time is known."""
         if hint.written_milliseconds is None:
             return
         times = {*self._times.pop(hint.document_key, ()), hint.written_milliseconds}

@@ -1,6 +1,6 @@
-"""How far a stream may be checkpointed: never past an entry that is not done.
+"""How far a stream may be checkpointed: never past an unfinished entry.
 
-Owns the order of what was read and what is still open. Knows nothing of what a position is, nor where it is stored.
+Owns the order of what was read, and what is still open. Knows neither what a position is nor where it is stored.
 """
 
 from collections import OrderedDict
@@ -12,7 +12,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class Watermark(Generic[Key, Position]):
-    """The position before the oldest open entry, or the last position read when nothing is open."""
+    """The position before the oldest open entry, or the last position read if nothing is open."""
 
     __slots__ = ("_open", "_read")
 
@@ -40,12 +40,12 @@ class Watermark(Generic[Key, Position]):
     def open(self, key: Key) -> None:
         """Hold the position where it is; called before `advance` for the event that opens the entry.
 
-        An entry that is already open keeps its older position: the earlier event still needs it.
+        An entry that is already open keeps its older position, because the earlier event still needs it.
         """
         self._open.setdefault(key, self._read)
 
     def close(self, key: Key) -> None:
-        """Let go of an entry that is acknowledged, parked or recorded; a key that is not open is ignored."""
+        """Release an entry that is acknowledged, parked or recorded; a key that is not open is ignored."""
         self._open.pop(key, None)
 
     def advance(self, position: Position) -> None:

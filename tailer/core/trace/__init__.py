@@ -1,1 +1,1 @@
-"""From a turn to the spans of its trace, and to what is said of it later."""
+"""From a turn to the spans of its trace, and to its later changes."""

@@ -1,4 +1,4 @@
-"""The answer of a turn as its root shows it: answers of agents that ran side by side under their names."""
+"""The answer of a turn as its root shows it. Answers of agents that ran side by side are under their names."""
 
 from tailer.core.turn.authors import find_authors
 from tailer.core.turn.segments import split_stretches
@@ -6,7 +6,7 @@ from tailer.core.turn.turns import Turn, join_text
 
 
 def show_answer(turn: Turn) -> str:
-    """The answer; where several agents gave one at the same time, each under its agent's name."""
+    """The answer. If several agents answered at the same time, each answer is under its agent's name."""
     response = turn.record.response
     if response is None:
         return turn.answer

@@ -1,7 +1,7 @@
 """How much of a turn's text goes into its trace, whatever its author stored.
 
-Langfuse drops an observation above 9.5 MB without a word, so every text and every trace has a limit, and a cut says
-that it is one.
+Langfuse silently drops an observation above 9.5 MB. So every text and every trace has a limit, and a cut text is
+marked.
 """
 
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ class Bounds:
 
 _QUOTES = 2
 _SHORT_CHARACTERS = 10_000
-"""Of a shorter text it does not matter how much longer JSON makes it."""
+"""Below this length it does not matter how much longer JSON makes a text."""
 
 
 class Allowance:
-    """What is left of a trace's bytes while it is built; texts are taken in the order of their worth."""
+    """The bytes left of a trace while it is built; the most important texts take theirs first."""
 
     __slots__ = ("_field_bytes", "_left", "cut_bytes")
 
@@ -37,7 +37,7 @@ class Allowance:
     def take(self, text: str) -> str:
         """The text, or as much of its beginning as may be sent, with a mark that says how much is missing."""
         limit = min(self._field_bytes, self._left)
-        # A character of ASCII is a byte, and six when it must be escaped: most texts pass without being encoded here.
+        # An ASCII character is one byte, and six if it must be escaped: most texts pass without being encoded here.
         if len(text) <= min(_SHORT_CHARACTERS, limit) and text.isascii():
             self._left -= len(text)
             return text

@@ -1,6 +1,6 @@
 """Builds the trace of a turn and of its title: root, inner steps, metadata.
 
-Everything comes from the turn; the same turn gives the same trace.
+Everything comes from the turn, so the same turn gives the same trace.
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ _STATUS = {
 
 
 def build_turn_trace(turn: Turn, trace_id: TraceId, *, bounds: Bounds) -> Trace:
-    """The trace of a turn: the root with question and answer, and what happened inside; user and content as stored."""
+    """The trace of a turn: the root with question and answer, and the inner steps. User and content are as stored."""
     anchor, record = turn.anchor, turn.record
     allowance = Allowance(bounds)
     seed = anchor.message_id
@@ -129,7 +129,7 @@ def build_title_trace(turn: Turn, *, bounds: Bounds) -> Trace | None:
             )
         )
     metadata = {"message_id": response.message_id}
-    # The plain id is that of LibreChat's own title trace: under one id both would be added up.
+    # The plain id belongs to LibreChat's own title trace. Under one id the two would be added up.
     is_second = bool(response.native_destinations)
     trace_id = native_copy_trace_id(seed) if is_second else title_trace_id(response.message_id)
     return _make_trace(turn, trace_id, TITLE_TRACE_NAME, ("title",), metadata, tuple(observations))

@@ -1,4 +1,4 @@
-"""What a trace says of a turn's files: names, types and sizes, never their bytes."""
+"""A turn's files in its trace: names, types and sizes, never their bytes."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ def files_of(record: TurnRecord) -> Iterator[AttachedFile]:
 
 
 def describe_files(record: TurnRecord) -> str | None:
-    """The files as JSON, None where there are none; more than fifty are counted only."""
+    """The files as JSON, None without files. If there are more than fifty, the rest is only counted."""
     files = list(files_of(record))
     if not files:
         return None

@@ -1,8 +1,8 @@
 """What happened to a turn after its trace was sent: feedback, edits in place, deletion.
 
-A trace that was sent stays as it is. An edit becomes one more event in it, a correction of an answer a score besides;
-feedback is a score that comes, changes and goes. What was sent last is known by digests, so a repeated or late change
-event finds nothing to do.
+A sent trace stays as it is. An edit becomes one more event in it; the correction of an answer also becomes a score.
+Feedback is a score that comes, changes and goes. Digests tell what was sent last, so a repeated or late change event
+finds nothing to do.
 """
 
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ from tailer.core.trace.content_policy import ContentPolicy
 from tailer.core.trace.observations import Observation, ObservationType, Trace
 
 FEEDBACK_NAME = "user-feedback"
-"""The name LibreChat's own tracing gives it."""
+"""The name of the feedback in LibreChat's own tracing."""
 CORRECTION_NAME = "output"
-"""The name that Langfuse gives every correction."""
+"""Langfuse's name for every correction."""
 
 
 class EditedText(StrEnum):
@@ -50,7 +50,7 @@ class ScoreType(StrEnum):
 
 @light_dataclass(frozen=True, slots=True)
 class TextMark:
-    """What is remembered of a text that was sent: its length and a digest, never the text."""
+    """What is remembered of a sent text: its length and a digest, never the text."""
 
     characters: int
     digest: str
@@ -58,10 +58,10 @@ class TextMark:
 
 @light_dataclass(frozen=True, slots=True)
 class SentTurn:
-    """The record of a turn that was sent, as far as later changes need it.
+    """The record of a sent turn, as far as later changes need it.
 
-    `parts` marks what besides the answer was shown, `transactions` names the ledger rows that were counted,
-    `usage_source` says what the numbers came from; all are None in a record of a release that did not keep them.
+    `parts` marks what was shown besides the answer, `transactions` names the ledger rows that were counted,
+    `usage_source` is the source of the numbers. All are None in a record of a release that did not store them.
     """
 
     trace_id: TraceId
@@ -99,7 +99,8 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """A text that was edited in place: what it was, what it is, when LibreChat wrote it, and its number in the turn."""
+    """A text that was edited in place: the old and the new text, when LibreChat wrote it, and the edit's number in the
+    turn."""
 
     which: EditedText
     before: TextMark
@@ -120,14 +121,15 @@ def feedback_score_id(trace_id: TraceId) -> str:
 
 
 def feedback_digest(feedback: Feedback | None) -> str | None:
-    """What is remembered of feedback that was sent; None for none."""
+    """What is remembered of sent feedback; None without feedback."""
     if feedback is None:
         return None
     return mark_text(f"{feedback.rating}\x00{feedback.tag or ''}\x00{feedback.text or ''}").digest
 
 
 def make_feedback_score(sent: SentTurn, message: Message, feedback: Feedback, mask: ContentPolicy) -> Score:
-    """Thumbs up is 1, down is 0; tag and text are the comment, the text as far as the content policy shows it."""
+    """Thumbs up is 1, down is 0. Tag and text are the comment; the content policy decides how much of the text is
+    shown."""
     text = shown_text(feedback.text, sent, mask)
     comment = " — ".join(part for part in (feedback.tag, text) if part)
     metadata = {"message_id": message.message_id, "rating": feedback.rating}
@@ -146,7 +148,7 @@ def make_feedback_score(sent: SentTurn, message: Message, feedback: Feedback, ma
 
 
 def find_edit(which: EditedText, sent: SentTurn, text: str, written_milliseconds: int) -> Edit | None:
-    """The edit between what was sent and what the row holds now, None where nothing differs."""
+    """The edit between what was sent and what the row holds now, None if nothing differs."""
     before = sent.answer if which is EditedText.ANSWER else sent.question
     after = mark_text(text)
     if before is None or before == after:
@@ -196,7 +198,7 @@ def make_edit_trace(sent: SentTurn, edit: Edit, mask: ContentPolicy) -> Trace:
 
 
 def make_correction_score(sent: SentTurn, edit: Edit, mask: ContentPolicy) -> Score | None:
-    """The edited answer as Langfuse's correction; None for a question, and where no text may be shown."""
+    """The edited answer as Langfuse's correction; None for a question, and if no text may be shown."""
     text = shown_text(edit.text, sent, mask)
     if edit.which is not EditedText.ANSWER or text is None:
         return None
@@ -213,7 +215,7 @@ def make_correction_score(sent: SentTurn, edit: Edit, mask: ContentPolicy) -> Sc
 
 
 def shown_text(text: str | None, sent: SentTurn, mask: ContentPolicy) -> str | None:
-    """A text under the choice that the turn was sent with, and no longer than one of the turn's own."""
+    """A text under the content choice of the sent turn, and no longer than a text of the turn itself."""
     if not text or sent.content is ContentChoice.NONE:
         return None
     text = Allowance(Bounds()).take(text)

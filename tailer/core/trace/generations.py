@@ -12,7 +12,7 @@ from tailer.core.turn.usage import NO_USAGE, Usage
 
 @light_dataclass(frozen=True, slots=True)
 class Frame:
-    """Where an observation sits: its id, its parent and its times."""
+    """The place of an observation: its id, its parent and its times."""
 
     id: ObservationId
     parent_id: ObservationId | None
@@ -34,10 +34,10 @@ def build_generation(
     status_message: str | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Observation:
-    """The generation of one call, None where no row tells of it; `model` is used where the call itself names none.
+    """The generation of one call, None if no row describes it; `model` is used if the call itself names none.
 
-    A model of which neither the cost nor the tokens of the prompt are known stays in the metadata only: Langfuse would
-    count the text itself, or put a price on the answer alone, and show its guess as if it had been told.
+    If neither the cost nor the prompt's tokens of a model are known, the model stays in the metadata. Langfuse would
+    count the text itself, or price the answer alone, and show its guess as if it had been reported.
     """
     if call is None:
         call, usage = NO_USAGE.calls[0], NO_USAGE

@@ -1,7 +1,7 @@
-"""What each agent of a turn is known to have been sent: instructions, history, question, and earlier agents' answers.
+"""What each agent of a turn is known to have received: instructions, history, question, and earlier agents' answers.
 
-An agent that ran beside another, or first, got the question. One that ran after others got what they wrote besides; the
-form in which LibreChat hands that on is not stored.
+An agent that ran first, or beside another, received the question. An agent that ran after others also received what
+they wrote; the form in which LibreChat passes that on is not stored.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ class Inputs:
         return [*messages, *chat_from_parts(before)]
 
     def parameters_for(self, agent_id: str | None) -> Mapping[str, object]:
-        """The model parameters that an agent runs with."""
+        """The model parameters of an agent."""
         agent = self.authors.agents.get(agent_id or "")
         if agent is not None:
             return agent.parameters
@@ -43,7 +43,7 @@ class Inputs:
         return self.record.conversation.settings if self.record.conversation is not None else {}
 
     def _was_asked(self, agent_id: str | None) -> bool:
-        """Whether an agent is the one that the question went to; an encoded model with an index is another."""
+        """Whether the question went to this agent; an encoded model with an index is another agent."""
         if agent_id is None or agent_id == self.authors.default_id:
             return True
         return not agent_id.startswith("agent_") and "____" not in agent_id

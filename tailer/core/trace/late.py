@@ -1,8 +1,8 @@
-"""What LibreChat writes into a turn after its trace went out: tool results, edits of single parts, files, late billing.
+"""What LibreChat writes into a turn after its trace was sent: tool results, edits of single parts, files, late billing.
 
-A span that was sent is never sent again. Late facts become observations of their own in the same trace, at the end of
-its root, so that they do not stretch its latency; when they were written is metadata. What was sent is known by marks,
-so a repeated change event finds nothing new.
+A sent span is never sent again. Late facts become observations of their own in the same trace, at the end of its root,
+so that they do not stretch its latency; the time of writing is in the metadata. Marks tell what was sent, so a repeated
+change event finds nothing new.
 """
 
 from collections.abc import Iterator, Sequence
@@ -40,7 +40,7 @@ class LatePart(StrEnum):
 
 @light_dataclass(frozen=True, slots=True)
 class LateMarks:
-    """How a turn's record is brought up to late facts that were sent; None where that kind did not change."""
+    """How a turn's record is updated with sent late facts; None for a kind that did not change."""
 
     number: int
     parts: PartMarks | None
@@ -72,7 +72,7 @@ def mark_parts(message: Message) -> PartMarks:
 
 
 def mark_transactions(transactions: Sequence[Transaction]) -> tuple[str, ...]:
-    """The `_id`s of the transactions that a trace counts: what comes beside them later is late."""
+    """The `_id`s of the transactions that a trace counts; any other one that comes later is late."""
     return tuple(sorted(entry.key for entry in transactions if entry.key))[:_MOST_TRANSACTIONS]
 
 
@@ -104,9 +104,9 @@ def is_late(sent: SentTurn, transaction: Transaction) -> bool:
 def find_news(
     sent: SentTurn, message: Message, transactions: Sequence[Transaction], written_milliseconds: int
 ) -> LateNews | None:
-    """What differs from what was sent, None where nothing does.
+    """What differs from what was sent, None if nothing does.
 
-    A record of an earlier release keeps no marks: nothing can be told to be late then, and nothing is repeated.
+    A record of an earlier release has no marks. Then nothing counts as late, and nothing is repeated.
     """
     parts: tuple[_NamedPart, ...] = ()
     if sent.parts is not None:
@@ -130,7 +130,7 @@ def find_news(
 
 
 def build_late_trace(sent: SentTurn, news: LateNews, mask: ContentPolicy) -> Trace | None:
-    """The observations of late facts as a piece of the turn's trace; None where they say nothing (rows of no tokens)."""
+    """The observations of late facts as a piece of the turn's trace; None if they say nothing (rows without tokens)."""
     number, at = news.marks.number, sent.end_milliseconds
     observations = [
         _show_part(sent, part, number * _MOST_PARTS + index, news.written_milliseconds, mask)

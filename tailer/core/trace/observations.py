@@ -52,8 +52,9 @@ class Observation:
 class Trace:
     """One trace: what every observation repeats, and the observations, root first.
 
-    `message_id` is the row the trace is derived from, `document_key` that row's `_id` (deletions name only that).
-    `piece` names what is sent later than the trace itself, as a part of it."""
+    `message_id` is the row behind the trace, `document_key` that row's `_id` (deletions name only that). `piece` names
+    a part of the trace that is sent later.
+    """
 
     id: TraceId
     name: str
@@ -68,7 +69,7 @@ class Trace:
 
     @property
     def record_id(self) -> str:
-        """What the export record of this trace, or of this piece of one, is called."""
+        """The name of the export record of this trace, or of this piece of it."""
         return self.id if self.piece is None else f"{self.id}:{self.piece}"
 
     @property

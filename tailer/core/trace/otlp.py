@@ -1,7 +1,7 @@
 """Encodes traces as OTLP protobuf (`ExportTraceServiceRequest`) by hand: the wire format of a dozen fields.
 
-A trace becomes a chunk of repeated `spans` fields. Chunks of any number of traces, joined and framed, are one request:
-a batch can be split without encoding anything again, and a retry is the same bytes.
+A trace becomes a chunk of repeated `spans` fields. Chunks of any number of traces, joined and framed, are one request.
+So a batch can be split without encoding anything again, and a retry has identical bytes.
 """
 
 import re
@@ -15,9 +15,9 @@ from tailer.core.trace.observations import Level, Observation, Trace
 
 _ENVIRONMENT = re.compile(r"(?!langfuse)[a-z0-9_-]{1,40}")
 _LABEL_CHARACTERS = 200
-"""Langfuse takes no longer session and user ids; nobody needs a longer name."""
+"""Langfuse accepts no longer session and user ids, and longer names have no use."""
 _METADATA_CHARACTERS = 4_000
-"""What is repeated on every span must be short; a turn's texts are not repeated."""
+"""Values that every span repeats must be short; a turn's texts are not repeated."""
 _NANOSECONDS = 1_000_000
 _SCOPE = "langfuse-sdk-librechat-tailer"
 """Under a scope that begins with `langfuse-sdk`, Langfuse does not copy every attribute of a span into its metadata. Its
@@ -28,7 +28,7 @@ _STATUS_ERROR = b"\x18\x02"  # Status.code = STATUS_CODE_ERROR
 
 @dataclass(frozen=True, slots=True)
 class SpanContext:
-    """What every span of a deployment carries; `environment` and `release` as Langfuse accepts them."""
+    """The values that every span of a deployment carries; `environment` and `release` as Langfuse accepts them."""
 
     environment: str
     release: str | None = None
@@ -60,7 +60,7 @@ def frame_request(chunks: Iterable[bytes], *, scope_version: str) -> bytes:
     scope_size = len(scope) + sum(map(len, spans))
     scope_head = b"\x12" + _varint(scope_size)
     head = b"\x0a" + _varint(len(resource) + len(scope_head) + scope_size)
-    # Put together once: a request is large.
+    # Joined once, because a request is large.
     return b"".join((head, resource, scope_head, scope, *spans))
 
 
@@ -138,12 +138,12 @@ def _encode_content(value: object) -> bytes:
 
 
 def _printable(text: str) -> str:
-    # A NUL is legal in a stored text and not in every database behind Langfuse.
+    # A NUL is legal in a stored text, but not in every database behind Langfuse.
     return text.replace("\x00", "\ufffd") if "\x00" in text else text
 
 
 def _label(text: str) -> str:
-    """A name or an id, which anybody may have stored: printable and short."""
+    """A name or an id. Any program may have stored it, so it is made printable and short."""
     return _printable(text[:_LABEL_CHARACTERS])
 
 
@@ -171,7 +171,7 @@ def _attribute(key: str, any_value: bytes) -> bytes:
 
 @lru_cache(maxsize=512)
 def _key(name: str) -> bytes:
-    """The name of an attribute, encoded once: a handful of names make up all spans."""
+    """The name of an attribute, encoded once: all spans use a handful of names."""
     return _text(b"\x0a", name)
 
 
@@ -196,6 +196,6 @@ def _varint(number: int) -> bytes:
 
 
 _SHORT_SIZE = 0x4000 - 0x200
-"""A value below this is short with its name and its frame around it: names have up to some hundred bytes."""
+"""A value below this is short together with its name and frame; names have at most some hundred bytes."""
 _SHORT_SIZES = tuple(map(_varint, range(0x4000)))
-"""The sizes that take one byte or two: nearly all fields are that short, and there are forty of them in a trace."""
+"""The sizes that take one or two bytes. Nearly all fields are that short, and a trace has forty of them."""

@@ -1,7 +1,7 @@
-"""What a trace shows of a turn's inside, before it has times: calls and what they wrote, stage by stage.
+"""What a trace shows of the inside of a turn, before it has times: calls and what they wrote, stage by stage.
 
-Calls beside the answer are apart: a summary is made before it, labels are made while it is written, and the calls of a
-sub-agent belong to the tool call that started it.
+Calls beside the answer are separate. A summary is made before it, labels are made while it is written, and the calls of
+a sub-agent belong to the tool call that started it.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ def make_plan(parts: Sequence[Part], usage: Usage, authors: Authors, *, cut_shor
     if len({stretch.agent_id for stretch in stretches}) > 1:
         # Several agents are several calls; one of which nothing is known adds nothing to that.
         answering = [item for item in answering if item[1] != NO_USAGE.calls[0]]
-    # A report of a stopped turn holds the calls that came to their end.
+    # A report of a stopped turn holds the calls that finished.
     may_lack_last = cut_short and (usage.told_apart or usage.usage_source is UsageSource.REPORTED)
     assigned = assign_calls(stretches, answering, authors, may_lack_last=may_lack_last)
     if not usage.told_apart:

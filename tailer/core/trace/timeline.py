@@ -1,8 +1,8 @@
-"""Where the steps of a turn stand in time.
+"""The times of the steps of a turn.
 
-LibreChat stores when a turn began and ended, and how long most tools ran; nothing else. What the tools leave of the turn
-is shared among its model calls by the tokens they wrote. So the steps stand in their order and add up to the turn. Only
-the one call of a turn without tools has a true duration.
+LibreChat stores when a turn began and ended, and how long most tools ran; nothing else. The time that the tools leave
+is shared among the model calls, in proportion to the tokens that they wrote. So the steps keep their order and add up
+to the turn. Only the one call of a turn without tools has a true duration.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ def place_steps(stages: Sequence[Rows], whole: Span) -> list[list[list[PlacedSte
 
 
 def weigh(step: Step) -> int:
-    """What a call's time is taken to be proportional to: the tokens it wrote, or about as many as its text has."""
+    """The weight of a call's time: the tokens that it wrote, or an estimate of them from its text."""
     if step.nameless:
         return 0
     tokens = step.call.tokens if step.call is not None else None
@@ -97,10 +97,10 @@ def _fixed(row: Sequence[Step], longest: int) -> int:
 
 
 def _place_parts(parts: Sequence[Part], at: int, whole: Span) -> tuple[dict[int, Span], int]:
-    """Tools and events one after the other, and when they are done. Tools that stand together ran together.
+    """Tools and events one after the other, and when they are done.
 
-    What has no duration takes a millisecond, which keeps the order on a timeline and nothing more. A tool that outlasted
-    the turn ran on in the background and did not hold it up.
+    Consecutive tools ran together. A step without a duration takes a millisecond, which only keeps the order on a
+    timeline. A tool that outlasted the turn ran in the background and did not delay it.
     """
     placed: dict[int, Span] = {}
     done = at

@@ -15,7 +15,7 @@ _CHARGED_ELSEWHERE = frozenset({"image_gen_oai", "image_edit_oai", "dalle", "sta
 def build_tool(
     frame: Frame, call: ToolCall, allowance: Allowance, *, finished: bool, agent_name: str | None
 ) -> Observation:
-    """The tool's arguments and output; `finished` says that the turn came to its end."""
+    """The tool's arguments and output; `finished` says that the turn ended normally."""
     known = call.duration_milliseconds is not None
     metadata = {"timing": "duration stored" if known else "order only"}
     if call.call_id is not None:
@@ -51,7 +51,7 @@ def _describe_failure(call: ToolCall) -> str:
 
 
 def build_subagent(frame: Frame, call: ToolCall, agent_id: str | None, allowance: Allowance) -> Observation:
-    """The agent that a call ran: what it was asked, and its answer."""
+    """The agent that a call ran: its question and its answer."""
     arguments = decode_json(call.arguments) if isinstance(call.arguments, str) else call.arguments
     asked = filled_string(mapping(arguments).get("description"))
     return Observation(

@@ -1,4 +1,4 @@
-"""What the model calls of a trace took together, and how far those numbers can be trusted."""
+"""What the model calls of a trace used together, and how reliable those numbers are."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ _Number = TypeVar("_Number", int, float)
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Tokens (cached ones included) and cost in USD; None where nobody told."""
+    """Tokens (cached ones included) and cost in USD; None if unknown."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -27,12 +27,12 @@ def generations(trace: Trace) -> Iterator[Observation]:
 
 
 def model_name(call: Observation) -> str | None:
-    """The model of a call; of one without numbers the name stands in the metadata only."""
+    """The model of a call; if the call has no numbers, the metadata has the name."""
     return call.model or call.metadata.get("model")
 
 
 def add_totals(calls: Sequence[Observation]) -> Totals:
-    """What the calls took together; a number that no call tells stays unknown."""
+    """What the calls used together. A number that no call states stays unknown."""
     return Totals(
         input_tokens=_add(_bucket(call, "input") for call in calls),
         output_tokens=_add(_bucket(call, "output") for call in calls),

@@ -1,7 +1,7 @@
-"""A turn as it was when it happened, where the stream or the row tells, and marks on what is known from later only.
+"""A turn as it was when it happened, if the stream or the row says so, with marks on what is known only from later.
 
-LibreChat overwrites what a turn had: the conversation's settings with the next question, a text when somebody edits
-it. A turn that is read at once is right unless somebody was quicker; one that is read by a backfill may not be.
+LibreChat overwrites what a turn had: the conversation's settings with the next question, a text when a person edits it.
+A turn that is read at once is right unless a change came first; a turn that a backfill reads may be wrong.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ _READ_LATER: Final = "as of the reading; the conversation went on after the turn
 
 
 def restore(record: TurnRecord, told: Told) -> TurnRecord:
-    """The record with texts and settings of the turn's own time, and with a mark for each that is not known to be."""
+    """The record with texts and settings of the turn's own time, and with a mark for each that may be from later."""
     marks: dict[str, str] = {}
     question = _restore_question(record, told, marks)
     conversation = _restore_settings(record, told, marks)
@@ -73,7 +73,7 @@ def _restore_question(record: TurnRecord, told: Told, marks: dict[str, str]) -> 
 
 
 def _was_saved_again(message: Message, last_reason: int | None) -> bool:
-    """Whether a row was saved so long after its last known reason that somebody may have edited it."""
+    """Whether a row was saved so long after its last known reason that a person may have edited it."""
     if message.feedback is not None or message.updated_milliseconds is None:
         # Feedback moves the time too and hides what came before.
         return False

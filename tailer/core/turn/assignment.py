@@ -1,8 +1,8 @@
 """Which model call wrote which parts of a response.
 
-Nothing stored links the two. What is known: the agent of most parts and the model of each call, the order of both, and
-that a model is called again after its tool calls. The last text of an agent is its last call's. Parts that two models
-may have written are given to neither.
+Nothing stored links the two. Known are the agent of most parts and the model of each call, the order of both, and that
+a model is called again after its tool calls. The last text of an agent belongs to its last call. Parts that two models
+may have written are assigned to neither.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,15 +16,17 @@ from tailer.core.turn.calls import ModelCall
 from tailer.core.turn.segments import Stretch, split_tools
 
 _LONGEST_PUZZLE = 6
-"""So many calls that ran side by side are tried in every order; more are taken as they stand."""
+"""This many calls that ran side by side are tried in every order; more are taken as they are stored."""
 _CHARACTERS_OF_A_TOKEN = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A model call and what it wrote. `call` is None where no row tells of it, and `place` is that of the call in the
-    ledger. `by_order`: another call of the same model may have written it. `joined`: several calls wrote it.
-    `nameless`: which call wrote it cannot be told, so it is shown without one."""
+    """A model call and what it wrote. `call` is None if no row describes it, and `place` is its place in the ledger.
+
+    `by_order`: another call of the same model may have written it. `joined`: several calls wrote it. `nameless`: its
+    call is unknown, so it is shown without one.
+    """
 
     call: ModelCall | None
     place: int | None
@@ -116,7 +118,7 @@ def _match(
 def _match_strangers(
     stretches: Sequence[Stretch], strangers: list[int], spare: list[_Numbered], authors: Authors
 ) -> Iterator[tuple[list[int], list[_Numbered]]]:
-    """Agents whose model is not known, and the calls of models that no known agent has."""
+    """Agents of unknown model, and the calls of models that no known agent has."""
     models = {call.model for _, call in spare}
     agents = {stretches[number].agent_id for number in strangers}
     if len(models) == 1 and len(agents) == 1:
@@ -168,7 +170,7 @@ def _fill(
 
 
 def _fill_pieces(pieces: list[_Round], calls: list[_Numbered]) -> Iterator[tuple[_Round, Step]]:
-    """One call each; with more calls the last words are the last call's, and some call wrote nothing."""
+    """One call each. If there are more calls, the last words belong to the last call, and some call wrote nothing."""
     if not pieces:
         return
     extra = len(calls) > len(pieces)
@@ -181,7 +183,7 @@ def _fill_pieces(pieces: list[_Round], calls: list[_Numbered]) -> Iterator[tuple
 
 
 def _fill_loosely(rounds: list[_Round], calls: list[_Numbered]) -> Iterator[tuple[_Round, Step]]:
-    """More calls than rounds and fewer than tool calls: some tools were called together, it is not known which."""
+    """More calls than rounds and fewer than tool calls: some tools were called together, and it is unknown which."""
     spare = len(calls) - len(rounds)
     at = 0
     for item in rounds:
@@ -229,7 +231,7 @@ def _fit(pieces: list[_Round], calls: list[_Numbered]) -> list[_Numbered]:
 
 
 def _keeps_order(pieces: list[_Round], order: Sequence[_Numbered]) -> bool:
-    """Whether the calls of each agent stand in the order of the ledger."""
+    """Whether the calls of each agent are in the order of the ledger."""
     last: dict[int, int] = {}
     for item, (place, _) in zip(pieces, order, strict=True):
         if last.get(item.stretch, -1) > place:
@@ -239,7 +241,7 @@ def _keeps_order(pieces: list[_Round], order: Sequence[_Numbered]) -> bool:
 
 
 def _length(parts: Sequence[Part]) -> float:
-    """About how many tokens the parts are."""
+    """The approximate number of tokens of the parts."""
     characters = 0
     for part in parts:
         if isinstance(part, TextPart | ReasoningPart):

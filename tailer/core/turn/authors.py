@@ -1,4 +1,4 @@
-"""Who an agent id of a part stands for: the agent's name and the model it runs on.
+"""The agent behind an agent id of a part: its name and its model.
 
 A saved agent (`agent_…`) is a row of `agents`. Any other id is an encoded model, `endpoint__model___sender____index`,
 in which LibreChat writes a colon as two underscores.
@@ -24,7 +24,7 @@ class Authors:
     default_model: str | None
 
     def is_by(self, agent_id: str | None, model: str | None) -> bool | None:
-        """Whether a model is an agent's, None where that is not known."""
+        """Whether an agent has this model, None if unknown."""
         if model is None:
             return None
         if agent_id is None or agent_id == self.default_id:
@@ -39,14 +39,14 @@ class Authors:
         return agent_id.endswith(name) or f"{name}___" in agent_id
 
     def model_of(self, agent_id: str | None) -> str | None:
-        """The model an agent runs on, None where it is not known."""
+        """An agent's model, None if unknown."""
         if agent_id is None or agent_id == self.default_id:
             return self.default_model
         agent = self.agents.get(agent_id)
         return agent.model if agent is not None else _decode_model(agent_id)
 
     def name_of(self, agent_id: str | None) -> str | None:
-        """How an agent is called: a saved agent's name, or the model that an id encodes; else the id."""
+        """The name of an agent: a saved agent's name, or the model that an id encodes, else the id."""
         if agent_id is None:
             return None
         agent = self.agents.get(agent_id)

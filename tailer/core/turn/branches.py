@@ -1,7 +1,7 @@
-"""Where a turn stands among its alternatives: answers generated again, questions edited and sent again.
+"""The place of a turn among its alternatives: regenerated answers, and questions that were edited and sent again.
 
-Nothing in LibreChat marks such a row; the shared parent does. The first of a family carries no mark: when it was sent,
-it was alone. "Continue" is stored like an answer generated again and cannot be told apart.
+Nothing in LibreChat marks such a row; the shared parent does. The first of a family has no mark: when it was sent, it
+was alone. "Continue" is stored like a regenerated answer and cannot be distinguished.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from tailer.core.turn.turns import Sibling, TurnRecord
 
 
 class BranchReason(StrEnum):
-    """Why there is an alternative."""
+    """The reason for an alternative."""
 
     REGENERATED = "regenerated"
     EDITED = "edited"
@@ -42,7 +42,7 @@ def find_branch(record: TurnRecord) -> Branch | None:
         sibling.answered for sibling in record.question_siblings if sibling.message_id != own
     ):
         return found
-    # A refused question stays where it is, and the next one is put beside it: nobody edited anything.
+    # A refused question stays where it is, and the next one is put beside it, although no person edited anything.
     return replace(found, reason=BranchReason.ASKED_AGAIN)
 
 

@@ -13,7 +13,7 @@ from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.costs import Cost, PriceList, add_costs
 
 _LONGEST_PUZZLE = 6
-"""So many calls are tried in every order; more are paired as they stand."""
+"""This many calls are tried in every order; with more, calls are paired as they are stored."""
 _REASONING_CONTEXT = "reasoning"
 """Until 0.7.8 the reasoning of a call was charged in a row of its own, without a prompt."""
 _STOPPED_CONTEXTS = ("abort", "incomplete")
@@ -22,7 +22,7 @@ _AGENT_PREFIX = "agent_"
 
 @light_dataclass(frozen=True, slots=True)
 class Tokens:
-    """Exclusive buckets: `input` without cache. None where nothing tells."""
+    """Exclusive buckets: `input` without cache. None if unknown."""
 
     input: int | None
     output: int | None
@@ -215,7 +215,7 @@ def _says_something(call: ModelCall) -> bool:
 
 
 def _with_reasoning(calls: Sequence[ModelCall]) -> list[ModelCall]:
-    """The calls with the reasoning that was charged apart."""
+    """The calls, with the separately charged reasoning."""
     kept: list[ModelCall] = []
     for call in sorted(calls, key=lambda call: call.context == _REASONING_CONTEXT):
         place = next(

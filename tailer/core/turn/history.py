@@ -1,7 +1,7 @@
 """The conversation before a question, as chat messages, from the chain of `parentMessageId`.
 
-An approximation of the prompt and said to be one: LibreChat adds instructions, tools and files that it does not store,
-and prunes to the model's window.
+It is an approximation of the prompt, and marked as one: LibreChat adds instructions, tools and files that it does not
+store, and prunes to the model's window.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.turns import TurnRecord
 
 _LEAST_CUT_BYTES = 200
-"""A shorter beginning of a message tells nothing."""
+"""A shorter beginning of a message says nothing."""
 
 ChatMessage = dict[str, object]
-"""`{role, content}` with `tool_calls` or `tool_call_id` where they belong, as OpenAI shapes them."""
+"""`{role, content}` with `tool_calls` or `tool_call_id` where they belong, in OpenAI's shape."""
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -29,10 +29,10 @@ class Prompt:
 
 
 def build_prompt(record: TurnRecord, *, byte_limit: int) -> Prompt:
-    """System prompt, ancestors and question as chat messages; the oldest ancestors give way to the byte limit, and of
-    the first one beyond it the beginning is shown.
+    """System prompt, ancestors and question as chat messages.
 
-    Where the answer holds a summary that its own run made, the summary stands in place of what it replaced.
+    The byte limit removes the oldest ancestors first; of the first one beyond it, the beginning is shown. If the
+    answer's own run made a summary, the summary replaces what it summarised.
     """
     kept: list[list[ChatMessage]] = []
     spent, left_out = 0, 0
@@ -83,7 +83,7 @@ def _replaced_from(record: TurnRecord, summary: SummaryPart | None) -> int | Non
 
 
 def _cut(chat: Sequence[ChatMessage], limit: int) -> list[ChatMessage]:
-    """The beginning of a row that is too long, as one message with a mark; nothing where too little would be left."""
+    """The beginning of a row that is too long, as one message with a mark; nothing if too little would be left."""
     if limit < _LEAST_CUT_BYTES or not chat:
         return []
     texts = [str(message["content"]) for message in chat if message["content"]]
@@ -97,7 +97,7 @@ def _cut(chat: Sequence[ChatMessage], limit: int) -> list[ChatMessage]:
 
 @light_dataclass(frozen=True, slots=True)
 class Ancestors:
-    """The ids of a question's ancestors to read, newest first, and how many further ones were left unread."""
+    """The ids of a question's ancestors to read, newest first, and how many further ones stay unread."""
 
     message_ids: tuple[str, ...]
     left_out: int
@@ -108,7 +108,7 @@ def select_ancestors(
 ) -> Ancestors:
     """Follow the chain of parents from `first_parent`; `rows` maps a conversation's rows to (parent id, stored bytes).
 
-    Ends at the root, at a missing parent and at a cycle. Rows beyond the byte limit are counted and not read.
+    It ends at the root, at a missing parent and at a cycle. Rows beyond the byte limit are counted and not read.
     """
     chosen: list[str] = []
     seen: set[str] = set()
@@ -157,7 +157,7 @@ def chat_from_parts(parts: Sequence[Part]) -> list[ChatMessage]:
 
 
 def tool_call_shape(call: ToolCall) -> ChatMessage:
-    """A tool call in OpenAI's shape, which Langfuse reads tool calls from."""
+    """A tool call in OpenAI's shape, which Langfuse understands."""
     arguments = call.arguments if isinstance(call.arguments, str) else encode_json(call.arguments or {})
     return {
         "id": call.call_id or "",

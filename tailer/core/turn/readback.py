@@ -1,4 +1,4 @@
-"""Which rows a turn needs, decided from rows without content, and the record put together from the rows read."""
+"""Which rows a turn needs, decided from rows without content, and the record assembled from the rows that were read."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ _AGENT_PREFIX = "agent_"
 
 @light_dataclass(frozen=True, slots=True)
 class Row:
-    """A row of `messages` without its content: enough to know whether it must be read at all."""
+    """A row of `messages` without its content: enough to decide whether it must be read."""
 
     key: DocumentKey
     message_id: str
@@ -42,14 +42,14 @@ class Row:
 
 @light_dataclass(frozen=True, slots=True)
 class DeletedRow:
-    """What the stream told of a response that was deleted before it was read."""
+    """What the stream reported about a response that was deleted before it was read."""
 
     message_id: str
     conversation_id: str
 
 
 ConversationRows: TypeAlias = Mapping[tuple[str, str | None], Mapping[str, Row]]
-"""The rows of conversations by (conversation id, owner), then by message id: two users may own the same id."""
+"""The rows of conversations by (conversation id, owner), then by message id, because two users may own the same id."""
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class RowSelection:
 
     @property
     def stored_bytes(self) -> int:
-        """How much is read for this turn at the most."""
+        """The most that is read for this turn."""
         return sum(row.stored_bytes for row in self.rows)
 
 
@@ -90,7 +90,7 @@ def select_rows(row: Row, conversation: Mapping[str, Row], *, byte_limit: int) -
     question = row if row.created_by_user else conversation.get(row.parent_message_id or "")
     if question is not None and not question.created_by_user:
         question = None
-    # A row is no ancestor of its own, whatever a broken chain of parents says.
+    # A row is not its own ancestor, whatever a broken chain of parents says.
     own = {row.message_id, question.message_id if question is not None else None}
     parents = {
         item.message_id: (item.parent_message_id, item.stored_bytes)
@@ -144,9 +144,9 @@ def _inserted_with(row: Row, conversation: Mapping[str, Row]) -> tuple[Row, ...]
 
 
 def group_selections(selections: Sequence[RowSelection], *, byte_limit: int) -> Iterator[list[RowSelection]]:
-    """Groups that hold at most `byte_limit` stored bytes; one larger turn is a group of its own.
+    """Groups that hold at most `byte_limit` stored bytes; a single larger turn is a group of its own.
 
-    Turns of one conversation stand together and share their rows, which count once in a group.
+    Turns of one conversation are in the same group and share their rows, which count once.
     """
     group: list[RowSelection] = []
     read: set[DocumentKey] = set()
@@ -174,7 +174,7 @@ def make_record(
     conversation: Conversation | None,
     transactions: tuple[Transaction, ...],
 ) -> TurnRecord | None:
-    """The record of a turn from the rows that were read; None when its own row has vanished."""
+    """The record of a turn from the rows that were read; None if its own row has vanished."""
     own = messages.get(selection.row.key)
     if own is None:
         return None
@@ -260,7 +260,7 @@ def add_rows_elsewhere(record: TurnRecord | None, rows: Iterable[Row]) -> TurnRe
 
 
 def saved_agent_id(record: TurnRecord | None) -> str | None:
-    """The saved agent that answered, None for a plain model: a conversation's `agent_id` is then an encoded model."""
+    """The saved agent that answered, None for a plain model, whose conversation has an encoded model as `agent_id`."""
     if record is None:
         return None
     model = record.response.model if record.response is not None else None
@@ -310,7 +310,7 @@ def add_agent(record: TurnRecord | None, agents: Mapping[str, Agent]) -> TurnRec
 
 
 def agent_at(agent: Agent, at_milliseconds: int | None) -> tuple[Agent, bool]:
-    """The version of an agent at a moment, and whether it is known to be that one."""
+    """The version of an agent at a moment, and whether it is certain."""
     if at_milliseconds is None:
         return agent, False
     if agent.written_milliseconds is not None and agent.written_milliseconds <= at_milliseconds:

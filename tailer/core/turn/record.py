@@ -1,4 +1,4 @@
-"""What was read back for one turn, and what the stream told of it."""
+"""What was read back for one turn, and what the stream reported about it."""
 
 from collections.abc import Mapping
 from dataclasses import field
@@ -11,8 +11,8 @@ from tailer.core.turn.copies import ALONE, Surroundings
 
 @light_dataclass(frozen=True, slots=True)
 class Sibling:
-    """Another response to the same question, or another question in its place; `answered`: such a question got an
-    answer that is no refusal."""
+    """Another response to the same question, or another question in its place; `answered`: that question got an answer
+    that is not a refusal."""
 
     message_id: str
     created_milliseconds: int | None
@@ -21,11 +21,12 @@ class Sibling:
 
 @light_dataclass(frozen=True, slots=True)
 class Then:
-    """What is known of a turn's own time.
+    """What is known about a turn's own time.
 
     `stopped`: the answer was first stored as a stopped one. `first_title`: the title as first stored, at
-    `titled_milliseconds`, None where nobody told; `title_read_later`: the title may be another than the one generated.
-    `marks` say in the trace what is known from later only."""
+    `titled_milliseconds`, None if unknown. `title_read_later`: the title may differ from the generated one. `marks`
+    tell the trace what is known only from later.
+    """
 
     stopped: bool = False
     first_title: str | None = None

@@ -1,8 +1,7 @@
-"""A response's parts by who wrote them, and by model call as far as the parts alone tell.
+"""A response's parts by author, and by model call as far as the parts alone show it.
 
-A model is called again after its tool calls: where it speaks or thinks after a tool, a new call begins. Where one tool
-call follows another, both may be of one call or of two. Parts of one `groupId` were written side by side, and stand
-mixed.
+A model is called again after its tool calls: if it speaks or thinks after a tool, a new call begins. Two consecutive
+tool calls may belong to one call or to two. Parts of one `groupId` were written side by side and are mixed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,7 @@ from tailer.core.librechat.content import (
 
 @dataclass(slots=True)
 class Stretch:
-    """What one agent wrote without another in between. Stretches of one `group_id` ran side by side."""
+    """What one agent wrote without interruption. Stretches of one `group_id` ran side by side."""
 
     agent_id: str | None
     group_id: int | None
@@ -29,7 +28,7 @@ class Stretch:
 
     @property
     def rounds(self) -> list[list[Part]]:
-        """The parts by model call, as few calls as can have written them."""
+        """The parts by model call, in the fewest calls that can have written them."""
         rounds: list[list[Part]] = []
         after_tool = False
         for part in self.parts:
@@ -102,7 +101,7 @@ def _stretch_of(stretches: Sequence[Stretch], agent_id: str | None, group_id: in
 
 
 def _agrees(stretch: Stretch, agent_id: str | None) -> bool:
-    """A part that names no agent goes on with the one before; a stretch without a word of its own is anybody's."""
+    """Whether a part without an agent continues the one before; a stretch without words of its own may be any agent's."""
     if agent_id is None or stretch.agent_id == agent_id:
         return True
     return stretch.agent_id is None and not any(map(_is_written, stretch.parts))
@@ -117,7 +116,7 @@ def _group_of(part: Part) -> int | None:
 
 
 def _speaks(part: Part) -> bool:
-    """Whether only a model that was called again can have written a part. Empty texts stand before tool calls."""
+    """Whether only a second call can have written a part. Empty texts may precede tool calls."""
     if isinstance(part, TextPart | ReasoningPart):
         return bool(part.text)
     return isinstance(part, SteerPart | SummaryPart)

@@ -1,7 +1,7 @@
 """When a turn began and ended, by LibreChat's own clock, and whether the beginning is known at all.
 
-LibreChat stores the time of the question and of the answer. An answer that is generated anew leaves one sign of its
-beginning: the question is saved again. Only the change stream tells of that.
+LibreChat stores the time of the question and of the answer. A regenerated answer leaves one trace of its beginning: the
+question is saved again. Only the change stream reports that.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.record import TurnRecord
 
 _OWN_SAVES_MILLISECONDS = 500
-"""How long after an answer LibreChat may still save its question; nobody but a script asks again sooner."""
+"""How long after an answer LibreChat may still save its question; only a script asks again sooner."""
 _QUICK_OWN_SAVE_MILLISECONDS = 60
-"""Such a save comes within so long, as far as it was seen."""
+"""The longest delay of such a save that was seen."""
 _SAVE_BEFORE_ANSWER_MILLISECONDS = 50
 """LibreChat saves the question also right before it stores an answer that was stopped or counted anew."""
 _LEAST_MILLISECONDS = 5
-"""No answer is that quick: the two times are then of one and the same save."""
+"""No answer is this quick: then both times belong to the same save."""
 _FIRST_SAVES_MILLISECONDS = 5_000
-"""A conversation is created so soon after its first question; a question that is older was copied into it."""
+"""A conversation is created this soon after its first question; an older question was copied into it."""
 
 
 class Start(StrEnum):
@@ -42,8 +42,8 @@ class Times:
 
 
 def resolve_times(record: TurnRecord, anchor: Message) -> Times:
-    """Start: the question was stored, or saved again for a regenerated answer. End: the response was stored, or the
-    later event that finished it."""
+    """Start: the question was stored, or saved again for a regenerated answer. End: the response was stored, or a later
+    event finished it."""
     stored = anchor.created_milliseconds or (anchor.inserted_seconds or 0) * 1000
     end = max(stored, record.finished_milliseconds or 0)
     if record.response is None:
@@ -102,6 +102,6 @@ def _restart(touches: Sequence[int], *, after: int, before: int) -> tuple[int | 
 
 
 def _longest_tool(response: Message) -> int:
-    """The least that an answer took: its longest tool call, in milliseconds."""
+    """The shortest possible duration of an answer: its longest tool call, in milliseconds."""
     durations = [part.duration_milliseconds or 0 for part in response.parts if isinstance(part, ToolCall)]
     return max(durations, default=0)

@@ -1,7 +1,7 @@
-"""Transactions that name no message (before 0.8.3, and always for assistants), given to turns by model and time.
+"""Transactions that name no message (before 0.8.3, and always for assistants), assigned to turns by model and time.
 
-A turn's transactions are written between its question and some seconds after its response. Where two turns of one
-conversation could be meant, one that names another model is passed over, and of several the nearer response is taken.
+A turn's transactions are written between its question and some seconds after its response. If two turns of one
+conversation are possible, a turn with another model is skipped, and then the nearer response wins.
 """
 
 from collections import defaultdict
@@ -25,14 +25,15 @@ class _Window:
     response: int
 
     def distance(self, entry: Transaction) -> tuple[bool, int, str] | None:
-        """How far a transaction is from the response, None where its time lies outside the turn."""
+        """How far a transaction is from the response, None if its time lies outside the turn."""
         at = entry.created_milliseconds
         if at is None or not self.opens <= at <= self.response + _AFTER_RESPONSE_MILLISECONDS:
             return None
         return self._names_another_model(entry), abs(at - self.response), self.message_id
 
     def _names_another_model(self, entry: Transaction) -> bool:
-        """Titles, labels and summaries are written by models of their own, and a saved agent's row names no model."""
+        """Whether the models agree. Titles, labels and summaries use models of their own, and a saved agent's row names
+        no model."""
         if self.model is None or self.model.startswith(_MODELLESS_PREFIXES):
             return False
         return entry.context in ANSWERING_CONTEXTS and entry.model not in (None, self.model)
@@ -41,7 +42,7 @@ class _Window:
 def assign_by_time(
     transactions: Iterable[Transaction], conversation: Mapping[str, Row]
 ) -> Mapping[str, Sequence[Transaction]]:
-    """Transactions by the message id of the response they belong to; what fits no turn is left out.
+    """Transactions by the message id of the response to which they belong. What fits no turn is left out.
 
     `conversation` holds the rows of one conversation by message id.
     """

@@ -1,7 +1,7 @@
 """What a turn is and what became of it: one response row, with its question, history, model, usage and times.
 
-Decides; builds nothing for Langfuse. The rules are the data contract's classification (a response row R, its question
-U): an agent-framework failure is an `error` part and not `error:true`; `unfinished` is not terminal by itself.
+It decides, and builds nothing for Langfuse. The rules are the data contract's classification (a response row R, its
+question U). A failure of the agent framework is an `error` part and not `error:true`; `unfinished` alone is not final.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ _ERROR_PREFIXES = (
     "An error occurred while resuming the request: ",
 )
 _MODELLESS_PREFIXES = ("agent_", "asst_")
-"""A row's `model` is then the id of a saved agent, or of an assistant, and no model."""
+"""A `model` with this prefix is the id of a saved agent or of an assistant, not a model."""
 _ASSISTANTS = ("assistants", "azureAssistants")
 _DEFAULT_TITLE = "New Chat"
 _MOST_TYPE_CHARACTERS = 60
@@ -58,7 +58,7 @@ class Outcome(StrEnum):
 
 
 class Wait(StrEnum):
-    """What a turn that is not final waits for."""
+    """What an unfinished turn waits for."""
 
     RESPONSE = "response"
     FINISH = "finish"
@@ -66,7 +66,7 @@ class Wait(StrEnum):
 
 
 class Exclusion(StrEnum):
-    """Why a row gives no trace."""
+    """The reason why a row gives no trace."""
 
     NOT_A_RESPONSE = "not_a_response"
     COPIED = "copied"
@@ -81,7 +81,7 @@ Verdict: TypeAlias = Outcome | Wait | Exclusion
 
 @light_dataclass(frozen=True, slots=True)
 class Turn:
-    """A turn as it happened. `usage` is None for a question that nobody answered; `start` says how its start is known."""
+    """A turn as it happened. `usage` is None for an unanswered question; `start` says how its start is known."""
 
     record: TurnRecord
     outcome: Outcome
@@ -98,7 +98,7 @@ class Turn:
 
     @property
     def anchor(self) -> Message:
-        """The row that gives the turn its id: the response, or the question where there is none."""
+        """The row that gives the turn its id: the response, or the question without a response."""
         anchor = self.record.response or self.record.question
         assert anchor is not None  # noqa: S101 - build_turn makes no turn of nothing
         return anchor
@@ -111,7 +111,7 @@ def judge_response(
     policies: Policies = _DEFAULT_POLICIES,
     surroundings: Surroundings = ALONE,
 ) -> Verdict:
-    """Whether a row is a turn to send, and with which outcome, or what it waits for, or why it is none."""
+    """Whether a row is a turn to send, and with which outcome; or what it waits for; or why it gives no trace."""
     if response.created_by_user:
         return Exclusion.NOT_A_RESPONSE
     if response.temporary and policies.temporary is TemporaryPolicy.SKIP:
@@ -140,7 +140,7 @@ def judge_question(
     if answered or not question.created_by_user:
         return Exclusion.ANSWERED
     if is_copy(question, surroundings):
-        # A copied question without its answer is no turn of anybody's.
+        # A copied question without its answer belongs to no turn.
         return Exclusion.COPIED
     if question.temporary and policies.temporary is TemporaryPolicy.SKIP:
         return Exclusion.TEMPORARY
@@ -165,7 +165,7 @@ def _judge_ending(response: Message, *, deadline_passed: bool) -> Outcome | Wait
 
 
 def _awaits_approval(response: Message) -> bool:
-    """A paused run is saved in full shape with an empty text and a tool call that has no output yet."""
+    """Whether the run is paused: saved in full shape, with an empty text and a tool call without output."""
     if response.text:
         return False
     calls = [part for part in response.parts if isinstance(part, ToolCall)]
@@ -179,7 +179,7 @@ def _awaits_approval(response: Message) -> bool:
 
 
 def build_turn(record: TurnRecord, outcome: Outcome) -> Turn:
-    """Put a turn together from what was read back; raises ValueError for a record without any row."""
+    """Assemble a turn from what was read back; raises ValueError for a record without any row."""
     response, question = record.response, record.question
     anchor = response or question
     if anchor is None:
@@ -189,7 +189,7 @@ def build_turn(record: TurnRecord, outcome: Outcome) -> Turn:
     times = resolve_times(record, anchor)
     usage = None
     if response is not None and outcome is Outcome.COPIED:
-        # Nothing was generated for a copy: the numbers it carries are those of the original.
+        # Nothing was generated for a copy: its numbers are those of the original.
         usage = NO_USAGE
     elif response is not None:
         usage = resolve_turn_usage(
@@ -217,7 +217,7 @@ def build_turn(record: TurnRecord, outcome: Outcome) -> Turn:
 
 
 def join_text(parts: Sequence[Part]) -> str:
-    """The answer in the parts, joined as LibreChat flattens it: a space where two pieces would run together."""
+    """The answer in the parts, joined as LibreChat joins it, with a space where two pieces would touch."""
     joined = ""
     for part in parts:
         if isinstance(part, TextPart) and part.text:
@@ -228,7 +228,7 @@ def join_text(parts: Sequence[Part]) -> str:
 
 
 def answer_text(response: Message | None) -> str:
-    """The answer of a response: its text parts, or its text where it has none; an error's text is no answer."""
+    """The answer of a response: its text parts, or its text if it has no parts. An error's text is not an answer."""
     if response is None:
         return ""
     return join_text(response.parts) or ("" if response.error else response.text or "")
@@ -263,7 +263,7 @@ def _resolve_model(record: TurnRecord, usage: Usage | None) -> str | None:
 
 
 def unknown_parts(record: TurnRecord) -> tuple[str, ...]:
-    """The types of a response's parts that this release does not know, each once."""
+    """The types of a response's parts that this release does not know, once each."""
     parts = record.response.parts if record.response is not None else ()
     names = (
         part.type[:_MOST_TYPE_CHARACTERS] for part in parts if isinstance(part, OtherPart) and part.is_unknown

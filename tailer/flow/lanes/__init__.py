@@ -1,1 +1,1 @@
-"""One lane for each kind of work: it takes what is due, and whatever blocks it blocks no other."""
+"""One lane for each kind of work. A lane takes what is due; if it is blocked, it blocks no other lane."""

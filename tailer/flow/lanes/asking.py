@@ -1,7 +1,7 @@
-"""Asks the destination for something that may be repeated, once; what it does not take is tried again later.
+"""Asks the destination once for something that may be repeated. What it does not accept is tried again later.
 
-Nothing is repeated within a lane until it succeeds: an entry goes back to the backlog for a while, so that one that is
-turned away again and again does not stop the others of its kind.
+A lane never repeats a request until it succeeds. The entry goes back to the backlog for a while, so that an entry that
+fails again and again does not stop the others of its kind.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from tailer.flow.sending.outcomes import Delivered, DeliveryOutcome, Refused, Re
 
 
 class Asking:
-    """The way of one lane to the destination."""
+    """One lane's way to the destination."""
 
     def __init__(self, channel: Channel, health: DestinationHealth, setbacks: Setbacks, emit: Emit) -> None:
         self._channel = channel
@@ -28,14 +28,15 @@ class Asking:
     async def ask(
         self, key: EntryKey, operation: FollowupOperation, call: Callable[[], Awaitable[DeliveryOutcome]]
     ) -> float | None:
-        """None once it is settled: taken, or refused for good and said so; else the seconds until the next try."""
+        """None once it is settled: accepted, or refused for good and reported. Otherwise the seconds until the next
+        try."""
         outcome = await call()
         self._health.note(self._channel, outcome)
         if isinstance(outcome, Retry | Refused | Unknown):
             waiting = self._setbacks.add(key, outcome)
             self._pause_seconds = self._setbacks.add(self._channel, outcome).wait_seconds
             if not isinstance(outcome, Refused):
-                # That keys are refused is said once, by the health of the destination.
+                # The health of the destination reports once that keys are refused.
                 self._emit(FollowupRetried(operation, outcome.reason, waiting.tries, waiting.wait_seconds))
             return waiting.wait_seconds
         self._setbacks.clear(key)
@@ -45,5 +46,5 @@ class Asking:
         return None
 
     async def pause(self) -> None:
-        """Wait as long as the last answer and those before it suggest."""
+        """Wait as long as the last answers suggest."""
         await asyncio.sleep(self._pause_seconds)

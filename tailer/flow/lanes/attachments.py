@@ -1,7 +1,7 @@
 """The files of turns: uploaded before their trace is built, a few at a time, and waited for while they may still come.
 
-A turn whose files cannot be uploaded just now is given back for later. It is sent without them only where the
-destination takes other things all the while: a storage that is never mended must not hold turns back for ever.
+A turn whose files cannot be uploaded now is given back for later. It is sent without them only if the destination
+accepts other things meanwhile: a storage that is never fixed must not hold back turns for ever.
 """
 
 import asyncio
@@ -20,9 +20,10 @@ from tailer.flow.sending.destination_health import Channel, DestinationHealth
 from tailer.flow.sending.outcomes import Delivered, Refused, Retry, StorageAway
 
 _AT_ONCE: Final = 4
-"""Turns whose files are uploaded at a time: each holds one file in memory."""
+"""How many turns upload files at a time; each holds one file in memory."""
 _PATIENT_TRIES: Final = 8
-"""Tries, some two minutes, after which the trouble is the storage's alone if the destination took something since."""
+"""Tries, some two minutes of them. After that the storage alone is at fault, if the destination has accepted something
+since."""
 
 
 class Attachments:
@@ -67,7 +68,7 @@ class Attachments:
         return ()
 
     def _is_hopeless(self, waiting: Waiting, answer: Retry | Refused | StorageAway) -> bool:
-        """Whether the files alone are in trouble, and for long enough: then the turn goes without them."""
+        """Whether only the files are in trouble, and for long enough; then the turn is sent without them."""
         taken = self._health.accepted_seconds
         destination_takes = taken is not None and taken > waiting.since_seconds
         if waiting.tries >= _PATIENT_TRIES:

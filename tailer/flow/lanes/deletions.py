@@ -1,5 +1,7 @@
-"""Rows that were deleted: their traces stay, or go too, as the policy says. A deletion comes last, whatever else is
-still to be done for the row."""
+"""Rows that were deleted: their traces stay or are deleted too, as the policy says.
+
+A deletion comes last, whatever else is still to be done for the row.
+"""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -17,7 +19,7 @@ from tailer.flow.ports import FollowupSink
 
 
 class Deletions(Lane):
-    """Rows that are gone."""
+    """Handles rows that are gone."""
 
     name: ClassVar[str] = "deletions"
     works: ClassVar[tuple[Interest, ...]] = (Interest.DELETION,)
@@ -38,7 +40,7 @@ class Deletions(Lane):
             await self._delete(work, ready)
 
     def _claim(self, work: Round, entry: Entry) -> bool:
-        """Whether nothing of the row is on its way: that must be recorded before it can be taken away."""
+        """Whether nothing of the row is on its way: that must be recorded before it can be deleted."""
         key = entry.key.document_key
         if not self._bench.backlog.is_open(Interest.RESPONSE, key) and work.claim_row(entry):
             return True
@@ -68,7 +70,7 @@ class Deletions(Lane):
 
 
 def _outcome_of(entry: Entry, expiries: dict[DocumentKey, int | None]) -> EntryOutcome:
-    """Told apart: what LibreChat let expire, what a user deleted, and what was never sent."""
+    """Distinguishes what LibreChat let expire, what a user deleted, and what was never sent."""
     key = entry.key.document_key
     if key not in expiries:
         return EntryOutcome.DELETION_UNKNOWN

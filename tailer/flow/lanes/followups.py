@@ -1,7 +1,7 @@
-"""What comes after a trace: feedback becomes a score, an edit one more event and, of an answer, a correction.
+"""What comes after a trace: feedback becomes a score, an edit becomes one more event and, for an answer, a correction.
 
-Scores overwrite, so they are repeated until the destination has taken them, and remembered only then. Edits go the way
-of traces, written down before they are sent.
+Scores overwrite, so they are repeated until the destination has accepted them, and remembered only then. Edits are sent
+like traces, and stored before they are sent.
 """
 
 import asyncio
@@ -40,12 +40,12 @@ from tailer.flow.ports import FollowupSink
 from tailer.flow.sending.outgoing import Outgoing, join
 
 _AT_ONCE: Final = 8
-"""Follow-ups under way at a time: a backlog of thumbs waits for no single answer, and no server is flooded."""
+"""Follow-ups in progress at a time: a backlog of thumbs does not wait for a single answer, and no server is flooded."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """An entry with what was read for it: the message as it is, and the sent turns in whose traces it shows."""
+    """An entry with what was read for it: the message as it is, and the sent turns in whose traces it appears."""
 
     entry: Entry
     message: Message
@@ -54,7 +54,7 @@ class _Subject:
 
 
 class Followups(Lane):
-    """Rows whose turn was sent and that changed since."""
+    """Handles rows that changed after their turn was sent."""
 
     name: ClassVar[str] = "followups"
     works: ClassVar[tuple[Interest, ...]] = (Interest.FOLLOWUP,)
@@ -78,14 +78,14 @@ class Followups(Lane):
         while subjects:
             some, subjects = subjects[:_AT_ONCE], subjects[_AT_ONCE:]
             if not await self._follow_some(work, some):
-                # Nothing is taken just now, and the others need not be tried for that.
+                # The destination accepts nothing at the moment, so the others need not be tried.
                 for subject in subjects:
                     work.postpone(subject.entry)
                 await self._asking.pause()
                 return
 
     async def _read(self, work: Round) -> list[_Subject]:
-        """What is to be followed, with its traces claimed; entries that need nothing are closed."""
+        """The changes to follow, with their traces claimed; entries that need nothing are closed."""
         entries = work.by_row()
         located = await self._bench.reader.locate(list(entries))
         for key in entries.keys() - {row.key for row in located}:
@@ -121,7 +121,7 @@ class Followups(Lane):
         return await self._bench.reader.read_ledgers(billed) if billed else {}
 
     async def _answers_of(self, rows: Sequence[Row]) -> Mapping[DocumentKey, Sequence[Row]]:
-        """The rows in whose traces each of these shows: a response in its own, a question in those of its answers."""
+        """The rows in whose traces each of these appears: a response in its own, a question in those of its answers."""
         answers: dict[DocumentKey, list[Row]] = {
             row.key: [] if row.created_by_user else [row] for row in rows
         }
@@ -143,7 +143,7 @@ class Followups(Lane):
         return False
 
     async def _follow_some(self, work: Round, subjects: Sequence[_Subject]) -> bool:
-        """Follow some at the same time; whether anything was taken, or nothing had to be asked for."""
+        """Follow several at the same time. Returns whether anything was accepted, or nothing had to be asked for."""
         followed = await asyncio.gather(*map(self._follow, subjects), return_exceptions=True)
         outgoing: list[Outgoing] = []
         turned_away = 0
@@ -158,12 +158,12 @@ class Followups(Lane):
         await work.hand_over(outgoing)
         errors = [made for made in followed if isinstance(made, BaseException)]
         if errors:
-            # What concerns the whole daemon goes before what concerns one item.
+            # An error of the whole daemon goes before an error of one item.
             raise next((error for error in errors if isinstance(error, TailerError)), errors[0])
         return turned_away < len(subjects)
 
     async def _follow(self, subject: _Subject) -> Outgoing | float | None:
-        """The edits to be sent, None where there are none; or the seconds until the next try."""
+        """The edits to send, None without any; or the seconds until the next try."""
         is_answer = not subject.message.created_by_user
         if is_answer and self._followed.feedback:
             wait_seconds = await self._follow_feedback(subject)

@@ -1,8 +1,7 @@
-"""What all lanes have in common: they take what is due for their kinds of work, round by round, and one item that
-breaks the code becomes a dead letter of its own.
+"""The frame of all lanes: they take what is due for their kinds of work, round by round.
 
-What is raised for a server or a setting is a TailerError and ends the daemon; everything else is a fault of the code
-in the face of a row.
+An item that breaks the code becomes a dead letter of its own. An error about a server or a setting is a TailerError and
+ends the daemon; every other error is a fault of the code on a row.
 """
 
 from abc import ABC, abstractmethod
@@ -29,7 +28,7 @@ class Lane(ABC):
         self._bench = bench
 
     async def run(self, gather_seconds: float) -> None:
-        """Work off what is due, for ever, in rounds at least so far apart."""
+        """Work on what is due, for ever, with at least this long between rounds."""
         while True:
             entries = await self._bench.backlog.take_due(
                 self.works, limit=self.round_entries, gather_seconds=gather_seconds
@@ -37,7 +36,7 @@ class Lane(ABC):
             await self.work_off(entries)
 
     async def work_off(self, entries: Sequence[Entry]) -> None:
-        """One round. What breaks it is found by halving: it is buried alone, and the others go on."""
+        """One round. If something breaks it, halving finds the item: it is buried alone, and the others continue."""
         work = Round(self._bench, entries)
         try:
             await self._work(work)

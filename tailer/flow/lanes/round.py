@@ -1,7 +1,7 @@
-"""One round of a lane: the entries that were taken together, and what becomes of each.
+"""One round of a lane: the entries that were taken together, and what happens to each.
 
-Every entry is settled exactly once: closed, postponed, passed on, parked, handed over or buried. What an entry has
-claimed is let go of with that, unless delivery has it by then.
+Every entry is settled exactly once: closed, postponed, passed on, parked, handed over or buried. With that its claims
+are released, unless delivery has it by then.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,12 +24,12 @@ from tailer.flow.sending.outgoing import Outgoing, Packing
 from tailer.flow.stores import StateStore
 
 BUSY_SECONDS = 1.0
-"""How long an entry waits whose trace another task, or a batch of an earlier run, is at work on."""
+"""How long an entry waits if another task, or a batch of an earlier run, is working on its trace."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workbench:
-    """What every lane works with."""
+    """The parts that every lane works with."""
 
     backlog: Backlog
     parking: Parking
@@ -42,7 +42,7 @@ class Workbench:
 
 
 class Round:
-    """The entries of one round; nothing here awaits between a claim and the note of it."""
+    """The entries of one round. Nothing here awaits between a claim and the note of it."""
 
     def __init__(self, bench: Workbench, entries: Sequence[Entry]) -> None:
         self._bench = bench
@@ -53,7 +53,7 @@ class Round:
 
     @property
     def entries(self) -> list[Entry]:
-        """Those that are not settled yet."""
+        """The entries that are not settled yet."""
         return list(self._unsettled.values())
 
     def by_row(self) -> dict[DocumentKey, Entry]:
@@ -61,11 +61,11 @@ class Round:
         return {entry.key.document_key: entry for entry in self._unsettled.values()}
 
     def name(self, entry: Entry, record_id: str, message_id: str) -> None:
-        """Say what an entry is about: a dead letter of it goes by that record."""
+        """Say which record an entry is about; a dead letter of it gets that id."""
         self._subjects[entry.key] = (record_id, message_id)
 
     def claim(self, entry: Entry, rows: Mapping[TraceId, DocumentKey]) -> bool:
-        """Claim all these traces for an entry, each for work on a row; none of them when one is not free."""
+        """Claim all these traces for an entry, each for work on a row; none of them if one is not free."""
         free = self.claim_free(entry, rows)
         if free == rows.keys():
             return True
@@ -80,14 +80,14 @@ class Round:
         return free
 
     def claim_row(self, entry: Entry) -> bool:
-        """Claim all that the row of an entry has, or will have."""
+        """Claim everything that the row of an entry has, or will have."""
         if not self._bench.in_flight.claim_row(entry.key.document_key):
             return False
         self._rows.add(entry.key)
         return True
 
     def close(self, entry: Entry, outcome: EntryOutcome | None) -> None:
-        """Nothing more is to be done for an entry; `outcome` is what it is counted as, None for nothing."""
+        """Close an entry; `outcome` is what it counts as, None for nothing."""
         if outcome is not None:
             self._bench.emit(TurnDone(outcome))
         if entry.key.interest in (Interest.RESPONSE, Interest.QUESTION):
@@ -96,17 +96,17 @@ class Round:
         self._bench.backlog.close(entry.key)
 
     def postpone(self, entry: Entry, seconds: float = BUSY_SECONDS) -> None:
-        """Give an entry back for later."""
+        """Give an entry back, to be taken again later."""
         self._settle(entry)
         self._bench.backlog.postpone(entry.key, seconds=seconds)
 
     def pass_on(self, entry: Entry, work: Interest) -> None:
-        """Leave an entry to another lane."""
+        """Pass an entry on to another lane."""
         self._settle(entry)
         self._bench.backlog.pass_on(entry.key, work)
 
     async def park(self, waiting: Sequence[tuple[Entry, Wait]]) -> None:
-        """Keep entries in the state database until what they wait for has come, or their time is up."""
+        """Store entries in the state database until what they wait for has come, or their time is up."""
         if not waiting:
             return
         now = self._bench.backlog.source_seconds
@@ -122,11 +122,11 @@ class Round:
             self._bench.backlog.close(entry.key)
 
     async def hand_over(self, outgoing: Sequence[Outgoing]) -> None:
-        """Leave it to delivery, with the claims on what is in it."""
+        """Hand over to delivery, together with the claims."""
         await self._bench.delivery.hand_over(outgoing, self._taken)
 
     async def bury(self, entry: Entry, reason: str) -> None:
-        """Keep an entry as a dead letter of its own."""
+        """Store an entry as a dead letter of its own."""
         fallback = unknown_record_id(entry.work, entry.key.document_key), entry.message_id or ""
         record_id, message_id = self._subjects.get(entry.key, fallback)
         letter = DeadLetter(

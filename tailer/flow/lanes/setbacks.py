@@ -1,7 +1,8 @@
-"""How long what the destination did not take waits before its next try: an entry by itself, and a lane as a whole.
+"""How long to wait before the next try of what the destination did not accept: an entry by itself, and a lane as a
+whole.
 
-Nothing is tried within a lane until it succeeds: an entry is given back to the backlog, so that one that is turned away
-again and again does not stop the others of its kind.
+A lane never repeats a request until it succeeds. The entry goes back to the backlog, so that an entry that fails again
+and again does not stop the others of its kind.
 """
 
 from collections.abc import Callable, Hashable
@@ -15,7 +16,7 @@ from tailer.retrying import Backoff
 
 _BACKOFF: Final = Backoff(first_seconds=0.2, longest_seconds=60.0, jitter_seconds=0.3)
 _REMEMBERED: Final = 20_000
-"""Subjects whose tries are known: one that is gone for good is never cleared."""
+"""The most subjects whose tries are remembered; a subject that is gone for good is never cleared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +29,14 @@ class Waiting:
 
 
 class Setbacks:
-    """Who was turned away how often; forgotten with `clear`."""
+    """How often each subject was refused; `clear` forgets it."""
 
     def __init__(self, *, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._waiting: LRUCache[Hashable, Waiting] = LRUCache(_REMEMBERED)
 
     def add(self, subject: Hashable, answer: Retry | Refused | Unknown | StorageAway) -> Waiting:
-        """One more time; the server's own word on how long to wait goes before ours."""
+        """Count one more refusal. The server's own word on how long to wait takes precedence."""
         known = self._waiting.get(subject)
         tries = 1 if known is None else known.tries + 1
         named = answer.after_seconds if isinstance(answer, Retry) else None
@@ -45,5 +46,5 @@ class Setbacks:
         return self._waiting[subject]
 
     def clear(self, subject: Hashable) -> None:
-        """It was taken, or is no longer tried."""
+        """Forget a subject: it was accepted, or is no longer tried."""
         self._waiting.pop(subject, None)

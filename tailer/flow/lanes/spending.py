@@ -1,4 +1,4 @@
-"""Spending that belongs to no message: one trace for each call of LibreChat's remote API."""
+"""Spending without a message: one trace for each call of LibreChat's agents API."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -16,7 +16,7 @@ from tailer.flow.lanes.round import Round, Workbench
 
 
 class Spendings(Lane):
-    """Transactions, where they are streamed; all transactions of a call lead to the same trace."""
+    """Handles transactions, if they are streamed; all transactions of a call lead to the same trace."""
 
     name: ClassVar[str] = "spending"
     works: ClassVar[tuple[Interest, ...]] = (Interest.SPENDING,)
@@ -53,7 +53,7 @@ class Spendings(Lane):
             if trace_id in sent:
                 work.close(first, EntryOutcome.SENT_BEFORE)
             else:
-                # The first is the oldest in the stream: it holds the position until the trace is acknowledged.
+                # The first is the oldest in the stream. It holds the position until the trace is acknowledged.
                 outgoing.append(
                     self._bench.packing.pack(first.key, EntryOutcome.API_USAGE, [traces[trace_id]])
                 )

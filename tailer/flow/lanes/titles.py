@@ -1,4 +1,4 @@
-"""Titles that were stored after their turn was sent: a trace of their own, never ahead of the turn."""
+"""Titles that were stored after their turn was sent: each is a trace of its own, never ahead of its turn."""
 
 from typing import ClassVar
 
@@ -16,7 +16,7 @@ from tailer.flow.sending.outgoing import Outgoing
 
 
 class Titles(Lane):
-    """Conversations whose title was stored."""
+    """Handles conversations whose title was stored."""
 
     name: ClassVar[str] = "titles"
     works: ClassVar[tuple[Interest, ...]] = (Interest.TITLE,)
@@ -44,7 +44,7 @@ class Titles(Lane):
             await work.hand_over([title for title in made if title is not None])
 
     async def _claim(self, work: Round) -> dict[DocumentKey, tuple[Row, Entry]]:
-        """The rows that titles were billed on, with the titles' entries, where nothing else is at work on them."""
+        """The rows on which titles were billed, with the titles' entries, if no other task is working on them."""
         entries, claimed = work.by_row(), {}
         for key, row in await self._bench.reader.locate_titled(list(entries)):
             entry = entries.pop(key, None)
@@ -52,7 +52,7 @@ class Titles(Lane):
                 continue
             trace_id = _title_trace_id_of(row)
             work.name(entry, trace_id, row.message_id)
-            # A turn that is open brings the title along; ahead of it, it would be built twice.
+            # An open turn brings its title along. Ahead of its turn it would be built twice.
             turn_is_open = self._bench.backlog.is_open(Interest.RESPONSE, row.key)
             if turn_is_open or not work.claim(entry, {trace_id: row.key}):
                 work.postpone(entry)

@@ -1,4 +1,4 @@
-"""Puts what goes out together into batches within the limits of one request, and halves a batch that is refused."""
+"""Groups outgoing traces into batches within the limits of one request, and halves a refused batch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class BatchLimits:
 def make_batches(
     outgoing: Sequence[Outgoing], limits: BatchLimits, sink: Sink, new_id: Callable[[], str]
 ) -> Iterator[tuple[Batch, Sequence[Outgoing]]]:
-    """Batches within the limits, each with what is in it; the traces of one entry stay together, so that it is done
+    """Batches within the limits, each with its contents. The traces of one entry stay together, so the entry is done
     with its batch."""
     group: list[Outgoing] = []
     traces, size = 0, 0

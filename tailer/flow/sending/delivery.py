@@ -1,4 +1,4 @@
-"""Sees batches through: written down, sent, recorded as sent, and only then closed. Nothing else closes a sent turn."""
+"""Delivers batches: stored, sent, recorded as sent, and only then closed. Nothing else closes a sent turn."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -59,7 +59,7 @@ class Delivery:
         self._wall_clock = wall_clock
         self._observe_traces = observe_traces
         self._spot_checks = spot_checks
-        # One waits, however many are being sent: a lane is one step ahead, and no more is held in memory.
+        # One batch waits, however many are being sent: a lane is one step ahead, and memory holds no more.
         self._queue: asyncio.Queue[tuple[Batch, Sequence[Outgoing]]] = asyncio.Queue(maxsize=1)
 
     @property
@@ -75,9 +75,10 @@ class Delivery:
     async def hand_over(
         self, outgoing: Sequence[Outgoing], taken: Callable[[Outgoing], None] = lambda _: None
     ) -> None:
-        """Take what entries give, whose traces are claimed; waits while the queue is full.
+        """Accept what entries give, with their traces claimed; waits while the queue is full.
 
-        `taken` hears of each that is delivery's from now on: its claims are let go of and its entry is closed here.
+        `taken` hears of each outgoing that belongs to delivery from now on: delivery releases its claims and closes its
+        entry.
         """
         for batch, pieces in make_batches(outgoing, self._limits, self._sink, self._new_id):
             for piece in pieces:
@@ -95,9 +96,9 @@ class Delivery:
                 self._finish(piece, arrived=piece.items[0].record_id in acknowledged)
 
     async def resend(self, item: BatchItem, chunk: bytes) -> None:
-        """Send a chunk once more that was refused, as it is; returns when it is acknowledged or refused again.
+        """Send a refused chunk once more, as it is; returns when it is acknowledged or refused again.
 
-        Nothing happens while its trace is being worked on: the next sweep tries again.
+        Nothing happens while another task works on its trace: the next sweep tries again.
         """
         if not self._in_flight.claim({item.record_id: item.document_key}):
             return
@@ -106,7 +107,7 @@ class Delivery:
         await self._see_through(batch, maybe_sent=False)
 
     async def claim_unfinished(self) -> Sequence[Batch]:
-        """The batches of an earlier run; their traces count as on their way from now on."""
+        """The batches of an earlier run. Their traces count as on their way from now on."""
         batches = await self._state.pending_batches()
         for batch in batches:
             for item in batch.items:
@@ -129,7 +130,7 @@ class Delivery:
                 await self._see_through(batch, maybe_sent=True)
 
     async def _see_through(self, batch: Batch, *, maybe_sent: bool) -> frozenset[str]:
-        """Send a batch until every item is acknowledged or a dead letter; the records of those acknowledged."""
+        """Send a batch until every item is acknowledged or a dead letter; returns the records of the acknowledged ones."""
         outcome = await self._transmission.send(batch, maybe_sent=maybe_sent)
         match outcome:
             case Delivered(rejected_spans):
@@ -191,7 +192,7 @@ class Delivery:
         self._emit(TurnDone(outgoing.outcome if arrived else EntryOutcome.DEAD_LETTER))
         self._parking.leave(own.document_key)
         if outgoing.has_feedback and arrived:
-            # Rated before it was sent: the score goes to the trace that now exists.
+            # It was rated before it was sent, so the score goes to the trace that now exists.
             self._backlog.pass_on(own, Interest.FOLLOWUP, changed=["feedback"])
         else:
             self._backlog.close(own)

@@ -1,4 +1,4 @@
-"""Whether the destination accepts the keys, as all that is sent to it hears: spans, scores, deletions and media."""
+"""Whether the destination accepts the keys, according to everything sent to it: spans, scores, deletions and media."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -9,12 +9,12 @@ from tailer.flow.sending.outcomes import Delivered, DeliveryOutcome, Refused
 
 _HINT = "check LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY"
 _MEMORY = timedelta(minutes=3)
-"""How long a refusal counts that no other one renews, once something else was accepted: what it concerned may be gone.
-Longer than the longest pause between two tries."""
+"""How long a refusal counts without a new one, once something else was accepted: its subject may be gone. It is longer
+than the longest pause between two tries."""
 
 
 class Channel(StrEnum):
-    """What is sent."""
+    """The kinds of requests."""
 
     SPANS = "spans"
     SCORES = "scores"
@@ -23,11 +23,11 @@ class Channel(StrEnum):
 
 
 class DestinationHealth:
-    """Says once that the keys are refused, and once that they are accepted again.
+    """Reports once that the keys are refused, and once that they are accepted again.
 
-    Only an answer that proves the keys takes a refusal back: a timeout proves nothing, and a request that is too large
-    or not valid may have been turned away before anything looked at the keys. Scores that are refused while spans are
-    accepted are still refused.
+    Only an answer that proves the keys ends a refusal. A timeout proves nothing, and a request that is too large or
+    invalid may have been refused before anything checked the keys. Scores that are refused while spans are accepted
+    remain refused.
     """
 
     def __init__(self, emit: Emit, *, monotonic: Callable[[], float]) -> None:
@@ -49,11 +49,11 @@ class DestinationHealth:
 
     @property
     def accepted_seconds(self) -> float | None:
-        """When something was accepted last, None before the first time."""
+        """When something was last accepted, None before the first time."""
         return self._accepted_seconds
 
     def note(self, channel: Channel, outcome: DeliveryOutcome) -> None:
-        """Take in what came of a request."""
+        """Process the outcome of a request."""
         now = self._monotonic()
         if isinstance(outcome, Refused):
             self._remedy = outcome.remedy or _HINT

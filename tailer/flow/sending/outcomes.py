@@ -1,4 +1,4 @@
-"""What came of sending something, and of asking for it: values that the flow branches on."""
+"""The outcomes of sending and of looking up: values on which the flow branches."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -8,7 +8,7 @@ from tailer.core.identity import ObservationId
 
 
 class RequestResult(StrEnum):
-    """What a request is counted as."""
+    """How a request is counted."""
 
     OK = "ok"
     PARTIAL = "partial"
@@ -32,7 +32,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Nothing was taken; try again, after the given time where one was named."""
+    """Nothing was accepted; try again, after the given time if one was named."""
 
     reason: str
     after_seconds: float | None = None
@@ -47,7 +47,7 @@ class TooLarge:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Something in the batch is not valid; nothing was taken."""
+    """Something in the batch is invalid; nothing was accepted."""
 
     reason: str
 
@@ -62,7 +62,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Nobody saw the answer: the batch may have been taken."""
+    """The answer was lost: the batch may have been accepted."""
 
     reason: str
     result: RequestResult = field(default=RequestResult.TIMEOUT, compare=False)
@@ -70,23 +70,21 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class StorageAway:
-    """The destination answers, and the storage behind it does not take files just now."""
+    """The destination answers, but the storage behind it does not accept files at the moment."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Those of the observations asked for that the destination holds."""
+    """The observations, out of those asked for, that the destination holds."""
 
     observation_ids: frozenset[ObservationId]
 
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
-    """The destination could not answer just now.
-
-    `is_limited` says that it is there and has been asked too often; `after_seconds` is the pause it asked for."""
+    """The destination could not answer at the moment."""
 
     reason: str
     after_seconds: float | None = field(default=None, compare=False)

@@ -32,11 +32,11 @@ class Outgoing:
 
     @property
     def stored_bytes(self) -> int:
-        """How long the chunks are together."""
+        """The length of all chunks together."""
         return sum(map(len, self.chunks))
 
     def without_title(self) -> "Outgoing":
-        """The turn alone; its title's entry is not done with it."""
+        """The turn alone; the entry of its title is not done with it."""
         return replace(self, items=self.items[:1], chunks=self.chunks[:1], traces=self.traces[:1], also=())
 
     def without_chunks(self) -> "Outgoing":
@@ -45,7 +45,7 @@ class Outgoing:
 
 
 class Packing:
-    """Makes traces ready for one sink; `keep_traces` where acknowledged traces are looked at."""
+    """Prepares traces for one sink; `keep_traces` if acknowledged traces are observed."""
 
     def __init__(self, sink: Sink, *, keep_traces: bool) -> None:
         self._sink = sink
@@ -83,7 +83,7 @@ class Packing:
 
 
 def join(pieces: Sequence[Outgoing]) -> Outgoing:
-    """One of several for the same entry: a question that was edited shows in the traces of all its answers."""
+    """Mark it as one of several for the same entry: an edited question appears in the traces of all its answers."""
     return replace(
         pieces[0],
         items=tuple(item for piece in pieces for item in piece.items),

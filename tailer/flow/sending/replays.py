@@ -1,7 +1,7 @@
-"""Sends dead letters again that somebody asked for with `tailer dead-letters replay`.
+"""Sends dead letters again, on request of `tailer dead-letters replay`.
 
-A turn is read and built anew, because what broke may have been the building. A later piece of a turn, or a title, goes
-as it was built: it shows a moment that is over. A letter is forgotten when its record says that it arrived.
+A turn is read and built anew, because the building may have been at fault. A later piece of a turn, or a title, is sent
+as it was built, because it shows a past moment. A letter is forgotten when its record says that it arrived.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from tailer.flow.sending.delivery import Delivery
 from tailer.flow.stores import StateStore
 
 _AT_ONCE = 100
-"""Letters under way at a time: a refused one may hold its whole trace in memory."""
+"""Letters in progress at a time: a refused one may hold its whole trace in memory."""
 SENT = "sent"
 NOTHING_TO_SEND = "nothing_to_send"
 """The row is gone, or the settings leave it out by now."""
 
 
 class Replay:
-    """Works through what was asked for, sweep by sweep."""
+    """Works through the requested replays, sweep by sweep."""
 
     def __init__(self, backlog: Backlog, state: StateStore, delivery: Delivery, emit: Emit) -> None:
         self._backlog = backlog
@@ -33,11 +33,11 @@ class Replay:
         self._under_way: set[str] = set()
 
     async def sweep(self) -> None:
-        """Begin what is asked for, and conclude what was begun."""
+        """Begin what is requested, and finish what was begun."""
         asked = await self._state.load_replays(_AT_ONCE)
-        # One that was refused again is no longer asked for.
+        # A letter that was refused again is no longer requested.
         self._under_way.intersection_update(letter.record_id for letter in asked)
-        # Looked at before the records are read: an entry that closes in between has its record by then.
+        # Read before the records: an entry that closes in between has its record by then.
         idle = [letter for letter in asked if not self._backlog.is_open(*_entry_of(letter))]
         sent = await self._state.find_exported([letter.record_id for letter in idle])
         done = [letter for letter in idle if letter.record_id in sent or self._is_done_without_record(letter)]

@@ -1,7 +1,7 @@
-"""Gets one batch to the destination: repeats what was not taken, looks up what may have been taken.
+"""Gets one batch to the destination: repeats what was not accepted, looks up what may have been accepted.
 
-There is no limit, because the oplog holds what comes after. What is left to the caller are
-the answers that more of the same bytes cannot change.
+tenacity runs every retry. There is no limit, because the oplog holds what comes after. The caller gets the answers that
+further tries of the same bytes cannot change.
 """
 
 from collections.abc import Callable

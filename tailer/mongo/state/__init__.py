@@ -1,7 +1,7 @@
-"""The tailer's own database, a module for each thing it keeps.
+"""The tailer's own database, one module for each thing that it keeps.
 
-`StateDatabase` is the way there, `MongoLease` says who may write, `Fence` makes every write prove it, and `MongoState`
-is all stores over the two.
+`StateDatabase` is the way there, `MongoLease` decides who may write, `Fence` makes every write prove it, and
+`MongoState` combines all stores.
 """
 
 from tailer.mongo.state.database import StateDatabase

@@ -1,4 +1,4 @@
-"""The shapes of what the state database keeps of batches and of turns that were sent."""
+"""The shapes of the stored batches and sent turns."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,7 +12,7 @@ from tailer.flow.records import BatchItem, Probe
 
 
 def write_item(item: BatchItem) -> dict[str, Any]:
-    """An item of a batch, without its chunk: that is in the payload."""
+    """An item of a batch without its chunk, which is in the payload."""
     return {
         "record_id": item.record_id,
         "trace_id": item.probe.trace_id,
@@ -27,7 +27,7 @@ def write_item(item: BatchItem) -> dict[str, Any]:
 
 
 def read_item(document: Mapping[str, Any]) -> BatchItem:
-    """The item again; the text of an edit is not kept, its mark is."""
+    """The item of a stored document. The text of an edit is not stored, its mark is."""
     key = DocumentKey(document["document_key"])
     trace_id = TraceId(document["trace_id"])
     sent, edit = document["sent"], document["edit"]
@@ -44,7 +44,7 @@ def read_item(document: Mapping[str, Any]) -> BatchItem:
 
 
 def write_export(item: BatchItem, sent_at: datetime) -> dict[str, Any]:
-    """The record that a trace, or a later piece of one, was sent, but for its `_id`."""
+    """The record that a trace, or a later piece of one, was sent, without its `_id`."""
     record: dict[str, Any] = {
         "message_id": item.message_id,
         "document_key": item.document_key,
@@ -61,7 +61,7 @@ def amend_export(edit: Edit) -> dict[str, Any]:
 
 
 def amend_late(late: LateMarks) -> dict[str, Any]:
-    """How the record of a turn is brought up to late facts that were sent."""
+    """The update of a turn's record with sent late facts."""
     changes: dict[str, Any] = {"sent.edits": late.number + 1}
     if late.parts is not None:
         changes["sent.parts"] = _write_parts(late.parts)
@@ -145,7 +145,7 @@ def _read_edit(fields: Mapping[str, Any]) -> Edit:
 
 
 def _write_parts(parts: PartMarks | None) -> list[Any] | None:
-    """By key in a list: a key may hold a dot, which a field of a document should not."""
+    """The marks by key, in a list, because a key may hold a dot, which a field of a document should not."""
     return None if parts is None else [[key, *_write_mark(mark)] for key, mark in parts]
 
 

@@ -1,4 +1,4 @@
-"""All stores of one epoch as the flow asks for them."""
+"""All stores of one epoch in the form that the flow needs."""
 
 from tailer.mongo.state.backfills import Backfills
 from tailer.mongo.state.batches import Batches

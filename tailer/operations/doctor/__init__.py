@@ -1,1 +1,1 @@
-"""What `tailer doctor` asks and how it judges the answers."""
+"""The questions of `tailer doctor`, and how it judges the answers."""

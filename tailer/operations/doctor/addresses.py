@@ -1,4 +1,4 @@
-"""The check of addresses that mean another machine inside a container than outside of it."""
+"""The check of addresses that mean another machine inside a container than outside."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ _REACHED: Final[Mapping[str, str]] = {
     "TAILER_STATE_URI": "state database",
     "LANGFUSE_HOST": "Langfuse reachable",
 }
-"""The check that says whether an address leads anywhere."""
+"""The check that shows whether an address leads anywhere."""
 
 
 def is_in_container() -> bool:
@@ -29,7 +29,7 @@ def is_in_container() -> bool:
 def check_addresses(settings: Settings, findings: Sequence[Finding], *, in_container: bool) -> list[Finding]:
     """A finding for each setting that names this machine and so, in a container, the container itself.
 
-    Where something answers all the same (the host's network, a sidecar) the address is right.
+    If something answers there anyway (the host's network, a sidecar), the address is right.
     """
     if not in_container:
         return []

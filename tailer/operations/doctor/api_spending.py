@@ -1,4 +1,4 @@
-"""The check whether LibreChat's remote API is used while its spending is not followed."""
+"""The check whether LibreChat's agents API is used while its spending is not followed."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ _TRANSACTIONS: Final = 200
 
 
 async def check_api_spending(database: Database, settings: Settings) -> Finding:
-    """Whether any of the last transactions belongs to no chat, which only their stream tells of."""
+    """Whether any of the last transactions belongs to no chat; only their stream reports it."""
     if settings.stream_transactions:
         return passed(_CHECK, "is followed (TAILER_STREAM_TRANSACTIONS)")
     try:

@@ -1,4 +1,4 @@
-"""The checks of where traces go."""
+"""The checks of the destination."""
 
 import asyncio
 import os
@@ -12,11 +12,11 @@ from tailer.operations.doctor.findings import Finding, failed, passed, skipped, 
 from tailer.settings import Settings, SinkChoice
 
 _LEAST_VERSION: Final = (3, 22)
-"""The first release with the endpoint for OpenTelemetry's spans."""
+"""The first release with the endpoint for OpenTelemetry spans."""
 
 
 async def check_destination(settings: Settings) -> list[Finding]:
-    """Langfuse reachable, of a release that takes spans, with keys that it accepts; or the file."""
+    """Langfuse is reachable, of a release that accepts spans, with keys that it accepts; or the file is writable."""
     if settings.sink is SinkChoice.FILE:
         return [await asyncio.to_thread(_check_file, settings)]
     host = settings.langfuse_url
@@ -43,7 +43,7 @@ async def check_destination(settings: Settings) -> list[Finding]:
 def _judge_version(version: str | None) -> Finding:
     numbers = tuple(int(part) for part in (version or "").lstrip("v").split(".")[:2] if part.isdigit())
     if version is None or not numbers:
-        return warned("Langfuse version", "not told", "see in its user interface that it is 3.22 or later")
+        return warned("Langfuse version", "unknown", "check in its user interface that it is 3.22 or later")
     if numbers < _LEAST_VERSION:
         return failed(
             "Langfuse version", version, "upgrade Langfuse to 3.22 or later: before it takes no spans"

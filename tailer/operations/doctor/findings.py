@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """PASS: as it should be. WARN: it works, with a risk. FAIL: it does not work. SKIP: could not be looked at."""
+    """PASS: as it should be. WARN: it works, with a risk. FAIL: it does not work. SKIP: it could not be checked."""
 
     PASS = "PASS"
     WARN = "WARN"
@@ -16,7 +16,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check: its name, the verdict, what was seen, and for WARN and FAIL what to do; never a secret or content."""
+    """One check: its name, the verdict, what was seen, and for WARN and FAIL the remedy; never a secret or content."""
 
     check: str
     verdict: Verdict
@@ -40,11 +40,11 @@ def failed(check: str, seen: str, remedy: str) -> Finding:
 
 
 def skipped(check: str, why: str) -> Finding:
-    """It could not be looked at."""
+    """It could not be checked."""
     return Finding(check, Verdict.SKIP, why)
 
 
 def worst(findings: Sequence[Finding]) -> Verdict:
-    """FAIL before WARN before PASS; what was skipped has its reason in another finding."""
+    """FAIL before WARN before PASS; another finding has the reason of a SKIP."""
     verdicts = {finding.verdict for finding in findings}
     return next((verdict for verdict in (Verdict.FAIL, Verdict.WARN) if verdict in verdicts), Verdict.PASS)
