@@ -15,6 +15,8 @@ from tailer.core.identity import (
     turn_trace_id,
     unanswered_trace_id,
 )
+from tailer.daemon.destinations import make_access
+from tailer.errors import DestinationError
 from tailer.langfuse.connection import Credentials, LangfuseConnection
 from tailer.langfuse.sessions import Root, read_roots
 from tailer.mongo.connection import Database
@@ -41,9 +43,16 @@ async def check_double_tracing(database: Database, settings: Settings) -> Findin
         settings.langfuse_public_key or "",
         settings.langfuse_secret_key.get_secret_value(),
     )
-    async with LangfuseConnection(
-        credentials, request_timeout=settings.request_timeout, connections=1
-    ) as langfuse:
+    try:
+        langfuse = LangfuseConnection(
+            credentials,
+            request_timeout=settings.request_timeout,
+            connections=1,
+            access=make_access(settings),
+        )
+    except DestinationError as error:
+        return skipped(_CHECK, f"Langfuse cannot be asked ({error.subject})")
+    async with langfuse:
         roots = await read_roots(langfuse, list(conversations))
     if isinstance(roots, str):
         return skipped(_CHECK, f"Langfuse does not show what is in a session ({roots})")
