@@ -12,7 +12,7 @@ from tailer.core.masking.expressions import LONGEST_REPEAT
 from tailer.core.masking.masker import Masker, MaskingError, compile_rules
 
 KEY = bytes(16)
-SHORT_LENGTH = 60_000
+SHORT_LENGTH = 40_000
 FACTOR = 4
 MOST_GROWTH = 8.0
 # Below this a measurement says nothing.
@@ -57,7 +57,7 @@ def growth(masker: Masker, unit: str, length: int) -> float:
 
 @pytest.mark.parametrize("unit", HOSTILE)
 def test_work_grows_with_the_length_of_hostile_text(unit: str) -> None:
-    """A quarter of a megabyte made to trip one rule costs no more than in proportion."""
+    """A hundred and sixty kilobytes made to trip one rule cost no more than in proportion."""
     assert growth(Masker(compile_rules([], ["ssn"]), KEY), unit, SHORT_LENGTH) < MOST_GROWTH
 
 

@@ -22,7 +22,7 @@ from tests.rows import ALICE, answer, question, transaction
 from tests.unit.flow.run import Run, running
 from tests.unit.flow.scene import Scene
 
-SEEDS = range(40)
+SEEDS = range(30)
 STEPS = 60
 HALF: dict[str, Any] = {
     "unfinished": True,
