@@ -91,6 +91,7 @@ def test_more_calls_than_segments_leave_calls_without_output() -> None:
 
     assert second.output == {"role": "assistant", "content": "a"}
     assert (first.output, first.usage) == (None, {"input": 100, "output": 1})
+    assert first.input == second.input is not None
 
 
 def test_fewer_calls_than_segments_leave_no_part_out() -> None:

@@ -101,7 +101,8 @@ def _stages(stretches: Sequence[Stretch], assigned: Assigned) -> list[Stage]:
         group = stretch.group_id
     for step in assigned.silent:
         at = sum(1 for place in places if step.place is None or place < step.place)
-        stages.insert(at, Stage(((step,),), () if not stages else None))
+        # A call before all words was sent the question like the first that wrote some.
+        stages.insert(at, Stage(((step,),), () if at == 0 else None))
         places.insert(at, step.place or 0)
     return stages
 
