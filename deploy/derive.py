@@ -1,8 +1,9 @@
-"""Writes what the chart, the Kustomize components and the documents repeat of other files, so that each fact has one source.
+"""Writes what the chart, the Kustomize components and the documents repeat of other files, so that each fact has one
+source.
 
 `python deploy/derive.py` brings them up to date, with `--check` it only tells what is stale (exit code 1). Sources are
-the settings of the tailer, the Prometheus rules in `deploy/prometheus/rules` and the dashboards in `deploy/grafana`.
-A chart and a kustomization can only read files of their own folders, which is why there are copies at all.
+the settings of the tailer, the Prometheus rules in `deploy/prometheus/rules` and the dashboards in `deploy/grafana`. A
+chart and a kustomization can only read files of their own folders, which is why there are copies at all.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""JSON text of stored values: compact, deterministic, and without an exception for any value that a document can hold."""
+"""JSON text of stored values: compact, deterministic, and without an exception for any value that a document can
+hold."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What a daemon stands on whether it is active or stands by: proven connections to MongoDB, the state and Langfuse."""
+"""The connections of a daemon, active or standing by: proven connections to MongoDB, the state and Langfuse."""
 
 import asyncio
 import time
@@ -46,7 +46,8 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """Open and proven; `began` is the server's first answer; `streams` leads to LibreChat's database over connections that change streams may occupy."""
+    """Open and proven connections. `began` is the server's first answer; `streams` leads to LibreChat's database over
+    connections that change streams may occupy."""
 
     streams: Database
     source: Database
@@ -59,7 +60,7 @@ class Connections:
     files: CredentialFiles
 
     async def wait_until_outdated(self) -> tuple[str, ...]:
-        """Return the files that have other contents than when they were read, once a server does not answer either."""
+        """Wait until the server is silent and files differ from when they were read; returns those files."""
         while True:
             await asyncio.sleep(_FILES_SECONDS)
             changed = self.files.changed()
@@ -82,7 +83,7 @@ async def open_connections(
 ) -> Connections:
     """Open what the settings name, in the order of what can be wrong; `stack` closes it.
 
-    `on_look` is called each time a standby looks at the lease. Raises TailerError for what an operator must mend.
+    `on_look` is called each time a standby looks at the lease. Raises TailerError for what an operator must fix.
     """
     uri = settings.mongo_uri.get_secret_value()
     # Before the driver reads them: what changes in between counts as changed.
@@ -119,13 +120,13 @@ async def open_connections(
     identity = await _ask_patiently(identify_source, source, emit)
     await claim_state(state, identity, partial(holds_any_row, source))
     streams = tolerant_database(streams_client, settings.mongo_database)
-    # Opens its connections now: a standby takes over without waiting for any.
+    # It opens its connections now, so that a standby takes over without waiting for any.
     await _ask_patiently(inspect_source, streams, emit)
     return Connections(streams, source, facts, state, lease, candidacy, destination, began, files)
 
 
 def _unstopped_seconds() -> float:
-    """A clock that runs on while this process, or on Linux the whole machine, is stopped."""
+    """A clock that keeps running while this process, or on Linux the whole machine, is suspended."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 

@@ -1,7 +1,7 @@
 """The composition root: makes every part of the daemon from the settings, starts it and ends it.
 
-A start proves what can be wrong in its order: settings, MongoDB, Langfuse, the state database (`connections`). Then the
-daemon stands by until it has the lease, and is the active instance for a term (`term`), again and again.
+A start proves what can be wrong in this order: settings, MongoDB, Langfuse, the state database (`connections`). Then
+the daemon stands by until it has the lease, and is the active instance for a term (`term`), again and again.
 """
 
 import asyncio
@@ -59,11 +59,12 @@ from tailer.web.status_page import StatusPage
 EXIT_FORCED: Final = 130
 _WATCH_SECONDS: Final = 30.0
 _START_SECONDS: Final = 60.0
-"""A process that stands by for no longer than this is still starting: it waits out the lease of one that was killed."""
+"""A process that has stood by for less than this is still starting: it waits until the lease of a killed instance
+expires."""
 
 
 def run_daemon(settings: Settings) -> int:
-    """Run until a signal ends it; the exit code. Raises TailerError for what an operator must mend."""
+    """Run until a signal ends it; returns the exit code. Raises TailerError for what an operator must fix."""
     log = LogWriter(sys.stdout, settings.log_format, settings.log_level)
     fit_interpreter()
     with route_library_logs(log):
@@ -87,7 +88,7 @@ class Daemon:
         self._metrics = Metrics(
             __version__, usage_label_values=settings.usage_label_values if settings.usage_metrics else None
         )
-        # Bound once: looking up a method of this kind costs more than counting.
+        # Bound once, because looking up a method of this kind costs more than counting.
         self._record = self._metrics.record
         now = time.monotonic()
         self._health = Health(started_seconds=now, loop_seconds=now)
@@ -99,7 +100,7 @@ class Daemon:
 
     @property
     def metrics(self) -> Metrics:
-        """What `/metrics` shows of this run."""
+        """The metrics of this run."""
         return self._metrics
 
     async def run(self, shutdown: Shutdown) -> int:
@@ -169,7 +170,7 @@ class Daemon:
             self._read_addresses_again()
 
     def _read_addresses_again(self) -> None:
-        """A password that changed in `.env` is taken up; everything else there is read at the next start."""
+        """Apply a password that changed in `.env`; everything else there is read at the next start."""
         if self._settings.uri_files:
             read = load_settings()
             addresses = {"mongo_uri": read.mongo_uri, "state_uri": read.state_uri}
@@ -178,7 +179,8 @@ class Daemon:
     async def _serve(
         self, connections: Connections, shutdown: Shutdown, *, http_port: int
     ) -> tuple[str, ...]:
-        """Lead and stand by until a shutdown is asked for, or until the connections are outdated: the files to blame."""
+        """Lead and stand by until a shutdown is asked for, or until the connections are outdated; returns the files
+        that changed."""
         leading = asyncio.create_task(self._lead(connections, shutdown, http_port=http_port), name="lead")
         outdated = asyncio.create_task(connections.wait_until_outdated(), name="watch files")
         try:
@@ -243,11 +245,11 @@ class Daemon:
 
     @asynccontextmanager
     async def _watching(self, connections: Connections) -> AsyncIterator[None]:
-        """Look at the oplog, the clock and the dead letters now and then, whichever instance is the active one."""
+        """Look at the oplog, the clock and the dead letters now and then, on active and standby instances alike."""
         oplog = OplogWatch(connections.source, self._emit)
 
         async def count_letters() -> None:
-            # A state database that must be mended ends the instance where it is written to, not here.
+            # A state database that must be fixed ends the instance where it is written to, not here.
             with suppress(StateError):
                 self._emit(LettersCounted(await count_dead_letters(connections.state)))
 
@@ -279,7 +281,7 @@ class Daemon:
         return None if self._board is None else StatusPage(self._board.report, self._settings.status_hosts)
 
     def _trace_observer(self) -> Callable[[Sequence[Trace]], None] | None:
-        """Who sees acknowledged traces; None where nobody does, so that they need not be kept until then."""
+        """Who sees acknowledged traces; None if no part does, so that they need not be kept until then."""
         watchers = [] if self._observe_traces is None else [self._observe_traces]
         if self._board is not None and self._settings.status_traces is not TracesShown.NONE:
             watchers.append(self._board.keep_traces)

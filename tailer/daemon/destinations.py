@@ -107,7 +107,8 @@ def _open_media(settings: Settings, connection: LangfuseConnection, emit: Emit) 
 
 
 async def _prove(connection: LangfuseConnection, emit: Emit, *, known: bool) -> None:
-    """Check that the keys are good. A Langfuse that has never answered is a wrong address; one that has is waited for."""
+    """Check that the keys are good. A Langfuse that has never answered is a wrong address; one that has is waited
+    for."""
     host = connection.credentials.host
 
     def report(setback: Setback[Proven | Unreachable]) -> None:

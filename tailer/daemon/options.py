@@ -1,4 +1,4 @@
-"""What the settings say of the traces: which turns, how much of their content, under which names and tags."""
+"""What the settings say about traces: which turns, how much of their content, under which names and tags."""
 
 from collections import Counter
 from dataclasses import replace
@@ -29,12 +29,12 @@ def needs_groups(settings: Settings) -> bool:
 
 
 async def make_options(settings: Settings, state: MongoState, redactions: Counter[str]) -> ExportOptions:
-    """What is exported; what masking replaces is counted by rule in `redactions`."""
+    """What is exported; `redactions` counts, by rule, what masking replaces."""
     return replace(make_plain_options(settings), mask=await _make_mask(settings, state, redactions))
 
 
 def make_plain_options(settings: Settings) -> ExportOptions:
-    """What is exported, where nothing of it is shown: masked content is dropped instead."""
+    """What is exported, for a command that shows none of it: masked content is dropped instead."""
     return ExportOptions(
         bounds=Bounds(field_bytes=settings.field_bytes, history_bytes=settings.history_bytes),
         tags=settings.tags,

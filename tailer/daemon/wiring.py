@@ -68,7 +68,8 @@ async def make_pipeline(
     observers: Observers,
     began: Answer,
 ) -> Pipeline:
-    """All tasks of a run. It reads the state of earlier runs, and starts nothing. `began` is the server's first answer."""
+    """All tasks of a run. It reads the state of earlier runs, and starts nothing. `began` is the server's first
+    answer."""
     emit, streams = observers.emit, [source.stream for source in sources]
     parking = Parking(
         state, Patience(settings.unanswered_after, settings.unfinished_after, settings.approval_time)

@@ -103,7 +103,8 @@ class SideTaskFailed(Event):
 
 @dataclass(frozen=True, slots=True)
 class DaemonFailed(Event):
-    """The daemon ends by an error that an operator must mend: what was tried, on what, the remedy, and its exit code."""
+    """The daemon ends by an error that an operator must mend: what was tried, on what, the remedy, and its exit
+    code."""
 
     level: ClassVar[str | None] = "error"
     name: ClassVar[str] = "daemon_failed"

@@ -35,8 +35,8 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class WalkedRows:
-    """A chunk of a walk: the rows that are messages, how many documents there were, and the `_id` of the last. `keys` are
-    the documents of any other collection."""
+    """A chunk of a walk: the rows that are messages, how many documents there were, and the `_id` of the last. `keys`
+    are the documents of any other collection."""
 
     rows: Sequence[Row]
     rows_walked: int

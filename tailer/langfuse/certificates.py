@@ -29,7 +29,8 @@ class CertificateFiles:
 
 
 class Certificates:
-    """The TLS context of one connection; raises DestinationError at the start for a file that is missing or unusable."""
+    """The TLS context of one connection; raises DestinationError at the start for a file that is missing or
+    unusable."""
 
     def __init__(
         self,

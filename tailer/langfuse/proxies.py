@@ -1,4 +1,5 @@
-"""Which proxy leads to an address, by the variables that every program reads: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY.
+"""Which proxy leads to an address, by the variables that every program reads: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY,
+NO_PROXY.
 
 httpx reads them too, but fails on what clusters write into NO_PROXY: IPv6 networks and addresses in brackets.
 """

@@ -95,7 +95,8 @@ class LangfuseSpans:
         return cut_chunk(chunk)
 
     async def deliver(self, payload: bytes) -> DeliveryOutcome:
-        """Post once. Unknown covers every case in which the server may have accepted the request and we do not know it."""
+        """Post once. Unknown covers every case in which the server may have accepted the request and we do not know
+        it."""
         try:
             with _Body(payload) as body:
                 headers = {**_HEADERS, "content-length": str(len(payload))}

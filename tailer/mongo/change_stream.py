@@ -60,8 +60,8 @@ class MongoChangeStream:
 
     `since` is where a first start begins, as `inspect_source` found it: what is written while the daemon still starts
     belongs to it. Without it, or once it is used, a stream without a position begins at its opening. Where the oplog no
-    longer reaches back to `since`, that is a gap like any other. `proven` says that this process has followed the stream
-    before: what an operator must mend is then waited for, and before that it is a SourceError.
+    longer reaches back to `since`, that is a gap like any other. `proven` says that this process has followed the
+    stream before: what an operator must mend is then waited for, and before that it is a SourceError.
     """
 
     def __init__(
@@ -182,7 +182,8 @@ class MongoChangeStream:
         *,
         by_time: bool = False,
     ) -> dict[str, Any]:
-        """Open the stream, however long the servers are away. A missing privilege is waited for if it was there before."""
+        """Open the stream, however long the servers are away. A missing privilege is waited for if it was there
+        before."""
         stage: dict[str, object] = {}
         if position is not None:
             stage |= start_stage(position, by_time=by_time)

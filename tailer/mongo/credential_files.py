@@ -1,7 +1,7 @@
-"""Files that the URIs name: certificates, keys and authorities, which a driver reads once, when its client is made.
+"""Files that the URIs name: certificates, keys and authorities. A driver reads them once, when its client is made.
 
-Whoever renews them (cert-manager, certbot, a mounted secret) replaces the file; connections that were made before go on
-and new ones are refused. So a client is made anew when it gets no answer and a file has changed.
+Renewal (cert-manager, certbot, a mounted secret) replaces the file: existing connections continue, and new ones are
+refused. So a client is made anew when it gets no answer and a file has changed.
 """
 
 import os
@@ -28,7 +28,7 @@ def named_files(uri: str) -> Mapping[str, Path]:
 
 
 def unreadable_files(uri: str) -> list[str]:
-    """Those that cannot be read now, each as `option=path (why)`."""
+    """Those that are unreadable now, each as `option=path (why)`."""
     found = []
     for option, path in named_files(uri).items():
         try:
@@ -39,14 +39,14 @@ def unreadable_files(uri: str) -> list[str]:
 
 
 class CredentialFiles:
-    """The files of some URIs, and those that hold the URIs themselves, as they were when this was made."""
+    """The files of some URIs, and those that hold the URIs themselves, as they were when this object was made."""
 
     def __init__(self, uris: Iterable[str], *, holders: Iterable[Path] = ()) -> None:
         paths = {*holders, *(path for uri in uris for path in named_files(uri).values())}
         self._marks = {path: _mark(path) for path in sorted(paths)}
 
     def changed(self) -> list[Path]:
-        """Those that have other contents now; a file that is being replaced is not there for a moment, and waited for."""
+        """Those with other contents now. A file that is being replaced is briefly absent, and is waited for."""
         return [
             path for path, before in self._marks.items() if (now := _mark(path)) is not None and now != before
         ]

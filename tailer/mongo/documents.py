@@ -58,9 +58,9 @@ from tailer.mongo.transactions import (
 from tailer.mongo.users import Users
 
 GROUP_BYTES = 2_000_000
-"""Stored bytes of the rows that are in memory at once; a single larger row makes a group of its own."""
+"""Stored bytes of the rows that are in memory at once; a single larger row is a group of its own."""
 _HISTORY_FACTOR = 4
-"""A stored row is larger than its text by ids, usage and tool results: that many times the limit is read."""
+"""A stored row is larger than its text by ids, usage and tool results, so this many times the limit is read."""
 _NEARBY_SECONDS = 3_600
 _NEARBY_ROWS = 30
 """How far around a row others are looked at, and how many each way, where only they can tell what it is."""
@@ -116,26 +116,26 @@ class MongoDocuments:
         self._history_bytes = history_bytes * _HISTORY_FACTOR
 
     async def locate(self, keys: Sequence[DocumentKey]) -> Sequence[Row]:
-        """The rows that still exist; a row without ids is reported and left out."""
+        """The rows that still exist. A row without ids is reported and left out."""
         found = await self._collections.find(
             "messages", {"_id": {"$in": [from_key(key) for key in keys]}}, ROW_FIELDS
         )
         return [row for row in map(self._collections.read_row, found) if row is not None]
 
     async def find_existing(self, keys: Sequence[DocumentKey]) -> frozenset[DocumentKey]:
-        """Those of which there is a row, also one that cannot be read."""
+        """Those with a stored row, even an unreadable one."""
         query = {"_id": {"$in": [from_key(key) for key in keys]}}
         found = await self._collections.find("messages", query, {"_id": 1})
         return frozenset(to_key(document["_id"]) for document in found)
 
     async def locate_titled(self, keys: Sequence[DocumentKey]) -> Sequence[tuple[DocumentKey, Row]]:
-        """The response row that each conversation's title was billed on; transactions tell, where they may be read."""
+        """The response row on which each conversation's title was billed, from the transactions if they may be read."""
         conversations = await self._collections.find(
             "conversations",
             {"_id": {"$in": [from_key(key) for key in keys]}},
             {"conversationId": 1, "user": 1},
         )
-        # By owner too: ids are unique only together with the user.
+        # By owner too, because ids are unique only together with the user.
         by_conversation = {
             (conversation_id, identifier(document.get("user"))): to_key(document["_id"])
             for document in conversations
@@ -189,7 +189,7 @@ class MongoDocuments:
         return await read_deleted(self._collections, rows)
 
     async def read_turns(self, rows: Sequence[Row]) -> AsyncIterator[Sequence[tuple[Row, TurnRecord | None]]]:
-        """The records of rows, in groups of at most `GROUP_BYTES`; None for a row that vanished meanwhile."""
+        """The records of rows, in groups of at most `GROUP_BYTES`; None for a row that has vanished."""
         if not rows:
             return
         skeletons = await self._read_skeletons(rows)
@@ -276,7 +276,7 @@ class MongoDocuments:
         return [item for item in map(self._collections.read_row, found) if item is not None]
 
     async def read_messages(self, keys: Iterable[DocumentKey]) -> Mapping[DocumentKey, Message]:
-        """Whole rows by `_id`; a row that is no message is reported and left out."""
+        """Whole rows by `_id`. A row that is not a message is reported and left out."""
         return await self._read_rows(keys, _CONTENT)
 
     async def _read_rows(

@@ -1,7 +1,7 @@
 """MongoDB's error codes: what each means here, what the tailer does after it, and what an operator can do.
 
-The one table behind streams, reads and the state; `docs/mongodb-errors.md` shows it. Codes were tried on 6.0.5 where that
-server knows them; 303 and 8000 come from services that speak MongoDB's protocol.
+The one table behind streams, reads and the state; `docs/mongodb-errors.md` shows it. Codes were tried on 6.0.5 where
+that server knows them; 303 and 8000 come from services that speak MongoDB's protocol.
 """
 
 from collections.abc import Mapping
@@ -132,7 +132,8 @@ ERROR_CODES: Final[Mapping[int, ErrorCode]] = {
     },
     **{found.code: found for found in _LISTED},
 }
-"""Every code that the tailer knows. Any other is one that an operator must look at: `Reaction.WAIT` without a remedy."""
+"""Every code that the tailer knows. Any other is one that an operator must look at: `Reaction.WAIT` without a
+remedy."""
 
 LISTED_CODES: Final = tuple(sorted(found.code for found in _LISTED))
 """Those that a document can list; the others are numbers of damaged tokens."""

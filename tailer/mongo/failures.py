@@ -21,8 +21,8 @@ from tailer.mongo.error_codes import ERROR_CODES, SERVICE_REMEDY, Reaction
 
 _HISTORY_LOST: Final = 286
 _PASSING_LABELS: Final = ("RetryableWriteError", "TransientTransactionError", "ResumableChangeStreamError")
-"""The server's own word that a failure passes. The second one means that nothing of the transaction happened: it is done
-again from its beginning."""
+"""The server's own word that a failure passes. The second one means that nothing of the transaction happened: it is
+done again from its beginning."""
 
 
 _TLS_REASONS: Final = (

@@ -43,7 +43,8 @@ async def read_transactions(
 async def read_ledgers(
     collections: Collections, turns: Sequence[SentTurn]
 ) -> Mapping[str, tuple[Transaction, ...]]:
-    """The transactions that name the responses of turns, by message id; none below 0.8.3, where they name no message."""
+    """The transactions that name the responses of turns, by message id; none below 0.8.3, where they name no
+    message."""
     query = {
         "conversationId": {"$in": [turn.session_id for turn in turns]},
         "messageId": {"$in": [turn.message_id for turn in turns]},

@@ -16,7 +16,7 @@ _MOST_GROUPS = 50
 
 
 class Users:
-    """Users by id. Names and roles seldom change: each is read once in ten minutes."""
+    """Users by id. Names and roles seldom change, so each user is read once in ten minutes."""
 
     def __init__(self, collections: Collections, *, wanted: bool, with_groups: bool = False) -> None:
         self._collections = collections
@@ -25,7 +25,7 @@ class Users:
         self._known: TTLCache[str, User] = TTLCache(maxsize=_REMEMBERED_USERS, ttl=_REMEMBERED_SECONDS)
 
     async def read(self, user_ids: Iterable[str | None]) -> Mapping[str, User]:
-        """The users that exist and may be read; nobody where no setting asks for more than the id."""
+        """The users that exist and may be read; none if no setting needs more than the id."""
         wanted = [user_id for user_id in user_ids if user_id is not None] if self._wanted else []
         missing = [user_id for user_id in wanted if user_id not in self._known]
         if missing:

@@ -1,4 +1,4 @@
-"""Connections of a command: opened for as long as it works, closed at its end, with no log to write into."""
+"""Connections of a command, open while it works. A command has no log to write into."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -74,5 +74,5 @@ async def open_both(settings: Settings, *, command: str) -> AsyncIterator[tuple[
 
 
 def ignore_event(event: Event) -> None:
-    """A command has no log: it waits while a database is away."""
+    """Report nothing: a command has no log, and waits while a database is away."""
     del event

@@ -1,7 +1,7 @@
-"""Compares what LibreChat's collections hold with what Langfuse has. The work of `tailer reconcile`.
+"""Compares LibreChat's collections with Langfuse. The work of `tailer reconcile`.
 
-Every turn is read and judged as the daemon does it, so that what the settings leave out is not missed; then Langfuse is
-asked for its root. Titles and later pieces are not looked for.
+Every turn is read and judged as the daemon does it, so turns that the settings leave out are not missed. Then Langfuse
+is asked for the root of each. Titles and later pieces are not looked up.
 """
 
 from collections import Counter
@@ -42,7 +42,7 @@ _PATIENCE = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """A turn that is not in Langfuse exactly once. `sent_at` is when it was acknowledged, None where it never was."""
+    """A turn that is not in Langfuse exactly once. `sent_at` is when it was acknowledged, None if it never was."""
 
     trace_id: TraceId
     message_id: str
@@ -104,7 +104,7 @@ class Reconciliation:
                 waiting.clear()
 
     async def repair(self, missing: Sequence[Discrepancy]) -> None:
-        """Forget that they were sent, and ask the active instance for them as dead letters that are to be replayed."""
+        """Forget that the turns were sent, and request them from the active instance as dead letters to be replayed."""
         letters = [
             DeadLetter(
                 found.trace_id,

@@ -1,6 +1,6 @@
-"""The options of the connections to MongoDB: the URI's own win, the tailer's fill in what it does not give.
+"""The options of the connections to MongoDB: the URI's own win, and the tailer fills in the others.
 
-One list for the driver and for `tailer check-config`. Refuses to judge an option: the driver does.
+It is one list for the driver and for `tailer check-config`. Refuses to judge an option: the driver does.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ class OptionInForce:
 def fill_options(
     uri: str, *, application: str, socket_milliseconds: int, heartbeat_milliseconds: int = _HEARTBEAT
 ) -> dict[str, Any]:
-    """The options that a client gets beside the URI: the tailer's own, but for those that the URI gives."""
+    """The options that a client gets in addition to the URI: the tailer's own, without those that the URI gives."""
     given = given_options(uri)
     own = {
         **_DEFAULTS,
@@ -65,13 +65,13 @@ def fill_options(
 
 
 def ignored_preference(uri: str) -> str | None:
-    """The read preference that a URI gives and that has no effect; None where it gives none, or the primary."""
+    """The read preference that a URI gives without effect; None if it gives none, or the primary."""
     preference = given_options(uri).get("readpreference")
     return None if preference in (None, "primary") else preference
 
 
 def describe_options(uri: str) -> Sequence[OptionInForce]:
-    """What is in force, by name: the URI's options, the tailer's, and the read preference, which is always the same."""
+    """The options in force, by name: the URI's, the tailer's, and the read preference, which is always the same."""
     found = [
         OptionInForce(name, str(value).lower() if isinstance(value, bool) else str(value), "default")
         for name, value in fill_options(uri, application="librechat-tailer…", socket_milliseconds=0).items()
@@ -102,7 +102,7 @@ def given_options(uri: str) -> Mapping[str, str]:
 
 
 def describe_connections(source_uri: str, state_uri: str) -> Mapping[str, Sequence[OptionInForce]]:
-    """The options of each connection by whose it is; one where both URIs are the same."""
+    """The options of each connection, by its purpose; one set if both URIs are the same."""
     if source_uri == state_uri:
         return {"LibreChat's database and the state": describe_options(source_uri)}
     return {"LibreChat's database": describe_options(source_uri), "the state": describe_options(state_uri)}

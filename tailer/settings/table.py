@@ -53,7 +53,8 @@ def describe_settings(settings: Settings) -> Sequence[SettingRow]:
 def describe_given() -> Sequence[SettingRow]:
     """The same rows while the settings cannot be used yet: what is missing or refused says so instead of a value.
 
-    Raises OSError or UnicodeDecodeError for an unreadable `.env`. What would follow from other settings is not resolved.
+    Raises OSError or UnicodeDecodeError for an unreadable `.env`. What would follow from other settings is not
+    resolved.
     """
     given = NamedValuesSource(Settings)
     origins, texts = given.origins(), given()

@@ -30,7 +30,8 @@ class Scene:
     directory: Path
 
     def start(self, subject: str, *, since_seconds: int) -> Process:
-        """Our daemon, the script or the fuller script; the daemon goes on from its checkpoint, the script from a time."""
+        """Our daemon, the script or the fuller script; the daemon goes on from its checkpoint, the script from a
+        time."""
         if subject == "tailer":
             return start_tailer(self.uri, self.langfuse_url, self.directory)
         return start_script(

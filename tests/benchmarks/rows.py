@@ -1,4 +1,5 @@
-"""The documents that LibreChat (v0.8.8-rc1) stores of a turn, in the shapes of the recordings beside these benchmarks."""
+"""The documents that LibreChat (v0.8.8-rc1) stores of a turn, in the shapes of the recordings beside these
+benchmarks."""
 
 from collections.abc import Iterator
 from datetime import datetime

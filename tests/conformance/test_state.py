@@ -1,4 +1,5 @@
-"""The stores of a state database: what is kept, what is found again, in which order, and what doing it twice changes."""
+"""The stores of a state database: what is kept, what is found again, in which order, and what doing it twice
+changes."""
 
 from dataclasses import replace
 
@@ -73,8 +74,8 @@ async def test_a_batch_can_be_finished_again_after_an_answer_was_lost(state: Sta
 
 
 async def test_a_parked_turn_keeps_its_first_deadline(state: StateStore) -> None:
-    """Parked, parked again, forgotten, forgotten again; the earliest deadline comes first. What waits for something else
-    gets a deadline for that."""
+    """Parked, parked again, forgotten, forgotten again; the earliest deadline comes first. What waits for something
+    else gets a deadline for that."""
     turns = [
         ParkedTurn(KEYS[0], "m1", Wait.RESPONSE, 100, 900),
         ParkedTurn(KEYS[1], None, Wait.APPROVAL, 100, 300),

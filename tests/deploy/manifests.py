@@ -81,7 +81,8 @@ def _kustomize() -> Sequence[str]:
 
 
 def check_strictly(manifests: Sequence[Manifest]) -> None:
-    """Raise for a field that Kubernetes or the Prometheus operator does not know, and for a name that is there twice."""
+    """Raise for a field that Kubernetes or the Prometheus operator does not know, and for a name that is there
+    twice."""
     names = [(manifest["kind"], manifest["metadata"]["name"]) for manifest in manifests]
     assert len(names) == len(set(names)), names
     for manifest in manifests:

@@ -137,7 +137,8 @@ def is_data(found: list[dict[str, Any]]) -> bool:
 async def test_every_panel_has_data_while_recordings_play_and_all_alerts_are_quiet_when_it_is_over(
     databases: Databases, tmp_path: Path
 ) -> None:
-    """The dashboards' own expressions, with Grafana's variables as it would fill them in; the rules as they are shipped."""
+    """The dashboards' own expressions, with Grafana's variables as it would fill them in; the rules as they are
+    shipped."""
     expressions = {
         (path.stem, panel["title"], target["expr"])
         for path in FILES

@@ -1,4 +1,5 @@
-"""A real headless Chromium, driven by its DevTools protocol: a page, what it asked for, and what it complained about."""
+"""A real headless Chromium, driven by its DevTools protocol: a page, what it asked for, and what it complained
+about."""
 
 import asyncio
 import itertools

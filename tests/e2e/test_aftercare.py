@@ -119,8 +119,8 @@ async def test_feedback_and_edits_show_no_more_text_than_their_turn(
 async def test_keys_that_are_revoked_while_thumbs_are_clicked_show_everywhere_and_lose_nothing(
     databases: Databases, tmp_path: Path
 ) -> None:
-    """Nothing but the thumb is on its way: the probe, the metric behind the alert and the log say so all the same, turns
-    that come wait, and when the keys are back all of it arrives once."""
+    """Nothing but the thumb is on its way: the probe, the metric behind the alert and the log say so all the same,
+    turns that come wait, and when the keys are back all of it arrives once."""
     async with sent(databases, tmp_path) as after:
         daemon, fake = after.daemon, after.fake
         fake.faults.add(answer(401, route=Route.ANY, times=None))

@@ -1,4 +1,5 @@
-"""TLS with a real MongoDB: certificates that are renewed on disk while the daemon runs, and files that are not there."""
+"""TLS with a real MongoDB: certificates that are renewed on disk while the daemon runs, and files that are not
+there."""
 
 import json
 import shutil

@@ -1,4 +1,5 @@
-"""Several daemons on one state database: one is active, the others stand by, and nothing is lost or doubled between them."""
+"""Several daemons on one state database: one is active, the others stand by, and nothing is lost or doubled between
+them."""
 
 import time
 from datetime import UTC, datetime

@@ -1,7 +1,7 @@
 """`python -m tests.fuzz`: hostile rows through everything that is done with a row, with the worst time and the memory.
 
-Each row is stored as BSON with broken UTF-8 among it, read as the daemon reads it, judged, built and encoded. A row that
-raises becomes a dead letter in the daemon; here it is counted and named, and fails the run.
+Each row is stored as BSON with broken UTF-8 among it, read as the daemon reads it, judged, built and encoded. A row
+that raises becomes a dead letter in the daemon; here it is counted and named, and fails the run.
 """
 
 import argparse

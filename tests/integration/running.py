@@ -1,4 +1,5 @@
-"""A run of the daemon's flow with all its real parts, from the change stream to Langfuse, which can end at any moment."""
+"""A run of the daemon's flow with all its real parts, from the change stream to Langfuse, which can end at any
+moment."""
 
 import asyncio
 import time

@@ -157,7 +157,8 @@ async def test_an_edit_of_an_answer_that_is_on_its_way_comes_after_it(
 async def test_an_edit_of_a_question_whose_answer_is_on_its_way_comes_after_it(
     databases: Databases, fake: FakeLangfuse
 ) -> None:
-    """The answer was built with the question as it was: without the event its trace would keep what is no longer said."""
+    """The answer was built with the question as it was: without the event its trace would keep what is no longer
+    said."""
     fake.faults.add(answer_with(500, times=None))
     async with running(databases, fake) as run:
         await start_chat(databases)

@@ -1,4 +1,5 @@
-"""LibreChat's turns against what Langfuse has: what is missing, what is doubled, what should not be there, and repair."""
+"""LibreChat's turns against what Langfuse has: what is missing, what is doubled, what should not be there, and
+repair."""
 
 import time
 from collections.abc import AsyncIterator

@@ -1,4 +1,5 @@
-"""LibreChat as the oracle knows it: turns in several writes, each acknowledged by a majority, whatever the servers do."""
+"""LibreChat as the oracle knows it: turns in several writes, each acknowledged by a majority, whatever the servers
+do."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -96,7 +97,8 @@ class Writer:
     async def _store(
         self, collection: str, key: ObjectId, fields: Row, query: Mapping[str, object] | None = None
     ) -> Timestamp:
-        """Store a row as Mongoose does, by its id or another key; the cluster time of the write that was acknowledged."""
+        """Store a row as Mongoose does, by its id or another key; the cluster time of the write that was
+        acknowledged."""
         now = datetime.now(UTC)
         change = {"$set": {**fields, "updatedAt": now}, "$setOnInsert": {"createdAt": now}}
         if query is not None:

@@ -167,7 +167,8 @@ def test_masked_content_holds_no_planted_address(place: str) -> None:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_what_cannot_be_masked_is_withheld(place: str) -> None:
-    """An expression of the operator matches so much that it may have been cut short: the mask refuses, and fails closed."""
+    """An expression of the operator matches so much that it may have been cut short: the mask refuses, and fails
+    closed."""
     text = "x" * 1_500
     found = encoded(with_word(place, text), policies=MASKED, mask=mask_content(lambda: masker("x+")))
 

@@ -1,4 +1,5 @@
-"""From a record to its traces under the operator's decisions: who is left out and why, and what is shown of the rest."""
+"""From a record to its traces under the operator's decisions: who is left out and why, and what is shown of the
+rest."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,5 @@
-"""docs/mongodb-errors.md against the table of codes, and what follows from a failure that no server can be made to give."""
+"""docs/mongodb-errors.md against the table of codes, and what follows from a failure that no server can be made to
+give."""
 
 import re
 from pathlib import Path

@@ -200,7 +200,8 @@ def test_a_report_says_what_is_not_known_and_guesses_nothing() -> None:
 
 
 def test_outcomes_that_never_came_are_not_listed() -> None:
-    """Counters of a closed set begin at 0; the page would be a list of noughts. What is open is listed also when none is."""
+    """Counters of a closed set begin at 0; the page would be a list of noughts. What is open is listed also when none
+    is."""
     report = make_report(
         "1.0",
         WELL,

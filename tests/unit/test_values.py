@@ -134,6 +134,7 @@ def test_an_array_keeps_its_texts() -> None:
 
 @pytest.mark.parametrize("read", [values.string, values.filled_string, values.identifier])
 def test_code_is_no_text(read: Callable[[object], str | None]) -> None:
-    """The driver makes BSON's code a kind of `str` that has no hash: as an id it would break every table it came into."""
+    """The driver makes BSON's code a kind of `str` that has no hash: as an id it would break every table it came
+    into."""
     assert read(Code("while (true) {}")) is None
     assert values.strings([Code("x"), "y"]) == ("y",)

@@ -110,7 +110,8 @@ class Message:
 
 @light_dataclass(frozen=True, slots=True)
 class Transaction:
-    """One row of `transactions`; amounts as positive numbers, cost in USD, None where not stored. `key` is its `_id`."""
+    """One row of `transactions`; amounts as positive numbers, cost in USD, None where not stored. `key` is its
+    `_id`."""
 
     message_id: str | None
     conversation_id: str | None

@@ -1,4 +1,5 @@
-"""Which open entry is due next, for each kind of work. A place may be stale: the caller decides whether it still holds."""
+"""Which open entry is due next, for each kind of work. A place may be stale: the caller decides whether it still
+holds."""
 
 import heapq
 from collections import defaultdict

@@ -91,9 +91,9 @@ def build_turn_trace(turn: Turn, trace_id: TraceId, *, bounds: Bounds) -> Trace:
 def build_title_trace(turn: Turn, *, bounds: Bounds) -> Trace | None:
     """The trace of the title generation, with its own tokens and cost; None when none was billed for this turn.
 
-    The first observation is the root. LibreChat stores no time of the generation: it lasts from the end of the answer to
-    the event that stored the title, or to the row that charged for it, and else stands after the turn, which it follows
-    in a session. Its input is what it was made of: the question.
+    The first observation is the root. LibreChat stores no time of the generation: it lasts from the end of the answer
+    to the event that stored the title, or to the row that charged for it, and else stands after the turn, which it
+    follows in a session. Its input is what it was made of: the question.
     """
     usage, response, then = turn.title_usage, turn.record.response, turn.record.then
     if usage is None or response is None:

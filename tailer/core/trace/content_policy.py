@@ -1,6 +1,6 @@
-"""What of a turn's text leaves the house: all of it, masked, or none. Ids, numbers and times always do.
+"""How much of a turn's text is sent: all of it, masked, or none. Ids, numbers and times are always sent.
 
-Fails closed: where a mask cannot be sure, the text is withheld and the trace says so.
+Fails closed: if a mask is not certain, the text is withheld, and the trace says so.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,7 +38,7 @@ def show_content(trace: Trace) -> Trace:
 
 
 def drop_content(trace: Trace) -> Trace:
-    """Policy `none`: no text; how many characters there were is metadata."""
+    """Policy `none`: no text; the number of characters is in the metadata."""
     return replace(
         trace,
         metadata=_without_written(trace.metadata),
@@ -47,7 +47,7 @@ def drop_content(trace: Trace) -> Trace:
 
 
 def mask_content(make_masker: Callable[[], Masker]) -> ContentPolicy:
-    """Policy `masked`: every text goes through the masker; `make_masker` gives a fresh one for each trace."""
+    """Policy `masked`: every text goes through the masker; `make_masker` makes a fresh one for each trace."""
 
     def apply(trace: Trace) -> Trace:
         masker = make_masker()
@@ -128,7 +128,7 @@ def _without_written(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def _without_text(parameters: Mapping[str, object] | None) -> Mapping[str, object] | None:
-    """Numbers and switches only: stop sequences and agents' own parameters are text that people wrote."""
+    """Only numbers and switches, because people write stop sequences and the parameters of agents as text."""
     kept = {
         name: value for name, value in (parameters or {}).items() if isinstance(value, bool | int | float)
     }

@@ -1,4 +1,4 @@
-"""From what was read back of a turn to its traces, under everything the operator has decided."""
+"""From what was read back of a turn to its traces, under everything that the operator has decided."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -32,8 +32,11 @@ from tailer.core.turn.turns import (
 
 @dataclass(frozen=True, slots=True)
 class ExportOptions:
-    """The settings that decide what is exported. `sample_rate` is a share of conversations; `tag_facts` are facts
-    that become tags as `fact:value`; `mask` is what the choice `masked` does."""
+    """The settings that decide what is exported.
+
+    `sample_rate` is a share of conversations; `tag_facts` are facts that become tags as `fact:value`; `mask` implements
+    the choice `masked`.
+    """
 
     bounds: Bounds
     tags: tuple[str, ...]
@@ -58,7 +61,7 @@ def trace_id_of(row: Row) -> TraceId:
     """The trace that a row's turn has, or had."""
     if row.created_by_user:
         return unanswered_trace_id(row.message_id)
-    # The other trace of this turn is LibreChat's own: under one id both would be added up.
+    # The other trace of this turn is LibreChat's own. Under one id the two would be added up.
     return native_copy_trace_id(row.message_id) if row.traced_natively else turn_trace_id(row.message_id)
 
 
@@ -70,7 +73,7 @@ def is_chosen(conversation_id: str, options: ExportOptions) -> bool:
 def export_turn(
     row: Row, record: TurnRecord, options: ExportOptions, *, deadline_passed: bool
 ) -> Exported | Wait | EntryOutcome:
-    """The traces of a turn; or what it waits for; or why it gives none."""
+    """The traces of a turn, or what it waits for, or the reason why it gives none."""
     verdict = _judge(record, options.policies, deadline_passed=deadline_passed)
     if isinstance(verdict, Exclusion):
         return outcome_of(verdict)
@@ -95,7 +98,7 @@ def export_turn(
 
 
 def shows_media(record: TurnRecord, options: ExportOptions) -> bool:
-    """Whether the bytes of a turn's files may leave the house: only where all of its content does."""
+    """Whether the bytes of a turn's files may be sent: only if all of its content is."""
     anchor = record.response or record.question
     if anchor is None or not any(files_of(record)):
         return False
@@ -108,7 +111,7 @@ def shows_media(record: TurnRecord, options: ExportOptions) -> bool:
 
 
 def export_title(record: TurnRecord, options: ExportOptions) -> Trace | None:
-    """The trace of the title alone, for a title that was stored after its turn was sent; None where there is none."""
+    """The trace of the title alone, for a title that was stored after its turn was sent; None if there is none."""
     verdict = _judge(record, options.policies, deadline_passed=False)
     if isinstance(verdict, Exclusion):
         return None
@@ -121,7 +124,7 @@ def export_title(record: TurnRecord, options: ExportOptions) -> Trace | None:
 
 
 def export_spending(spending: Spending, options: ExportOptions) -> Trace | EntryOutcome:
-    """The trace of a call of the remote API; or why it gives none."""
+    """The trace of a call of the agents API, or the reason why it gives none."""
     if not is_chosen(spending.conversation_id, options):
         return EntryOutcome.NOT_SAMPLED
     models = [entry.model for entry in spending.transactions if entry.model is not None]

@@ -171,7 +171,8 @@ def build_late_trace(sent: SentTurn, news: LateNews, mask: ContentPolicy) -> Tra
 
 
 def _uncounted(sent: SentTurn, late: Sequence[Transaction]) -> list[Transaction]:
-    """Late rows without the output tokens that a trace has already: those that the answer itself stored (`tokenCount`)."""
+    """Late rows without the output tokens that a trace has already: those that the answer itself stored
+    (`tokenCount`)."""
     if sent.usage_source != UsageSource.OUTPUT_ONLY:
         return list(late)
     answers = [

@@ -20,9 +20,10 @@ _METADATA_CHARACTERS = 4_000
 """Values that every span repeats must be short; a turn's texts are not repeated."""
 _NANOSECONDS = 1_000_000
 _SCOPE = "langfuse-sdk-librechat-tailer"
-"""Under a scope that begins with `langfuse-sdk`, Langfuse does not copy every attribute of a span into its metadata. Its
-other readings of scopes do not touch this one (server 4.16): the repair of spans of the Python SDK up to 3.3 wants exactly
-`langfuse-sdk`, and the way into the tables is chosen by the header `x-langfuse-ingestion-version` before any scope."""
+"""Under a scope that begins with `langfuse-sdk`, Langfuse does not copy every attribute of a span into its metadata.
+Its other readings of scopes do not touch this one (server 4.16): the repair of spans of the Python SDK up to 3.3 wants
+exactly `langfuse-sdk`, and the way into the tables is chosen by the header `x-langfuse-ingestion-version` before any
+scope."""
 _STATUS_ERROR = b"\x18\x02"  # Status.code = STATUS_CODE_ERROR
 
 
@@ -130,8 +131,8 @@ def _own_metadata(item: Observation, shared: Mapping[str, str]) -> Iterable[byte
 
 
 def _encode_content(value: object) -> bytes:
-    """A text as it is, as Langfuse's own SDK sends it: its search and its tables show what stands there. Everything else
-    as JSON."""
+    """A text as it is, as Langfuse's own SDK sends it: its search and its tables show what stands there. Everything
+    else as JSON."""
     if isinstance(value, str):
         return _printable(value).encode("utf-8", "replace")
     return encode_json_bytes(value)

@@ -20,8 +20,11 @@ _CHAT_MESSAGE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(_|:\w+)?"
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """The transactions of one call, in the order written; `reference` is their message id, or their conversation's.
-    `is_deleted_turn`: they are those of a chat's message, which is not stored any more."""
+    """The transactions of one call, in the order written; `reference` is their message id, or else their conversation's
+    id.
+
+    `is_deleted_turn`: they belong to a chat's message that is no longer stored.
+    """
 
     key: DocumentKey
     reference: str
@@ -44,7 +47,7 @@ def names_chat_message(reference: str) -> bool:
 
 
 def build_spending_trace(spending: Spending, *, user_name: str | None, tags: tuple[str, ...]) -> Trace | None:
-    """The trace of a call, a generation for each model call; None where no transaction states tokens."""
+    """The trace of a call, with a generation for each model call; None if no transaction states tokens."""
     usage = resolve_spending(spending.transactions)
     times = [
         entry.created_milliseconds

@@ -31,8 +31,10 @@ from tailer.core.turn.usage import ANSWERING_CONTEXTS, Usage
 
 @dataclass(slots=True)
 class StepBuilder:
-    """Builds a turn's inner observations under its root, spending the trace's byte allowance. `notes` are what the
-    root says of them, filled by `build`."""
+    """Builds a turn's inner observations under its root, within the trace's byte allowance.
+
+    `notes` are the root's remarks about them; `build` fills them.
+    """
 
     turn: Turn
     usage: Usage
@@ -231,7 +233,7 @@ class StepBuilder:
         return call.name if receiver is None or name is None else call.name.removesuffix(receiver) + name
 
     def _add_subagent(self, call: ToolCall, tool: Observation) -> None:
-        """The agent that a tool call ran, under it, with its own calls and tools."""
+        """The agent that a tool call ran, below that call, with its own calls and tools."""
         span = Span(tool.start_milliseconds, tool.end_milliseconds)
         agent_id = self._authors.resolve(call.subagent_type, call.agent_id)
         name = self._authors.name_of(agent_id) or "sub-agent"

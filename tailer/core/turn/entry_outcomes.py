@@ -1,4 +1,4 @@
-"""What an entry of the backlog is counted as when it is done (`tailer_pairs_total`)."""
+"""How a finished entry of the backlog is counted (`tailer_pairs_total`)."""
 
 from enum import StrEnum
 
@@ -7,7 +7,7 @@ from tailer.core.turn.turns import Exclusion, Outcome, Wait
 
 
 class EntryOutcome(StrEnum):
-    """How a turn ended; which other trace was sent; or why a row gives no trace now."""
+    """How a turn ended, which other trace was sent, or why a row gives no trace now."""
 
     COMPLETE = "complete"
     ERROR = "error"
@@ -39,7 +39,7 @@ class EntryOutcome(StrEnum):
     DELETED = "deleted"
     """The row was deleted before it was read."""
     UNREADABLE = "unreadable"
-    """The row lacks what every message has."""
+    """The row lacks a field that every message has."""
     DELETION_KEPT = "deletion_kept"
     DELETION_FOLLOWED = "deletion_followed"
     DELETION_UNKNOWN = "deletion_unknown"
@@ -53,15 +53,15 @@ class EntryOutcome(StrEnum):
 
 
 def outcome_of(verdict: Outcome | Exclusion) -> EntryOutcome:
-    """What a turn with this verdict is counted as."""
+    """How a turn with this verdict is counted."""
     return EntryOutcome(verdict.value)
 
 
 def denied(fact: Fact) -> EntryOutcome:
-    """What a turn is counted as that a rule on this fact leaves out."""
+    """How a turn is counted that a rule on this fact leaves out."""
     return EntryOutcome(f"denied_{fact.value}")
 
 
 def parked(wait: Wait) -> EntryOutcome:
-    """What a turn is counted as that waits long."""
+    """How a turn is counted that waits long."""
     return EntryOutcome(f"parked_{wait.value}")

@@ -66,7 +66,8 @@ def build_prompt(record: TurnRecord, *, byte_limit: int) -> Prompt:
 
 
 def _own_summary(record: TurnRecord) -> SummaryPart | None:
-    """The summary that the answer's own run put in place of the history (0.8.5); one without a boundary tells of none."""
+    """The summary that the answer's own run put in place of the history (0.8.5); one without a boundary tells of
+    none."""
     parts = record.response.parts if record.response is not None else ()
     return next(
         (part for part in parts if isinstance(part, SummaryPart) and part.text and part.boundary_id), None
@@ -74,8 +75,8 @@ def _own_summary(record: TurnRecord) -> SummaryPart | None:
 
 
 def _replaced_from(record: TurnRecord, summary: SummaryPart | None) -> int | None:
-    """Which ancestor, counted from the newest, is the first that a summary replaces: all of them where its boundary lies
-    in the answer itself."""
+    """Which ancestor, counted from the newest, is the first that a summary replaces: all of them where its boundary
+    lies in the answer itself."""
     if summary is None:
         return None
     ids = [message.message_id for message in reversed(record.history)]

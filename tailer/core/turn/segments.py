@@ -101,7 +101,8 @@ def _stretch_of(stretches: Sequence[Stretch], agent_id: str | None, group_id: in
 
 
 def _agrees(stretch: Stretch, agent_id: str | None) -> bool:
-    """Whether a part without an agent continues the one before; a stretch without words of its own may be any agent's."""
+    """Whether a part without an agent continues the one before; a stretch without words of its own may be any
+    agent's."""
     if agent_id is None or stretch.agent_id == agent_id:
         return True
     return stretch.agent_id is None and not any(map(_is_written, stretch.parts))

@@ -31,7 +31,7 @@ _INCLUSIVE_OF_NOTHING = frozenset({"anthropic", "bedrock"})
 
 
 class UsageSource(StrEnum):
-    """Where the token counts come from."""
+    """The source of the token counts."""
 
     REPORTED = "reported"
     BILLED = "billed"
@@ -41,7 +41,7 @@ class UsageSource(StrEnum):
 
 
 class CostSource(StrEnum):
-    """Where the cost comes from."""
+    """The source of the cost."""
 
     REPORTED = "reported"
     BILLED = "billed"
@@ -51,9 +51,11 @@ class CostSource(StrEnum):
 
 @light_dataclass(frozen=True, slots=True)
 class Usage:
-    """The model calls of a turn (or of its title) and how far their numbers can be trusted. No calls: LibreChat
-    refused the question before it asked a model. `told_apart` says that each call is one; else one call stands for all
-    of the turn's, of which only the sum is known."""
+    """The model calls of a turn (or of its title) and how reliable their numbers are.
+
+    No calls: LibreChat refused the question before it asked a model. `told_apart` says that each entry is one call;
+    otherwise one entry holds the sum of all calls of the turn.
+    """
 
     calls: tuple[ModelCall, ...]
     usage_source: UsageSource
@@ -61,13 +63,13 @@ class Usage:
     told_apart: bool = True
 
     def cost_source_of(self, call: ModelCall) -> CostSource:
-        """Where the cost of one call comes from."""
+        """The source of the cost of one call."""
         if call.cost is None:
             return CostSource.UNKNOWN
         return CostSource.ESTIMATED if call.cost.guessed else self.cost_source
 
     def usage_source_of(self, call: ModelCall) -> UsageSource:
-        """Where the tokens of one call come from."""
+        """The source of the tokens of one call."""
         return UsageSource.UNKNOWN if call.tokens is None else self.usage_source
 
 
@@ -108,7 +110,7 @@ def resolve_turn_usage(
 
 
 def resolve_title_usage(response: Message | None, transactions: Sequence[Transaction]) -> Usage | None:
-    """The usage of the title generation among a response's transactions, None when there was none."""
+    """The usage of the title generation among a response's transactions, None if there was none."""
     own = [entry for entry in transactions if entry.context == TITLE_CONTEXT]
     style = response.endpoint or "" if response is not None else ""
     clues = PairingClues(cache_in_input=response is not None and _counts_cache_in_input(response, own, style))

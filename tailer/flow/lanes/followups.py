@@ -131,7 +131,7 @@ class Followups(Lane):
         return answers
 
     def _claim(self, work: Round, entry: Entry, answers: Sequence[Row]) -> bool:
-        """Whether nothing of the traces is on its way: an answer that was built before an edit must be recorded first."""
+        """Whether nothing of the traces is on its way: an answer built before an edit must be recorded first."""
         is_open = any(
             self._bench.backlog.is_open(Interest.RESPONSE, row.key)
             for row in answers
@@ -187,7 +187,8 @@ class Followups(Lane):
         return join(pieces) if pieces else None
 
     def _find_late(self, subject: _Subject, *, edits_before: int) -> list[Outgoing]:
-        """What LibreChat wrote late into the one turn of an answer; its number follows that of an edit found with it."""
+        """What LibreChat wrote late into the one turn of an answer; its number follows that of an edit found with
+        it."""
         (turn,), entry, message = subject.turns, subject.entry, subject.message
         turn = replace(turn, edits=turn.edits + edits_before)
         if not self._followed.edits:

@@ -1,6 +1,6 @@
-"""Turns: read back, judged, built and handed over, or parked, or closed for giving no trace.
+"""Turns: read back, judged, built and handed over; or parked; or closed because they give no trace.
 
-A turn brings the title along that was billed on it. A row whose turn was sent before is left to the follow-ups.
+A turn brings along the title that was billed on it. A row whose turn was sent before is left to the follow-ups.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ _TEXT_FIELDS = frozenset({"text", "content", "attachments"})
 
 @dataclass(frozen=True, slots=True)
 class FollowedChanges:
-    """Which changes of a turn that was sent are followed."""
+    """The changes of a sent turn that are followed."""
 
     feedback: bool
     edits: bool
@@ -53,7 +53,7 @@ class FollowedChanges:
 
 
 class Turns(Lane):
-    """Responses, and questions that were never answered."""
+    """Handles responses, and questions that were never answered."""
 
     name: ClassVar[str] = "turns"
     works: ClassVar[tuple[Interest, ...]] = (Interest.RESPONSE, Interest.QUESTION)
@@ -99,7 +99,7 @@ class Turns(Lane):
         return False
 
     def _is_to_be_built(self, work: Round, entry: Entry, row: Row, *, was_sent: bool) -> bool:
-        """Whether a row that still exists gives a trace; settles its entry where it gives none."""
+        """Whether a row that still exists gives a trace; if not, its entry is settled."""
         is_question = row.created_by_user and entry.key.interest is Interest.RESPONSE
         if (was_sent or is_question) and self._followed.concern(entry):
             work.pass_on(entry, Interest.FOLLOWUP)
@@ -149,7 +149,7 @@ class Turns(Lane):
         await work.hand_over(await self._without_sent_titles(work, outgoing))
 
     async def _close_missing(self, work: Round, entries: Sequence[Entry]) -> None:
-        """Settle entries whose rows were deleted meanwhile, or lack what makes them messages."""
+        """Settle entries whose rows were deleted meanwhile, or lack a field that every message has."""
         if not entries:
             return
         existing = await self._bench.reader.find_existing([entry.key.document_key for entry in entries])
@@ -162,7 +162,7 @@ class Turns(Lane):
         await self._send_spending(work, deleted)
 
     async def _send_spending(self, work: Round, entries: dict[DocumentKey, Entry]) -> None:
-        """A turn that was deleted before it was read still counts: what the ledger has of it is sent, without content."""
+        """Handle turns that were deleted before they were read: the ledger's part is sent, without content."""
         rows = {key: row for key, entry in entries.items() if (row := _deleted_row(entry)) is not None}
         spent = await self._bench.reader.read_deleted(rows) if rows else {}
         claimed: dict[DocumentKey, Spending] = {}
@@ -193,7 +193,7 @@ class Turns(Lane):
         await work.hand_over(outgoing)
 
     async def _without_sent_titles(self, work: Round, outgoing: Sequence[Outgoing]) -> Sequence[Outgoing]:
-        """Leave out the titles that were sent, or are being sent, ahead of their turn."""
+        """Leave out the titles that were sent, or are being sent, before their turn."""
         entries = {entry.key: entry for entry in work.entries}
         free: set[str] = set()
         for piece in outgoing:
@@ -217,7 +217,7 @@ class Turns(Lane):
         return replace(packed, has_feedback=made.has_feedback, also=self._titles_of(made, record))
 
     def _titles_of(self, made: Exported, record: TurnRecord) -> tuple[EntryKey, ...]:
-        """The open entry of the title that goes with a turn, where there is one."""
+        """The open entry of the title that goes with a turn, if there is one."""
         conversation = record.conversation
         if len(made.traces) == 1 or conversation is None:
             return ()
@@ -226,8 +226,8 @@ class Turns(Lane):
         return (EntryKey(Interest.TITLE, conversation.key),)
 
     def _complete(self, record: TurnRecord, entry: Entry) -> TurnRecord:
-        """Add what only the stream told: when a partial row was finished, when a question was saved again, how the turn
-        was before somebody changed it."""
+        """Add what only the stream knows: when a partial row was finished, when a question was saved again, and how the
+        turn was before an edit."""
         question, backlog = record.question, self._bench.backlog
         timed = replace(
             record,
@@ -243,7 +243,7 @@ def _possible_traces(message_id: str) -> tuple[TraceId, TraceId, TraceId]:
 
 
 def _deleted_row(entry: Entry) -> DeletedRow | None:
-    """The ids of a response that is gone; only the event that stored it tells them."""
+    """The ids of a deleted response; only the event that stored it has them."""
     if (
         entry.key.interest is not Interest.RESPONSE
         or entry.message_id is None

@@ -130,7 +130,8 @@ class Delivery:
                 await self._see_through(batch, maybe_sent=True)
 
     async def _see_through(self, batch: Batch, *, maybe_sent: bool) -> frozenset[str]:
-        """Send a batch until every item is acknowledged or a dead letter; returns the records of the acknowledged ones."""
+        """Send a batch until every item is acknowledged or a dead letter; returns the records of the acknowledged
+        ones."""
         outcome = await self._transmission.send(batch, maybe_sent=maybe_sent)
         match outcome:
             case Delivered(rejected_spans):
@@ -149,8 +150,8 @@ class Delivery:
                 assert_never(outcome)
 
     async def _divide(self, batch: Batch, reason: str) -> frozenset[str]:
-        """Halve a batch that is refused as a whole. A single trace that is too large is cut; one that is refused becomes a
-        dead letter."""
+        """Halve a batch that is refused as a whole. A single trace that is too large is cut; one that is refused
+        becomes a dead letter."""
         if len(batch.items) > 1:
             self._emit(BatchSplit(reason, len(batch.items)))
             halves = halve(batch, self._sink, self._new_id)

@@ -1,8 +1,8 @@
 """Settles a batch of unknown outcome: asks the destination for it until the answer can be trusted.
 
 A destination shows what it took some time later, so only a stretch of answers without a break says that a batch is not
-there. A limit on reads is no break: the destination is there and works on what it took. It is only asked less often, and
-the last word is always an answer.
+there. A limit on reads is no break: the destination is there and works on what it took. It is only asked less often,
+and the last word is always an answer.
 """
 
 import asyncio
@@ -51,8 +51,8 @@ class Lookup:
         self._sleep = sleep
 
     async def settle(self, probes: Sequence[Probe]) -> Verdict:
-        """Ask until one of the probes is found, or for long enough; however long the destination is away, because sending
-        again without an answer could count a turn twice."""
+        """Ask until one of the probes is found, or for long enough; however long the destination is away, because
+        sending again without an answer could count a turn twice."""
         search = _Search(self._patience_seconds, self._monotonic)
         answer = await try_until(
             lambda: self._sink.find(probes),

@@ -1,4 +1,4 @@
-"""`backfills`: jobs that walk the collections, with how far each is; and the gaps that some of them fill."""
+"""`backfills`: jobs that walk the collections, with their progress, and the gaps that some of them fill."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -22,7 +22,7 @@ class Backfills:
         self._fence = fence
 
     async def add_job(self, job: Job) -> None:
-        """Keep a job, unless there is one of this id."""
+        """Store a job, unless one with this id exists."""
         await self._fence.write(
             StateOperation.ADD_JOB,
             lambda session: self._database["backfills"].update_one(
@@ -31,7 +31,7 @@ class Backfills:
         )
 
     async def next_job(self) -> Job | None:
-        """The oldest job that is not done."""
+        """The oldest unfinished job."""
         found = await self._database.attempt(
             StateOperation.NEXT_JOB,
             lambda: self._database["backfills"].find_one({"is_done": False}, sort=[("created_at", 1)]),
@@ -39,15 +39,15 @@ class Backfills:
         return None if found is None else read_job(found)
 
     async def size_job(self, job_id: str, total_rows: int | None) -> None:
-        """Keep how many rows a job has to walk."""
+        """Store how many rows a job has to walk."""
         await self._set(StateOperation.SIZE_JOB, job_id, {"total_rows": total_rows})
 
     async def advance_job(self, job_id: str, position: DocumentKey, counts: Counts) -> None:
-        """Keep how far a job is."""
+        """Store the progress of a job."""
         await self._set(StateOperation.ADVANCE_JOB, job_id, {"position": position, "counts": asdict(counts)})
 
     async def finish_job(self, job_id: str, gap_id: str | None) -> None:
-        """Keep that a job is done, and with it that its gap is filled."""
+        """Store that a job is done, and with it that its gap is filled."""
         now = datetime.now(UTC)
 
         async def finish(session: Any) -> None:
@@ -86,7 +86,7 @@ class Backfills:
 
 
 def write_job(job: Job) -> dict[str, Any]:
-    """A job as it is stored, but for its `_id`."""
+    """A job as it is stored, without its `_id`."""
     return {
         "reason": job.reason.value,
         "since_seconds": job.since_seconds,
@@ -103,7 +103,7 @@ def write_job(job: Job) -> dict[str, Any]:
 
 
 def read_job(document: Mapping[str, Any]) -> Job:
-    """The job again."""
+    """The job of a stored document."""
     position = document["position"]
     return Job(
         job_id=str(document["_id"]),

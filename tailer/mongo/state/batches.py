@@ -1,4 +1,4 @@
-"""`batches`: what is being sent right now, with the very bytes; empty while nothing is."""
+"""`batches`: what is being sent right now, with the exact bytes; empty while nothing is being sent."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ class Batches:
         self._fence = fence
 
     async def begin_batch(self, batch: Batch) -> None:
-        """Record that a batch is about to be sent, with the very bytes."""
+        """Record that a batch is about to be sent, with its exact bytes."""
         fields = {
             "items": [write_item(item) for item in batch.items],
             "payload": Binary(batch.payload),
@@ -36,7 +36,7 @@ class Batches:
         )
 
     async def finish_batch(self, batch: Batch, delivered: Sequence[BatchItem]) -> None:
-        """Record what was acknowledged and forget the batch, all at once."""
+        """Record what was acknowledged and forget the batch, in one transaction."""
         writes = _write_records(delivered, datetime.now(UTC))
 
         async def finish(session: AsyncIOMotorClientSession) -> None:
@@ -64,7 +64,7 @@ class Batches:
 
 def _write_records(delivered: Sequence[BatchItem], sent_at: datetime) -> list[UpdateOne]:
     amendments = [
-        # A later edit may have landed before this batch of an earlier run was settled: it is not taken back.
+        # A later edit may have been recorded before this batch of an earlier run was settled; it is not undone.
         UpdateOne(
             {"_id": item.probe.trace_id, "sent.edits": {"$lte": item.edit.number}}, amend_export(item.edit)
         )
@@ -78,7 +78,7 @@ def _write_records(delivered: Sequence[BatchItem], sent_at: datetime) -> list[Up
         for item in delivered
         if item.late is not None
     ]
-    # A record that is there already stays as it is; an insert would end the transaction.
+    # An existing record stays as it is; an insert would end the transaction.
     records = [
         UpdateOne({"_id": item.record_id}, {"$setOnInsert": write_export(item, sent_at)}, upsert=True)
         for item in delivered

@@ -1,4 +1,4 @@
-"""`checkpoints`: how far each stream is done, one document a stream."""
+"""`checkpoints`: how far each stream is done, one document per stream."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,7 @@ from tailer.mongo.state.fencing import Fence
 
 
 class Checkpoints:
-    """A `CheckpointStore`. `destination` is what a checkpoint remembers of where its turns went."""
+    """A `CheckpointStore`. `destination` is what a checkpoint remembers of the target of its turns."""
 
     def __init__(self, database: StateDatabase, fence: Fence, destination: str) -> None:
         self._database = database
@@ -36,7 +36,7 @@ class Checkpoints:
         return Checkpoint(StreamPosition(found["token"], int(found["cluster_seconds"])), touches)
 
     async def save_checkpoint(self, stream: Stream, checkpoint: Checkpoint) -> None:
-        """Store a position; raises LeaseLost when there is a later epoch."""
+        """Store a position; raises LeaseLost if a later epoch exists."""
         fields = {
             "token": checkpoint.position.token,
             "cluster_seconds": checkpoint.position.cluster_seconds,
@@ -71,7 +71,7 @@ class Checkpoints:
 
 
 async def was_delivered_before(database: StateDatabase, destination: str) -> bool:
-    """Whether this destination has ever been proven and written to."""
+    """Whether this destination was ever proven and written to."""
     found = await database.attempt(
         StateOperation.LOAD_CHECKPOINT, lambda: database["checkpoints"].find_one({"destination": destination})
     )

@@ -1,4 +1,4 @@
-"""The way to the tailer's own database: repeats what passes, explains what does not."""
+"""The way to the tailer's own database: retries failures that pass, explains the others."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 MAJORITY = WriteConcern(w="majority")
 LOCAL = ReadConcern("local")
-"""Of the primary: whatever the URI prefers, what is decided is read where it was written."""
+"""Reads from the primary: whatever the URI prefers, decisions are read where they were written."""
 _STANDALONE = (20, 263)
 _NAMESPACE_EXISTS = 48
 _UNAUTHORIZED = 13
@@ -52,7 +52,8 @@ COLLECTIONS = (
 
 
 def begin_transaction(session: AsyncIOMotorClientSession) -> AbstractAsyncContextManager[object]:
-    """Begin a transaction that is read and written as the state needs it, whatever the URI says; usable with `with`."""
+    """Begin a transaction with the read and write concerns that the state needs, whatever the URI says; usable with
+    `with`."""
     begun: AbstractAsyncContextManager[object] = session.start_transaction(
         read_concern=LOCAL, write_concern=MAJORITY, read_preference=ReadPreference.PRIMARY
     )
@@ -79,7 +80,7 @@ class StateDatabase:
         return self._database[collection]
 
     async def start_session(self) -> AsyncIOMotorClientSession:
-        """A session for transactions; costs no round trip."""
+        """A session for transactions; it costs no round trip."""
         return await self._client.start_session(causal_consistency=False)
 
     async def command(self, command: dict[str, Any]) -> dict[str, Any]:
@@ -92,20 +93,20 @@ class StateDatabase:
         return await answers(self._database)
 
     async def prepare(self) -> None:
-        """See that the server has transactions and that every collection exists; raises StateError."""
+        """Check that the server has transactions and that every collection exists; raises StateError."""
         hello = await self.attempt(StateOperation.PREPARE, lambda: self.command({"hello": 1}))
         if "setName" not in hello and hello.get("msg") != "isdbgrid":
             raise self._explain(StateOperation.PREPARE, _STANDALONE_REMEDY)
         await self.attempt(StateOperation.PREPARE, self._create_collections)
 
     async def _create_collections(self) -> None:
-        # Older servers make no collection inside a transaction, and newer ones make it a reason for conflicts.
+        # Older servers create no collection inside a transaction, and in newer ones it is a cause of conflicts.
         missing = set(COLLECTIONS) - set(await self._database.list_collection_names())
         for collection in sorted(missing):
             try:
                 await self._database.create_collection(collection)
             except (CollectionInvalid, OperationFailure) as error:
-                # Another instance that starts at the same moment made it.
+                # Another instance that starts at the same moment created it.
                 if isinstance(error, OperationFailure) and error.code != _NAMESPACE_EXISTS:
                     raise
 
@@ -125,7 +126,7 @@ class StateDatabase:
             raise self._explain(operation, _REMEDIES.get(code or 0, unknown)) from error
 
     def report(self, operation: StateOperation, error: PyMongoError) -> None:
-        """Tell of a failure after which the operation is tried again."""
+        """Report a failure after which the operation is tried again."""
         self._emit(StateFailed(operation, failure_name(error)))
 
     def _explain(self, operation: StateOperation, hint: str) -> StateError:

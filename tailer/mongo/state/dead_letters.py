@@ -1,4 +1,4 @@
-"""`dead_letters`: turns that cannot be sent, with the reason, until somebody looks at them."""
+"""`dead_letters`: turns that cannot be sent, with the reason, until an operator handles them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from tailer.mongo.state.fencing import Fence
 from tailer.mongo.state.records import read_item, write_item
 
 ASKED = "asked"
-"""The state of a replay that was asked for; any other word says what came of it."""
+"""The state of a requested replay; any other word is its result."""
 
 
 class DeadLetters:
@@ -28,7 +28,7 @@ class DeadLetters:
         self._fence = fence
 
     async def find_refused(self, record_ids: Sequence[str]) -> frozenset[str]:
-        """Those whose chunk the destination refused: dead letters that were built."""
+        """Dead letters with a chunk that the destination refused."""
         query = {"_id": {"$in": list(record_ids)}, "chunk": {"$ne": None}}
         found = await self._database.attempt(
             StateOperation.FIND_REFUSED,
@@ -37,7 +37,7 @@ class DeadLetters:
         return frozenset(str(document["_id"]) for document in found)
 
     async def load_replays(self, limit: int) -> Sequence[DeadLetter]:
-        """Dead letters that somebody asked to be sent again, those that failed first at the front."""
+        """Dead letters whose replay was requested, those that failed first at the front."""
         found = await self._database.attempt(
             StateOperation.LOAD_REPLAYS,
             lambda: (
@@ -50,7 +50,8 @@ class DeadLetters:
         return [_read_letter(document) for document in found]
 
     async def end_replay(self, record_id: str, outcome: str) -> bool:
-        """Keep a dead letter whose replay gave nothing, with a word for why; False where it is no longer asked for."""
+        """Keep a dead letter whose replay gave nothing, with a word for the reason; False if its replay is no longer
+        requested."""
         query = {"_id": record_id, "replay": ASKED}
         ended = await self._fence.write(
             StateOperation.END_REPLAY,
@@ -69,7 +70,7 @@ class DeadLetters:
         )
 
     async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep turns that cannot be sent; a repeated one counts its tries."""
+        """Store turns that cannot be sent; a repeated one counts its tries."""
         now = datetime.now(UTC)
         writes = [
             UpdateOne(

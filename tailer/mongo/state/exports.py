@@ -1,4 +1,4 @@
-"""`exports`: one record for each trace, or later piece of one, that was sent and acknowledged. They expire."""
+"""`exports`: one record for each trace, or later piece of one, that was sent and acknowledged. Records expire."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ class Exports:
         self._fence = fence
 
     async def prepare(self, *, lifetime: timedelta) -> None:
-        """See to the two indexes: the one that makes records expire, and the one by row."""
+        """Create the two indexes: the one that makes records expire, and the one by row."""
         await self._database.attempt(
             StateOperation.PREPARE, lambda: self._prepare(int(lifetime.total_seconds()))
         )
@@ -32,12 +32,12 @@ class Exports:
         elif indexes["sent_at_1"].get("expireAfterSeconds") != seconds:
             changed = {"keyPattern": {"sent_at": 1}, "expireAfterSeconds": seconds}
             await self._database.command({"collMod": "exports", "index": changed})
-        # By itself: a start may have ended between the two.
+        # Separately, because a start may have ended between the two.
         if "document_key_1" not in indexes:
             await self._database["exports"].create_index("document_key")
 
     async def find_exported(self, record_ids: Sequence[str]) -> frozenset[str]:
-        """Those that were sent and acknowledged before, deleted ones among them."""
+        """Those that were sent and acknowledged before, including deleted ones."""
         query = {"_id": {"$in": list(record_ids)}}
         found = await self._database.attempt(
             StateOperation.FIND_EXPORTED,
@@ -46,7 +46,7 @@ class Exports:
         return frozenset(str(document["_id"]) for document in found)
 
     async def load_sent(self, trace_ids: Sequence[TraceId]) -> Mapping[TraceId, SentTurn]:
-        """What is remembered of turns that were sent; those whose traces were deleted are left out."""
+        """What is remembered of sent turns; those whose traces were deleted are left out."""
         turns = await self._load({"_id": {"$in": list(trace_ids)}})
         return {turn.trace_id: turn for turn in turns}
 
@@ -57,7 +57,7 @@ class Exports:
     async def load_sent_between(
         self, since: datetime, until: datetime, *, ended_milliseconds: int
     ) -> Sequence[SentTurn]:
-        """The turns recorded from `since` on and before `until`, but for those that had ended long before."""
+        """The turns recorded from `since` and before `until`, without those that had ended long before."""
         return await self._load(
             {"sent_at": {"$gte": since, "$lt": until}, "sent.end_milliseconds": {"$gte": ended_milliseconds}}
         )
@@ -70,7 +70,7 @@ class Exports:
         return [read_sent(document) for document in found]
 
     async def find_traces_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[TraceId]:
-        """The traces that were sent for rows, those of titles among them."""
+        """The traces that were sent for rows, including those of titles."""
         query = {"document_key": {"$in": list(keys)}, "deleted_at": None, "piece_of": None}
         found = await self._database.attempt(
             StateOperation.FIND_TRACES,

@@ -1,13 +1,13 @@
 """The fence: no write of an instance that lost the lease lands, however late it comes.
 
 Every write is a transaction that also writes the fence document of its epoch. A takeover writes the same document, so
-that of the two exactly one commits: either the write was there before the takeover, or it fails and finds a later epoch.
-Renewals of the lease touch another document and never stand in the way. Writes of one instance would conflict with
-each other on the fence, so they go one after another, over one session.
+exactly one of the two commits: either the write was there before the takeover, or it fails and finds a later epoch.
+Renewals of the lease write another document and never conflict.
 
-That session stands in the lease. A process that is killed inside a transaction leaves it open on the server for up
-to a minute, and the fence locked with it (tried on 6.0.5; a closed connection ends nothing): whoever takes over ends
-that session first.
+Writes of one instance would conflict with each other on the fence, so they run one after another, over one session. The
+lease document names that session. A process that is killed inside a transaction leaves it open on the server for up to
+a minute, with the fence locked (tried on 6.0.5; a closed connection ends nothing). So the next holder ends that session
+first.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ Work = Callable[[AsyncIOMotorClientSession], Awaitable[_Result]]
 
 
 class Fence:
-    """The way in which one epoch writes."""
+    """The writes of one epoch."""
 
     def __init__(self, database: StateDatabase, session: AsyncIOMotorClientSession, epoch: int) -> None:
         self._database = database
@@ -43,12 +43,12 @@ class Fence:
 
     @property
     def epoch(self) -> int:
-        """The epoch that the writes belong to; a later leader has a higher one."""
+        """The epoch of the writes; a later leader has a higher one."""
         return self._epoch
 
     @property
     def session_id(self) -> Binary:
-        """What the server knows the session by."""
+        """The server's id of the session."""
         identity: Binary = self._session.delegate.session_id["id"]
         return identity
 
@@ -78,7 +78,7 @@ class Fence:
     def _forget(self, task: "asyncio.Task[object]") -> None:
         self._running.discard(task)
         if not task.cancelled():
-            # Whoever waited for it may be gone.
+            # The waiting task may be gone.
             task.exception()
 
     async def _transact(self, operation: StateOperation, work: Work[_Result]) -> _Result:
@@ -96,7 +96,7 @@ class Fence:
             return result
 
     async def _prove(self) -> None:
-        """Write the fence; from here on a takeover and this transaction cannot both commit."""
+        """Write the fence. From here on, a takeover and this transaction cannot both commit."""
         proven = await self._database["lease"].update_one(
             {"_id": FENCE_ID, "epoch": self._epoch}, {"$inc": {"writes": 1}}, session=self._session
         )
@@ -104,7 +104,7 @@ class Fence:
             raise LeaseLost(subject=self._database.name, epoch=self._epoch)
 
     async def _commit(self, operation: StateOperation) -> None:
-        """Commit, and again for as long as nobody saw the answer: the server knows a commit that it has done."""
+        """Commit, and repeat that while the answer is lost: the server recognises a commit that it has done."""
 
         async def commit() -> None:
             await self._session.commit_transaction()

@@ -16,7 +16,7 @@ class Gaps:
         self._fence = fence
 
     async def add_gap(self, gap: Gap) -> None:
-        """Keep a stretch of a stream that was never read; declared again it is the same gap."""
+        """Store a stretch of a stream that was never read. Declared again, it is the same gap."""
         gap_id = f"{gap.stream.value}-{gap.from_seconds}-{gap.to_seconds}"
         fields = {
             "stream": gap.stream.value,

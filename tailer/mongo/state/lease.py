@@ -1,8 +1,8 @@
-"""The lease document: which instance is the active one. Everybody else stands by.
+"""The lease document: which instance is the active one. All others stand by.
 
-A takeover is two writes of one document each, and no transaction, which could be left open itself: the lease goes to
-the next epoch, then the fence. Whoever dies between the two has done nothing under its epoch, and the next one raises
-the fence to its own.
+A takeover is two writes of one document each, and no transaction, which could be left open itself. The lease goes to
+the next epoch, then the fence is raised. An instance that dies between the two has done nothing under its epoch, and
+the next one raises the fence to its own.
 """
 
 import platform
@@ -58,12 +58,13 @@ class MongoLease:
             holder=str(found.get("holder", "")),
             host=str(found.get("host", "")),
             lease_seconds=float(found.get("lease_seconds", 0)),
-            # Databases from before there were leases name an epoch alone.
+            # Databases from before leases existed name only an epoch.
             released=bool(found.get("released", True)),
         )
 
     async def take(self, seen: LeaseRecord | None) -> int | None:
-        """Take the lease over if it still is as it was seen; the new epoch, None when somebody was faster."""
+        """Take the lease over if it is still as it was seen. Returns the new epoch, None if another instance was
+        faster."""
         before = await self._database.attempt(StateOperation.READ_LEASE, self._find)
         sessions = list((before or {}).get("sessions", ()))
         session = await self._database.start_session()
@@ -72,7 +73,7 @@ class MongoLease:
             taken = await self._database.attempt(
                 StateOperation.TAKE_LEASE, lambda: self._claim(fence, seen, sessions)
             )
-            # Only then is the earlier epoch over: what it had not committed by now never will be.
+            # Only then is the earlier epoch over: what it has not committed by now will never be committed.
             taken = taken and await self._database.attempt(
                 StateOperation.RAISE_FENCE, lambda: self._raise(fence, sessions)
             )
@@ -86,7 +87,7 @@ class MongoLease:
         return fence.epoch
 
     async def renew(self, epoch: int) -> None:
-        """Move the beat on; raises LeaseLost when there is a later epoch."""
+        """Move the beat on; raises LeaseLost if a later epoch exists."""
         renewed = await self._database.attempt(
             StateOperation.RENEW_LEASE,
             lambda: self._database["lease"].update_one(
@@ -97,7 +98,7 @@ class MongoLease:
             raise LeaseLost(subject=self._database.name, epoch=epoch)
 
     async def release(self, epoch: int) -> None:
-        """Say that the next may begin at once; nothing happens when there is a later epoch."""
+        """Let the next instance begin at once; nothing happens if a later epoch exists."""
         await self._database.attempt(
             StateOperation.RELEASE_LEASE,
             lambda: self._database["lease"].update_one(
@@ -117,9 +118,9 @@ class MongoLease:
             "host": platform.node(),
             "lease_seconds": self._lease_time.total_seconds(),
             "released": False,
-            # Its own, and those of earlier holders that died before they had ended the ones before them.
+            # Its own sessions, and those of earlier holders that died before they had ended the ones before them.
             "sessions": [fence.session_id, *sessions[: _SESSIONS - 1]],
-            # For people; nothing is decided by it.
+            # For people; no decision depends on it.
             "taken_at": datetime.now(UTC),
         }
         lease = self._database["lease"]
@@ -133,14 +134,13 @@ class MongoLease:
             claimed = await lease.replace_one({"_id": _WRITER, "epoch": seen.epoch, **beat}, fields)
             if claimed.matched_count:
                 return True
-        # An attempt before this one may have done it, and its answer was lost.
+        # An earlier attempt may have done it, and its answer was lost.
         return await lease.find_one({"_id": _WRITER, "sessions.0": fence.session_id}) is not None
 
     async def _raise(self, fence: Fence, sessions: list[Binary]) -> bool:
-        """Raise the fence to an epoch; False when it stands at a later one already."""
+        """Raise the fence to an epoch; False if it is already at a later one."""
         if sessions:
-            # Without any name this command would end the sessions of everybody, LibreChat's among them.
-            # Where a server does not let us, it ends a transaction that was left open after a minute by itself.
+            # Without names this command would end the sessions of every user, including LibreChat's.
             with suppress(OperationFailure):
                 await self._database.command({"killSessions": [{"id": session} for session in sessions]})
         statement = {
@@ -153,7 +153,8 @@ class MongoLease:
                 "update": "lease",
                 "updates": [statement],
                 "writeConcern": MAJORITY.document,
-                # Not longer behind a transaction that began after the sessions were ended: they are ended again.
+                # The write may not wait longer behind a transaction that began after the sessions were ended: they are
+                # ended again.
                 "maxTimeMS": _RAISE_MILLISECONDS,
             }
         )

@@ -1,4 +1,4 @@
-"""`keys`: secrets that this deployment made for itself."""
+"""`keys`: secrets that this deployment has generated."""
 
 from secrets import token_bytes
 from typing import Any
@@ -20,7 +20,7 @@ class Keys:
         self._fence = fence
 
     async def mask_key(self) -> bytes:
-        """The secret behind masked placeholders, made once: equal values stay equal over restarts."""
+        """The secret behind masked placeholders, generated once: equal values stay equal over restarts."""
         found = await self._database.attempt(
             StateOperation.MASK_KEY, lambda: self._database["keys"].find_one({"_id": "mask"})
         )

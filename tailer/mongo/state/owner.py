@@ -1,5 +1,8 @@
-"""`owner`: the LibreChat that this state belongs to. Two of them on one state would wait for each other's lease for ever,
-and each would take the other's positions for its own."""
+"""`owner`: the LibreChat that this state belongs to.
+
+Two LibreChats on one state would wait for each other's lease for ever, and each would take the other's positions for
+its own.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,9 +20,9 @@ _HoldsRows = Callable[[Sequence[DocumentKey]], Awaitable[bool]]
 
 
 async def claim_state(database: StateDatabase, found: SourceIdentity, holds_rows: _HoldsRows) -> None:
-    """Make a source the owner of a state that has none, or see that it is the owner; raises StateError.
+    """Make a source the owner of a state without an owner, or check that it is the owner; raises StateError.
 
-    A state that an earlier release wrote has no owner: whoever comes first gets it.
+    A state that an earlier release wrote has no owner: the first source becomes it.
     """
     fields = {"$setOnInsert": {**_write(found), "claimed_at": datetime.now(UTC)}}
     await database.attempt(
@@ -36,7 +39,7 @@ async def claim_state(database: StateDatabase, found: SourceIdentity, holds_rows
 async def check_owner(
     database: StateDatabase, found: SourceIdentity, holds_rows: _HoldsRows
 ) -> SourceIdentity | None:
-    """The owner, None where there is none yet; raises StateError where the source is another LibreChat."""
+    """The owner, None if there is none yet; raises StateError if the source is another LibreChat."""
     stored = await database.attempt(
         StateOperation.READ_OWNER, lambda: database["owner"].find_one({"_id": _OWNER})
     )

@@ -1,4 +1,4 @@
-"""`parked`: turns that wait long, so that they do not hold a resume token back."""
+"""`parked`: turns that wait long, so that they do not hold back a resume token."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ class ParkedTurns:
         self._fence = fence
 
     async def park(self, turns: Sequence[ParkedTurn]) -> None:
-        """Keep turns that wait; one that waits for the same thing already keeps its deadline."""
+        """Store turns that wait; one that already waits for the same thing keeps its deadline."""
         writes: list[DeleteOne | UpdateOne] = []
         for turn in turns:
             fields = _describe(turn)

@@ -56,7 +56,7 @@ def write_export(item: BatchItem, sent_at: datetime) -> dict[str, Any]:
 
 
 def amend_export(edit: Edit) -> dict[str, Any]:
-    """How the record of a turn is brought up to an edit that was sent."""
+    """The update that brings the record of a turn up to a sent edit."""
     return {"$set": {f"sent.{edit.which.value}": _write_mark(edit.after), "sent.edits": edit.number + 1}}
 
 

@@ -1,4 +1,4 @@
-"""What the state database holds, for people who ask; takes part in nothing."""
+"""What the state database holds, for people who ask. It takes no part in the daemon's work."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from tailer.mongo.state.dead_letters import ASKED
 
 @dataclass(frozen=True, slots=True)
 class StoredCheckpoint:
-    """One stream's checkpoint with what is remembered beside the position."""
+    """One stream's checkpoint with everything stored beside the position."""
 
     stream: Stream
     position: StreamPosition
@@ -54,7 +54,7 @@ class StoredLetter:
 
     @property
     def is_asked(self) -> bool:
-        """Whether a replay was asked for and is not done yet."""
+        """Whether a replay was requested and is not done yet."""
         return self.replay == ASKED
 
 
@@ -105,7 +105,7 @@ async def list_letters(
 ) -> Sequence[StoredLetter]:
     """The dead letters with these ids, or all of them, the latest failure first."""
     query = {} if record_ids is None else {"_id": {"$in": list(record_ids)}}
-    # The server reckons the size: the trace itself may be megabytes, and is not looked at here.
+    # The server computes the size: the trace itself may be megabytes, and is not read here.
     size = {"$cond": [{"$eq": ["$chunk", None]}, None, {"$binarySize": "$chunk"}]}
     pipeline: list[dict[str, object]] = [
         {"$match": query},
@@ -155,7 +155,7 @@ async def count_exported(database: StateDatabase, trace_ids: Sequence[TraceId]) 
 async def find_sent_times(
     database: StateDatabase, trace_ids: Sequence[TraceId]
 ) -> Mapping[TraceId, datetime]:
-    """When each of these traces was acknowledged; those that were not, or were deleted, are left out."""
+    """When each of these traces was acknowledged. Unacknowledged and deleted ones are left out."""
     query = {"_id": {"$in": list(trace_ids)}, "deleted_at": None}
     found = await database.attempt(
         StateOperation.FIND_SENT, lambda: database["exports"].find(query, {"sent_at": 1}).to_list(None)

@@ -1,8 +1,8 @@
 """The check whether LibreChat traces into the same project without a mark on its rows.
 
-LibreChat traces by itself from 0.8.1 on, and marks the rows only from 0.8.8 on (`langfuseDestinationIds`). Its traces
-carry the conversation as their session. Up to 0.8.6 they have ids of their own; in 0.8.7 a turn's trace has the same id
-as the tailer's, and its first observation another one.
+LibreChat traces by itself since 0.8.1, but marks the rows only since 0.8.8 (`langfuseDestinationIds`). Its traces carry
+the conversation as their session. Up to 0.8.6 they have ids of their own. In 0.8.7 a turn's trace has the same id as
+the tailer's, and its first observation another one.
 """
 
 from collections.abc import Mapping
@@ -69,7 +69,7 @@ async def check_double_tracing(database: Database, settings: Settings) -> Findin
 
 
 def is_foreign(root: Root, conversations: Mapping[str, frozenset[str]]) -> bool:
-    """Whether a root is none of those that the tailer sends for the messages of its conversation."""
+    """Whether a root differs from those that the tailer sends for the messages of its conversation."""
     for message_id in conversations.get(root.session_id, frozenset()):
         if root.trace_id == turn_trace_id(message_id):
             return root.observation_id != observation_id(message_id, "root")

@@ -27,7 +27,7 @@ _SHOWN_VERSION: Final = "6.0"
 _ROWS: Final = 100
 _SKEW_SECONDS: Final = 5.0
 _YOUNG_SECONDS: Final = 3600
-"""In a shorter oplog a quarter is no time at all."""
+"""In a shorter oplog, a quarter of it is no time at all."""
 REPLICA_SET: Final = (
     "make it a replica set of one node, on the same data: in compose with deploy/compose/docker-compose.tailer.yml on top of "
     "LibreChat's file; in Kubernetes with `mongodb.architecture: replicaset` in LibreChat's values (docs/kubernetes.md, step "
@@ -37,7 +37,7 @@ REPLICA_SET: Final = (
 
 
 async def check_server(database: Database) -> tuple[Server | None, list[Finding]]:
-    """Reachable, a replica set, of a release that is known to work, its clock and its members' names."""
+    """Reachable, a replica set, of a release that is known to work; its clock and the names of its members."""
     address = describe_address(database.client)
     try:
         server = await ask_server(database)
@@ -94,7 +94,7 @@ def _judge_clock(ahead_seconds: float) -> Finding:
 
 
 async def check_librechats_clock(database: Database, ahead_seconds: float) -> Finding:
-    """LibreChat's clock against the other two; `ahead_seconds` is this machine's against MongoDB's."""
+    """LibreChat's clock compared with the other two; `ahead_seconds` compares this machine's with MongoDB's."""
     check = "LibreChat's clock"
     try:
         librechat = await compare_librechats_clock(database)
@@ -110,7 +110,7 @@ async def check_librechats_clock(database: Database, ahead_seconds: float) -> Fi
 
 
 async def check_privileges(database: Database, *, with_users: bool, with_groups: bool) -> list[Finding]:
-    """What the user may read, and whether it may do more."""
+    """What the user may read, and whether it may do too much."""
     try:
         user, privileges = await ask_privileges(database)
     except ExaminationFailed as error:
@@ -123,7 +123,7 @@ async def check_privileges(database: Database, *, with_users: bool, with_groups:
 async def check_oplog(
     database: Database, checkpoints: Sequence[StoredCheckpoint], downtime: timedelta
 ) -> Finding:
-    """Whether the oplog reaches back for as long as nobody may be there."""
+    """Whether the oplog reaches back for the longest time without a tailer."""
     wanted = downtime.total_seconds()
     grow = (
         f"db.adminCommand({{replSetResizeOplog: 1, minRetentionHours: {wanted / 3600:g}}}) at once, and "

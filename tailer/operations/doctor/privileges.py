@@ -1,4 +1,4 @@
-"""What a MongoDB user may do, against what the tailer needs for each of its features."""
+"""What a MongoDB user may do, compared with what the tailer needs for each feature."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

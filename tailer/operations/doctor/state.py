@@ -23,7 +23,8 @@ _UNAUTHORIZED = 13
 async def check_state(
     client: Client, source: Database, settings: Settings
 ) -> tuple[Sequence[StoredCheckpoint], list[Finding]]:
-    """Whether it can be written to and belongs to this LibreChat, what it holds, and whether another instance exists."""
+    """Whether it can be written to and belongs to this LibreChat, what it holds, and whether another instance
+    exists."""
     name = settings.state_database
     try:
         await try_writing(client, name)

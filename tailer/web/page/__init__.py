@@ -1,1 +1,2 @@
-"""What the status page shows, as values: an hour of history, errors by kind, the last traces, and the report of it all."""
+"""What the status page shows, as values: an hour of history, errors by kind, the last traces, and the report of it
+all."""

@@ -114,7 +114,8 @@ def _duration(item: Observation) -> float | None:
 
 
 def _readable(value: object) -> str | None:
-    """A text as it is; the text of a model's message; only the length of a whole chat, because the root shows the rest."""
+    """A text as it is; the text of a model's message; only the length of a whole chat, because the root shows the
+    rest."""
     match value:
         case None:
             return None

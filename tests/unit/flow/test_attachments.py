@@ -1,4 +1,5 @@
-"""Files of turns that cannot be uploaded just now: waited for, and given up only where the files alone are in trouble."""
+"""Files of turns that cannot be uploaded just now: waited for, and given up only where the files alone are in
+trouble."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,5 @@
-"""Dead letters that are asked to be sent again: built anew, or as they were built, and kept where nothing came of it."""
+"""Dead letters that are asked to be sent again: built anew, or as they were built, and kept where nothing came of
+it."""
 
 import asyncio
 from datetime import timedelta
