@@ -53,7 +53,7 @@ class Term:
         self._fence = connections.lease.fence
 
     async def run(self, shutdown: Shutdown) -> None:
-        """Work until a shutdown is asked for, and give the lease up. Raises LeaseLost when somebody else took it.
+        """Work until a shutdown is asked for, and give the lease up. Raises LeaseLost when another instance took it.
 
         Any other error gives the lease up too: another instance may fare better.
         """

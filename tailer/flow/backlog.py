@@ -178,6 +178,10 @@ class Backlog:
         self._open_turns.pass_on(key, work, self._monotonic(), changed=changed)
         self._opened.set()
 
+    def awaits_turn(self, document_key: DocumentKey) -> bool:
+        """Whether the turn of a response is still to be sent; what comes after it does not count."""
+        return self._open_turns.work_of(EntryKey(Interest.RESPONSE, document_key)) is Interest.RESPONSE
+
     def is_open(self, interest: Interest, document_key: DocumentKey) -> bool:
         """Whether a row is being worked on."""
         return self._open_turns.is_open(EntryKey(interest, document_key))

@@ -28,7 +28,7 @@ class LeaseStore(Protocol):
         ...
 
     async def take(self, seen: LeaseRecord | None) -> int | None:
-        """Take the lease over if it still is as it was seen; the new epoch, None when somebody was faster."""
+        """Take the lease over if it still is as it was seen; the new epoch, None when another instance was faster."""
         ...
 
     async def renew(self, epoch: int) -> None:
@@ -163,7 +163,7 @@ class DeadLetterStore(Protocol):
         ...
 
     async def load_replays(self, limit: int) -> Sequence[DeadLetter]:
-        """Dead letters that somebody asked to be sent again, those that failed first at the front."""
+        """Dead letters that are asked for again, those that failed first at the front."""
         ...
 
     async def end_replay(self, record_id: str, outcome: str) -> bool:

@@ -247,6 +247,11 @@ class OpenTurns:
         """Whether an entry is open."""
         return key in self._entries
 
+    def work_of(self, key: EntryKey) -> Interest | None:
+        """Which kind of work an open entry waits for, or is in; None when it is not open."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.work
+
     def pass_on(self, key: EntryKey, work: Interest, now: float, *, changed: Collection[str] = ()) -> None:
         """Give a taken entry back for another kind of work, due at once; `changed` names fields to be looked at."""
         entry = self._entries.get(key)

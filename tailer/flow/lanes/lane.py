@@ -17,6 +17,10 @@ ROUND_ENTRIES = 256
 """Entries that one round reads back together: few enough queries a turn, few enough rows in memory."""
 
 
+class _Unsettled(Exception):
+    """A lane has forgotten an entry, which would hold the position for ever."""
+
+
 class Lane(ABC):
     """One kind of work, done by one task."""
 
@@ -39,7 +43,7 @@ class Lane(ABC):
         """One round. If something breaks it, halving finds the item: it is buried alone, and the others continue."""
         work = Round(self._bench, entries)
         try:
-            await self._work(work)
+            await self._settle(work)
         except TailerError:
             raise
         except Exception as error:
@@ -53,6 +57,11 @@ class Lane(ABC):
             middle = (len(left) + 1) // 2
             for half in filter(None, (left[:middle], left[middle:])):
                 await self.work_off(half)
+
+    async def _settle(self, work: Round) -> None:
+        await self._work(work)
+        if work.entries:
+            raise _Unsettled
 
     @abstractmethod
     async def _work(self, work: Round) -> None:

@@ -53,8 +53,7 @@ class Titles(Lane):
             trace_id = _title_trace_id_of(row)
             work.name(entry, trace_id, row.message_id)
             # An open turn brings its title along. Ahead of its turn it would be built twice.
-            turn_is_open = self._bench.backlog.is_open(Interest.RESPONSE, row.key)
-            if turn_is_open or not work.claim(entry, {trace_id: row.key}):
+            if self._bench.backlog.awaits_turn(row.key) or not work.claim(entry, {trace_id: row.key}):
                 work.postpone(entry)
             else:
                 claimed[row.key] = (row, entry)

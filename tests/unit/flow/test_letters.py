@@ -142,6 +142,25 @@ async def test_a_row_that_breaks_its_reading_is_buried_and_replayed_too(
     assert scene.database.letters == {}
 
 
+async def test_an_entry_that_a_lane_forgets_is_buried_and_holds_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would stay open for ever, and the position with it."""
+    begin = turns.Turns._is_to_be_built
+
+    def forget(*args: Any, **rest: Any) -> bool:
+        return begin(*args, **rest) and args[3].message_id != "a1"
+
+    monkeypatch.setattr(turns.Turns, "_is_to_be_built", forget)
+    async with running(scene) as run:
+        start_chat(scene)
+        scene.librechat.insert("messages", answer("a2", "q1"))
+        await run.until_done()
+
+        assert letters(scene) == [(TURN, Interest.RESPONSE, "build_failed: _Unsettled")]
+        assert sorted(run.outcomes()) == ["complete", "dead_letter"]
+
+
 async def test_a_turn_that_is_rejected_counts_as_a_dead_letter(scene: Scene) -> None:
     """Not as complete: it is not there."""
     scene.destination.rejects = lambda message_id: message_id == "a1"

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from bson import ObjectId
 
-from tailer.core.identity import DocumentKey, turn_trace_id
+from tailer.core.identity import DocumentKey, title_trace_id, turn_trace_id
 from tailer.core.policy.policies import DeletionPolicy
 from tailer.core.trace.followup import feedback_score_id
 from tailer.events import (
@@ -28,7 +29,7 @@ from tailer.flow.sending.outcomes import (
 )
 from tests.evidence import Events
 from tests.memory.clock import monotonic
-from tests.rows import answer, question
+from tests.rows import ALICE, answer, question, transaction
 from tests.unit.flow.run import Run, running
 from tests.unit.flow.scene import Scene, until
 
@@ -130,6 +131,25 @@ async def test_one_score_that_is_turned_away_again_and_again_stops_no_other_scor
         scene.destination.rejects_score = None
         await run.until_done()
     assert len(scene.destination.scores) == 30
+
+
+async def test_a_title_does_not_wait_for_a_score_of_its_turn(scene: Scene) -> None:
+    """The turn was sent; that its thumb is turned away is the scores' trouble alone."""
+    async with running(scene) as run:
+        conversation = {"_id": ObjectId(), "conversationId": "c1", "user": ALICE, "title": "New Chat"}
+        (stored,) = scene.librechat.insert("conversations", conversation)
+        key = chat(scene, 1)
+        await run.until_done()
+        scene.destination.rejects_score = lambda _: Retry("http_500")
+        scene.librechat.update("messages", key, {"feedback": UP})
+        await until(lambda: bool(run.events.of(FollowupRetried)))
+        scene.librechat.insert("transactions", transaction(messageId="a1", context="title"))
+        scene.librechat.update("conversations", stored, {"title": "Clocks"})
+        await asyncio.sleep(60)
+
+        assert title_trace_id("a1") in scene.destination.trace_ids()
+        scene.destination.rejects_score = None
+        await run.until_done()
 
 
 async def test_a_score_that_is_not_valid_is_told_and_given_up(scene: Scene) -> None:
