@@ -13,7 +13,7 @@ from tailer.core.stream.memory import ToldSettings
 from tailer.core.stream.telling import Told
 from tailer.core.turn.record import Then, TurnRecord
 
-_OWN_SAVES_MILLISECONDS: Final = 2_000
+_OWN_SAVES_MILLISECONDS: Final = 1_000
 """How long after a turn LibreChat itself still saves its rows."""
 SETTINGS_MARK: Final = "settings"
 QUESTION_MARK: Final = "question_text"
