@@ -28,8 +28,9 @@ _LAST_WRITE_LIMIT: Final = timedelta(seconds=5)
 class Term:
     """What this process does while it holds the lease.
 
-    `is_first` says that this process had no term before. `begins_with_process`: where no position is stored, the streams begin when this process connected. Otherwise they
-    begin now: the process may have stood by for days before the positions were reset.
+    `is_first` says that this process had no term before. `begins_with_process`: where no position is stored, the
+    streams begin when this process connected. Otherwise they begin now: the process may have stood by for days before
+    the positions were reset.
     """
 
     def __init__(
@@ -53,9 +54,10 @@ class Term:
         self._fence = connections.lease.fence
 
     async def run(self, shutdown: Shutdown) -> None:
-        """Work until a shutdown is asked for, and give the lease up. Raises LeaseLost when another instance took it.
+        """Work until a shutdown is asked for, and give the lease up.
 
-        Any other error gives the lease up too: another instance may fare better.
+        Raises LeaseLost if another instance took it. Any other error gives the lease up too, because another instance
+        may fare better.
         """
         async with self._leadership.kept():
             try:
@@ -84,7 +86,7 @@ class Term:
             await within(_LAST_WRITE_LIMIT, shutdown, pipeline.checkpointing.save(pipeline.streams))
 
     async def _release(self, shutdown: Shutdown) -> None:
-        # After a second signal nothing is waited for; the next instance takes over when this one has fallen silent.
+        # After a second signal nothing is waited for. The next instance takes over when this one has fallen silent.
         if not shutdown.forced.is_set():
             await within(_LAST_WRITE_LIMIT, shutdown, self._leadership.release())
 
@@ -128,7 +130,7 @@ class Term:
 
 
 def _move_on(answer: Answer, now: float) -> Answer:
-    """What the server would answer by now."""
+    """The server's answer by now."""
     return Answer(answer.source_seconds + int(now - answer.told_seconds), now)
 
 

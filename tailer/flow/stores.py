@@ -1,6 +1,6 @@
 """What the flow asks of the state database, by subject; `StateStore` is all of it.
 
-Every write is acknowledged by a majority and fenced: one of an instance that lost the lease raises LeaseLost.
+Every write is acknowledged by a majority and fenced: a write of an instance that lost the lease raises LeaseLost.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from tailer.flow.records import Batch, BatchItem, Checkpoint, DeadLetter, Gap, P
 
 
 class LeaseStore(Protocol):
-    """The lease document; no call waits for its turn."""
+    """The lease document; no call waits for another one."""
 
     @property
     def holder(self) -> str:
@@ -28,15 +28,16 @@ class LeaseStore(Protocol):
         ...
 
     async def take(self, seen: LeaseRecord | None) -> int | None:
-        """Take the lease over if it still is as it was seen; the new epoch, None when another instance was faster."""
+        """Take the lease over if it is still as it was seen. Returns the new epoch, None if another instance was
+        faster."""
         ...
 
     async def renew(self, epoch: int) -> None:
-        """Move the beat on; raises LeaseLost when there is a later epoch."""
+        """Move the beat on; raises LeaseLost if a later epoch exists."""
         ...
 
     async def release(self, epoch: int) -> None:
-        """Say that the next may begin at once; nothing happens when there is a later epoch."""
+        """Let the next instance begin at once; nothing happens if a later epoch exists."""
         ...
 
 
@@ -75,7 +76,7 @@ class ExportStore(Protocol):
         ...
 
     async def find_traces_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[TraceId]:
-        """The traces that were sent for rows, those of titles among them."""
+        """The traces that were sent for rows, including those of titles."""
         ...
 
     async def record_feedback(self, trace_id: TraceId, digest: str | None) -> None:
@@ -95,7 +96,7 @@ class BatchStore(Protocol):
         ...
 
     async def finish_batch(self, batch: Batch, delivered: Sequence[BatchItem]) -> None:
-        """Record what of a batch was acknowledged, and forget the batch, all at once."""
+        """Record what of a batch was acknowledged, and forget the batch, in one transaction."""
         ...
 
     async def pending_batches(self) -> Sequence[Batch]:
@@ -107,7 +108,7 @@ class ParkedStore(Protocol):
     """Turns that wait long."""
 
     async def park(self, turns: Sequence[ParkedTurn]) -> None:
-        """Keep turns that wait; one that waits for the same thing already is left as it is."""
+        """Store turns that wait; one that already waits for the same thing is left as it is."""
         ...
 
     async def unpark(self, keys: Sequence[DocumentKey]) -> None:
@@ -123,7 +124,7 @@ class GapStore(Protocol):
     """Stretches that were never read."""
 
     async def add_gap(self, gap: Gap) -> None:
-        """Keep a gap until it is filled."""
+        """Store a gap until it is filled."""
         ...
 
 
@@ -131,23 +132,23 @@ class BackfillStore(Protocol):
     """Backfill jobs, and the gaps that some of them fill."""
 
     async def add_job(self, job: Job) -> None:
-        """Keep a job, unless there is one of this id."""
+        """Store a job, unless one with this id exists."""
         ...
 
     async def next_job(self) -> Job | None:
-        """The oldest job that is not done."""
+        """The oldest unfinished job."""
         ...
 
     async def size_job(self, job_id: str, total_rows: int | None) -> None:
-        """Keep how many rows a job has to walk."""
+        """Store how many rows a job has to walk."""
         ...
 
     async def advance_job(self, job_id: str, position: DocumentKey, counts: Counts) -> None:
-        """Keep how far a job is."""
+        """Store the progress of a job."""
         ...
 
     async def finish_job(self, job_id: str, gap_id: str | None) -> None:
-        """Keep that a job is done, and with it that its gap is filled."""
+        """Store that a job is done, and with it that its gap is filled."""
         ...
 
     async def unfilled_gaps(self) -> Mapping[str, Gap]:
@@ -159,15 +160,16 @@ class DeadLetterStore(Protocol):
     """Turns that cannot be sent."""
 
     async def find_refused(self, record_ids: Sequence[str]) -> frozenset[str]:
-        """Those whose chunk the destination refused: dead letters that were built."""
+        """Dead letters with a chunk that the destination refused."""
         ...
 
     async def load_replays(self, limit: int) -> Sequence[DeadLetter]:
-        """Dead letters that are asked for again, those that failed first at the front."""
+        """Dead letters whose replay was requested, those that failed first at the front."""
         ...
 
     async def end_replay(self, record_id: str, outcome: str) -> bool:
-        """Keep a dead letter whose replay gave nothing, with a word for why; False where it is no longer asked for."""
+        """Keep a dead letter whose replay gave nothing, with a word for the reason; False if its replay is no longer
+        requested."""
         ...
 
     async def drop_dead_letters(self, record_ids: Sequence[str]) -> None:
@@ -175,11 +177,11 @@ class DeadLetterStore(Protocol):
         ...
 
     async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
-        """Keep turns that cannot be sent; a repeated one counts its tries."""
+        """Store turns that cannot be sent; a repeated one counts its tries."""
         ...
 
 
 class StateStore(
     CheckpointStore, ExportStore, BatchStore, ParkedStore, GapStore, BackfillStore, DeadLetterStore, Protocol
 ):
-    """The tailer's own database, but for its lease."""
+    """The tailer's own database, without its lease."""

@@ -34,8 +34,8 @@ class EntryKey(NamedTuple):
 
 @dataclass(slots=True)
 class Entry:
-    """One open turn. Times are seconds of the caller's monotonic clock. `stopped`: the answer was first stored as one that
-    was stopped; `finished`: it was stored as a whole; `edited`: it was changed by hand since."""
+    """One open turn. Times are seconds of the caller's monotonic clock. `stopped`: the answer was first stored as one
+    that was stopped; `finished`: it was stored as a whole; `edited`: it was changed by hand since."""
 
     key: EntryKey
     opened_seconds: float

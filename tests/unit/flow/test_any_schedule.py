@@ -1,4 +1,5 @@
-"""Whatever is written, fails and ends in whatever order: in the end Langfuse shows what LibreChat holds, each thing once.
+"""Whatever is written, fails and ends in whatever order: in the end Langfuse shows what LibreChat holds, each thing
+once.
 
 A seed gives a schedule of an hour: chats that are begun, finished late, edited, rated, given titles and deleted, calls
 of the remote API; a Langfuse that is slow, away, refuses keys and loses answers; runs that are killed and stopped, and

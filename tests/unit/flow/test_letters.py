@@ -1,4 +1,5 @@
-"""What broke the code, from the dead letter to its replay: each kind of work under its own id, and done once it works."""
+"""What broke the code, from the dead letter to its replay: each kind of work under its own id, and done once it
+works."""
 
 import asyncio
 from typing import Any

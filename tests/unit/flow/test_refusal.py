@@ -1,4 +1,5 @@
-"""What the destination does not take: a refused key is known everywhere, and what is refused alone stops nothing else."""
+"""What the destination does not take: a refused key is known everywhere, and what is refused alone stops nothing
+else."""
 
 import asyncio
 from collections.abc import Callable
