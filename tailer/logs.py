@@ -1,20 +1,23 @@
 """The log: one line per event, as JSON for programs, or aligned and, on a terminal, coloured for people.
 
-Owns the two forms of a line and the route that the loggers of libraries take. Refuses to decide what is logged, and to
-print what a library formats into its messages, because that can hold content.
+Owns the processors and the two renderers of a line, and the route that the loggers of libraries take. structlog runs
+them and writes the line. Refuses to decide what is logged, and to print what a library formats into its messages,
+because that can hold content.
 """
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import StrEnum
-from threading import Lock
-from typing import Final, TextIO, TypeAlias, assert_never
+from typing import Any, Final, TextIO, TypeAlias, assert_never
+
+import structlog
+from structlog.dev import Column, ConsoleRenderer
+from structlog.processors import JSONRenderer
 
 from tailer.printable import (
-    Printable,
     escape_unprintable,
     is_coloured,
     make_printable,
@@ -25,9 +28,12 @@ from tailer.printable import (
 
 _LIBRARIES: Final = ("motor", "pymongo", "httpx", "langfuse", "opentelemetry", "aiohttp", "asyncio")
 _QUOTED_CHARACTERS: Final = frozenset(' "=\\')
-_RESERVED: Final = ("time", "level", "event")
+_RESERVED: Final = frozenset({"time", "level", "event", "stack", "exception", "exc_info"})
+"""Names that a line or structlog's renderer for terminals uses itself."""
 
-_Fields: TypeAlias = Mapping[str, Printable]
+_Line: TypeAlias = MutableMapping[str, Any]
+_Processor: TypeAlias = Callable[[Any, str, _Line], _Line]
+_Renderer: TypeAlias = Callable[[Any, str, _Line], str | bytes]
 
 
 class LogLevel(StrEnum):
@@ -47,7 +53,7 @@ class LogFormat(StrEnum):
     TEXT = "text"
 
 
-_RANKS: Final = {level: rank for rank, level in enumerate(LogLevel)}
+_NUMBERS: Final = {level: logging.getLevelNamesMapping()[level.name] for level in LogLevel}
 _COLOURS: Final = {LogLevel.DEBUG: "2", LogLevel.INFO: "32", LogLevel.WARNING: "33", LogLevel.ERROR: "1;31"}
 
 
@@ -66,68 +72,97 @@ class LogWriter:
         *,
         clock: Callable[[], datetime] = _now,
     ) -> None:
-        self._stream = stream
-        self._rank = _RANKS[level]
-        self._clock = clock
-        self._lock = Lock()
-        self._coloured = is_coloured(stream)
         match log_format:
             case LogFormat.JSON:
-                self._is_json = True
+                is_json = True
             case LogFormat.TEXT:
-                self._is_json = False
+                is_json = False
             case LogFormat.AUTO:
-                self._is_json = not stream.isatty()
+                is_json = not stream.isatty()
             case _:
                 assert_never(log_format)
+        render = _render_json if is_json else _make_text_renderer(coloured=is_coloured(stream))
+        self._logger = structlog.wrap_logger(
+            # It writes and flushes a line under a lock of the stream: threads of the drivers log too.
+            structlog.WriteLogger(stream),
+            processors=[
+                _make_fields_printable,
+                _make_stamp(clock, timestamp if is_json else _text_time),
+                render,
+                _make_encodable(stream.encoding or "utf-8"),
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger(level.value),
+        ).bind()
 
     def shows(self, level: LogLevel) -> bool:
         """Whether lines of this level are written. A line that is not written need not be assembled."""
-        return _RANKS[level] >= self._rank
+        return bool(self._logger.is_enabled_for(_NUMBERS[level]))
 
     def write(self, level: LogLevel, event: str, **fields: object) -> None:
         """Write one line, unless `level` is below the writer's.
 
-        Values are made printable. A field called `time` is written as `time_`.
+        Values are made printable. A field whose name the line uses itself, such as `time`, is written as `time_`.
         """
-        if not self.shows(level):
-            return
-        moment = self._clock().astimezone(UTC)
-        printable = {
+        self._logger.log(_NUMBERS[level], event, fields=fields)
+
+
+def _make_fields_printable(_logger: object, _method: str, line: _Line) -> _Line:
+    """The event and its fields, redacted and bounded."""
+    return {
+        "event": make_text_printable(line["event"]),
+        **{
             f"{name}_" if name in _RESERVED else escape_unprintable(name): make_printable(value)
-            for name, value in fields.items()
-        }
-        event = make_text_printable(event)
-        make_line = _json_line if self._is_json else self._text_line
-        line = make_line(moment, level, event, printable)
-        encoding = self._stream.encoding or "utf-8"
-        # One write per line, and none that can fail on a character: threads of the drivers log too.
-        safe = line.encode(encoding, "backslashreplace").decode(encoding)
-        with self._lock:
-            self._stream.write(f"{safe}\n")
-            self._stream.flush()
-
-    def _text_line(self, moment: datetime, level: LogLevel, event: str, fields: _Fields) -> str:
-        time = f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d}"
-        pieces = [
-            self._paint("2", time),
-            self._paint(_COLOURS[level], f"{level.value.upper():<7}"),
-            self._paint("1", f"{escape_unprintable(event):<28}"),
-        ]
-        pieces += (f"{self._paint('36', name)}={_text_value(value)}" for name, value in fields.items())
-        return " ".join(pieces).rstrip()
-
-    def _paint(self, colour: str, text: str) -> str:
-        return f"\x1b[{colour}m{text}\x1b[0m" if self._coloured else text
+            for name, value in line["fields"].items()
+        },
+    }
 
 
-def _json_line(moment: datetime, level: LogLevel, event: str, fields: _Fields) -> str:
-    line = {"time": timestamp(moment), "level": level.value, "event": event, **fields}
-    # ASCII leaves no control, direction or separator character and no lone surrogate.
-    return json.dumps(line, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+def _make_stamp(clock: Callable[[], datetime], form: Callable[[datetime], str]) -> _Processor:
+    """Puts the time and the level before the event."""
+
+    def stamp(_logger: object, method: str, line: _Line) -> _Line:
+        return {"time": form(clock().astimezone(UTC)), "level": method, **line}
+
+    return stamp
 
 
-def _text_value(value: Printable) -> str:
+def _text_time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03d}"
+
+
+# ASCII leaves no control, direction or separator character and no lone surrogate.
+_render_json: Final[_Renderer] = JSONRenderer(
+    json.dumps, ensure_ascii=True, allow_nan=False, separators=(",", ":")
+)
+
+
+def _make_text_renderer(*, coloured: bool) -> _Renderer:
+    def paint(colour: str, text: str) -> str:
+        return f"\x1b[{colour}m{text}\x1b[0m" if coloured else text
+
+    return ConsoleRenderer(
+        columns=[
+            Column("time", lambda _, time: paint("2", str(time))),
+            Column(
+                "level", lambda _, level: paint(_COLOURS[LogLevel(str(level))], f"{str(level).upper():<7}")
+            ),
+            Column("event", lambda _, event: paint("1", f"{escape_unprintable(str(event)):<28}")),
+            Column("", lambda name, value: f"{paint('36', name)}={_text_value(value)}"),
+        ],
+        sort_keys=False,
+    )
+
+
+def _make_encodable(encoding: str) -> Callable[[Any, str, Any], str]:
+    """A line that the stream can encode, so that no write fails on a character."""
+
+    def encode(_logger: object, _method: str, line: Any) -> str:
+        return str(line).encode(encoding, "backslashreplace").decode(encoding)
+
+    return encode
+
+
+def _text_value(value: object) -> str:
     if isinstance(value, str) and value.isprintable() and value and not set(value) & _QUOTED_CHARACTERS:
         return value
     return escape_unprintable(json.dumps(value, ensure_ascii=False))

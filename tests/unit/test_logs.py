@@ -167,6 +167,18 @@ def test_a_field_cannot_replace_the_time_of_the_line() -> None:
     assert (line["time"], line["time_"]) == ("2025-03-01T12:00:00.123Z", "never")
 
 
+@pytest.mark.parametrize("name", ["stack", "exception", "exc_info"])
+@pytest.mark.parametrize("form", [LogFormat.JSON, LogFormat.TEXT])
+def test_a_field_named_like_a_traceback_stays_a_field_on_its_line(name: str, form: LogFormat) -> None:
+    """structlog would print such a field below the line; here it gets an underscore."""
+    stream = io.StringIO()
+
+    writer(stream, form).write(LogLevel.ERROR, "event", **{name: "text"})
+
+    (line,) = stream.getvalue().splitlines()
+    assert f"{name}_" in line
+
+
 def test_a_long_value_is_cut_and_says_so() -> None:
     """2,000 characters of a value are written."""
     assert write_json(value="x" * 2_500)["value"] == "x" * 2_000 + "… [cut: 500 characters left out]"
