@@ -119,6 +119,11 @@ TURNS = {
     "an answer of another process whose clock is behind": (answered(4, 9), asked(2, 7), chat_of(5, 3)),
     "a question stored slowly": (answered(4, 4), asked(0, 2), chat_of(2, 2)),
     "an answer whose conversation was deleted meanwhile": (answered(5, 5), None, chat_of(5.04, 5)),
+    "an answer that is stored together with its conversation": (
+        answered(5, 5),
+        asked(2, 2),
+        chat_of(5.05, 5),
+    ),
     "an answer without its conversation": (answered(2.9, 2), asked(2, 2), None),
 }
 

@@ -96,3 +96,14 @@ def test_no_transaction_is_counted_twice_and_the_order_of_rows_does_not_matter(
     assert sum(map(len, found.values())) <= len(entries)
     assert found == assign_by_time(entries, backwards)
     assert found.keys() <= {f"r{number}" for number in range(len(turns))}
+
+
+def test_what_was_written_for_a_question_without_an_answer_yet_is_not_the_answers_before() -> None:
+    """The ledger of an answer is stored some milliseconds before it; a title may come after the next question."""
+    rows = chat((0, 5))
+    pending = row(user_row(7, messageId="q1"))
+    rows[pending.message_id] = pending
+
+    assert dict(assign_by_time([entry(8)], rows)) == {}
+    assert list(assign_by_time([entry(6)], rows)) == ["r0"]
+    assert list(assign_by_time([entry(8, context="title")], rows)) == ["r0"]

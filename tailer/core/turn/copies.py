@@ -22,6 +22,8 @@ _BURST_SECONDS = 1
 """A question and its answer are next to each other in the burst that copies them."""
 _MENDED_MILLISECONDS = 1_000
 """A conversation that was deleted while its answer was written is stored anew right after the answer."""
+_SAVED_TOGETHER_MILLISECONDS = 100
+"""A conversation that is stored in one go with the answer is no copy of it; nobody forks an answer within that time."""
 _AGREEMENT_MILLISECONDS = 3_000
 """Rows of two conversations with lags as close as this were stamped by the same pair of clocks."""
 _OLDEST_MILLISECONDS = 30 * 86_400_000
@@ -177,7 +179,7 @@ def _is_older_than_conversation(message: Message, own: Stamp, surroundings: Surr
         return False
     if message.created_by_user:
         return own.lag_milliseconds - conversation.lag_milliseconds >= _SPREAD_MILLISECONDS
-    slack = _MENDED_MILLISECONDS if surroundings.question is None else 0
+    slack = _MENDED_MILLISECONDS if surroundings.question is None else _SAVED_TOGETHER_MILLISECONDS
     return own.created_milliseconds + slack < conversation.created_milliseconds
 
 

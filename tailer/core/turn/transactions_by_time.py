@@ -1,7 +1,8 @@
 """Transactions that name no message (before 0.8.3, and always for assistants), assigned to turns by model and time.
 
 A turn's transactions are written between its question and some seconds after its response. If two turns of one
-conversation are possible, a turn with another model is skipped, and then the nearer response wins.
+conversation are possible, a turn with another model is skipped, and then the nearer response wins. What was written
+since a question that has no answer yet is left to that answer.
 """
 
 from collections import defaultdict
@@ -47,13 +48,32 @@ def assign_by_time(
     `conversation` holds the rows of one conversation by message id.
     """
     windows = list(_windows(conversation))
+    pending = _pending_since(conversation)
     assigned: dict[str, list[Transaction]] = defaultdict(list)
     for entry in transactions:
+        if _belongs_to_pending(entry, pending):
+            continue
         distances = (window.distance(entry) for window in windows)
         nearest = min((distance for distance in distances if distance is not None), default=None)
         if nearest is not None:
             assigned[nearest[2]].append(entry)
     return assigned
+
+
+def _pending_since(conversation: Mapping[str, Row]) -> int | None:
+    """When the newest question was asked, if no answer was stored after it: its transactions come before its answer."""
+    asked = [row.created_milliseconds for row in conversation.values() if row.created_by_user]
+    answered = [row.created_milliseconds for row in conversation.values() if not row.created_by_user]
+    newest = max((at for at in asked if at is not None), default=None)
+    if newest is None or any(at is not None and at >= newest for at in answered):
+        return None
+    return newest
+
+
+def _belongs_to_pending(entry: Transaction, pending: int | None) -> bool:
+    """Titles, labels and summaries of the turn before may come after the next question."""
+    at = entry.created_milliseconds
+    return pending is not None and at is not None and at >= pending and entry.context in ANSWERING_CONTEXTS
 
 
 def _windows(conversation: Mapping[str, Row]) -> Iterable[_Window]:
