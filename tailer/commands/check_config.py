@@ -44,7 +44,7 @@ def _list_given(error: SettingsError) -> "Sequence[SettingRow]":
     try:
         return describe_given()
     except (OSError, UnicodeDecodeError):
-        # Nobody knows what an unreadable .env says.
+        # The content of an unreadable .env is unknown.
         raise error from None
 
 

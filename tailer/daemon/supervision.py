@@ -56,7 +56,7 @@ async def supervise(
 ) -> None:
     """Run all tasks until a shutdown is asked for; then end the readers, drain, and end the rest.
 
-    Raises the TailerError that a task ended with, or an ExceptionGroup of errors that nobody expected.
+    Raises the TailerError that a task ended with, or an ExceptionGroup of unexpected errors.
     """
     try:
         async with asyncio.TaskGroup() as group:

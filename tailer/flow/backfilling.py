@@ -138,7 +138,7 @@ class Backfilling:
         return Counts(rows=len(keys), known=len(known), sent=max(0, len(arrived) - len(known))), len(keys)
 
     async def _wait_for_room(self) -> None:
-        while not self._has_room():  # noqa: ASYNC110 - a stream that catches up tells nobody
+        while not self._has_room():  # noqa: ASYNC110 - a stream that catches up sends no signal
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _has_room(self) -> bool:

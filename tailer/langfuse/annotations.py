@@ -178,7 +178,7 @@ def _classify(answer: Answer) -> DeliveryOutcome:
             | Meaning.UNWELL
             | Meaning.ANSWER_LOST
         ):
-            # The first three are settings that somebody will mend.
+            # The first three are settings that an operator will fix.
             return Retry(answer.reason, answer.after_seconds, remedy=answer.remedy)
         case _:
             assert_never(answer.meaning)

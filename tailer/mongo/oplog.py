@@ -17,7 +17,7 @@ from tailer.mongo.document_keys import to_key
 from tailer.mongo.failures import failure_name
 
 _HINT = (
-    "the oplog's head room is not known; grant serverStatus on the cluster to the MongoDB user, as "
+    "the oplog's headroom is not known; grant serverStatus on the cluster to the MongoDB user, as "
     "deploy/mongodb/README.md says, or do without"
 )
 # Every section that can be left out is left out: the whole answer has some 100 KB.

@@ -28,7 +28,7 @@ _BOUNDS: Final = Bounds()
 _SHORTEST_SECRET: Final = 16
 _SECRET_REMEDY: Final = (
     "make one with `openssl rand -hex 32` or `python3 -c 'import secrets; print(secrets.token_hex(32))'` and keep "
-    "it, because with another one everybody becomes somebody new"
+    "it, because with another one every user becomes a new one"
 )
 
 

@@ -50,8 +50,8 @@ def unusual_keys(public_key: str | None, secret_key: SecretStr | None) -> Iterat
     for name, key, prefix in given:
         if key is not None and not key.startswith(prefix):
             yield (
-                f"{name} does not begin with {prefix} as keys do that Langfuse makes; that is right where whoever set "
-                "Langfuse up chose it (LANGFUSE_INIT_PROJECT_PUBLIC_KEY)"
+                f"{name} does not begin with {prefix} as Langfuse's own keys do; that is right if it was "
+                "chosen when Langfuse was set up (LANGFUSE_INIT_PROJECT_PUBLIC_KEY)"
             )
 
 

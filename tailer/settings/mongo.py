@@ -40,7 +40,7 @@ class MongoSettings(BaseModel):
         ),
     ] = Field(
         description="Connection string of LibreChat's MongoDB, which must be a replica set. No default: a "
-        "guess could be somebody else's data. MONGO_URI, LibreChat's own name, is read so that "
+        "guess could be the data of another LibreChat. MONGO_URI, LibreChat's own name, is read so that "
         "both share one setting.",
     )
     mongo_database: Annotated[

@@ -25,7 +25,7 @@ _WRITTEN_METADATA = frozenset(
         "skills",
     }
 )
-"""Metadata that people or models wrote; a name that somebody gave to an agent, a preset or a skill is such a text."""
+"""Metadata that people or models wrote; the name of an agent, a preset or a skill is such a text."""
 _HAND_OFF = "lc_transfer_to_"
 """The beginning of a tool's name that ends in the name of an agent."""
 _WITHHELD = "[content withheld: it could not be masked]"

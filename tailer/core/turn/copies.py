@@ -48,7 +48,7 @@ class Surroundings:
     """What stands around a row. `billed`: transactions name it. `conversation` and `question` are their stamps, None
     where unknown. `extracted`: the row is one agent's share of another answer. `created_apart`: another row of the
     conversation was inserted with it and created at another time. `lags_elsewhere`: the lags of rows of other
-    conversations that were inserted shortly before or after, None where nobody looked."""
+    conversations that were inserted shortly before or after, None if not read."""
 
     billed: bool = False
     conversation: Stamp | None = None

@@ -88,8 +88,8 @@ def _last_moment_before(record: TurnRecord) -> int | None:
 def _restart(touches: Sequence[int], *, after: int, before: int) -> tuple[int | None, Start]:
     """The save of the question with which an answer began anew: the first after the previous answer's own saves.
 
-    Where that one is the save right before the answer, somebody asked again while those own saves were still possible.
-    An answer that was edited and sent on leaves no save at its start.
+    If that is the save right before the answer, the question was asked again while the previous answer's own saves were
+    still possible. An answer that was edited and sent on leaves no save at its start.
     """
     own_saves_end = after + _OWN_SAVES_MILLISECONDS
     first = next((at for at in touches if own_saves_end < at <= before), None)

@@ -43,8 +43,8 @@ async def check_state(
         owner = await check_owner(state, identity, partial(holds_any_row, source))
     except TailerError as error:
         return (), [*findings, failed("state's owner", error.subject, error.hint)]
-    whose = "nobody's yet" if owner is None else f"that of {owner}"
-    findings.append(passed("state's owner", f"the state is {whose}"))
+    whose = "has no owner yet" if owner is None else f"is that of {owner}"
+    findings.append(passed("state's owner", f"the state {whose}"))
     try:
         checkpoints = await list_checkpoints(state)
         pending = await count_pending(state)
