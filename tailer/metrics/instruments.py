@@ -14,8 +14,9 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
-from tailer.metrics.catalogue import ABSENT_UNTIL_KNOWN, CATALOGUE, USAGE
+from tailer.metrics.catalogue import ABSENT_UNTIL_KNOWN, CATALOGUE
 from tailer.metrics.declaration import Kind, Metric
+from tailer.metrics.usage_catalogue import USAGE
 
 
 class Instruments:

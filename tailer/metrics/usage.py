@@ -11,7 +11,7 @@ from tailer.core.trace.build import TURN_TRACE_NAME
 from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
 from tailer.core.trace.spending import SPENDING_TRACE_NAME
 from tailer.core.trace.totals import model_name
-from tailer.metrics import catalogue
+from tailer.metrics import usage_catalogue
 from tailer.metrics.instruments import Instruments
 from tailer.metrics.labels import COST_SOURCE, TOKEN_BUCKET
 from tailer.printable import escape_unprintable
@@ -27,11 +27,11 @@ class Usage:
     """Counts traces. Others write what becomes a label, so each value is cut and the number of values is bounded."""
 
     def __init__(self, instruments: Instruments, *, most_values: int) -> None:
-        self._turns = instruments.counter(catalogue.LLM_TURNS)
-        self._tokens = instruments.counter(catalogue.LLM_TOKENS)
-        self._cost = instruments.counter(catalogue.LLM_COST)
-        self._tool_calls = instruments.counter(catalogue.LLM_TOOL_CALLS)
-        self._overflow = instruments.counter(catalogue.LABEL_OVERFLOW)
+        self._turns = instruments.counter(usage_catalogue.LLM_TURNS)
+        self._tokens = instruments.counter(usage_catalogue.LLM_TOKENS)
+        self._cost = instruments.counter(usage_catalogue.LLM_COST)
+        self._tool_calls = instruments.counter(usage_catalogue.LLM_TOOL_CALLS)
+        self._overflow = instruments.counter(usage_catalogue.LABEL_OVERFLOW)
         self._most_values = most_values
         self._known: dict[str, set[str]] = {"endpoint": set(), "model": set(), "tool": set()}
 

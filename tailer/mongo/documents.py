@@ -14,16 +14,8 @@ from bson import ObjectId
 
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.bson_values import filled_string, identifier
-from tailer.core.librechat.documents import (
-    Agent,
-    Conversation,
-    MalformedDocument,
-    Message,
-    Transaction,
-    read_agent,
-    read_conversation,
-    read_message,
-)
+from tailer.core.librechat.conversations import Agent, Conversation, read_agent, read_conversation
+from tailer.core.librechat.documents import MalformedDocument, Message, Transaction, read_message
 from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.spending import Spending
 from tailer.core.turn.readback import (

@@ -12,7 +12,7 @@ import bson
 
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.bson_values import milliseconds, string, strings
-from tailer.core.librechat.documents import SETTINGS_FIELDS
+from tailer.core.librechat.conversations import SETTINGS_FIELDS
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.mongo.document_keys import to_key

@@ -5,7 +5,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator
 from itertools import islice
 
-from tailer.core.librechat.documents import SETTINGS_FIELDS
+from tailer.core.librechat.conversations import SETTINGS_FIELDS
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.flow.ports import HistoryLost

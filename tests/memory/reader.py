@@ -9,14 +9,12 @@ import bson
 
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.bson_values import filled_string, identifier, milliseconds, strings
+from tailer.core.librechat.conversations import Conversation, read_agent, read_conversation
 from tailer.core.librechat.documents import (
-    Conversation,
     MalformedDocument,
     Message,
     Transaction,
     inserted_seconds,
-    read_agent,
-    read_conversation,
     read_message,
     read_transaction,
 )

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tailer.core.identity import DocumentKey
-from tailer.core.librechat.documents import Conversation
+from tailer.core.librechat.conversations import Conversation
 from tailer.core.stream.hints import Interest, Operation, Stream
 from tailer.core.stream.memory import StreamMemory
 from tailer.core.stream.open_turns import Entry, EntryKey, OpenTurns

@@ -7,7 +7,7 @@ from bson import ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.librechat.documents import Conversation
+from tailer.core.librechat.conversations import Conversation
 from tailer.core.policy.policies import CopyPolicy, Policies
 from tailer.core.turn.copies import ALONE, Surroundings, is_copy, needs_others
 from tailer.core.turn.readback import (

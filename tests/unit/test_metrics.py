@@ -42,9 +42,10 @@ from tailer.events import (
 from tailer.flow.sending.outcomes import RequestResult
 from tailer.health import State
 from tailer.metrics import Metrics, catalogue
-from tailer.metrics.catalogue import CATALOGUE, USAGE
+from tailer.metrics.catalogue import CATALOGUE
 from tailer.metrics.declaration import Kind, Metric
 from tailer.metrics.labels import STATE_OPERATION, WORK_OUTCOME
+from tailer.metrics.usage_catalogue import USAGE
 
 DECLARED = {metric.name: metric for section in CATALOGUE for metric in section.metrics}
 FORBIDDEN = {"user", "user_id", "conversation", "conversation_id", "message", "message_id", "url", "error"}

@@ -13,7 +13,7 @@ from tailer.core.identity import (
     title_trace_id,
     turn_trace_id,
 )
-from tailer.core.librechat.documents import Conversation
+from tailer.core.librechat.conversations import Conversation
 from tailer.core.trace.answers import show_answer
 from tailer.core.trace.bounds import Allowance, Bounds
 from tailer.core.trace.files import describe_files

@@ -7,7 +7,7 @@ in which LibreChat writes a colon as two underscores.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tailer.core.librechat.documents import Agent
+from tailer.core.librechat.conversations import Agent
 from tailer.core.turn.turns import TurnRecord
 
 _AGENT_PREFIX = "agent_"

@@ -6,7 +6,8 @@ from typing import TypeAlias
 
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.content import HandOffPart, Part, ReasoningPart, TextPart, ToolCall
-from tailer.core.librechat.documents import Agent, Conversation, Message, Transaction, inserted_seconds
+from tailer.core.librechat.conversations import Agent, Conversation
+from tailer.core.librechat.documents import Message, Transaction, inserted_seconds
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.policy.users import User
 from tailer.core.turn.copies import (
