@@ -24,6 +24,8 @@ class Blow(StrEnum):
     LANGFUSE_FAILS = "langfuse fails"
     LANGFUSE_REFUSES = "langfuse refuses"
     LANGFUSE_IS_SLOW = "langfuse is slow"
+    LANGFUSE_REFUSES_SCORES = "langfuse refuses scores"
+    LANGFUSE_LIMITS_READS = "langfuse loses an answer and limits reads"
 
 
 TAILER = (Blow.KILL_TAILER, Blow.END_TAILER, Blow.STOP_TAILER)
@@ -36,6 +38,8 @@ LANGFUSE = (
     Blow.LANGFUSE_FAILS,
     Blow.LANGFUSE_REFUSES,
     Blow.LANGFUSE_IS_SLOW,
+    Blow.LANGFUSE_REFUSES_SCORES,
+    Blow.LANGFUSE_LIMITS_READS,
 )
 _KINDS = (TAILER, TAILER, MONGODB, LANGFUSE)
 """The tailer is what is tested: it is hit twice as often."""

@@ -8,6 +8,7 @@ import asyncio
 import os
 import random
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ class Verdict:
 
 @pytest.mark.timeout(600 + 60 * ROUNDS)
 async def test_every_acknowledged_turn_arrives_once_whatever_fails(tmp_path: Path) -> None:
-    """25 rounds of SIGKILL, SIGTERM and SIGSTOP of tailers, mongods and Langfuse, refusals, hangs and lost answers."""
+    """25 rounds of SIGKILL, SIGTERM and SIGSTOP of tailers, mongods and Langfuse, refusals, hangs, lost answers,
+    limited reads and refused scores, beside a LibreChat whose clock is minutes off."""
     seed = os.environ.get("TAILER_TEST_SEED") or str(random.SystemRandom().randrange(10**9))
     print(f"TAILER_TEST_SEED={seed} TAILER_ORACLE_ROUNDS={ROUNDS}")
     async with ReplicaSet(size=3) as replica_set, open_databases(replica_set) as databases:
@@ -63,7 +65,8 @@ async def test_every_acknowledged_turn_arrives_once_whatever_fails(tmp_path: Pat
             # As LibreChat's own URI may say: the tailers read from the primary all the same.
             "TAILER_MONGO_URI": f"{databases.uri}&readPreference=secondaryPreferred",
         }
-        writer = Writer(client, databases.source.name, random.Random(f"turns {seed}"), TURNS_A_SECOND)
+        skew = timedelta(seconds=random.Random(f"clock {seed}").choice((-600, -90, 0, 90, 600)))
+        writer = Writer(client, databases.source.name, random.Random(f"turns {seed}"), TURNS_A_SECOND, skew)
         watcher = Watcher(client, databases.state.name)
         async with open_world(replica_set, settings, tmp_path) as world:
             # The first position decides what belongs to the tailer at all.

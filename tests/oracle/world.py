@@ -14,12 +14,13 @@ from pathlib import Path
 from tailer.demo.stage.member import Member
 from tailer.demo.stage.replica_set import ReplicaSet
 from tests.e2e.daemon import Daemon, start
-from tests.fakes.langfuse import ControlClient, answer, cut, delay, hang
+from tests.fakes.langfuse import ControlClient, Route, answer, cut, delay, hang
 from tests.fakes.langfuse import Fault as LangfuseFault
 from tests.oracle.schedule import Blow, Fault
 
 _RESTART_SECONDS = 0.1
 _MANY = 10_000
+_READS = (Route.OBSERVATIONS, Route.OBSERVATION)
 _LOG_CHARACTERS = 60_000
 
 
@@ -114,6 +115,11 @@ _MISBEHAVIOURS: Mapping[Blow, tuple[LangfuseFault, ...]] = {
     Blow.LANGFUSE_FAILS: (answer(500, times=_MANY),),
     Blow.LANGFUSE_REFUSES: (answer(401, times=_MANY),),
     Blow.LANGFUSE_IS_SLOW: (delay(0.6, times=_MANY),),
+    Blow.LANGFUSE_REFUSES_SCORES: (answer(403, route=Route.SCORES, times=_MANY),),
+    Blow.LANGFUSE_LIMITS_READS: (
+        cut(stored=True, times=1),
+        *(answer(429, route=route, retry_after="0.5", times=_MANY) for route in _READS),
+    ),
 }
 
 

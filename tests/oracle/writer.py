@@ -4,7 +4,7 @@ do."""
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -17,6 +17,8 @@ from tailer.core.identity import turn_trace_id
 
 _PAUSE_SECONDS = 0.2
 _CHATS = 12
+_RATED = 0.1
+"""The share of answers that get a thumb."""
 Row = dict[str, Any]
 
 
@@ -32,12 +34,14 @@ class WrittenTurn:
 
 @dataclass(slots=True)
 class Writer:
-    """Writes turns until it is told to end; a write that fails is made again under the same ids."""
+    """Writes turns until it is told to end; a write that fails is made again under the same ids. `skew` is how far its
+    clock is ahead of MongoDB's."""
 
     client: "AsyncIOMotorClient[Row]"
     database: str
     dice: Random
     turns_a_second: float
+    skew: timedelta = timedelta()
     written: dict[str, WrittenTurn] = field(default_factory=dict)
     failures: int = 0
     _ending: bool = False
@@ -92,6 +96,9 @@ class Writer:
             await asyncio.sleep(dice.uniform(0, 0.5))
         final = {**response, "unfinished": False, "content": [{"type": "text", "text": answer}]}
         written = await self._store("messages", key, final)
+        if dice.random() < _RATED:
+            await asyncio.sleep(dice.uniform(0, 1))
+            written = await self._store("messages", key, {"feedback": {"rating": "thumbsUp"}})
         self.written[turn_trace_id(response_id)] = WrittenTurn(response_id, question, answer, written)
 
     async def _store(
@@ -99,7 +106,7 @@ class Writer:
     ) -> Timestamp:
         """Store a row as Mongoose does, by its id or another key; the cluster time of the write that was
         acknowledged."""
-        now = datetime.now(UTC)
+        now = datetime.now(UTC) + self.skew
         change = {"$set": {**fields, "updatedAt": now}, "$setOnInsert": {"createdAt": now}}
         if query is not None:
             change["$setOnInsert"]["_id"] = key
