@@ -17,6 +17,7 @@ class Blow(StrEnum):
     STOP_PRIMARY = "stop primary"
     KILL_SECONDARY = "kill secondary"
     STOP_SECONDARY = "stop secondary"
+    RENEW_CERTIFICATES = "renew certificates"
     KILL_LANGFUSE = "kill langfuse"
     STOP_LANGFUSE = "stop langfuse"
     LANGFUSE_LOSES_ANSWERS = "langfuse takes and does not answer"
@@ -29,7 +30,14 @@ class Blow(StrEnum):
 
 
 TAILER = (Blow.KILL_TAILER, Blow.END_TAILER, Blow.STOP_TAILER)
-MONGODB = (Blow.KILL_PRIMARY, Blow.END_PRIMARY, Blow.STOP_PRIMARY, Blow.KILL_SECONDARY, Blow.STOP_SECONDARY)
+MONGODB = (
+    Blow.KILL_PRIMARY,
+    Blow.END_PRIMARY,
+    Blow.STOP_PRIMARY,
+    Blow.KILL_SECONDARY,
+    Blow.STOP_SECONDARY,
+    Blow.RENEW_CERTIFICATES,
+)
 LANGFUSE = (
     Blow.KILL_LANGFUSE,
     Blow.STOP_LANGFUSE,

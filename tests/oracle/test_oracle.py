@@ -20,7 +20,7 @@ from tests.e2e.daemon import langfuse_settings
 from tests.e2e.databases import open_databases
 from tests.oracle.schedule import make_schedule
 from tests.oracle.watcher import Watcher, find_passed
-from tests.oracle.world import World, open_world
+from tests.oracle.world import Certificates, World, open_world
 from tests.oracle.writer import Writer
 
 ROUNDS = int(os.environ.get("TAILER_ORACLE_ROUNDS", "25"))
@@ -53,22 +53,27 @@ class Verdict:
 @pytest.mark.timeout(600 + 60 * ROUNDS)
 async def test_every_acknowledged_turn_arrives_once_whatever_fails(tmp_path: Path) -> None:
     """25 rounds of SIGKILL, SIGTERM and SIGSTOP of tailers, mongods and Langfuse, refusals, hangs, lost answers,
-    limited reads and refused scores, beside a LibreChat whose clock is minutes off."""
+    limited reads, refused scores and renewed certificates, beside a LibreChat whose clock is minutes off."""
     seed = os.environ.get("TAILER_TEST_SEED") or str(random.SystemRandom().randrange(10**9))
     print(f"TAILER_TEST_SEED={seed} TAILER_ORACLE_ROUNDS={ROUNDS}")
-    async with ReplicaSet(size=3) as replica_set, open_databases(replica_set) as databases:
+    certificates = Certificates(tmp_path)
+    async with (
+        ReplicaSet(size=3, mongod_arguments=certificates.mongod_arguments) as replica_set,
+        open_databases(replica_set) as databases,
+    ):
         client: AsyncIOMotorClient[dict[str, Any]] = databases.source.client
         settings = {
             **databases.settings,
             **SETTINGS,
             **langfuse_settings(""),
             # As LibreChat's own URI may say: the tailers read from the primary all the same.
-            "TAILER_MONGO_URI": f"{databases.uri}&readPreference=secondaryPreferred",
+            "TAILER_MONGO_URI": f"{databases.uri}&readPreference=secondaryPreferred&tls=true"
+            f"&tlsCAFile={certificates.authority}",
         }
         skew = timedelta(seconds=random.Random(f"clock {seed}").choice((-600, -90, 0, 90, 600)))
         writer = Writer(client, databases.source.name, random.Random(f"turns {seed}"), TURNS_A_SECOND, skew)
         watcher = Watcher(client, databases.state.name)
-        async with open_world(replica_set, settings, tmp_path) as world:
+        async with open_world(replica_set, certificates, settings, tmp_path) as world:
             # The first position decides what belongs to the tailer at all.
             while await databases.checkpoint("messages") is None:  # noqa: ASYNC110 - asked of MongoDB
                 await asyncio.sleep(0.1)

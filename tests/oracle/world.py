@@ -3,16 +3,18 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tailer.demo.stage.member import Member
 from tailer.demo.stage.replica_set import ReplicaSet
+from tests.certificates import make_authority
 from tests.e2e.daemon import Daemon, start
 from tests.fakes.langfuse import ControlClient, Route, answer, cut, delay, hang
 from tests.fakes.langfuse import Fault as LangfuseFault
@@ -123,6 +125,29 @@ _MISBEHAVIOURS: Mapping[Blow, tuple[LangfuseFault, ...]] = {
 }
 
 
+class Certificates:
+    """Two authorities with a certificate each, of which one is in force: in the files that are named to everybody."""
+
+    def __init__(self, directory: Path) -> None:
+        self.authority, self.server = directory / "authority.pem", directory / "server.pem"
+        self._authorities = [make_authority(directory, name) for name in ("second", "first")]
+        self.renew()
+
+    @property
+    def mongod_arguments(self) -> Sequence[str]:
+        """TLS for whoever wants it: the tailers do, the writer does not."""
+        return (
+            *("--tlsMode", "allowTLS", "--tlsAllowConnectionsWithoutCertificates"),
+            *("--tlsCertificateKeyFile", str(self.server), "--tlsCAFile", str(self.authority)),
+        )
+
+    def renew(self) -> None:
+        """Put the other one in force, as cert-manager does it; a running server shows it after its next start."""
+        self._authorities.reverse()
+        shutil.copy(self._authorities[0].authority, self.authority)
+        shutil.copy(self._authorities[0].server, self.server)
+
+
 @dataclass(slots=True)
 class World:
     """All actors, and what was done to them."""
@@ -130,6 +155,7 @@ class World:
     replica_set: ReplicaSet
     replicas: tuple[Replica, Replica]
     langfuse: Langfuse
+    certificates: Certificates
     done: Counter[Blow] = field(default_factory=Counter)
 
     async def suffer(self, fault: Fault) -> None:
@@ -145,6 +171,11 @@ class World:
                 if replica.send(signal.SIGSTOP):
                     await asyncio.sleep(fault.hold_seconds)
                     replica.send(signal.SIGCONT)
+            case Blow.RENEW_CERTIFICATES:
+                self.certificates.renew()
+                for member in self.replica_set.members:
+                    await member.kill()
+                    await member.restart()
             case Blow.KILL_LANGFUSE:
                 await self.langfuse.kill()
                 await asyncio.sleep(fault.hold_seconds)
@@ -195,14 +226,17 @@ class World:
 
 @asynccontextmanager
 async def open_world(
-    replica_set: ReplicaSet, settings: Mapping[str, str], directory: Path
+    replica_set: ReplicaSet, certificates: Certificates, settings: Mapping[str, str], directory: Path
 ) -> AsyncIterator[World]:
     """All actors at work."""
     langfuse = Langfuse(directory)
     await langfuse.start()
     both = {**settings, "LANGFUSE_HOST": langfuse.url}
     world = World(
-        replica_set, (Replica("first", both, directory), Replica("second", both, directory)), langfuse
+        replica_set,
+        (Replica("first", both, directory), Replica("second", both, directory)),
+        langfuse,
+        certificates,
     )
     running = [
         asyncio.create_task(replica.run(), name=f"{replica.name} tailer") for replica in world.replicas
