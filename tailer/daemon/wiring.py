@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 from tailer.core.backfill import START_JOB, Job, JobReason, Start, StartMode
+from tailer.core.policy.policies import DeletionPolicy
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.open_turns import OpenTurns
 from tailer.core.stream.positions import Answer
@@ -187,7 +188,11 @@ def _make_lanes(
     def ask(channel: Channel) -> Asking:
         return Asking(channel, health, Setbacks(monotonic=time.monotonic), bench.emit)
 
-    followed = FollowedChanges(feedback=settings.feedback, edits=settings.edits)
+    followed = FollowedChanges(
+        feedback=settings.feedback,
+        edits=settings.edits,
+        deletions=settings.deletions is DeletionPolicy.DELETE,
+    )
     attachments = None
     if destination.media is not None:
         attachments = Attachments(

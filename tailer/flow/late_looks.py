@@ -23,8 +23,11 @@ minutes. Three indexed queries for each batch of turns."""
 _CATCH_UP: Final = timedelta(hours=1)
 """How far back the first look of a term goes, so that after a restart or a short absence every turn still gets its last
 look."""
-_SLICE: Final = timedelta(seconds=5)
-"""Turns of this much time are read together: a few thousand records at the highest rates."""
+_PAUSE_SECONDS: Final = 5.0
+_SHORTEST_SLICE: Final = timedelta(seconds=0.25)
+_LONGEST_SLICE: Final = timedelta(minutes=2)
+_MANY: Final = 250
+"""The records that one slice of time should hold: busy times are read in short slices, quiet ones in long ones."""
 _TURNS: Final = 500
 
 
@@ -43,6 +46,7 @@ class LateLooks:
         self._reader = reader
         self._exports = exports
         self._wall_clock = wall_clock
+        self._slice = timedelta(seconds=1)
         began = self._now()
         self._looked = {delay: began - delay for delay in DELAYS}
         self._looked[DELAYS[-1]] -= _CATCH_UP
@@ -51,7 +55,7 @@ class LateLooks:
         """Look, for ever."""
         while True:
             await self.sweep()
-            await asyncio.sleep(_SLICE.total_seconds())
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     async def sweep(self) -> None:
         """Do every look that is due."""
@@ -59,11 +63,17 @@ class LateLooks:
             until = self._now() - delay
             while self._looked[delay] < until:
                 since = self._looked[delay]
-                end = min(since + _SLICE, until)
-                await self._look(since, end)
+                end = min(since + self._slice, until)
+                found = await self._look(since, end)
                 self._looked[delay] = end
+                self._resize_slice(found)
 
-    async def _look(self, since: datetime, until: datetime) -> None:
+    def _resize_slice(self, found: int) -> None:
+        factor = 0.5 if found > _MANY else 2.0 if found < _MANY // 2 else 1.0
+        self._slice = min(max(self._slice * factor, _SHORTEST_SLICE), _LONGEST_SLICE)
+
+    async def _look(self, since: datetime, until: datetime) -> int:
+        """Look at the turns of one slice of time; returns how many there were."""
         # A turn that a backfill sent long after its end has its whole ledger.
         ended = int((since - DELAYS[-1] - _CATCH_UP).timestamp() * 1000)
         turns = await self._exports.load_sent_between(since, until, ended_milliseconds=ended)
@@ -74,6 +84,7 @@ class LateLooks:
                 if find_late_transactions(turn, ledgers.get(turn.message_id, ())):
                     key = EntryKey(Interest.RESPONSE, turn.document_key)
                     self._backlog.reopen(key, turn.message_id, changed={LEDGER})
+        return len(turns)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._wall_clock(), UTC)

@@ -250,7 +250,7 @@ async def test_what_happens_while_the_daemon_is_away_is_followed_after_its_start
 async def test_a_row_that_is_deleted_before_it_was_read_is_counted_and_not_sent(
     databases: Databases, tmp_path: Path
 ) -> None:
-    """Within the settle time: there is nothing left to send, and nothing to delete."""
+    """Within the settle time: where deletions are followed nothing is sent, not even what it cost."""
     traffic = place("01-single-turn", datetime.now(UTC))
     async with FakeLangfuse() as fake:
         settings = {

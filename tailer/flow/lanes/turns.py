@@ -41,10 +41,11 @@ _TEXT_FIELDS = frozenset({"text", "content", "attachments"})
 
 @dataclass(frozen=True, slots=True)
 class FollowedChanges:
-    """The changes of a sent turn that are followed."""
+    """The changes of a sent turn that are followed. `deletions`: a deletion takes the trace away."""
 
     feedback: bool
     edits: bool
+    deletions: bool
 
     def concern(self, entry: Entry) -> bool:
         """Whether an entry asks for more than its trace."""
@@ -164,6 +165,9 @@ class Turns(Lane):
     async def _send_spending(self, work: Round, entries: dict[DocumentKey, Entry]) -> None:
         """Handle turns that were deleted before they were read: the ledger's part is sent, without content."""
         rows = {key: row for key, entry in entries.items() if (row := _deleted_row(entry)) is not None}
+        if self._followed.deletions:
+            # The operator wants no trace of what LibreChat deleted.
+            rows = {}
         spent = await self._bench.reader.read_deleted(rows) if rows else {}
         claimed: dict[DocumentKey, Spending] = {}
         for key, entry in entries.items():
