@@ -26,6 +26,8 @@ look."""
 _PAUSE_SECONDS: Final = 5.0
 _SHORTEST_SLICE: Final = timedelta(seconds=0.25)
 _LONGEST_SLICE: Final = timedelta(minutes=2)
+_STEADY_SLICE: Final = timedelta(seconds=2)
+"""The longest slice but when there is much time to catch up with: a busy time may follow a quiet one."""
 _MANY: Final = 250
 """The records that one slice of time should hold: busy times are read in short slices, quiet ones in long ones."""
 _TURNS: Final = 500
@@ -63,7 +65,8 @@ class LateLooks:
             until = self._now() - delay
             while self._looked[delay] < until:
                 since = self._looked[delay]
-                end = min(since + self._slice, until)
+                longest = _LONGEST_SLICE if until - since > _LONGEST_SLICE else _STEADY_SLICE
+                end = min(since + min(self._slice, longest), until)
                 found = await self._look(since, end)
                 self._looked[delay] = end
                 self._resize_slice(found)

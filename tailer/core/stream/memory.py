@@ -16,8 +16,12 @@ from tailer.core.librechat.documents import inserted_seconds
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
 
-_TEXT_BYTES = 8_000_000
+_TEXT_BYTES = 4_000_000
 """The bytes of all texts of questions together: some ten thousand questions of ordinary length."""
+_ENTRY_BYTES = 250
+"""What an entry takes besides its text."""
+_SETTINGS_CHANGES = 5_000
+"""Writes of settings together: those of the turns that are open, and of many before them."""
 _CONVERSATIONS = 5_000
 _CHANGES_OF_ONE = 12
 _Value = TypeVar("_Value")
@@ -74,24 +78,28 @@ class _Bounded(Generic[_Value]):
             self.size -= self.size_of(known)
 
 
+def _size_of_text(text: str) -> int:
+    return len(text) + _ENTRY_BYTES
+
+
 class StreamMemory:
     """What is remembered of questions and conversations."""
 
     def __init__(self) -> None:
-        self._texts: _Bounded[str] = _Bounded(_TEXT_BYTES, len)
+        self._texts: _Bounded[str] = _Bounded(_TEXT_BYTES, _size_of_text)
         self._edited: _Bounded[bool] = _Bounded(_CONVERSATIONS, lambda _: 1)
         self._titles: _Bounded[FirstTitle] = _Bounded(_CONVERSATIONS, lambda _: 1)
-        self._settings: _Bounded[tuple[SettingsChange, ...]] = _Bounded(_CONVERSATIONS, lambda _: 1)
+        self._settings: _Bounded[tuple[SettingsChange, ...]] = _Bounded(_SETTINGS_CHANGES, len)
         self._since: dict[Stream, int] = {}
 
     def follow(self, stream: Stream, since_seconds: int) -> None:
         """Note that a stream is read without a gap from this cluster second on; everything earlier is forgotten."""
         self._since[stream] = since_seconds
         if stream is Stream.CONVERSATIONS:
-            self._settings = _Bounded(_CONVERSATIONS, lambda _: 1)
+            self._settings = _Bounded(_SETTINGS_CHANGES, len)
             self._titles = _Bounded(_CONVERSATIONS, lambda _: 1)
         elif stream is Stream.MESSAGES:
-            self._texts = _Bounded(_TEXT_BYTES, len)
+            self._texts = _Bounded(_TEXT_BYTES, _size_of_text)
             self._edited = _Bounded(_CONVERSATIONS, lambda _: 1)
 
     def is_following(self, stream: Stream) -> bool:
