@@ -96,7 +96,7 @@ class Screen:
             self.say(label("", "a JSON line each; the first one, to read:"), label("", command))
         self.say(
             label("log", str(destination.log_file)),
-            label("next", 'README.md, "Run it beside your LibreChat", takes three steps;'),
+            label("next", 'README.md, "Run it beside LibreChat", says how;'),
             label("", "`tailer check-config` lists every setting"),
         )
 

@@ -183,6 +183,11 @@ def make_edit_trace(sent: SentTurn, edit: Edit, mask: ContentPolicy) -> Trace:
         output=shown_text(edit.text, sent, mask),
         metadata=metadata,
     )
+    return make_piece(sent, (event,), f"edit:{edit.number}")
+
+
+def make_piece(sent: SentTurn, observations: tuple[Observation, ...], piece: str) -> Trace:
+    """Observations that belong to the trace of a turn that was sent, under a record of their own."""
     return Trace(
         id=sent.trace_id,
         name=TURN_TRACE_NAME,
@@ -192,8 +197,8 @@ def make_edit_trace(sent: SentTurn, edit: Edit, mask: ContentPolicy) -> Trace:
         session_id=sent.session_id,
         tags=sent.tags,
         metadata={"message_id": sent.message_id},
-        observations=(event,),
-        piece=f"edit:{edit.number}",
+        observations=observations,
+        piece=piece,
     )
 
 

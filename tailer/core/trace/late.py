@@ -14,9 +14,8 @@ from tailer.core.identity import observation_id
 from tailer.core.librechat.content import ReasoningPart, SummaryPart, ToolCall
 from tailer.core.librechat.documents import Message, Transaction
 from tailer.core.light_dataclass import light_dataclass
-from tailer.core.trace.build import TURN_TRACE_NAME
 from tailer.core.trace.content_policy import ContentPolicy
-from tailer.core.trace.followup import SentTurn, TextMark, mark_text, shown_text, written_out
+from tailer.core.trace.followup import SentTurn, TextMark, make_piece, mark_text, shown_text, written_out
 from tailer.core.trace.generations import Frame, build_generation
 from tailer.core.trace.observations import Observation, ObservationType, Trace
 from tailer.core.turn.usage import ANSWERING_CONTEXTS, TITLE_CONTEXT, UsageSource, resolve_spending
@@ -156,18 +155,7 @@ def build_late_trace(sent: SentTurn, news: LateNews, mask: ContentPolicy) -> Tra
         observations.append(build_generation(frame, call, usage, model=None, metadata=metadata))
     if not observations:
         return None
-    return Trace(
-        id=sent.trace_id,
-        name=TURN_TRACE_NAME,
-        message_id=sent.message_id,
-        document_key=sent.document_key,
-        user_id=sent.user_id,
-        session_id=sent.session_id,
-        tags=sent.tags,
-        metadata={"message_id": sent.message_id},
-        observations=tuple(observations),
-        piece=f"late:{number}",
-    )
+    return make_piece(sent, tuple(observations), f"late:{number}")
 
 
 def _uncounted(sent: SentTurn, late: Sequence[Transaction]) -> list[Transaction]:
