@@ -11,10 +11,10 @@ from tailer.events import DestinationAway, DestinationProven, Emit, SendingDisab
 from tailer.flow.ports import FollowupSink, MediaLibrary, Permit, Sink
 from tailer.langfuse.access import Access
 from tailer.langfuse.annotations import LangfuseAnnotations
-from tailer.langfuse.certificates import CertificateFiles
 from tailer.langfuse.connection import Credentials, LangfuseConnection, Proven, Unreachable
 from tailer.langfuse.media import LangfuseMedia, MediaOptions
 from tailer.langfuse.spans import LangfuseSpans
+from tailer.outbound.certificates import CertificateFiles
 from tailer.retrying import Backoff, Setback, try_until
 from tailer.settings import Settings, SinkChoice
 from tailer.settings.langfuse_access import parse_headers

@@ -5,21 +5,14 @@ object store or another product answer with Langfuse's own statuses, and only th
 answers JSON, whatever it has to say (server 4.16).
 """
 
-import socket
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Final
 
 import httpx
 
-_LONGEST_PAUSE_SECONDS: Final = 3600.0
-"""No `Retry-After` stops the daemon for longer, whatever a proxy made of it."""
-_READ_CHARACTERS: Final = 2_000
-"""Of a body that says why: enough for every message of Langfuse, and no more of a page."""
+from tailer.outbound.replies import kind_of, read_pause, text_of
 
 
 class Meaning(StrEnum):
@@ -139,7 +132,7 @@ _BY_STATUS: Final[Mapping[int, Meaning]] = {
 
 
 def _find_meaning(response: httpx.Response) -> Meaning:
-    status, kind = response.status_code, _kind_of(response)
+    status, kind = response.status_code, kind_of(response)
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     if response.is_success:
@@ -147,67 +140,9 @@ def _find_meaning(response: httpx.Response) -> Meaning:
     if status < 400:  # noqa: PLR2004 - HTTP
         return Meaning.REDIRECT
     if status in (401, 403):
-        if "usage threshold" in _text_of(response).lower():
+        if "usage threshold" in text_of(response).lower():
             return Meaning.USAGE_THRESHOLD
         return Meaning.GATE if kind in ("page", "xml") else Meaning.WRONG_KEYS
     if status in (404, 405, 410, 501):
         return Meaning.NOT_THERE if kind == "json" else Meaning.NO_LANGFUSE
     return Meaning.UNWELL if response.is_server_error else Meaning.INVALID
-
-
-def read_pause(headers: Mapping[str, str]) -> float | None:
-    """`Retry-After` in seconds, given as a number or as a date; None where it is missing or unreadable."""
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    try:
-        return min(max(0.0, float(value)), _LONGEST_PAUSE_SECONDS)
-    except ValueError:
-        pass
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    # A date that names no zone is meant as UTC.
-    aware = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
-    return min(max(0.0, (aware - datetime.now(UTC)).total_seconds()), _LONGEST_PAUSE_SECONDS)
-
-
-def _kind_of(response: httpx.Response) -> str:
-    """json, page, xml, or an empty text for what says nothing of itself."""
-    media = response.headers.get("content-type", "").split(";", 1)[0].strip().lower()
-    if media.endswith("json"):
-        return "json"
-    if media in ("text/html", "application/xhtml+xml"):
-        return "page"
-    if media.endswith("xml"):
-        return "xml"
-    # A page that is called text is one all the same.
-    return "page" if _text_of(response).lstrip().lower().startswith(("<!doctype html", "<html")) else ""
-
-
-def _text_of(response: httpx.Response) -> str:
-    return response.content[:_READ_CHARACTERS].decode("utf-8", "replace")
-
-
-def describe_failure(error: httpx.RequestError) -> str:
-    """Why there was no answer, in words that lead to the setting; never a part of the request."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"the certificate is not trusted ({cause.verify_message}): set TAILER_LANGFUSE_CA_FILE"
-        if isinstance(cause, ssl.SSLError):
-            return (
-                f"the TLS handshake failed ({cause.reason or 'no reason given'}): https where the server speaks http, or "
-                "it asks for a certificate (TAILER_LANGFUSE_CERT_FILE)"
-            )
-        if isinstance(cause, socket.gaierror):
-            return "the name of the host, or of the proxy before it, is not known here: check LANGFUSE_HOST and DNS"
-        if isinstance(cause, ConnectionRefusedError):
-            return "the connection was refused: nothing listens there"
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(error, httpx.ProxyError):
-        return "the proxy refused: check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY"
-    if isinstance(error, httpx.TimeoutException):
-        return "no answer in time: a firewall, or an overloaded server"
-    return type(error).__name__

@@ -1,6 +1,6 @@
 """The way to one Langfuse project, and the proof at the start that the keys are good."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
@@ -11,13 +11,13 @@ from langfuse.api import AsyncLangfuseAPI
 from tailer.errors import DestinationError
 from tailer.events import Emit
 from tailer.flow.ports import UNCONDITIONAL, Permit
-from tailer.langfuse.access import DIRECT, Access, open_certificates, open_client, unheard
-from tailer.langfuse.answers import NO_LANGFUSE_REMEDY, PASSING, Meaning, describe_failure, understand
+from tailer.langfuse.access import DIRECT, Access, open_certificates, unheard
+from tailer.langfuse.answers import NO_LANGFUSE_REMEDY, PASSING, Meaning, understand
+from tailer.outbound.client import SendingDoubted, hold_to_permit, open_client
+from tailer.outbound.failures import describe_failure
+from tailer.outbound.proof import Proven, Unreachable
 
-_HARMLESS_METHODS = frozenset({"GET", "HEAD"})
-_FIRST_BYTES = ("send_request_headers.started", "send_request_body.started")
-"""httpcore's names for the moments right before it writes. A request whose body it has not begun to write is lost as a
-whole."""
+__all__ = ["Credentials", "LangfuseConnection", "Proven", "SendingDoubted", "Unreachable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +31,6 @@ class Credentials:
     def __repr__(self) -> str:
         """Host and public key."""
         return f"Credentials(host={self.host!r}, public_key={self.public_key!r})"
-
-
-@dataclass(frozen=True, slots=True)
-class Proven:
-    """The keys are good; `project` is the project to which they belong, if the server names it."""
-
-    project: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Unreachable:
-    """Nothing answers, or an answer says that the server is unwell. It may be better later. `detail` says more."""
-
-    reason: str
-    detail: str = field(default="", compare=False)
-
-
-class SendingDoubted(httpx.RequestError):
-    """The right to send came into doubt while the connection was being opened: nothing of the request was sent."""
 
 
 class LangfuseConnection:
@@ -71,7 +52,6 @@ class LangfuseConnection:
     ) -> None:
         self.credentials = credentials
         self.access = access
-        self._permit = permit
         self.certificates = open_certificates(access, emit)
         self._http = open_client(
             credentials.host,
@@ -81,7 +61,7 @@ class LangfuseConnection:
             headers=access.headers,
             auth=(credentials.public_key, credentials.secret_key),
         )
-        self._http.event_hooks["request"].append(self._ask_permit)
+        hold_to_permit(self._http, permit)
         self._api = AsyncLangfuseAPI(
             base_url=credentials.host,
             username=credentials.public_key,
@@ -108,17 +88,6 @@ class LangfuseConnection:
     def api(self) -> AsyncLangfuseAPI:
         """The langfuse package's client, without retries of its own."""
         return self._api
-
-    async def _ask_permit(self, request: httpx.Request) -> None:
-        if request.method in _HARMLESS_METHODS:
-            return
-        await self._permit.wait()
-
-        async def look_again(step: str, _: object) -> None:
-            if step.endswith(_FIRST_BYTES) and not self._permit.holds():
-                raise SendingDoubted("the lease is in doubt", request=request)
-
-        request.extensions = {**request.extensions, "trace": look_again}
 
     async def prove(self) -> Proven | Unreachable:
         """Ask which project the keys belong to; raises DestinationError for bad keys and for a host that is not

@@ -5,9 +5,11 @@ from datetime import timedelta
 
 import httpx
 
-from tailer.langfuse.access import DIRECT, Access, open_certificates, open_client
-from tailer.langfuse.answers import NO_LANGFUSE_REMEDY, Meaning, describe_failure, understand
+from tailer.langfuse.access import DIRECT, Access, open_certificates
+from tailer.langfuse.answers import NO_LANGFUSE_REMEDY, Meaning, understand
 from tailer.langfuse.connection import Credentials, LangfuseConnection, Unreachable
+from tailer.outbound.client import open_client
+from tailer.outbound.failures import describe_failure
 
 CLOUDS = ("https://cloud.langfuse.com", "https://us.cloud.langfuse.com")
 

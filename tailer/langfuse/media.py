@@ -22,9 +22,9 @@ from tailer.core.librechat.documents import AttachedFile
 from tailer.errors import DestinationError
 from tailer.events import Emit, MediaLeftOut
 from tailer.flow.sending.outcomes import Refused, Retry, StorageAway
-from tailer.langfuse.access import open_client
 from tailer.langfuse.answers import Meaning, understand
 from tailer.langfuse.connection import LangfuseConnection
+from tailer.outbound.client import open_client
 
 _MEDIA_PATH = "/api/public/media"
 _FIELD = "metadata"

@@ -1,10 +1,9 @@
 """The sink for spans: OTLP protobuf over HTTP, every answer read, and the lookup of batches that may have arrived."""
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Self, assert_never
+from collections.abc import Sequence
+from typing import assert_never
 
 import httpx
-from isal import isal_zlib
 
 from tailer import __version__
 from tailer.core.trace.cutting import cut_chunk, read_fields, read_number
@@ -28,6 +27,9 @@ from tailer.flow.sending.outcomes import (
 from tailer.langfuse.answers import Meaning, understand
 from tailer.langfuse.connection import LangfuseConnection, SendingDoubted
 from tailer.langfuse.reads import Counted, ObservationReads
+from tailer.outbound.client import ReleasedBody
+from tailer.outbound.compression import compress, decompress
+from tailer.outbound.failures import NOTHING_SENT
 
 _TRACES_PATH = "/api/public/otel/v1/traces"
 _HEADERS = {
@@ -35,27 +37,6 @@ _HEADERS = {
     "content-encoding": "gzip",
     "x-langfuse-ingestion-version": "4",
 }
-_GZIP = 31
-"""zlib's window bits for the gzip format. Its header then holds no time, so equal input gives equal bytes."""
-_LEVEL = 2
-"""From 0 to 3; 3 costs more time than it saves bytes."""
-
-
-class _Body(httpx.AsyncByteStream):
-    """A request's body that is released with its request. httpx's requests refer to themselves, and would keep it until
-    the next garbage collection."""
-
-    def __init__(self, payload: bytes) -> None:
-        self._payload = payload
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._payload = b""
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self._payload
 
 
 class LangfuseSpans:
@@ -76,14 +57,12 @@ class LangfuseSpans:
         return encode_trace(trace, self._context)
 
     def frame(self, chunks: Sequence[bytes]) -> bytes:
-        """A gzipped request, by an encoder that takes a fifth of the usual time for the same size."""
-        compressor = isal_zlib.compressobj(_LEVEL, isal_zlib.DEFLATED, _GZIP)
-        request = frame_request(chunks, scope_version=__version__)
-        return compressor.compress(request) + compressor.flush()
+        """A gzipped request."""
+        return compress(frame_request(chunks, scope_version=__version__))
 
     def unframe(self, payload: bytes, chunk_bytes: Sequence[int]) -> Sequence[bytes]:
         """The chunks, which are at the end of a request, one after another."""
-        request = isal_zlib.decompress(payload, _GZIP)
+        request = decompress(payload)
         chunks, start = [], len(request) - sum(chunk_bytes)
         for size in chunk_bytes:
             chunks.append(request[start : start + size])
@@ -98,19 +77,12 @@ class LangfuseSpans:
         """Post once. Unknown covers every case in which the server may have accepted the request and we do not know
         it."""
         try:
-            with _Body(payload) as body:
+            with ReleasedBody(payload) as body:
                 headers = {**_HEADERS, "content-length": str(len(payload))}
                 response = await self._connection.http.post(_TRACES_PATH, content=body, headers=headers)
         except SendingDoubted:
             return Retry("lease in doubt", result=RequestResult.WITHHELD)
-        except (
-            httpx.ConnectError,
-            httpx.ConnectTimeout,
-            httpx.PoolTimeout,
-            httpx.ProxyError,
-            httpx.WriteError,
-            httpx.WriteTimeout,
-        ):
+        except NOTHING_SENT:
             return Retry("connection", result=RequestResult.CONNECTION)
         except httpx.TimeoutException as error:
             return Unknown(type(error).__name__, RequestResult.TIMEOUT)

@@ -16,11 +16,11 @@ from tailer.events import CertificateRenewed, CertificateUnusable
 from tailer.flow.sending.outcomes import Delivered, Found, Refused, Retry
 from tailer.langfuse.access import Access
 from tailer.langfuse.annotations import LangfuseAnnotations
-from tailer.langfuse.certificates import CertificateFiles, Certificates
 from tailer.langfuse.connection import Credentials, LangfuseConnection, Proven, Unreachable
 from tailer.langfuse.examination import Ailing, Health, ask_health, ask_project
 from tailer.langfuse.media import LangfuseMedia, MediaOptions
 from tailer.langfuse.spans import LangfuseSpans
+from tailer.outbound.certificates import CertificateFiles, Certificates
 from tests.evidence import Events, make_trace, observation_ids, probes, trace_ids
 from tests.fakes.langfuse import FakeLangfuse
 from tests.http.authorities import Authority, Signed, make_authority
@@ -176,7 +176,7 @@ async def test_renewed_files_are_taken_up_without_a_restart(
     authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The authority changes, the server follows, and so does the client's certificate."""
-    monkeypatch.setattr("tailer.langfuse.certificates._LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("tailer.outbound.certificates._LOOK_SECONDS", 0.0)
     other = make_authority(tmp_path / "other", "other")
     ca, cert, key = (tmp_path / name for name in ("ca.pem", "tls.crt", "tls.key"))
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.errors import DestinationError
-from tailer.langfuse.proxies import choose_proxy
+from tailer.outbound.proxies import choose_proxy
 
 CLOUD = "https://cloud.langfuse.com"
 

@@ -1,4 +1,4 @@
-"""Which certificates are trusted and presented on the way to Langfuse, and their renewal on disk.
+"""Which certificates are trusted and presented on the way to a destination, and their renewal on disk.
 
 Certificates that a machine renews are files that change while the daemon runs. They are checked before a request,
 seldom, and loaded into the context of new connections.
@@ -21,11 +21,19 @@ _Stamp = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class CertificateFiles:
-    """What the settings name: further authorities to trust, and the certificate and key that Langfuse asks for."""
+    """What the settings name: further authorities to trust, and the certificate and key that the destination asks for.
+
+    `settings` are the names of these three, for messages: those of Langfuse, unless another destination says so.
+    """
 
     authorities: Path | None = None
     certificate: Path | None = None
     key: Path | None = None
+    settings: tuple[str, str, str] = (
+        "TAILER_LANGFUSE_CA_FILE",
+        "TAILER_LANGFUSE_CERT_FILE",
+        "TAILER_LANGFUSE_KEY_FILE",
+    )
 
 
 class Certificates:
@@ -45,11 +53,8 @@ class Certificates:
         self._looked_at = monotonic()
         self.context = _trust_usual(environment)
         self._named: dict[Path, str] = {}
-        for path, setting in (
-            (files.authorities, "TAILER_LANGFUSE_CA_FILE"),
-            (files.certificate, "TAILER_LANGFUSE_CERT_FILE"),
-            (files.key, "TAILER_LANGFUSE_KEY_FILE"),
-        ):
+        paths = (files.authorities, files.certificate, files.key)
+        for path, setting in zip(paths, files.settings, strict=True):
             if path is not None:
                 self._named[path] = setting
         usual = environment.get("SSL_CERT_FILE")

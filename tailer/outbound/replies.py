@@ -1,0 +1,49 @@
+"""What any answer over HTTP says besides its status: the pause that it asks for, and what kind of body it has."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import httpx
+
+_LONGEST_PAUSE_SECONDS: Final = 3600.0
+"""No `Retry-After` stops the daemon for longer, whatever a proxy made of it."""
+_READ_CHARACTERS: Final = 2_000
+"""Of a body that says why: enough for every message of Langfuse, and no more of a page."""
+
+
+def read_pause(headers: Mapping[str, str]) -> float | None:
+    """`Retry-After` in seconds, given as a number or as a date; None where it is missing or unreadable."""
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        return min(max(0.0, float(value)), _LONGEST_PAUSE_SECONDS)
+    except ValueError:
+        pass
+    try:
+        at = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    # A date that names no zone is meant as UTC.
+    aware = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    return min(max(0.0, (aware - datetime.now(UTC)).total_seconds()), _LONGEST_PAUSE_SECONDS)
+
+
+def kind_of(response: httpx.Response) -> str:
+    """json, page, xml, or an empty text for what says nothing of itself."""
+    media = response.headers.get("content-type", "").split(";", 1)[0].strip().lower()
+    if media.endswith("json"):
+        return "json"
+    if media in ("text/html", "application/xhtml+xml"):
+        return "page"
+    if media.endswith("xml"):
+        return "xml"
+    # A page that is called text is one all the same.
+    return "page" if text_of(response).lstrip().lower().startswith(("<!doctype html", "<html")) else ""
+
+
+def text_of(response: httpx.Response) -> str:
+    """The beginning of the body."""
+    return response.content[:_READ_CHARACTERS].decode("utf-8", "replace")
