@@ -22,33 +22,65 @@ class Bounds:
 _QUOTES = 2
 _SHORT_CHARACTERS = 10_000
 """Below this length it does not matter how much longer JSON makes a text."""
+_MOST_BYTES_OF_A_CHARACTER = 6
+"""A character is at most so long: four bytes of UTF-8, or six where JSON must escape it."""
 
 
 class Allowance:
-    """The bytes left of a trace while it is built; the most important texts take theirs first."""
+    """The bytes left of a trace while it is built; the most important texts take theirs first.
 
-    __slots__ = ("_field_bytes", "_left", "cut_bytes")
+    Texts that fit whatever they consist of are measured only when one comes that may not fit.
+    """
+
+    __slots__ = ("_field_bytes", "_left", "_sure", "_unmeasured", "cut_bytes")
 
     def __init__(self, bounds: Bounds) -> None:
         self._field_bytes = bounds.field_bytes
         self._left = bounds.trace_bytes
+        self._sure = bounds.trace_bytes
+        self._unmeasured: list[str] = []
         self.cut_bytes = 0
 
     def take(self, text: str) -> str:
         """The text, or as much of its beginning as may be sent, with a mark that says how much is missing."""
+        most = _MOST_BYTES_OF_A_CHARACTER * len(text)
+        if most <= self._sure and most <= self._field_bytes:
+            self._sure -= most
+            self._unmeasured.append(text)
+            return text
+        self._measure()
+        shown = self._cut(text)
+        self._sure = self._left
+        return shown
+
+    def _measure(self) -> None:
+        for text in self._unmeasured:
+            self._left -= len(text) if _is_plain(text) else _sent_bytes(text)
+        self._unmeasured.clear()
+
+    def _cut(self, text: str) -> str:
         limit = min(self._field_bytes, self._left)
-        # An ASCII character is one byte, and six if it must be escaped: most texts pass without being encoded here.
-        if len(text) <= min(_SHORT_CHARACTERS, limit) and text.isascii():
+        if len(text) <= limit and _is_plain(text):
             self._left -= len(text)
             return text
-        encoded = text.encode("utf-8", "replace")
-        escapes = len(encode_json(text)) - len(text) - _QUOTES
-        sent = len(encoded) + escapes
+        sent = _sent_bytes(text)
         if sent <= limit:
             self._left -= sent
             return text
+        encoded = text.encode("utf-8", "replace")
         kept = limit * len(encoded) // sent
         missing = len(encoded) - kept
         self._left -= limit
         self.cut_bytes += missing
         return f"{encoded[:kept].decode('utf-8', 'ignore')}… [cut: {missing} bytes left out]"
+
+
+def _is_plain(text: str) -> bool:
+    """Whether each character counts as one byte, also those that JSON escapes."""
+    return len(text) <= _SHORT_CHARACTERS and text.isascii()
+
+
+def _sent_bytes(text: str) -> int:
+    """The bytes of a text in UTF-8, with what JSON adds by escapes."""
+    escapes = len(encode_json(text)) - len(text) - _QUOTES
+    return len(text.encode("utf-8", "replace")) + escapes

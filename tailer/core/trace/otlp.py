@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from struct import pack
+from struct import Struct
 
 from tailer.core.json_text import encode_json_bytes
 from tailer.core.trace.observations import Level, Observation, Trace
@@ -19,7 +19,7 @@ _LABEL_CHARACTERS = 200
 _METADATA_CHARACTERS = 4_000
 """Values that every span repeats must be short; a turn's texts are not repeated."""
 _NANOSECONDS = 1_000_000
-_SCOPE = "langfuse-sdk-librechat-tailer"
+_SCOPE = b"langfuse-sdk-librechat-tailer"
 """Under a scope that begins with `langfuse-sdk`, Langfuse does not copy every attribute of a span into its metadata.
 Its other readings of scopes do not touch this one (server 4.16): the repair of spans of the Python SDK up to 3.3 wants
 exactly `langfuse-sdk`, and the way into the tables is chosen by the header `x-langfuse-ingestion-version` before any
@@ -43,20 +43,22 @@ class SpanContext:
 
 def encode_trace(trace: Trace, context: SpanContext) -> bytes:
     """The spans of a trace as one chunk for `frame_request`."""
-    trace_id = b"\x0a\x10" + bytes.fromhex(trace.id)
-    shared = b"".join(_shared_attributes(trace, context))
-    return b"".join(
-        encode_field(b"\x12", _encode_span(item, trace_id, shared, trace.metadata))
-        for item in trace.observations
-    )
+    head = b"\x0a\x10" + bytes.fromhex(trace.id) + b"\x12\x08"
+    shared = _shared_attributes(trace, context)
+    chunk: list[bytes] = []
+    for item in trace.observations:
+        span = _encode_span(item, head, shared, trace.metadata)
+        chunk += (b"\x12", _varint(len(span)), span)
+    return b"".join(chunk)
 
 
 def frame_request(chunks: Iterable[bytes], *, scope_version: str) -> bytes:
     """A whole request of the chunks of `encode_trace`, under one resource and one scope."""
-    scope = encode_field(b"\x0a", _text(b"\x0a", _SCOPE) + _text(b"\x12", scope_version))
-    resource = encode_field(
-        b"\x0a", encode_field(b"\x0a", _attribute("service.name", _text(b"\x0a", "librechat-tailer")))
+    scope = encode_field(
+        b"\x0a", encode_field(b"\x0a", _SCOPE) + encode_field(b"\x12", scope_version.encode())
     )
+    service = encode_field(b"\x0a", b"librechat-tailer")
+    resource = encode_field(b"\x0a", encode_field(b"\x0a", _attribute("service.name", service)))
     spans = list(chunks)
     scope_size = len(scope) + sum(map(len, spans))
     scope_head = b"\x12" + _varint(scope_size)
@@ -65,105 +67,109 @@ def frame_request(chunks: Iterable[bytes], *, scope_version: str) -> bytes:
     return b"".join((head, resource, scope_head, scope, *spans))
 
 
-def _encode_span(item: Observation, trace_id: bytes, shared: bytes, metadata: Mapping[str, str]) -> bytes:
-    pieces = [trace_id, b"\x12\x08", bytes.fromhex(item.id)]
+def _encode_span(item: Observation, head: bytes, shared: bytes, metadata: Mapping[str, str]) -> bytes:
+    pieces = [head, bytes.fromhex(item.id)]
     if item.parent_id is not None:
         pieces += (b"\x22\x08", bytes.fromhex(item.parent_id))
+    name = _label(item.name)
+    start, end = item.start_milliseconds, item.end_milliseconds
     pieces += (
-        _text(b"\x2a", _label(item.name)),
+        b"\x2a",
+        _varint(len(name)),
+        name,
         # SpanKind internal, then start and end as fixed 64 bit nanoseconds.
-        b"\x30\x01\x39",
-        pack("<Q", item.start_milliseconds * _NANOSECONDS),
-        b"\x41",
-        pack("<Q", max(item.start_milliseconds, item.end_milliseconds) * _NANOSECONDS),
+        _TIMES.pack(b"\x30\x01\x39", start * _NANOSECONDS, b"\x41", max(start, end) * _NANOSECONDS),
         shared,
     )
-    pieces += _observation_attributes(item, metadata)
+    _add_observation(pieces, item)
+    if item.metadata:
+        _add_own_metadata(pieces, item.metadata, metadata)
     if item.level is Level.ERROR:
-        message = _text(b"\x12", _printable(item.status_message or ""))
+        message = encode_field(b"\x12", _wire(item.status_message or ""))
         pieces.append(encode_field(b"\x7a", message + _STATUS_ERROR))
     return b"".join(pieces)
 
 
-def _shared_attributes(trace: Trace, context: SpanContext) -> Iterable[bytes]:
-    yield _string_attribute("langfuse.trace.name", trace.name)
-    yield _string_attribute("session.id", _label(trace.session_id))
+def _shared_attributes(trace: Trace, context: SpanContext) -> bytes:
+    """What every span of a trace carries."""
+    pieces = [_recurring("langfuse.trace.name", trace.name)]
+    _add(pieces, _key("session.id"), _label(trace.session_id))
     if trace.user_id is not None:
-        yield _string_attribute("user.id", _label(trace.user_id))
-    yield _string_attribute("langfuse.environment", context.environment)
+        _add(pieces, _key("user.id"), _label(trace.user_id))
+    pieces.append(_recurring("langfuse.environment", context.environment))
     if context.release is not None:
-        yield _string_attribute("langfuse.release", context.release)
+        pieces.append(_recurring("langfuse.release", context.release))
     if trace.tags:
-        values = b"".join(encode_field(b"\x0a", _text(b"\x0a", _printable(tag))) for tag in trace.tags)
-        yield encode_field(b"\x4a", _attribute("langfuse.trace.tags", encode_field(b"\x2a", values)))
+        values = b"".join(encode_field(b"\x0a", encode_field(b"\x0a", _wire(tag))) for tag in trace.tags)
+        pieces.append(encode_field(b"\x4a", _attribute("langfuse.trace.tags", encode_field(b"\x2a", values))))
     for name, value in trace.metadata.items():
-        yield _string_attribute(f"langfuse.trace.metadata.{name}", _printable(value[:_METADATA_CHARACTERS]))
+        _add(pieces, _trace_key(name), _wire(value[:_METADATA_CHARACTERS]))
+    return b"".join(pieces)
 
 
-def _observation_attributes(item: Observation, shared: Mapping[str, str]) -> Iterable[bytes]:
-    yield _string_attribute("langfuse.observation.type", item.type.value)
+def _add_observation(pieces: list[bytes], item: Observation) -> None:
+    pieces.append(_recurring("langfuse.observation.type", str(item.type)))
     if item.level is not Level.DEFAULT:
-        yield _string_attribute("langfuse.observation.level", item.level.value)
+        pieces.append(_recurring("langfuse.observation.level", str(item.level)))
     if item.status_message is not None:
-        yield _string_attribute("langfuse.observation.status_message", _printable(item.status_message))
+        _add(pieces, _STATUS_MESSAGE, _wire(item.status_message))
     if item.model is not None:
-        yield _string_attribute("langfuse.observation.model.name", _label(item.model))
-    for name, value in (("input", item.input), ("output", item.output)):
-        if value is not None:
-            yield encode_string_attribute(f"langfuse.observation.{name}", _encode_content(value))
-    for name, value in (
-        ("model.parameters", item.model_parameters),
-        ("usage_details", item.usage),
-        ("cost_details", item.cost),
-    ):
-        if value is not None:
-            yield encode_string_attribute(f"langfuse.observation.{name}", encode_json_bytes(value))
-    yield from _own_metadata(item, shared)
+        _add(pieces, _MODEL, _label(item.model))
+    if item.input is not None:
+        _add(pieces, _INPUT, _encode_content(item.input))
+    if item.output is not None:
+        _add(pieces, _OUTPUT, _encode_content(item.output))
+    if item.model_parameters is not None:
+        _add(pieces, _PARAMETERS, encode_json_bytes(item.model_parameters))
+    if item.usage is not None:
+        _add(pieces, _USAGE, encode_json_bytes(item.usage))
+    if item.cost is not None:
+        _add(pieces, _COST, encode_json_bytes(item.cost))
 
 
-def _own_metadata(item: Observation, shared: Mapping[str, str]) -> Iterable[bytes]:
+def _add_own_metadata(pieces: list[bytes], own: Mapping[str, str], shared: Mapping[str, str]) -> None:
     """What is noted of the observation alone: of one name Langfuse shows the trace's value only (4.16)."""
-    for name, value in item.metadata.items():
+    for name, value in own.items():
         if name not in shared:
-            yield _string_attribute(f"langfuse.observation.metadata.{name}", _printable(value))
+            _add(pieces, _own_key(name), _wire(value))
         elif shared[name] != value:
-            yield _string_attribute(f"langfuse.observation.metadata.observation_{name}", _printable(value))
+            _add(pieces, _own_key(f"observation_{name}"), _wire(value))
 
 
 def _encode_content(value: object) -> bytes:
     """A text as it is, as Langfuse's own SDK sends it: its search and its tables show what stands there. Everything
     else as JSON."""
-    if isinstance(value, str):
-        return _printable(value).encode("utf-8", "replace")
-    return encode_json_bytes(value)
+    return _wire(value) if isinstance(value, str) else encode_json_bytes(value)
 
 
-def _printable(text: str) -> str:
-    # A NUL is legal in a stored text, but not in every database behind Langfuse.
-    return text.replace("\x00", "\ufffd") if "\x00" in text else text
+def _wire(text: str) -> bytes:
+    """A stored text in UTF-8. A lone surrogate has no form there, and a NUL is not for every database behind
+    Langfuse: both are replaced."""
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError:
+        encoded = text.encode("utf-8", "replace")
+    return encoded.replace(b"\0", _REPLACEMENT) if b"\0" in encoded else encoded
 
 
-def _label(text: str) -> str:
+def _label(text: str) -> bytes:
     """A name or an id. Any program may have stored it, so it is made printable and short."""
-    return _printable(text[:_LABEL_CHARACTERS])
-
-
-def _string_attribute(key: str, value: str) -> bytes:
-    # A lone surrogate has no UTF-8 form; the replacement keeps the message valid.
-    return encode_string_attribute(key, value.encode("utf-8", "replace"))
+    return _wire(text[:_LABEL_CHARACTERS])
 
 
 def encode_string_attribute(key: str, value: bytes) -> bytes:
-    """KeyValue{key, AnyValue{string_value}} as one piece: most of a trace's bytes are written here."""
+    """KeyValue{key, AnyValue{string_value}}."""
+    pieces: list[bytes] = []
+    _add(pieces, _key(key), value)
+    return b"".join(pieces)
+
+
+def _add(pieces: list[bytes], key: bytes, value: bytes) -> None:
+    """Add a text attribute to the pieces of a span: most of a trace's bytes are written here, and copied once."""
     size = len(value)
-    if size < _SHORT_SIZE:
-        name = _key(key)
-        head = _SHORT_SIZES[size]
-        inner = 1 + len(head) + size
-        inner_head = _SHORT_SIZES[inner]
-        outer = len(name) + 1 + len(inner_head) + inner
-        return b"".join((b"\x4a", _SHORT_SIZES[outer], name, b"\x12", inner_head, b"\x0a", head, value))
-    return encode_field(b"\x4a", _key(key) + encode_field(b"\x12", encode_field(b"\x0a", value)))
+    frame = _FRAMES[size] if size < _TABLED else _frame(size)
+    whole = len(key) + len(frame) + size
+    pieces += (_HEADS[whole] if whole < _TABLED else b"\x4a" + _varint(whole), key, frame, value)
 
 
 def _attribute(key: str, any_value: bytes) -> bytes:
@@ -173,21 +179,35 @@ def _attribute(key: str, any_value: bytes) -> bytes:
 @lru_cache(maxsize=512)
 def _key(name: str) -> bytes:
     """The name of an attribute, encoded once: all spans use a handful of names."""
-    return _text(b"\x0a", name)
+    return encode_field(b"\x0a", name.encode("utf-8", "replace"))
 
 
-def _text(tag: bytes, text: str) -> bytes:
-    # A lone surrogate has no UTF-8 form; the replacement keeps the message valid.
-    return encode_field(tag, text.encode("utf-8", "replace"))
+@lru_cache(maxsize=512)
+def _trace_key(name: str) -> bytes:
+    return _key(f"langfuse.trace.metadata.{name}")
+
+
+@lru_cache(maxsize=512)
+def _own_key(name: str) -> bytes:
+    return _key(f"langfuse.observation.metadata.{name}")
+
+
+@lru_cache(maxsize=128)
+def _recurring(key: str, value: str) -> bytes:
+    """An attribute of few values, encoded once for all traces."""
+    return encode_string_attribute(key, value.encode("utf-8", "replace"))
 
 
 def encode_field(tag: bytes, payload: bytes) -> bytes:
     """A field with a length: its tag, the length and the payload."""
-    size = len(payload)
-    return tag + (_SHORT_SIZES[size] if size < len(_SHORT_SIZES) else _varint(size)) + payload
+    return tag + _varint(len(payload)) + payload
 
 
 def _varint(number: int) -> bytes:
+    return _SIZES[number] if number < _TABLED else _write_varint(number)
+
+
+def _write_varint(number: int) -> bytes:
     digits = bytearray()
     while number >= 0x80:  # noqa: PLR2004 - seven bits a byte, the eighth says that more follow
         digits.append(number & 0x7F | 0x80)
@@ -196,7 +216,23 @@ def _varint(number: int) -> bytes:
     return bytes(digits)
 
 
-_SHORT_SIZE = 0x4000 - 0x200
-"""A value below this is short together with its name and frame; names have at most some hundred bytes."""
-_SHORT_SIZES = tuple(map(_varint, range(0x4000)))
-"""The sizes that take one or two bytes. Nearly all fields are that short, and a trace has forty of them."""
+def _frame(size: int) -> bytes:
+    """What stands between the key and the text of an attribute: AnyValue with its length, string_value with its."""
+    inner = b"\x0a" + _write_varint(size)
+    return b"\x12" + _write_varint(len(inner) + size) + inner
+
+
+_TABLED = 0x800
+"""The sizes below this are looked up: nearly all fields are that short, and a trace has some hundred of them."""
+_SIZES = tuple(map(_write_varint, range(_TABLED)))
+_FRAMES = tuple(map(_frame, range(_TABLED)))
+_HEADS = tuple(b"\x4a" + size for size in _SIZES)
+_TIMES = Struct("<3sQ1sQ")
+_REPLACEMENT = "\ufffd".encode()
+_STATUS_MESSAGE = _key("langfuse.observation.status_message")
+_MODEL = _key("langfuse.observation.model.name")
+_INPUT = _key("langfuse.observation.input")
+_OUTPUT = _key("langfuse.observation.output")
+_PARAMETERS = _key("langfuse.observation.model.parameters")
+_USAGE = _key("langfuse.observation.usage_details")
+_COST = _key("langfuse.observation.cost_details")
