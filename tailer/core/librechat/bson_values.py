@@ -20,6 +20,9 @@ _LONGEST_MILLISECONDS = 366 * 24 * 3_600_000
 _LARGEST_COUNT = 10**12
 """More than any model reads or writes in a turn. A larger number is a broken value."""
 _OBJECT_ID_DIGITS = 24
+_NUMBERS = (int, float)
+_OTHER_THAN_IDS = (str, bool, int, float, bytes, dict, list)
+_OTHER_THAN_TIMES = (str, bytes, bool, float)
 
 
 def string(value: object) -> str | None:
@@ -36,7 +39,7 @@ def identifier(value: object) -> str | None:
     """An id as text: LibreChat stores the same id as String in one collection and as ObjectId in another."""
     if type(value) is str:
         return value or None
-    if value is None or isinstance(value, str | bool | int | float | bytes | dict | list):
+    if value is None or isinstance(value, _OTHER_THAN_IDS):
         return None
     text = str(value)
     return text if len(text) == _OBJECT_ID_DIGITS else None
@@ -44,7 +47,7 @@ def identifier(value: object) -> str | None:
 
 def count(value: object) -> int | None:
     """A number of tokens or bytes as an integer. A negative or infinite number, or another type, gives None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if value is None or isinstance(value, bool) or not isinstance(value, _NUMBERS):
         return None
     if isinstance(value, float) and not math.isfinite(value):
         return None
@@ -53,7 +56,7 @@ def count(value: object) -> int | None:
 
 def amount(value: object) -> float | None:
     """A finite number of either sign, as transactions store it."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if value is None or isinstance(value, bool) or not isinstance(value, _NUMBERS):
         return None
     try:
         number = float(value)
@@ -68,7 +71,7 @@ def milliseconds(value: object) -> int | None:
         return None
     if isinstance(value, datetime):
         found = (value - (_NAIVE_EPOCH if value.tzinfo is None else _EPOCH)) // _MILLISECOND
-    elif isinstance(value, str | bytes | bool | float) or not hasattr(value, "__int__"):
+    elif isinstance(value, _OTHER_THAN_TIMES) or not hasattr(value, "__int__"):
         return None
     else:
         # The driver's type for times that `datetime` cannot hold. It is compared by name, because a check against the
@@ -90,7 +93,7 @@ def mapping(value: object) -> Document:
 
 def sequence(value: object) -> Sequence[object]:
     """The value if it is an array, else an empty one."""
-    return value if isinstance(value, list | tuple) else ()
+    return value if type(value) is list or isinstance(value, tuple | list) else ()
 
 
 def strings(value: object) -> tuple[str, ...]:

@@ -143,13 +143,17 @@ Part = TextPart | ReasoningPart | ToolCall | ErrorPart | SteerPart | SummaryPart
 
 def read_parts(value: object, *, depth: int = 0) -> tuple[Part, ...]:
     """The parts of a `content` array, in order. Holes, and elements that are not documents, are left out."""
+    if not value:
+        return ()
     items = _without_earlier_states([item for item in sequence(value) if isinstance(item, dict)])
-    return tuple(_read_part(item, depth) for item in items)
+    return tuple([_read_part(item, depth) for item in items])
 
 
 def _without_earlier_states(items: list[Document]) -> list[Document]:
     """The assistants endpoints store a tool call twice: while it runs and when it is done."""
-    done = {_identity(item) for item in items if _progress(item) == 1} - {None}
+    done = {_identity(item) for item in items if "tool_call" in item and _progress(item) == 1} - {None}
+    if not done:
+        return items
     return [item for item in items if _progress(item) == 1 or _identity(item) not in done]
 
 

@@ -5,15 +5,15 @@ they wrote; the form in which LibreChat passes that on is not stored.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from tailer.core.librechat.content import Part
+from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.authors import Authors
 from tailer.core.turn.history import ChatMessage, Prompt, chat_from_parts
 from tailer.core.turn.turns import TurnRecord
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Inputs:
     """The inputs of one turn's agents. `prompt` is that of the agent that was asked."""
 

@@ -5,9 +5,10 @@ a sub-agent belong to the tool call that started it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from tailer.core.librechat.content import Part, SummaryPart, TextPart, ToolCall
+from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.assignment import Assigned, Step, assign_calls
 from tailer.core.turn.authors import Authors
 from tailer.core.turn.calls import ModelCall
@@ -18,7 +19,7 @@ _SUBAGENT_CONTEXT = "subagent"
 _SUMMARY_CONTEXT = "summarization"
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Stage:
     """Rows of steps that ran side by side: one row, or one for each agent of a group. `before` are the parts of the
     stages before this one; None where the stage is no agent's beginning."""
@@ -27,7 +28,7 @@ class Stage:
     before: tuple[Part, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Plan:
     """The stages of the answer, the calls before and beside it, and the steps of sub-agents by the identity of the tool
     call that started them."""

@@ -1,6 +1,5 @@
 """What happened inside a turn, in order: model calls, tool calls, sub-agents, hand-offs, steering, compaction."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -50,8 +49,9 @@ class StepBuilder:
     _plan: Plan = field(init=False)
     _last: Step | None = field(init=False, default=None)
     _exact: bool = field(init=False, default=False)
+    _alone: bool = field(init=False, default=False)
     _steps: list[Observation] = field(default_factory=list)
-    _counts: Counter[str] = field(default_factory=Counter)
+    _counts: dict[str, int] = field(default_factory=dict)
 
     def build(self) -> list[Observation]:
         """The observations below the root, in the order in which they happened."""
@@ -65,6 +65,7 @@ class StepBuilder:
         rows = [row for stage in self._plan.stages for row in stage.rows]
         named = [step for row in rows for step in row if not step.nameless]
         answering = [step for step in named if _answers(step)]
+        self._alone = len({step.agent_id for row in rows for step in row if _answers(step)}) == 1
         failed = [step for step in answering if any(isinstance(part, ErrorPart) for part in step.parts)]
         ends = failed or answering
         self._last = ends[-1] if ends else None
@@ -127,8 +128,9 @@ class StepBuilder:
         )
 
     def _next(self, role: str) -> int:
-        self._counts[role] += 1
-        return self._counts[role] - 1
+        number = self._counts.get(role, 0)
+        self._counts[role] = number + 1
+        return number
 
     def _add_generation(
         self,
@@ -140,10 +142,9 @@ class StepBuilder:
     ) -> None:
         step, call = placed.step, placed.step.call
         is_last = step is self._last
-        alone = len({item.agent_id for item in self._all_steps()}) == 1
         # Of several agents' calls, one of which nothing but numbers is known may be anybody's.
-        model = self._authors.model_of(step.agent_id) if alone or step.parts else None
-        model = model or (self.turn.model if alone else None)
+        model = self._authors.model_of(step.agent_id) if self._alone or step.parts else None
+        model = model or (self.turn.model if self._alone else None)
         answers = _answers(step) and not inner
         name = (call.model if call is not None else None) or model or "model call"
         if call is not None and not answers and not inner:
@@ -167,9 +168,6 @@ class StepBuilder:
                 metadata=self._describe(placed, first=shown is not None and not before),
             )
         )
-
-    def _all_steps(self) -> list[Step]:
-        return [step for stage in self._plan.stages for row in stage.rows for step in row if _answers(step)]
 
     def _describe(self, placed: PlacedStep, *, first: bool) -> Mapping[str, str]:
         step = placed.step

@@ -1,16 +1,16 @@
 """The texts of model calls as far as a trace's allowance lets them through: prompts, answers, tool calls, reasoning."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from tailer.core.json_text import encode_json
 from tailer.core.librechat.content import Part, ReasoningPart, SummaryPart, ToolCall
+from tailer.core.light_dataclass import light_dataclass
 from tailer.core.trace.bounds import Allowance
 from tailer.core.turn.history import ChatMessage, tool_call_shape
 from tailer.core.turn.turns import join_text
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Texts:
     """Takes what is shown from one allowance, in the order asked for."""
 

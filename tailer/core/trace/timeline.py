@@ -6,17 +6,19 @@ to the turn. Only the one call of a turn without tools has a true duration.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from tailer.core.librechat.content import HandOffPart, Part, SteerPart, SummaryPart, TextPart, ToolCall
+from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.assignment import Step
 
 Rows = Sequence[Sequence[Step]]
 """Steps that follow each other; several such rows ran side by side."""
 _CHARACTERS_OF_A_TOKEN = 4
+_TIMED = (ToolCall, HandOffPart, SteerPart, SummaryPart)
+"""The parts that have a time of their own."""
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Span:
     """A stretch of time, in milliseconds since 1970."""
 
@@ -29,7 +31,7 @@ class Span:
         return self.end - self.start
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class PlacedStep:
     """A step, the time of its model call, and those of its tools and events by their place among the step's parts."""
 
@@ -40,16 +42,38 @@ class PlacedStep:
 
 def place_steps(stages: Sequence[Rows], whole: Span) -> list[list[list[PlacedStep]]]:
     """The steps in time: stages, their rows, and the steps of a row."""
-    fixed = [max((_fixed(row, whole.length) for row in stage), default=0) for stage in stages]
-    weights = [max((sum(map(weigh, row)) for row in stage), default=0) for stage in stages]
+    measured = [[_measure(row, whole.length) for row in stage] for stage in stages]
+    fixed = [max([row.fixed for row in stage], default=0) for stage in measured]
+    weights = [max([row.weight for row in stage], default=0) for stage in measured]
     shares = share_out(whole.length - sum(fixed), weights)
     placed: list[list[list[PlacedStep]]] = []
     at = whole.start
-    for stage, needed, share in zip(stages, fixed, shares, strict=True):
+    for stage, needed, share in zip(measured, fixed, shares, strict=True):
         own = Span(at, at + needed + share)
         placed.append([_place_row(row, own, whole) for row in stage])
         at = own.end
     return placed
+
+
+@light_dataclass(frozen=True, slots=True)
+class _Row:
+    """Steps that follow each other: the milliseconds of their tools and events, and the weights of their calls."""
+
+    steps: Sequence[Step]
+    fixed: int
+    weights: Sequence[int]
+
+    @property
+    def weight(self) -> int:
+        """That of all calls together."""
+        return sum(self.weights)
+
+
+def _measure(row: Sequence[Step], longest: int) -> _Row:
+    start = Span(0, longest)
+    return _Row(
+        row, sum([_place_parts(step.parts, 0, start)[1] for step in row]), [weigh(step) for step in row]
+    )
 
 
 def weigh(step: Step) -> int:
@@ -59,7 +83,7 @@ def weigh(step: Step) -> int:
     tokens = step.call.tokens if step.call is not None else None
     if tokens is not None and tokens.output:
         return tokens.output
-    characters = sum(len(part.text) for part in step.parts if isinstance(part, TextPart))
+    characters = sum([len(part.text) for part in step.parts if isinstance(part, TextPart)])
     return max(1, characters // _CHARACTERS_OF_A_TOKEN)
 
 
@@ -68,6 +92,8 @@ def share_out(total: int, weights: Sequence[int]) -> list[int]:
     whole = sum(weights)
     if total <= 0 or not whole:
         return [0] * len(weights)
+    if len(weights) == 1:
+        return [total]
     heavy = sum(1 for weight in weights if weight)
     floor = 1 if total >= heavy else 0
     free = total - floor * heavy
@@ -81,19 +107,14 @@ def share_out(total: int, weights: Sequence[int]) -> list[int]:
     return shares
 
 
-def _place_row(row: Sequence[Step], own: Span, whole: Span) -> list[PlacedStep]:
-    left = own.length - _fixed(row, whole.length)
+def _place_row(row: _Row, own: Span, whole: Span) -> list[PlacedStep]:
     placed: list[PlacedStep] = []
     at = own.start
-    for step, share in zip(row, share_out(left, list(map(weigh, row))), strict=True):
+    for step, share in zip(row.steps, share_out(own.length - row.fixed, row.weights), strict=True):
         call = Span(at, at + share)
         parts, at = _place_parts(step.parts, call.end, whole)
         placed.append(PlacedStep(step, call, parts))
     return placed
-
-
-def _fixed(row: Sequence[Step], longest: int) -> int:
-    return sum(_place_parts(step.parts, 0, Span(0, longest))[1] for step in row)
 
 
 def _place_parts(parts: Sequence[Part], at: int, whole: Span) -> tuple[dict[int, Span], int]:
@@ -105,7 +126,7 @@ def _place_parts(parts: Sequence[Part], at: int, whole: Span) -> tuple[dict[int,
     placed: dict[int, Span] = {}
     done = at
     for place, part in enumerate(parts):
-        if not isinstance(part, ToolCall | HandOffPart | SteerPart | SummaryPart):
+        if not isinstance(part, _TIMED):
             at = done
             continue
         lasts = part.duration_milliseconds or 0 if isinstance(part, ToolCall) else 0

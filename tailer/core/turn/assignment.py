@@ -6,11 +6,11 @@ may have written are assigned to neither.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import permutations
 
 from tailer.core.json_text import encode_json
 from tailer.core.librechat.content import Part, ReasoningPart, TextPart, ToolCall
+from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.authors import Authors
 from tailer.core.turn.calls import ModelCall
 from tailer.core.turn.segments import Stretch, split_tools
@@ -20,7 +20,7 @@ _LONGEST_PUZZLE = 6
 _CHARACTERS_OF_A_TOKEN = 4
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Step:
     """A model call and what it wrote. `call` is None if no row describes it, and `place` is its place in the ledger.
 
@@ -37,7 +37,7 @@ class Step:
     nameless: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Assigned:
     """The steps of each stretch, in the order of the stretches, and the calls that wrote nothing that is stored."""
 
@@ -45,7 +45,7 @@ class Assigned:
     silent: tuple[Step, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class _Round:
     stretch: int
     agent_id: str | None

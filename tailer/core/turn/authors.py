@@ -5,9 +5,9 @@ in which LibreChat writes a colon as two underscores.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from tailer.core.librechat.conversations import Agent
+from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.turns import TurnRecord
 
 _AGENT_PREFIX = "agent_"
@@ -15,7 +15,7 @@ _ASSISTANT_PREFIX = "asst_"
 _SELF = "self"
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Authors:
     """The agents of one turn. `default_id` is the agent of parts that name none."""
 

@@ -59,6 +59,8 @@ def pair_calls(
     transactions: Sequence[Transaction], prices: PriceList, clues: PairingClues = _NO_CLUES
 ) -> tuple[ModelCall, ...]:
     """The calls that the rows describe, in the order of their first rows; rows of no tokens are no call."""
+    if not transactions:
+        return ()
     rows = _without_guesses(transactions)
     places: dict[tuple[str | None, str], list[int]] = {}
     for place, row in enumerate(rows):
@@ -66,24 +68,28 @@ def pair_calls(
     # The stored count is that of all calls together: it tells nothing of the calls of one model among several.
     alone = len(places) == 1
     had_guess = alone and len(rows) < len(transactions)
-    known = clues if alone else replace(clues, growing_count=None)
+    known = clues if alone else PairingClues(clues.cache_in_input)
     pairs: list[tuple[int, ModelCall]] = []
     for group in places.values():
         for run in _runs(rows, group):
             pairs += _pair_run(rows, run, prices, known, had_guess=had_guess)
-    calls = [call for _, call in sorted(pairs, key=lambda pair: pair[0])]
-    return tuple(_without_second_bill(_with_reasoning([call for call in calls if _says_something(call)])))
+    if len(pairs) > 1:
+        pairs.sort(key=_place_of)
+    calls = [call for _, call in pairs if _says_something(call)]
+    return tuple(_without_second_bill(_with_reasoning(calls)))
 
 
 def total_tokens(calls: Sequence[ModelCall]) -> Tokens:
     """The sum of the calls; what no call tells counts as nothing."""
-    parts = [call.tokens for call in calls if call.tokens is not None]
-    return Tokens(
-        sum(part.input or 0 for part in parts),
-        sum(part.output or 0 for part in parts),
-        sum(part.cache_read for part in parts),
-        sum(part.cache_write for part in parts),
-    )
+    sent, output, cache_read, cache_write = 0, 0, 0, 0
+    for call in calls:
+        tokens = call.tokens
+        if tokens is not None:
+            sent += tokens.input or 0
+            output += tokens.output or 0
+            cache_read += tokens.cache_read
+            cache_write += tokens.cache_write
+    return Tokens(sent, output, cache_read, cache_write)
 
 
 def names_agent(model: str | None) -> bool:
@@ -95,6 +101,10 @@ def _without_guesses(transactions: Sequence[Transaction]) -> list[Transaction]:
     """Beside rows that name a model, those that name an agent are a second count of the same calls (until 0.8.2)."""
     named = [row for row in transactions if not names_agent(row.model)]
     return named or list(transactions)
+
+
+def _place_of(pair: tuple[int, ModelCall]) -> int:
+    return pair[0]
 
 
 def _runs(rows: Sequence[Transaction], places: Sequence[int]) -> Iterator[list[int]]:
@@ -118,8 +128,10 @@ def _pair_run(
     *,
     had_guess: bool,
 ) -> list[tuple[int, ModelCall]]:
-    prompts = [place for place in run if rows[place].token_type == "prompt"]
-    completions = [place for place in run if rows[place].token_type != "prompt"]
+    prompts: list[int] = []
+    completions: list[int] = []
+    for place in run:
+        (prompts if rows[place].token_type == "prompt" else completions).append(place)
     certain = len(prompts) <= 1 or not completions
     if len(prompts) == len(completions) > 1:
         solved = _solve(rows, prompts, completions, clues.growing_count, had_guess=had_guess)
@@ -211,11 +223,15 @@ def _make_call(
 
 def _says_something(call: ModelCall) -> bool:
     tokens = call.tokens
-    return tokens is not None and any((tokens.input, tokens.output, tokens.cache_read, tokens.cache_write))
+    return tokens is not None and bool(
+        tokens.input or tokens.output or tokens.cache_read or tokens.cache_write
+    )
 
 
 def _with_reasoning(calls: Sequence[ModelCall]) -> list[ModelCall]:
     """The calls, with the separately charged reasoning."""
+    if all(call.context != _REASONING_CONTEXT for call in calls):
+        return list(calls)
     kept: list[ModelCall] = []
     for call in sorted(calls, key=lambda call: call.context == _REASONING_CONTEXT):
         place = next(
@@ -234,8 +250,10 @@ def _with_reasoning(calls: Sequence[ModelCall]) -> list[ModelCall]:
 
 def _without_second_bill(calls: Sequence[ModelCall]) -> list[ModelCall]:
     """Until 0.8.1 a stopped call is charged at the stop and again when it ended: two guesses at one call."""
-    ended = {call.model for call in calls if call.context == "message"}
-    twice = {call.model for call in calls if call.context in _STOPPED_CONTEXTS} & ended
+    stopped = {call.model for call in calls if call.context in _STOPPED_CONTEXTS}
+    twice = {call.model for call in calls if call.context == "message" and call.model in stopped}
+    if not twice:
+        return list(calls)
     return [
         replace(call, billed_twice=True) if call.context == "message" and call.model in twice else call
         for call in calls

@@ -28,21 +28,24 @@ class Cost:
     guessed: bool = False
 
 
+_NOTHING = Cost(0)
+
+
 class PriceList:
     """The prices that the rows of a turn and its title name, by model, in USD for a million tokens."""
 
     __slots__ = ("_guessed", "_inputs")
 
     def __init__(self, transactions: Sequence[Transaction]) -> None:
-        self._inputs = {
-            row.model: row.rate
-            for row in transactions
-            if row.token_type == "prompt" and row.input_tokens is None and row.rate is not None
-        }
-        rates: dict[str | None, set[float | None]] = {}
+        self._inputs: dict[str | None, float] = {}
+        guessed: set[str | None] = set()
+        priced: set[str | None] = set()
         for row in transactions:
-            rates.setdefault(row.model, set()).add(row.rate)
-        self._guessed = {model for model, found in rates.items() if found == {_DEFAULT_RATE}}
+            rate = row.rate
+            (guessed if rate == _DEFAULT_RATE else priced).add(row.model)
+            if rate is not None and row.token_type == "prompt" and row.input_tokens is None:
+                self._inputs[row.model] = rate
+        self._guessed = guessed - priced
 
     def is_guessed(self, model: str | None) -> bool:
         """Whether LibreChat has no price for a model."""
@@ -50,26 +53,29 @@ class PriceList:
 
     def price(self, prompt: Transaction | None, completion: Transaction | None) -> Cost | None:
         """What the rows of one call cost together, None where neither names a cost."""
-        parts = [row.cost for row in (prompt, completion) if row is not None and row.cost is not None]
-        if not parts:
-            return None
-        sent = Cost(0) if prompt is None else self._price_prompt(prompt)
         row = prompt or completion
+        asked = prompt.cost if prompt is not None else None
+        answered = completion.cost if completion is not None else None
+        if row is None or (asked is None and answered is None):
+            return None
+        sent = _NOTHING if prompt is None else self._price_prompt(prompt)
         return Cost(
-            total=_round(sum(parts)),
+            total=_round((asked or 0.0) + (answered or 0.0)),
             input=sent.input,
-            output=None if completion is None or completion.cost is None else _round(completion.cost),
+            output=None if answered is None else _round(answered),
             cache_read=sent.cache_read,
             cache_write=sent.cache_write,
-            guessed=row is not None and self.is_guessed(row.model),
+            guessed=row.model in self._guessed,
         )
 
     def _price_prompt(self, prompt: Transaction) -> Cost:
         total = prompt.cost
         if total is None:
-            return Cost(0)
+            return _NOTHING
+        if prompt.input_tokens is None:
+            return Cost(total, input=_round(total))
         tokens = (prompt.input_tokens or 0, prompt.read_tokens or 0, prompt.write_tokens or 0)
-        if prompt.input_tokens is None or not any(tokens):
+        if not any(tokens):
             return Cost(total, input=_round(total))
         rate = self._inputs.get(prompt.model)
         if sum(map(bool, tokens)) > 1:

@@ -17,6 +17,11 @@ from tailer.core.librechat.content import (
     ToolCall,
 )
 
+_AUTHORED = (TextPart, ReasoningPart, ToolCall)
+"""The parts that name their agent and its group."""
+_SPOKEN = (TextPart, ReasoningPart)
+_INSERTED = (SteerPart, SummaryPart)
+
 
 @dataclass(slots=True)
 class Stretch:
@@ -46,7 +51,7 @@ def split_stretches(parts: Sequence[Part]) -> list[Stretch]:
     for part in parts:
         agent_id, group_id = author_of(part), _group_of(part)
         current = stretches[-1] if stretches else None
-        if isinstance(part, TextPart | ReasoningPart | ToolCall):
+        if isinstance(part, _AUTHORED):
             found = _stretch_of(stretches, agent_id, group_id)
             if found is None:
                 found = Stretch(agent_id, group_id)
@@ -67,7 +72,7 @@ def split_stretches(parts: Sequence[Part]) -> list[Stretch]:
 
 def author_of(part: Part) -> str | None:
     """The agent id that a part names."""
-    return part.agent_id if isinstance(part, TextPart | ReasoningPart | ToolCall) else None
+    return part.agent_id if isinstance(part, _AUTHORED) else None
 
 
 def split_tools(parts: Sequence[Part]) -> Iterator[list[Part]]:
@@ -109,15 +114,15 @@ def _agrees(stretch: Stretch, agent_id: str | None) -> bool:
 
 
 def _is_written(part: Part) -> bool:
-    return isinstance(part, ToolCall) or (isinstance(part, TextPart | ReasoningPart) and bool(part.text))
+    return isinstance(part, ToolCall) or (isinstance(part, _SPOKEN) and bool(part.text))
 
 
 def _group_of(part: Part) -> int | None:
-    return part.group_id if isinstance(part, TextPart | ReasoningPart | ToolCall) else None
+    return part.group_id if isinstance(part, _AUTHORED) else None
 
 
 def _speaks(part: Part) -> bool:
     """Whether only a second call can have written a part. Empty texts may precede tool calls."""
-    if isinstance(part, TextPart | ReasoningPart):
+    if isinstance(part, _SPOKEN):
         return bool(part.text)
-    return isinstance(part, SteerPart | SummaryPart)
+    return isinstance(part, _INSERTED)

@@ -112,6 +112,8 @@ def resolve_turn_usage(
 def resolve_title_usage(response: Message | None, transactions: Sequence[Transaction]) -> Usage | None:
     """The usage of the title generation among a response's transactions, None if there was none."""
     own = [entry for entry in transactions if entry.context == TITLE_CONTEXT]
+    if not own:
+        return None
     style = response.endpoint or "" if response is not None else ""
     clues = PairingClues(cache_in_input=response is not None and _counts_cache_in_input(response, own, style))
     calls = pair_calls(own, PriceList(transactions), clues)
@@ -161,11 +163,15 @@ def _confirmed(
     Sub-agents and labels that outlast the answer are charged after it was reported: what the rows have besides is
     theirs, and is kept.
     """
+    if not calls:
+        return None
     half = len(calls) // 2
     if half and calls[:half] == calls[half:] and _agree(calls[:half], whole, reported_cost):
         return calls[:half]
+    if _agree(calls, whole, reported_cost):
+        return calls
     later = [place for place, call in enumerate(calls) if call.context not in ANSWERING_CONTEXTS]
-    for left_out in range(len(later) + 1):
+    for left_out in range(1, len(later) + 1):
         outlasting = frozenset(later[len(later) - left_out :])
         if _agree(
             [call for place, call in enumerate(calls) if place not in outlasting], whole, reported_cost
@@ -175,11 +181,12 @@ def _confirmed(
 
 
 def _agree(calls: Sequence[ModelCall], whole: Tokens, reported_cost: float | None) -> bool:
-    billed = add_costs(call.cost for call in calls)
-    costs_agree = reported_cost is None or (
-        billed is not None and math.isclose(reported_cost, billed.total, rel_tol=1e-6)
-    )
-    return bool(calls) and costs_agree and total_tokens(calls) == whole
+    if not calls or total_tokens(calls) != whole:
+        return False
+    if reported_cost is None:
+        return True
+    billed = add_costs([call.cost for call in calls])
+    return billed is not None and math.isclose(reported_cost, billed.total, rel_tol=1e-6)
 
 
 def _is_guessed(report: ReportedUsage, own: Sequence[Transaction]) -> bool:
@@ -192,10 +199,13 @@ def _is_guessed(report: ReportedUsage, own: Sequence[Transaction]) -> bool:
 
 
 def _cost_source(calls: Sequence[ModelCall]) -> CostSource:
-    known = [call.cost for call in calls if call.cost is not None]
-    if not known:
-        return CostSource.UNKNOWN
-    return CostSource.ESTIMATED if all(cost.guessed for cost in known) else CostSource.BILLED
+    known = False
+    for call in calls:
+        if call.cost is not None:
+            known = True
+            if not call.cost.guessed:
+                return CostSource.BILLED
+    return CostSource.ESTIMATED if known else CostSource.UNKNOWN
 
 
 def _counts_cache_in_input(response: Message, own: Sequence[Transaction], provider: str) -> bool:
