@@ -65,7 +65,8 @@ benchmark: venv  ## the daemon against the script that a user would write instea
 
 lock: venv  ## renew requirements.lock from pyproject.toml
 	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-emit-index-url \
-		--no-emit-find-links --no-emit-trusted-host --no-annotate --all-extras --all-build-deps --upgrade \
+		--no-emit-find-links --no-emit-trusted-host --no-annotate --extra benchmark --extra demo --extra test \
+		--all-build-deps --upgrade \
 		--output-file requirements.lock pyproject.toml
 	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-emit-index-url \
 		--no-emit-find-links --no-emit-trusted-host --no-annotate --constraint requirements.lock --upgrade \

@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks`: our daemon and the script that one would write instead, on the same turns.
 
 Starts a real replica set and the fake Langfuse, writes turns as LibreChat writes them, and lets both work them off from
-a backlog and follow them live.
+a backlog and follow them live, one after the other. Prints tables, draws a plot, and stores the figures as JSON.
 """
 
 import argparse
@@ -14,10 +14,14 @@ from typing import Any
 from pymongo import MongoClient
 
 from tailer.demo.stage.replica_set import ReplicaSet
-from tests.benchmarks.measures import Measures, Scene, measure_backlog, measure_live, server_seconds
+from tests.benchmarks.figures import BacklogFigures, Figures, LifeFigures
+from tests.benchmarks.goals import judge
+from tests.benchmarks.measures import Scene, measure_backlog, measure_life, measure_nobody, server_seconds
+from tests.benchmarks.phases import LENGTHS, Cast, Phase, engage_cast, live_phases
+from tests.benchmarks.plot import draw
 from tests.benchmarks.processes import start_fake
-from tests.benchmarks.report import SUBJECTS, describe_machine, judge, tabulate_backlog, tabulate_live
-from tests.benchmarks.turns import InventedTurn, invent_turns
+from tests.benchmarks.report import NOBODY, SUBJECTS, compare, describe_machine, tabulate
+from tests.benchmarks.turns import invent_turns
 from tests.benchmarks.writer import DATABASE, Writer
 
 _PARTS = ("backlog", "live")
@@ -26,73 +30,100 @@ _PARTS = ("backlog", "live")
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("--turns", type=int, default=20_000, help="turns of the backlog")
-    parser.add_argument("--rate", type=int, default=200, help="turns a second of the live run")
-    parser.add_argument("--seconds", type=int, default=60, help="length of the live run")
     parser.add_argument(
-        "--only", nargs="+", choices=(*_PARTS, *SUBJECTS), default=[], help="leave out the other parts"
+        "--only",
+        nargs="+",
+        choices=(*_PARTS, *SUBJECTS, NOBODY),
+        default=[],
+        help="leave out the other parts",
     )
+    parser.add_argument("--turns", type=int, default=20_000, help="turns of the backlog")
+    parser.add_argument(
+        "--rates", type=int, nargs="*", default=[1, 8, 200], metavar="N", help="turns a second of live phases"
+    )
+    parser.add_argument(
+        "--lengths", type=int, nargs="*", default=LENGTHS, metavar="N", help="messages before a turn"
+    )
+    parser.add_argument("--seconds", type=float, default=12.0, help="measured time of a live phase")
+    parser.add_argument("--idle-seconds", type=float, default=10.0, help="idle time before the live phases")
+    parser.add_argument(
+        "--everything",
+        action="store_true",
+        help="follow live with the fuller script too, not only from a backlog",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("build/benchmark"), help="folder of figures.json and plot.svg"
+    )
+    parser.add_argument("--against", type=Path, help="figures.json of an earlier run, to compare with")
     options = parser.parse_args(arguments)
     options.parts = [part for part in _PARTS if part in options.only] or _PARTS
-    options.subjects = [subject for subject in SUBJECTS if subject in options.only] or SUBJECTS
+    options.subjects = [subject for subject in (*SUBJECTS, NOBODY) if subject in options.only] or [
+        *SUBJECTS,
+        NOBODY,
+    ]
     return options
 
 
-def run(options: argparse.Namespace, directory: Path) -> None:
-    """All that was asked for, and the report."""
-    backlog: dict[str, Measures] = {}
-    live: dict[str, Measures] = {}
+def run(options: argparse.Namespace, directory: Path) -> Figures:
+    """All that was asked for."""
+    backlog: dict[str, BacklogFigures] = {}
+    lives: dict[str, LifeFigures] = {}
+    phases = live_phases(options.rates, options.lengths, options.seconds) if "live" in options.parts else []
     with ReplicaSet(oplog_megabytes=2000) as replica_set:
         uri = replica_set.uri_of(DATABASE)
         fake_process, fake, langfuse_url = start_fake(directory)
         writer = Writer(uri)
         with fake_process:
-            scene = Scene(uri, langfuse_url, fake, writer, directory)
+            scene = Scene(uri, replica_set.members[0].process_id or 0, langfuse_url, fake, writer, directory)
             writer.prepare()
+            # The long conversations are older than the daemon's first position.
+            casts = _engage_casts(scene, options, phases)
+            # The first start stores a position; what it should follow comes after it.
+            scene.start("tailer", since_seconds=0).end()
             if "backlog" in options.parts:
                 backlog = _run_backlog(scene, options)
-            if "live" in options.parts:
-                live = _run_live(scene, options)
+            for subject, cast in casts.items():
+                lives[subject] = _run_life(scene, options, subject, cast, phases)
             writer.close()
-        print(f"\n{describe_machine(_server_version(uri))}")
-    if backlog:
-        print(
-            f"\nBacklog: {options.turns} turns were in the oplog before the start\n{tabulate_backlog(backlog)}"
-        )
-    if live:
-        print(f"\nLive: {options.rate} turns a second for {options.seconds} s\n{tabulate_live(live)}")
-    print("", *judge(backlog, live), sep="\n")
+        return Figures(describe_machine(_server_version(uri)), backlog, lives)
 
 
-def _run_backlog(scene: Scene, options: argparse.Namespace) -> dict[str, Measures]:
-    # The first start stores a position; the turns come after it.
-    scene.start("tailer", since_seconds=0).end()
+def _engage_casts(scene: Scene, options: argparse.Namespace, phases: Sequence[Phase]) -> dict[str, Cast]:
+    if not phases:
+        return {}
+    _say("writing the long conversations")
+    # The daemon comes first: what the others are given would be a backlog to it.
+    subjects = [name for name in options.subjects if name != "fuller" or options.everything or options.only]
+    return {
+        subject: engage_cast(scene.writer, phases, seed=number) for number, subject in enumerate(subjects)
+    }
+
+
+def _run_backlog(scene: Scene, options: argparse.Namespace) -> dict[str, BacklogFigures]:
     since = server_seconds(scene.uri) + 1
     turns = list(invent_turns(options.turns, seed=1))
-    _say(f"writing {len(turns)} turns: {_describe_sizes(turns)}")
-    scene.writer.write_all(turns)
-    measured = {}
-    for subject in options.subjects:
-        _say(f"backlog: {subject}")
-        measured[subject] = measure_backlog(scene, subject, turns, since_seconds=since)
-    return measured
-
-
-def _run_live(scene: Scene, options: argparse.Namespace) -> dict[str, Measures]:
-    measured = {}
-    for subject in options.subjects:
-        # The same turns for both, under ids of their own: two runs of one seed would be one set of rows.
-        turns = list(invent_turns(options.rate * options.seconds, seed=2 + SUBJECTS.index(subject)))
-        _say(f"live: {subject}")
-        measured[subject] = measure_live(scene, subject, turns, rate=options.rate)
-    return measured
-
-
-def _describe_sizes(turns: Sequence[InventedTurn]) -> str:
     history = sum(turn.history_bytes for turn in turns) / len(turns)
     answers = sum(len(turn.answer) for turn in turns) / len(turns)
     tools = sum(turn.tool is not None for turn in turns) / len(turns)
-    return f"{history:.0f} bytes of history, {answers:.0f} of answer, {tools:.0%} with a tool"
+    _say(
+        f"writing {len(turns)} turns: {history:.0f} bytes of history, {answers:.0f} of answer, {tools:.0%} with a tool"
+    )
+    scene.writer.write_all(turns)
+    measured = {}
+    for subject in options.subjects:
+        if subject != NOBODY:
+            _say(f"backlog: {subject}")
+            measured[subject] = measure_backlog(scene, subject, turns, since_seconds=since)
+    return measured
+
+
+def _run_life(
+    scene: Scene, options: argparse.Namespace, subject: str, cast: Cast, phases: Sequence[Phase]
+) -> LifeFigures:
+    _say(f"live: {subject}")
+    if subject == NOBODY:
+        return measure_nobody(scene, cast, phases, idle_seconds=options.idle_seconds)
+    return measure_life(scene, subject, cast, phases, idle_seconds=options.idle_seconds)
 
 
 def _server_version(uri: str) -> str:
@@ -105,6 +136,19 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str]) -> None:
+    """Run, print, draw and store."""
+    options = parse_arguments(arguments)
     with tempfile.TemporaryDirectory(prefix="tailer-benchmarks-") as name:
-        run(parse_arguments(sys.argv[1:]), Path(name))
+        figures = run(options, Path(name))
+    options.output.mkdir(parents=True, exist_ok=True)
+    figures.write(options.output / "figures.json")
+    draw(figures, options.output / "plot.svg")
+    print(tabulate(figures), "\n".join(map(str, judge(figures))), sep="\n\n")
+    if options.against is not None:
+        print("", compare(figures, Figures.read(options.against)), sep="\n")
+    print(f"\nThe figures are in {options.output}/figures.json, the plot in {options.output}/plot.svg")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -7,7 +7,7 @@ from typing import Any
 
 from bson import ObjectId
 
-from tests.benchmarks.turns import AGENTS, MODEL, InventedTurn, agent_name
+from tests.benchmarks.turns import AGENTS, MODEL, Chat, InventedTurn, agent_name
 
 Row = dict[str, Any]
 
@@ -63,9 +63,8 @@ def response_row(turn: InventedTurn, now: datetime) -> Row:
     }
 
 
-def conversation_row(turn: InventedTurn, now: datetime) -> Row:
-    """The conversation, stored with its first question."""
-    chat = turn.chat
+def conversation_row(chat: Chat, now: datetime) -> Row:
+    """The conversation, as it is stored with its first question."""
     return {
         "conversationId": chat.conversation_id,
         "user": str(chat.user),

@@ -4,7 +4,7 @@ Owns what was said, by whom and in which order; what LibreChat stores of it is i
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -70,6 +70,18 @@ def invent_turns(count: int, *, seed: int) -> Iterator[InventedTurn]:
             for chat in chats[:left]:
                 yield _invent_turn(chat, random, prose, is_first=place == 0)
             left = max(0, left - size)
+
+
+def invent_chats(count: int, random: Random) -> list[Chat]:
+    """Conversations in which nothing was said yet."""
+    return [_invent_chat(random) for _ in range(count)]
+
+
+def go_on(chats: Sequence[Chat], count: int, random: Random, prose: Prose) -> Iterator[InventedTurn]:
+    """`count` more turns of these conversations, each in its turn."""
+    for number in range(count):
+        chat = chats[number % len(chats)]
+        yield _invent_turn(chat, random, prose, is_first=chat.last_message_id == NO_PARENT)
 
 
 def agent_name(number: int) -> str:

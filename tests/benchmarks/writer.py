@@ -5,9 +5,10 @@ collections that nobody tails are left out.
 """
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
-from itertools import islice
+from datetime import UTC, datetime, timedelta
+from itertools import chain, islice, repeat
 from typing import Any, Final
 
 from bson import ObjectId
@@ -20,12 +21,15 @@ from tests.benchmarks.rows import (
     response_row,
     transaction_rows,
 )
-from tests.benchmarks.turns import InventedTurn
+from tests.benchmarks.turns import Chat, InventedTurn
 
 DATABASE: Final = "LibreChat"
 _ROUND_TURNS: Final = 250
-_TICK_SECONDS: Final = 0.05
-_THINKING_SECONDS: Final = 2.0
+TICK_SECONDS: Final = 0.05
+THINKING_TICKS: Final = 40
+"""Two seconds, of which a model takes as many as it likes."""
+PAST: Final = datetime(2026, 1, 1, tzinfo=UTC)
+"""When the long conversations began."""
 
 _INDEXES: Final = {
     "messages": (["messageId"], ["conversationId"], ["user"], ["conversationId", "user", "createdAt"]),
@@ -61,21 +65,43 @@ class Writer:
             self.ask(together)
             self.answer(together)
 
-    def write_live(self, turns: Sequence[InventedTurn], *, rate: int) -> float:
-        """Write `rate` turns a second, each answer two seconds after its question; the seconds it took.
+    def write_live(self, ticks: Iterable[Sequence[InventedTurn]]) -> Iterator[int]:
+        """Write the turns of each tick at its time, each answer two seconds after its question; yields the number of
+        each tick that is done.
 
         When an answer was stored is in `answered_at` by the response's id, in seconds since 1970.
         """
-        delay = round(_THINKING_SECONDS / _TICK_SECONDS)
-        rounds = list(_rounds(turns, round(rate * _TICK_SECONDS)))
+        asked: deque[Sequence[InventedTurn]] = deque()
         began = time.monotonic()
-        for tick in range(len(rounds) + delay):
-            time.sleep(max(0.0, began + tick * _TICK_SECONDS - time.monotonic()))
-            if tick < len(rounds):
-                self.ask(rounds[tick])
-            if tick >= delay:
-                self.answer(rounds[tick - delay])
-        return time.monotonic() - began
+        for number, turns in enumerate(chain(ticks, repeat((), THINKING_TICKS))):
+            time.sleep(max(0.0, began + number * TICK_SECONDS - time.monotonic()))
+            if turns:
+                self.ask(turns)
+            asked.append(turns)
+            if len(asked) > THINKING_TICKS and (answered := asked.popleft()):
+                self.answer(answered)
+            yield number
+
+    def store_past(self, chats: Sequence[Chat], turns: Iterable[InventedTurn]) -> None:
+        """Store turns of long ago: their rows as they stand by now, with the ids and times of then."""
+        for together in _rounds(turns, _ROUND_TURNS):
+            self._store_messages_of_the_past(together)
+        self._database["conversations"].insert_many([_past_conversation(chat) for chat in chats])
+
+    def _store_messages_of_the_past(self, turns: Sequence[InventedTurn]) -> None:
+        messages, bills = [], []
+        for turn in turns:
+            asked = PAST + timedelta(seconds=len(turn.chat.message_keys))
+            question, response = question_row(turn, asked), response_row(turn, asked + timedelta(seconds=1))
+            for row in (question, response):
+                row["_id"] = _aged(row["_id"], row["createdAt"])
+                turn.chat.message_keys.append(row["_id"])
+                messages.append(row)
+            for bill in transaction_rows(turn, response["createdAt"]):
+                bill["_id"] = _aged(bill["_id"], bill["createdAt"])
+                bills.append(bill)
+        self._database["messages"].insert_many(messages)
+        self._database["transactions"].insert_many(bills)
 
     def ask(self, turns: Sequence[InventedTurn]) -> None:
         """Store the questions, and the conversations of those that are first."""
@@ -85,7 +111,7 @@ class Writer:
             turn.question_key = row["_id"]
             turn.chat.message_keys.append(row["_id"])
         self._database["messages"].insert_many(rows)
-        first = [conversation_row(turn, now) for turn in turns if turn.is_first]
+        first = [conversation_row(turn.chat, now) for turn in turns if turn.is_first]
         if first:
             self._database["conversations"].insert_many(first)
         self._update_conversations([turn for turn in turns if not turn.is_first], now)
@@ -120,6 +146,16 @@ class Writer:
                     for turn in turns
                 ]
             )
+
+
+def _past_conversation(chat: Chat) -> dict[str, Any]:
+    row = conversation_row(chat, PAST)
+    return {**row, "_id": _aged(ObjectId(), PAST), "title": "A long conversation"}
+
+
+def _aged(key: ObjectId, made: datetime) -> ObjectId:
+    """The id with the time of its making in it."""
+    return ObjectId(int(made.timestamp()).to_bytes(4, "big") + key.binary[4:])
 
 
 def _touch(key: ObjectId | None, now: datetime) -> UpdateOne:
