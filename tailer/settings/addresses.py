@@ -135,3 +135,21 @@ def parse_langfuse_url(text: str) -> str:
     if parts.query or parts.fragment or "/api/public" in parts.path:
         raise UnfitValueError("is more than the base URL", "leave out /api/public and what follows, ? and #")
     return text.rstrip("/")
+
+
+def parse_otlp_url(text: str) -> str:
+    """An OTLP server's address without a slash at its end; raises `UnfitValueError`, which quotes nothing of it."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not text.isascii() or not text.isprintable() or " " in text:
+        raise UnfitValueError("is not an http:// or https:// URL")
+    if "@" in parts.netloc:
+        raise UnfitValueError(
+            "has a user or password in it", "remove them: they go into the header Authorization"
+        )
+    if parts.fragment:
+        raise UnfitValueError("has a fragment", "leave out # and what follows")
+    return text.rstrip("/")

@@ -26,7 +26,8 @@ from tailer.settings.selection import FACT_NAMES
 
 _BOUNDS: Final = Bounds()
 _SHORTEST_SECRET: Final = 16
-_SECRET_REMEDY: Final = (
+SECRET_ACCEPTS: Final = f"a random text of at least {_SHORTEST_SECRET} characters"
+SECRET_REMEDY: Final = (
     "make one with `openssl rand -hex 32` or `python3 -c 'import secrets; print(secrets.token_hex(32))'` and keep "
     "it, because with another one every user becomes a new one"
 )
@@ -40,11 +41,12 @@ def _parse_fact(name: str) -> Fact:
         raise ValueError(message) from None
 
 
-def _check_secret(given: str) -> None:
+def check_user_secret(given: str) -> None:
+    """Raise `UnfitValueError`, which quotes nothing of it, for a secret that is too easy to find."""
     if len(given) < _SHORTEST_SECRET:
-        raise UnfitValueError(f"has fewer than {_SHORTEST_SECRET} characters", _SECRET_REMEDY)
+        raise UnfitValueError(f"has fewer than {_SHORTEST_SECRET} characters", SECRET_REMEDY)
     if not given.isprintable():
-        raise UnfitValueError("has control characters", _SECRET_REMEDY)
+        raise UnfitValueError("has control characters", SECRET_REMEDY)
 
 
 def _check_directory(given: str) -> str:
@@ -128,7 +130,7 @@ class ContentSettings(BaseModel):
         SecretStr | None,
         Setting(
             Group.CONTENT,
-            secret(f"a random text of at least {_SHORTEST_SECRET} characters", _check_secret),
+            secret(SECRET_ACCEPTS, check_user_secret),
             ("TAILER_USER_ID_SECRET",),
         ),
     ] = Field(
@@ -209,7 +211,7 @@ class ContentSettings(BaseModel):
     @classmethod
     def _require_secret(cls, given: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if given is None and info.data.get("user_id") is UserIdChoice.HASH:
-            raise UnfitValueError("is not set, while TAILER_USER_ID is hash", _SECRET_REMEDY)
+            raise UnfitValueError("is not set, while TAILER_USER_ID is hash", SECRET_REMEDY)
         return given
 
     @field_validator("tag_facts")

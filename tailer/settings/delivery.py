@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from tailer.settings.environment import Group, Setting
 from tailer.settings.kinds import UnfitValueError, choice, duration, text, whole_number
+from tailer.settings.langfuse_access import check_file
 
 
 class SinkChoice(StrEnum):
@@ -26,6 +27,19 @@ def _choose_sink(validated: dict[str, Any]) -> SinkChoice:
 class DeliverySettings(BaseModel):
     """Sink, batches, limits of time, and what the outside sees of the daemon."""
 
+    destinations_file: Annotated[
+        Path | None,
+        Setting(
+            Group.DELIVERY,
+            text("the path of a TOML file with destinations and routes", check_file),
+            ("TAILER_DESTINATIONS",),
+        ),
+    ] = Field(
+        default=None,
+        description="File that names several destinations and the routes to them (docs/destinations.md); what it does "
+        "not state is as the other settings say. None, because most need one destination, which the environment names "
+        "by itself.",
+    )
     sink: Annotated[
         SinkChoice,
         Setting(

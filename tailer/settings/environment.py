@@ -7,9 +7,10 @@ and to show any.
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final
 
 from pydantic import GetCoreSchemaHandler
@@ -19,6 +20,8 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSe
 
 from tailer.settings.kinds import Kind
 
+DESTINATIONS_FILE: Final = "destinations_file"
+"""The attribute of the setting whose file may name further variables."""
 _OWN: Final = "TAILER_"
 _LANGFUSE: Final = "LANGFUSE_"
 # Kubernetes sets these in every container of a namespace that has a Service called `tailer` or `langfuse`.
@@ -56,11 +59,15 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What was found in addition to the values: origins by attribute, warnings, and names that are errors."""
+    """What was found in addition to the values: origins by attribute, warnings, and names that are errors.
+
+    `variables` are all of the environment and of `.env`, for a file that names some of them.
+    """
 
     origins: Mapping[str, Origin] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     unknown: tuple[tuple[str, str], ...] = ()
+    variables: Mapping[str, str | None] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +116,14 @@ class NamedValuesSource(PydanticBaseSettingsSource):
     `${NAME:-}` for a variable that is not set.
     """
 
-    def __init__(self, settings_class: type[BaseSettings]) -> None:
+    def __init__(
+        self,
+        settings_class: type[BaseSettings],
+        names_elsewhere: Callable[[Path], frozenset[str] | None] = lambda _: frozenset(),
+    ) -> None:
+        """`names_elsewhere` gives the variables that the file of destinations names, None if it cannot be read."""
         super().__init__(settings_class)
+        self._names_elsewhere = names_elsewhere
         self._settings = collect_settings(settings_class.model_fields)
         self._given: dict[Place, Mapping[str, str | None]] = {
             Place.ENVIRONMENT: os.environ,
@@ -140,6 +153,9 @@ class NamedValuesSource(PydanticBaseSettingsSource):
     def findings(self) -> Findings:
         """Everything but the values."""
         known = {name for setting in self._settings.values() for rank in setting.ranks for name in rank}
+        path = self._destinations_file()
+        elsewhere = self._names_elsewhere(path) if path is not None else frozenset()
+        known |= elsewhere or frozenset()
         errors: list[tuple[str, str]] = []
         warnings = [
             f"{winner.name} and {other} differ: {winner.name} is used"
@@ -151,7 +167,9 @@ class NamedValuesSource(PydanticBaseSettingsSource):
             if name in known or not name.startswith((_OWN, _LANGFUSE)) or _is_service_link(name, value or ""):
                 continue
             if name.startswith(_OWN):
-                errors.append((name, _guess(name, known)))
+                # The file that cannot be read may name it; that file is the error then.
+                if elsewhere is not None:
+                    errors.append((name, _guess(name, known)))
             else:
                 warnings.append(f"{name} is no setting of the tailer and is ignored{_guess(name, known)}")
         warnings += (
@@ -159,7 +177,17 @@ class NamedValuesSource(PydanticBaseSettingsSource):
             for name in sorted(self._given[Place.DOTENV])
             if name.startswith(_OWN) and name not in known
         )
-        return Findings(self.origins(), tuple(warnings), tuple(errors))
+        variables = {
+            **self._given[Place.DOTENV],
+            **{name: value for name, value in os.environ.items() if value},
+        }
+        return Findings(self.origins(), tuple(warnings), tuple(errors), variables)
+
+    def _destinations_file(self) -> Path | None:
+        given = self.current_state.get(DESTINATIONS_FILE)
+        found = self._find(self._settings.get(DESTINATIONS_FILE))[0]
+        text = str(given) if given is not None else self._read(found) if found is not None else ""
+        return Path(text) if text else None
 
     def _find(self, setting: Setting | None) -> tuple[Origin | None, Sequence[str]]:
         """The origin that counts, and the names of the same rank and place with another value."""

@@ -33,19 +33,26 @@ def _check_key(key: str, other_prefix: str) -> str:
     return key
 
 
-def _check_public_key(key: str) -> str:
+def check_public_key(key: str) -> str:
+    """The key; raises `UnfitValueError`, which quotes nothing of it."""
     return _check_key(key, "sk-")
 
 
-def _check_secret_key(key: str) -> str:
+def check_secret_key(key: str) -> str:
+    """The key; raises `UnfitValueError`, which quotes nothing of it."""
     return _check_key(key, "pk-")
 
 
-def unusual_keys(public_key: str | None, secret_key: SecretStr | None) -> Iterator[str]:
-    """Warnings about keys in another form than Langfuse's own; a self-hosted one accepts any."""
+def unusual_keys(
+    public_key: str | None,
+    secret_key: SecretStr | None,
+    names: tuple[str, str] = ("LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY"),
+) -> Iterator[str]:
+    """Warnings about keys in another form than Langfuse's own; a self-hosted one accepts any. `names` is what the
+    operator calls them."""
     given = (
-        ("LANGFUSE_PUBLIC_KEY", public_key, "pk-"),
-        ("LANGFUSE_SECRET_KEY", secret_key.get_secret_value() if secret_key is not None else None, "sk-"),
+        (names[0], public_key, "pk-"),
+        (names[1], secret_key.get_secret_value() if secret_key is not None else None, "sk-"),
     )
     for name, key, prefix in given:
         if key is not None and not key.startswith(prefix):
@@ -55,7 +62,7 @@ def unusual_keys(public_key: str | None, secret_key: SecretStr | None) -> Iterat
             )
 
 
-def _check_environment(name: str) -> str:
+def check_environment(name: str) -> str:
     """The name as Langfuse shows it: in lower case, without a leading `langfuse`, cut at 40 characters (4.16)."""
     try:
         return SpanContext(environment=_RESERVED.sub("", name.lower())[:_LONGEST_ENVIRONMENT]).environment
@@ -65,7 +72,8 @@ def _check_environment(name: str) -> str:
         ) from None
 
 
-def _check_release(name: str) -> str:
+def check_release(name: str) -> str:
+    """The name; raises `UnfitValueError` for one that is too long."""
     if len(name) > _LONGEST_RELEASE:
         raise UnfitValueError(problem=f"has {len(name)} characters")
     return name
@@ -83,7 +91,7 @@ class LangfuseSettings(BaseModel):
         str | None,
         Setting(
             Group.LANGFUSE,
-            text("the public key, which begins with pk-", _check_public_key),
+            text("the public key, which begins with pk-", check_public_key),
             ("LANGFUSE_PUBLIC_KEY",),
         ),
     ] = Field(
@@ -95,7 +103,7 @@ class LangfuseSettings(BaseModel):
         SecretStr | None,
         Setting(
             Group.LANGFUSE,
-            secret("the secret key, which begins with sk-", _check_secret_key),
+            secret("the secret key, which begins with sk-", check_secret_key),
             ("LANGFUSE_SECRET_KEY",),
         ),
     ] = Field(
@@ -144,7 +152,7 @@ class LangfuseSettings(BaseModel):
         str,
         Setting(
             Group.LANGFUSE,
-            text("1 to 40 of a-z, 0-9, _ and -", _check_environment),
+            text("1 to 40 of a-z, 0-9, _ and -", check_environment),
             ("LANGFUSE_TRACING_ENVIRONMENT",),
         ),
     ] = Field(
@@ -155,7 +163,7 @@ class LangfuseSettings(BaseModel):
     langfuse_release: Annotated[
         str | None,
         Setting(
-            Group.LANGFUSE, text("a text of at most 200 characters", _check_release), ("LANGFUSE_RELEASE",)
+            Group.LANGFUSE, text("a text of at most 200 characters", check_release), ("LANGFUSE_RELEASE",)
         ),
     ] = Field(
         default=None,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -16,7 +17,6 @@ _BETWEEN: Final = re.compile(r",\s*(?=[!#$%&'*+.^_`|~0-9A-Za-z-]+=)")
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OWN_NAMES: Final = frozenset(
     {
-        "authorization",
         "connection",
         "content-encoding",
         "content-length",
@@ -28,26 +28,45 @@ _OWN_NAMES: Final = frozenset(
 )
 
 
+LANGFUSE_OWN_NAMES: Final = _OWN_NAMES | {"authorization"}
+"""What a request to Langfuse carries anyway, in lower case: the keys are its authorization."""
+
+
 def parse_headers(given: str) -> Mapping[str, str]:
     """Names and values of headers; raises `UnfitValueError`, which quotes no value."""
+    headers = split_headers(given)
+    check_headers(headers, LANGFUSE_OWN_NAMES)
+    return headers
+
+
+def split_headers(given: str) -> dict[str, str]:
+    """Names and values as they stand; raises `UnfitValueError` for what is no list of headers."""
     headers: dict[str, str] = {}
     for pair in _BETWEEN.split(given):
         name, sign, value = pair.partition("=")
-        name, value = name.strip(), value.strip()
-        if not sign or _NAME.fullmatch(name) is None:
+        if not sign:
+            raise UnfitValueError("is no list of headers", _HEADERS_REMEDY)
+        headers[name.strip()] = value.strip()
+    return headers
+
+
+def check_headers(headers: Mapping[str, str], own_names: AbstractSet[str] = _OWN_NAMES) -> None:
+    """Raise `UnfitValueError`, which quotes no value, for headers that no request may carry. `own_names`, in lower
+    case, are those that the tailer sets itself."""
+    for name, value in headers.items():
+        if _NAME.fullmatch(name) is None:
             raise UnfitValueError("is no list of headers", _HEADERS_REMEDY)
         if not value or not value.isascii() or not value.isprintable():
             raise UnfitValueError(f"has no usable value for the header {quote(name)}", _HEADERS_REMEDY)
-        if name.lower() in _OWN_NAMES:
+        if name.lower() in own_names:
             raise UnfitValueError(
                 f"has the header {quote(name)}, which the tailer sets itself",
                 "leave it out; the keys go into LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY",
             )
-        headers[name] = value
-    return headers
 
 
-def _check_file(given: str) -> str:
+def check_file(given: str) -> str:
+    """The path; raises `UnfitValueError` if no file is there."""
     try:
         is_file = Path(given).is_file()
     except OSError as error:
@@ -82,7 +101,7 @@ class LangfuseAccessSettings(BaseModel):
         Path | None,
         Setting(
             Group.LANGFUSE,
-            text("the path of a file with certificates in PEM", _check_file),
+            text("the path of a file with certificates in PEM", check_file),
             ("TAILER_LANGFUSE_CA_FILE",),
         ),
     ] = Field(
@@ -95,7 +114,7 @@ class LangfuseAccessSettings(BaseModel):
         Path | None,
         Setting(
             Group.LANGFUSE,
-            text("the path of a file with a certificate in PEM", _check_file),
+            text("the path of a file with a certificate in PEM", check_file),
             ("TAILER_LANGFUSE_CERT_FILE",),
         ),
     ] = Field(
@@ -107,7 +126,7 @@ class LangfuseAccessSettings(BaseModel):
         Path | None,
         Setting(
             Group.LANGFUSE,
-            text("the path of a file with a private key in PEM", _check_file),
+            text("the path of a file with a private key in PEM", check_file),
             ("TAILER_LANGFUSE_KEY_FILE",),
         ),
     ] = Field(

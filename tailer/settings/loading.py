@@ -7,22 +7,27 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from pydantic import Field, InstanceOf, ValidationError, field_validator
+from pydantic import Field, InstanceOf, PrivateAttr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from tailer.core.policy.policies import ContentChoice, TracesShown
+from tailer.core.policy.routes import Routes
 from tailer.core.policy.users import UserIdChoice
 from tailer.core.stream.hints import Stream
 from tailer.errors import SettingsError
 from tailer.settings.addresses import parse_mongo_uri
 from tailer.settings.connection_options import ignored_preference
 from tailer.settings.content import ContentSettings
-from tailer.settings.delivery import DeliverySettings
+from tailer.settings.delivery import DeliverySettings, SinkChoice
+from tailer.settings.destinations.destination import Choices, DestinationSettings, Way
+from tailer.settings.destinations.document import variables_named_in
+from tailer.settings.destinations.plan import Plan, plan_from_environment, plan_from_file
+from tailer.settings.destinations.surroundings import Surroundings
 from tailer.settings.environment import Findings, NamedValuesSource, Origin, Place, collect_settings
 from tailer.settings.kinds import UnfitValueError
 from tailer.settings.langfuse import LangfuseSettings, unusual_keys
-from tailer.settings.langfuse_access import LangfuseAccessSettings
+from tailer.settings.langfuse_access import LangfuseAccessSettings, parse_headers
 from tailer.settings.mongo import DEFAULT_DATABASE, MongoSettings
 from tailer.settings.operation import OperationSettings
 from tailer.settings.selection import SelectionSettings
@@ -69,6 +74,7 @@ class Settings(
     )
 
     findings: InstanceOf[Findings] = Field(default=Findings(), repr=False, exclude=True)
+    _plan: Plan = PrivateAttr()
 
     @classmethod
     def settings_customise_sources(
@@ -80,7 +86,7 @@ class Settings(
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes it by name
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Replace pydantic's own sources: they know neither twins nor where a value came from."""
-        return init_settings, NamedValuesSource(settings_cls)
+        return init_settings, NamedValuesSource(settings_cls, variables_named_in)
 
     @field_validator("findings")
     @classmethod
@@ -88,6 +94,64 @@ class Settings(
         if findings.unknown:
             raise UnknownNamesError(findings.unknown)
         return findings
+
+    def model_post_init(self, context: object, /) -> None:
+        """Resolve the destinations; raises SettingsError for a file that cannot be used."""
+        del context
+        around = self._surroundings()
+        if self.destinations_file is None:
+            self._plan = plan_from_environment(around)
+            return
+        if "sink" in self.findings.origins:
+            raise SettingsError(
+                operation="reading the settings",
+                subject="TAILER_SINK",
+                hint="TAILER_SINK is set beside TAILER_DESTINATIONS, whose file says where traces go: remove one of them",
+            )
+        self._plan = plan_from_file(self.destinations_file, around)
+
+    def _surroundings(self) -> Surroundings:
+        headers = self.langfuse_headers
+        return Surroundings(
+            choices=Choices(
+                content=self.content,
+                content_rules=self.content_rules,
+                user_id=self.user_id,
+                user_id_secret=self.user_id_secret,
+                sample_rate=self.langfuse_sample_rate,
+                environment=self.langfuse_environment,
+                release=self.langfuse_release,
+            ),
+            host=self.langfuse_url,
+            public_key=self.langfuse_public_key,
+            secret_key=self.langfuse_secret_key,
+            way=Way(
+                {} if headers is None else parse_headers(headers.get_secret_value()),
+                self.langfuse_ca_file,
+                self.langfuse_cert_file,
+                self.langfuse_key_file,
+            ),
+            file_path=self.file_path,
+            is_file=self.sink is SinkChoice.FILE,
+            tag_facts=self.tag_facts,
+            request_timeout=self.request_timeout,
+            variables=self.findings.variables,
+        )
+
+    @property
+    def plan(self) -> Plan:
+        """The destinations and routes with where they come from."""
+        return self._plan
+
+    @property
+    def destinations(self) -> tuple[DestinationSettings, ...]:
+        """Where traces go, resolved; at least one, named `default` if there is no file."""
+        return self._plan.destinations
+
+    @property
+    def routes(self) -> Routes:
+        """Which turns go to which destinations."""
+        return self._plan.routes
 
     @property
     def uri_files(self) -> tuple[Path, ...]:
@@ -131,14 +195,24 @@ class Settings(
                 found.append(
                     f"readPreference={preference} in {name} is not used: rows and state are read from the primary"
                 )
-        found += unusual_keys(self.langfuse_public_key, self.langfuse_secret_key)
+        if self.destinations_file is None:
+            found += unusual_keys(self.langfuse_public_key, self.langfuse_secret_key)
+        found += self._plan.warnings
         found += (f"{name} is not used: {reason}" for name, reason in self._unused())
         return tuple(found)
 
     def _unused(self) -> Iterator[tuple[str, str]]:
-        if self.user_id_secret is not None and self.user_id is not UserIdChoice.HASH:
+        users = {destination.choices.user_id for destination in self.destinations}
+        if self.user_id_secret is not None and UserIdChoice.HASH not in users:
             yield "TAILER_USER_ID_SECRET", f"TAILER_USER_ID is {self.user_id.value}, not hash"
-        choices = {self.content, *(content_rule.choice for content_rule in self.content_rules)}
+        choices = {
+            choice
+            for destination in self.destinations
+            for choice in (
+                destination.choices.content,
+                *(rule.choice for rule in destination.choices.content_rules),
+            )
+        }
         if ContentChoice.MASKED not in choices:
             reason = "neither TAILER_CONTENT nor TAILER_CONTENT_RULES asks for masked content"
             if self.mask_patterns:

@@ -89,11 +89,16 @@ def test_what_is_left_out_has_its_word(record: TurnRecord, word: str) -> None:
         (Fact.USER, USER),
         (Fact.TENANT, "acme"),
         (Fact.ROLE, "ADMIN"),
+        (Fact.GROUP, "Finance"),
+        (Fact.TAG, "quarterly"),
     ],
 )
 def test_a_denied_turn_is_counted_by_the_fact_it_was_denied_for(fact: Fact, pattern: str) -> None:
     record = record_of(
-        response_row(tenantId="acme"), agent=agent(agent_row()), user=User(USER, None, None, "ADMIN")
+        response_row(tenantId="acme"),
+        agent=agent(agent_row()),
+        user=User(USER, None, None, "ADMIN", groups=("Board", "Finance")),
+        conversation=conversation(conversation_row(tags=["draft", "quarterly"])),
     )
 
     assert (

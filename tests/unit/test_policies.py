@@ -27,6 +27,7 @@ FACTS: Facts = {
     Fact.TENANT: "acme",
     Fact.ROLE: "ADMIN",
     Fact.GROUP: "Finance",
+    Fact.TAG: "quarterly",
 }
 UNKNOWN: Facts = dict.fromkeys(Fact)
 

@@ -58,10 +58,11 @@ class Fact(StrEnum):
     TENANT = "tenant"
     ROLE = "role"
     GROUP = "group"
+    TAG = "tag"
 
 
 Facts = Mapping[Fact, str | tuple[str, ...] | None]
-"""What is known of a turn; a user may be in several groups."""
+"""What is known of a turn; a user may be in several groups, and a conversation may have several tags."""
 
 
 @dataclass(frozen=True, slots=True)

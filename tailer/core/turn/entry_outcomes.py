@@ -31,6 +31,7 @@ class EntryOutcome(StrEnum):
     DENIED_TENANT = "denied_tenant"
     DENIED_ROLE = "denied_role"
     DENIED_GROUP = "denied_group"
+    DENIED_TAG = "denied_tag"
     PARKED_RESPONSE = "parked_response"
     PARKED_FINISH = "parked_finish"
     PARKED_APPROVAL = "parked_approval"
