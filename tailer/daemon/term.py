@@ -109,7 +109,10 @@ class Term:
                 proven=True,
             ),
             MongoWalk(connections.source, Collections(connections.source, emit, proven=True)),
-            [MongoChangeStream(connections.streams, stream, emit, since) for stream in settings.streams],
+            [
+                MongoChangeStream(connections.streams, stream, emit, since, shard=settings.shard)
+                for stream in settings.streams
+            ],
             self._observers,
             connections.began if self._begins_with_process else _move_on(connections.began, time.monotonic()),
         )

@@ -39,6 +39,7 @@ from tailer.flow.ports import ChangeSource, DocumentReader, RowWalk
 from tailer.flow.sending.batch import BatchLimits
 from tailer.flow.sending.delivery import Delivery
 from tailer.flow.sending.destination_health import Channel, DestinationHealth
+from tailer.flow.sending.letter_owners import LetterOwners
 from tailer.flow.sending.outgoing import Packing
 from tailer.flow.sending.replays import Replay
 from tailer.flow.sending.spot_checks import SpotChecks
@@ -107,6 +108,7 @@ async def make_pipeline(
         packing=Packing(destination.sink, keep_traces=observers.traces is not None),
         delivery=delivery,
         emit=emit,
+        shard=settings.shard,
     )
     return Pipeline(
         sources=sources,
@@ -123,15 +125,16 @@ async def make_pipeline(
             ),
             emit,
             monotonic=time.monotonic,
+            shard=settings.shard,
         ),
-        intake=Intake(backlog, state, emit, open_limit=settings.open_turns),
+        intake=Intake(backlog, state, emit, open_limit=settings.open_turns, shard=settings.shard),
         lanes=_make_lanes(
             settings, destination, bench, health, await make_options(settings, state, redactions)
         ),
         delivery=delivery,
-        replay=Replay(backlog, state, delivery, emit),
+        replay=Replay(backlog, state, delivery, emit, LetterOwners(reader, state, settings.shard).choose_own),
         spot_checks=spot_checks,
-        late_looks=LateLooks(backlog, reader, state, wall_clock=time.time),
+        late_looks=LateLooks(backlog, reader, state, wall_clock=time.time, shard=settings.shard),
         unfinished=unfinished,
         checkpointing=Checkpointing(backlog, state, emit, monotonic=time.monotonic),
         sampler=Sampler(

@@ -13,6 +13,7 @@ from tailer.core.identity import DocumentKey
 from tailer.core.librechat.documents import inserted_seconds
 from tailer.core.stream.hints import Interest, Stream
 from tailer.core.stream.open_turns import EntryKey
+from tailer.core.stream.shard import WHOLE, Shard
 from tailer.core.trace.export import trace_id_of
 from tailer.core.turn.readback import Row
 from tailer.events import BackfillAdvanced, BackfillDone, BackfillStarted, Emit, GapsLeft
@@ -52,7 +53,9 @@ class Backfilling:
         emit: Emit,
         *,
         monotonic: Callable[[], float],
+        shard: Shard = WHOLE,
     ) -> None:
+        self._shard = shard
         self._backlog = backlog
         self._state = state
         self._walk = walk
@@ -110,7 +113,8 @@ class Backfilling:
         made = None if position is None else inserted_seconds(position)
         self._emit(BackfillAdvanced(done.rows, done.sent, remaining, made))
 
-    async def _do_chunk(self, rows: Sequence[Row], rows_walked: int) -> tuple[Counts, int]:
+    async def _do_chunk(self, walked: Sequence[Row], rows_walked: int) -> tuple[Counts, int]:
+        rows = [row for row in walked if self._shard.owns(row.conversation_id)]
         known = await self._state.find_exported([trace_id_of(row) for row in rows])
         admissions = list(
             choose_admissions(

@@ -1,7 +1,10 @@
 """Reads the streams into the backlog, batch by batch, and pauses while too much is open."""
 
+from dataclasses import replace
+
 from tailer.core.stream.hints import Operation, Stream
 from tailer.core.stream.positions import StreamPosition
+from tailer.core.stream.shard import WHOLE, Shard
 from tailer.events import Emit, HintsRead, ReadingPaused, StreamGapFound
 from tailer.flow.backlog import Backlog
 from tailer.flow.ports import ChangeSource, HistoryLost
@@ -10,9 +13,15 @@ from tailer.flow.stores import GapStore
 
 
 class Intake:
-    """One reader for each source. A reader never ends by itself."""
+    """One reader for each source. A reader never ends by itself.
 
-    def __init__(self, backlog: Backlog, state: GapStore, emit: Emit, *, open_limit: int) -> None:
+    What is certainly another `shard`'s is dropped here; the lanes decide where a hint does not say.
+    """
+
+    def __init__(
+        self, backlog: Backlog, state: GapStore, emit: Emit, *, open_limit: int, shard: Shard = WHOLE
+    ) -> None:
+        self._shard = shard
         self._backlog = backlog
         self._state = state
         self._emit = emit
@@ -25,7 +34,8 @@ class Intake:
         lost: HistoryLost | None = None
         while True:
             try:
-                async for batch in source.follow(start):
+                async for read in source.follow(start):
+                    batch = self._choose_own(read)
                     if lost is not None:
                         self._backlog.skip(stream, batch.position)
                         await self._declare_gap(lost, batch.position)
@@ -46,6 +56,15 @@ class Intake:
         gap = Gap(lost.stream, lost.position.cluster_seconds, resumed.cluster_seconds, lost.reason)
         await self._state.add_gap(gap)
         self._emit(StreamGapFound(gap.stream, gap.from_seconds, gap.to_seconds, gap.reason))
+
+    def _choose_own(self, batch: StreamBatch) -> StreamBatch:
+        if self._shard.is_whole:
+            return batch
+        owns = self._shard.owns
+        hints = [
+            each for each in batch.hints if each[0].conversation_id is None or owns(each[0].conversation_id)
+        ]
+        return replace(batch, hints=hints)
 
     def _count(self, stream: Stream, batch: StreamBatch) -> None:
         counts = dict.fromkeys(Operation, 0)

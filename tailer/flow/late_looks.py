@@ -12,6 +12,7 @@ from typing import Final
 
 from tailer.core.stream.hints import LEDGER, Interest
 from tailer.core.stream.open_turns import EntryKey
+from tailer.core.stream.shard import WHOLE, Shard
 from tailer.core.trace.late import find_late_transactions
 from tailer.flow.backlog import Backlog
 from tailer.flow.ports import DocumentReader
@@ -43,7 +44,9 @@ class LateLooks:
         exports: ExportStore,
         *,
         wall_clock: Callable[[], float],
+        shard: Shard = WHOLE,
     ) -> None:
+        self._shard = shard
         self._backlog = backlog
         self._reader = reader
         self._exports = exports
@@ -79,7 +82,9 @@ class LateLooks:
         """Look at the turns of one slice of time; returns how many there were."""
         # A turn that a backfill sent long after its end has its whole ledger.
         ended = int((since - DELAYS[-1] - _CATCH_UP).timestamp() * 1000)
-        turns = await self._exports.load_sent_between(since, until, ended_milliseconds=ended)
+        turns = await self._exports.load_sent_between(
+            since, until, ended_milliseconds=ended, shard=self._shard
+        )
         for begin in range(0, len(turns), _TURNS):
             some = turns[begin : begin + _TURNS]
             ledgers = await self._reader.read_ledgers(some)

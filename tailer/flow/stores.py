@@ -3,7 +3,7 @@
 Every write is acknowledged by a majority and fenced: a write of an instance that lost the lease raises LeaseLost.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from tailer.core.backfill import Counts, Job
 from tailer.core.identity import DocumentKey, TraceId
 from tailer.core.lease import LeaseRecord
 from tailer.core.stream.hints import Stream
+from tailer.core.stream.shard import WHOLE, Shard
 from tailer.core.trace.followup import SentTurn
 from tailer.flow.records import Batch, BatchItem, Checkpoint, DeadLetter, Gap, ParkedTurn
 
@@ -69,10 +70,10 @@ class ExportStore(Protocol):
         ...
 
     async def load_sent_between(
-        self, since: datetime, until: datetime, *, ended_milliseconds: int
+        self, since: datetime, until: datetime, *, ended_milliseconds: int, shard: Shard = WHOLE
     ) -> Sequence[SentTurn]:
-        """What is remembered of turns that were recorded as sent from `since` on and before `until`, and that ended at
-        `ended_milliseconds` or later; those whose traces were deleted are left out."""
+        """What is remembered of a shard's turns that were recorded as sent from `since` on and before `until`, and that
+        ended at `ended_milliseconds` or later; those whose traces were deleted are left out."""
         ...
 
     async def find_traces_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[TraceId]:
@@ -163,8 +164,9 @@ class DeadLetterStore(Protocol):
         """Dead letters with a chunk that the destination refused."""
         ...
 
-    async def load_replays(self, limit: int) -> Sequence[DeadLetter]:
-        """Dead letters whose replay was requested, those that failed first at the front."""
+    async def load_replays(self, limit: int, *, except_for: Collection[str] = ()) -> Sequence[DeadLetter]:
+        """Dead letters whose replay was requested, those that failed first at the front; without those of some record
+        ids."""
         ...
 
     async def end_replay(self, record_id: str, outcome: str) -> bool:

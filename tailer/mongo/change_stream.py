@@ -19,6 +19,7 @@ from pymongo.errors import PyMongoError
 
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
 from tailer.core.stream.positions import StreamPosition, token_seconds
+from tailer.core.stream.shard import WHOLE, Shard
 from tailer.events import Emit, StreamEnded, StreamFailed, StreamOpened
 from tailer.flow.ports import HistoryLost
 from tailer.flow.records import StreamBatch
@@ -35,7 +36,7 @@ from tailer.mongo.failures import (
     gap_reason,
     remedy_for,
 )
-from tailer.mongo.hint_pipeline import HINT_PIPELINES, cluster_seconds, decode_hint, event_key
+from tailer.mongo.hint_pipeline import cluster_seconds, decode_hint, event_key, hint_pipeline
 from tailer.mongo.retrying import BACKOFF
 from tailer.retrying import Setback, try_through
 
@@ -71,10 +72,12 @@ class MongoChangeStream:
         emit: Emit,
         since: Timestamp | None = None,
         *,
+        shard: Shard = WHOLE,
         proven: bool = False,
     ) -> None:
         self._database = database
         self._stream = stream
+        self._pipeline = hint_pipeline(stream, shard)
         self._emit = emit
         self._since = since
         self._proven = proven
@@ -140,7 +143,7 @@ class MongoChangeStream:
         self, position: StreamPosition | None, *, by_time: bool
     ) -> AsyncGenerator[StreamBatch, None]:
         async with await self._database.client.start_session(causal_consistency=False) as session:
-            pipeline = HINT_PIPELINES[self._stream]
+            pipeline = self._pipeline
             reply = await self._open(position, session, pipeline, _BATCH_SIZE, by_time=by_time)
             if position is None:
                 # Servers that only speak MongoDB's protocol open a stream and cannot resume it: better known at once.

@@ -1,7 +1,7 @@
 """The server-side projection that turns a change event into a hint, and the decoding of the result.
 
 Documents stay on the server: some 300 bytes travel for a row of any size, and the projection runs before the server's
-own size check. No `$match` hides anything but updates, because an `invalidate` must arrive.
+own size check. No `$match` hides anything but updates, and rows of other shards, because an `invalidate` must arrive.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from tailer.core.librechat.bson_values import milliseconds, string, strings
 from tailer.core.librechat.conversations import SETTINGS_FIELDS
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
 from tailer.core.stream.positions import StreamPosition
+from tailer.core.stream.shard import WHOLE, Shard
 from tailer.mongo.document_keys import to_key
 
 _ID_BYTES = 400
@@ -125,6 +126,19 @@ HINT_PIPELINES: Mapping[Stream, list[dict[str, object]]] = {
     Stream.CONVERSATIONS: [_READ_OF_CONVERSATIONS, {"$project": _OF_CONVERSATIONS}],
     Stream.TRANSACTIONS: [{"$project": _EVERYWHERE}],
 }
+
+
+def hint_pipeline(stream: Stream, shard: Shard = WHOLE) -> list[dict[str, object]]:
+    """The pipeline of one shard: the server leaves out the rows that were inserted for other shards, as far as it can
+    tell. An update or a deletion names only the row, so it always passes."""
+    if shard.is_whole:
+        return HINT_PIPELINES[stream]
+    inserted_elsewhere: dict[str, object] = {
+        "operationType": {"$in": [Operation.INSERT.value, Operation.REPLACE.value]},
+        "fullDocument.conversationId": {"$regex": shard.foreign_ids()},
+    }
+    return [{"$match": {"$nor": [inserted_elsewhere]}}, *HINT_PIPELINES[stream]]
+
 
 PIPELINE_FINGERPRINTS = {
     stream: sha256(bson.encode({"pipeline": pipeline})).hexdigest()[:16]

@@ -31,6 +31,7 @@ from tailer.settings.langfuse_access import LangfuseAccessSettings, parse_header
 from tailer.settings.mongo import DEFAULT_DATABASE, MongoSettings
 from tailer.settings.operation import OperationSettings
 from tailer.settings.selection import SelectionSettings
+from tailer.settings.sharding import ShardingSettings
 from tailer.settings.turns import TurnSettings
 
 DOTENV: Final = ".env"
@@ -48,6 +49,7 @@ class UnknownNamesError(ValueError):
 # Fields come from the last base to the first: a later group may look at the values of an earlier one.
 class Settings(
     OperationSettings,
+    ShardingSettings,
     DeliverySettings,
     ContentSettings,
     SelectionSettings,

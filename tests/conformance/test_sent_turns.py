@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from tailer.core.identity import TraceId, title_trace_id, turn_trace_id
+from tailer.core.stream.shard import Shard
 from tailer.core.trace.followup import EditedText, mark_text
 from tailer.core.trace.late import LateMarks
 from tailer.flow.letter_reasons import LetterReason
@@ -153,3 +155,19 @@ async def test_turns_are_found_by_when_they_were_sent(state: StateStore) -> None
     assert await state.load_sent_between(before, after, ended_milliseconds=ended) == [make_sent("m1")]
     assert await state.load_sent_between(before, after, ended_milliseconds=ended + 1) == []
     assert await state.load_sent_between(after, after + timedelta(hours=1), ended_milliseconds=0) == []
+
+
+async def test_each_shard_finds_its_own_turns_by_when_they_were_sent(state: StateStore) -> None:
+    """By the conversation of each, whether its id is one that LibreChat makes or any other."""
+    before, after = datetime.now(UTC) - timedelta(seconds=1), datetime.now(UTC) + timedelta(minutes=1)
+    conversations = [*(str(UUID(int=number, version=4)) for number in range(6)), "thread_1", "thread_2"]
+    turns = [
+        replace(make_sent(f"m{number}"), session_id=conversation_id)
+        for number, conversation_id in enumerate(conversations)
+    ]
+    await send(state, *(replace(turn_item(turn.message_id), sent=turn) for turn in turns))
+
+    for shard in Shard(0, 3).all():
+        own = [turn for turn in turns if shard.owns(turn.session_id)]
+        found = await state.load_sent_between(before, after, ended_milliseconds=0, shard=shard)
+        assert sorted(found, key=lambda turn: turn.message_id) == own

@@ -129,6 +129,7 @@ async def test_a_dead_letter_is_sent_again_only_where_that_was_asked_for(
         await database.ask_for_replay(letter.record_id)
     assert list(await state.load_replays(10)) == letters
     assert list(await state.load_replays(2)) == letters[:2]
+    assert list(await state.load_replays(1, except_for={letters[0].record_id})) == letters[1:2]
 
     assert await state.end_replay(letters[0].record_id, "nothing_to_send")
     assert not await state.end_replay(letters[0].record_id, "nothing_to_send")

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from types import AsyncGeneratorType
 from typing import Any
+from uuid import UUID
 
 import bson
 import pytest
@@ -15,6 +16,7 @@ from pymongo.errors import OperationFailure
 
 from tailer.core.stream.hints import Operation, Stream
 from tailer.core.stream.positions import StreamPosition
+from tailer.core.stream.shard import Shard
 from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import SourceAway, SourceError
 from tailer.events import StreamEnded, StreamFailed, StreamOpened
@@ -336,3 +338,31 @@ async def test_a_busy_collection_is_not_asked_more_often_than_its_pace(
         client.close()
 
     assert 1 <= asked <= most
+
+
+@pytest.mark.parametrize("shard", Shard(0, 3).all(), ids=str)
+async def test_the_server_leaves_out_rows_of_other_shards(
+    database: Database, events: Events, shard: Shard
+) -> None:
+    """Of ids that LibreChat makes; every other event arrives: updates and deletions name only the row."""
+    own_ids = [str(UUID(int=number, version=4)) for number in range(12)]
+    others = ["thread_1", own_ids[0] + "\n", "5F8B9A60-0000-4000-8000-0000000000FF", "", None, 7]
+    source = MongoChangeStream(database, Stream.MESSAGES, events, shard=shard)
+    async with Reading(source) as reading:
+        rows = [{"messageId": f"m{n}", "conversationId": each} for n, each in enumerate([*own_ids, *others])]
+        await database["messages"].insert_many(rows)
+        await database["messages"].update_one({"_id": rows[0]["_id"]}, {"$set": {"text": "x"}})
+        await database["messages"].update_one({"_id": rows[1]["_id"]}, {"$set": {"text": "x"}})
+        await database["messages"].delete_one({"_id": rows[2]["_id"]})
+        await reading.until(lambda: Operation.DELETE in {hint.operation for hint in reading.hints})
+
+    inserted = [hint.conversation_id for hint in reading.hints if hint.operation is Operation.INSERT]
+    assert inserted == [
+        *(each for each in own_ids if shard.owns(each)),
+        *(each if isinstance(each, str) else None for each in others),
+    ]
+    assert [hint.operation for hint in reading.hints][-3:] == [
+        Operation.UPDATE,
+        Operation.UPDATE,
+        Operation.DELETE,
+    ]

@@ -1,12 +1,13 @@
 """All stores of one epoch, in memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from tailer.core.backfill import Counts, Job
 from tailer.core.identity import DocumentKey, TraceId
 from tailer.core.stream.hints import Stream
+from tailer.core.stream.shard import WHOLE, Shard
 from tailer.core.trace.followup import Edit, EditedText, SentTurn
 from tailer.core.trace.late import LateMarks
 from tailer.flow.records import Batch, BatchItem, Checkpoint, DeadLetter, Gap, ParkedTurn
@@ -41,7 +42,7 @@ class MemoryState:
         return [turn for turn in self._sent() if turn.document_key in keys]
 
     async def load_sent_between(
-        self, since: datetime, until: datetime, *, ended_milliseconds: int
+        self, since: datetime, until: datetime, *, ended_milliseconds: int, shard: Shard = WHOLE
     ) -> Sequence[SentTurn]:
         await self._database.read()
         return [
@@ -51,6 +52,7 @@ class MemoryState:
             and not record.deleted
             and since <= record.sent_at < until
             and record.sent.end_milliseconds >= ended_milliseconds
+            and shard.owns(record.sent.session_id)
         ]
 
     async def find_traces_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[TraceId]:
@@ -155,9 +157,13 @@ class MemoryState:
             if record_id in letters and letters[record_id].letter.chunk is not None
         )
 
-    async def load_replays(self, limit: int) -> Sequence[DeadLetter]:
+    async def load_replays(self, limit: int, *, except_for: Collection[str] = ()) -> Sequence[DeadLetter]:
         await self._database.read()
-        asked = [stored.letter for stored in self._database.letters.values() if stored.replay == ASKED]
+        asked = [
+            stored.letter
+            for record_id, stored in self._database.letters.items()
+            if stored.replay == ASKED and record_id not in except_for
+        ]
         return asked[:limit]
 
     async def end_replay(self, record_id: str, outcome: str) -> bool:

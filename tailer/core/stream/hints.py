@@ -77,6 +77,7 @@ LEDGER = "ledger"
 
 _TURN_FIELDS = frozenset(
     {
+        "conversationId",
         "unfinished",
         "content",
         "text",

@@ -49,6 +49,8 @@ class EntryOutcome(StrEnum):
     NO_TITLE = "no_title"
     NO_TOKENS = "no_tokens"
     SPENT_IN_CHAT = "spent_in_chat"
+    OTHER_SHARD = "other_shard"
+    """The row turned out to be another shard's, which works on it."""
     SENDING_DISABLED = "sending_disabled"
     DEAD_LETTER = "dead_letter"
 

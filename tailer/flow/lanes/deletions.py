@@ -10,7 +10,7 @@ from tailer.core.identity import DocumentKey
 from tailer.core.policy.policies import DeletionPolicy
 from tailer.core.stream.hints import Interest
 from tailer.core.stream.open_turns import Entry
-from tailer.core.trace.followup import FollowupOperation
+from tailer.core.trace.followup import FollowupOperation, SentTurn
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.flow.lanes.asking import Asking
 from tailer.flow.lanes.lane import Lane
@@ -33,7 +33,9 @@ class Deletions(Lane):
     async def _work(self, work: Round) -> None:
         if self._policy is DeletionPolicy.KEEP:
             for entry in work.entries:
-                work.close(entry, EntryOutcome.DELETION_KEPT)
+                # Whose row it was is not looked up: one shard counts it.
+                if work.keeps(entry, entry.key.document_key):
+                    work.close(entry, EntryOutcome.DELETION_KEPT)
             return
         ready = [entry for entry in work.entries if self._claim(work, entry)]
         if ready:
@@ -50,6 +52,11 @@ class Deletions(Lane):
     async def _delete(self, work: Round, ready: Sequence[Entry]) -> None:
         keys = [entry.key.document_key for entry in ready]
         sent = await self._bench.state.load_sent_by_document(keys)
+        ready = _choose_own(work, ready, sent)
+        if not ready:
+            return
+        keys = [entry.key.document_key for entry in ready]
+        sent = [turn for turn in sent if turn.document_key in set(keys)]
         traces = await self._bench.state.find_traces_by_document(keys)
         trace_ids = sorted({turn.trace_id for turn in sent} | set(traces))
         if trace_ids:
@@ -67,6 +74,17 @@ class Deletions(Lane):
         expiries = {turn.document_key: turn.expires_milliseconds for turn in sent}
         for entry in ready:
             work.close(entry, _outcome_of(entry, expiries))
+
+
+def _choose_own(work: Round, entries: Sequence[Entry], sent: Sequence[SentTurn]) -> Sequence[Entry]:
+    """The entries of this shard. The row is gone, so the record of its turn says whose it was. Where there is none, the
+    row's `_id` decides, so that one shard looks for what else was sent."""
+    conversations = {turn.document_key: turn.session_id for turn in sent}
+    return [
+        entry
+        for entry in entries
+        if work.keeps(entry, conversations.get(entry.key.document_key, entry.key.document_key))
+    ]
 
 
 def _outcome_of(entry: Entry, expiries: dict[DocumentKey, int | None]) -> EntryOutcome:

@@ -4,13 +4,15 @@ Every entry is settled exactly once: closed, postponed, passed on, parked, hande
 are released, unless delivery has it by then.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tailer.core.identity import DocumentKey, TraceId
 from tailer.core.stream.hints import Interest
 from tailer.core.stream.open_turns import Entry, EntryKey
+from tailer.core.stream.shard import WHOLE, Shard
 from tailer.core.turn.entry_outcomes import EntryOutcome, parked
+from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import Wait
 from tailer.events import Emit, TurnDone, TurnFailed
 from tailer.flow.backlog import Backlog
@@ -39,6 +41,7 @@ class Workbench:
     packing: Packing
     delivery: Delivery
     emit: Emit
+    shard: Shard = WHOLE
 
 
 class Round:
@@ -94,6 +97,18 @@ class Round:
             self._bench.parking.leave(entry.key.document_key)
         self._settle(entry)
         self._bench.backlog.close(entry.key)
+
+    def leave_others(self, rows: Iterable[Row]) -> list[Row]:
+        """The rows of this shard's conversations; the entries of other rows are closed."""
+        entries = self.by_row()
+        return [row for row in rows if self.keeps(entries[row.key], row.conversation_id)]
+
+    def keeps(self, entry: Entry, conversation_id: str | None) -> bool:
+        """Whether an entry is this shard's; if not, it is closed, because another shard works on it."""
+        if self._bench.shard.owns(conversation_id):
+            return True
+        self.close(entry, EntryOutcome.OTHER_SHARD)
+        return False
 
     def postpone(self, entry: Entry, seconds: float = BUSY_SECONDS) -> None:
         """Give an entry back, to be taken again later."""

@@ -37,6 +37,8 @@ class Spendings(Lane):
             if spending is None:
                 in_chats.append(entry)
                 continue
+            if not work.keeps(entry, spending.conversation_id):
+                continue
             work.name(entry, spending_trace_id(spending.reference), spending.reference)
             trace = export_spending(spending, self._options)
             if isinstance(trace, EntryOutcome):
@@ -73,6 +75,8 @@ class Spendings(Lane):
         turns = {turn.message_id: turn for turn in sent.values()}
         for entry in entries:
             row = found.get(entry.key.document_key)
+            if row is not None and not work.keeps(entry, row.conversation_id):
+                continue
             turn = None if row is None else turns.get(row.message_id or "")
             if row is None or turn is None or not is_late(turn, row) or not self._wait_for(turn, entry):
                 self._left_to_followups.discard(entry.key.document_key)

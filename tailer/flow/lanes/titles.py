@@ -48,7 +48,7 @@ class Titles(Lane):
         entries, claimed = work.by_row(), {}
         for key, row in await self._bench.reader.locate_titled(list(entries)):
             entry = entries.pop(key, None)
-            if entry is None:
+            if entry is None or not work.keeps(entry, row.conversation_id):
                 continue
             trace_id = _title_trace_id_of(row)
             work.name(entry, trace_id, row.message_id)

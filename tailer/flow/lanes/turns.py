@@ -77,10 +77,10 @@ class Turns(Lane):
         entries = work.by_row()
         if not entries:
             return
-        located = await self._bench.reader.locate(list(entries))
-        await self._close_missing(
-            work, [entries[key] for key in entries.keys() - {row.key for row in located}]
-        )
+        found = await self._bench.reader.locate(list(entries))
+        gone = [entries[key] for key in entries.keys() - {row.key for row in found}]
+        await self._close_missing(work, [entry for entry in gone if work.keeps(entry, entry.conversation_id)])
+        located = work.leave_others(found)
         for row in located:
             work.name(entries[row.key], trace_id_of(row), row.message_id)
         claimed = [row for row in located if self._claim(work, entries[row.key], row)]

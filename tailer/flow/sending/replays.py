@@ -4,7 +4,7 @@ A turn is read and built anew, because the building may have been at fault. A la
 as it was built, because it shows a past moment. A letter is forgotten when its record says that it arrived.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from tailer.core.identity import unanswered_trace_id
 from tailer.core.stream.hints import REPLAY, Interest
@@ -23,18 +23,29 @@ NOTHING_TO_SEND = "nothing_to_send"
 
 
 class Replay:
-    """Works through the requested replays, sweep by sweep."""
+    """Works through the requested replays, sweep by sweep. `choose_own` gives those of this shard."""
 
-    def __init__(self, backlog: Backlog, state: StateStore, delivery: Delivery, emit: Emit) -> None:
+    def __init__(
+        self,
+        backlog: Backlog,
+        state: StateStore,
+        delivery: Delivery,
+        emit: Emit,
+        choose_own: Callable[[Sequence[DeadLetter]], Awaitable[Sequence[DeadLetter]]],
+    ) -> None:
         self._backlog = backlog
         self._state = state
         self._delivery = delivery
         self._emit = emit
+        self._choose_own = choose_own
         self._under_way: set[str] = set()
+        self._others: set[str] = set()
 
     async def sweep(self) -> None:
         """Begin what is requested, and finish what was begun."""
-        asked = await self._state.load_replays(_AT_ONCE)
+        loaded = await self._state.load_replays(_AT_ONCE, except_for=self._others)
+        asked = await self._choose_own(loaded)
+        self._others |= {letter.record_id for letter in loaded} - {letter.record_id for letter in asked}
         # A letter that was refused again is no longer requested.
         self._under_way.intersection_update(letter.record_id for letter in asked)
         # Read before the records: an entry that closes in between has its record by then.

@@ -1,6 +1,6 @@
 """`dead_letters`: turns that cannot be sent, with the reason, until an operator handles them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,16 +36,14 @@ class DeadLetters:
         )
         return frozenset(str(document["_id"]) for document in found)
 
-    async def load_replays(self, limit: int) -> Sequence[DeadLetter]:
+    async def load_replays(self, limit: int, *, except_for: Collection[str] = ()) -> Sequence[DeadLetter]:
         """Dead letters whose replay was requested, those that failed first at the front."""
+        query: dict[str, Any] = {"replay": ASKED}
+        if except_for:
+            query["_id"] = {"$nin": list(except_for)}
         found = await self._database.attempt(
             StateOperation.LOAD_REPLAYS,
-            lambda: (
-                self._database["dead_letters"]
-                .find({"replay": ASKED})
-                .sort("first_failed_at", 1)
-                .to_list(limit)
-            ),
+            lambda: self._database["dead_letters"].find(query).sort("first_failed_at", 1).to_list(limit),
         )
         return [_read_letter(document) for document in found]
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tailer.core.identity import DocumentKey, TraceId
+from tailer.core.stream.shard import WHOLE, Shard
 from tailer.core.trace.followup import SentTurn
 from tailer.events import StateOperation
 from tailer.mongo.state.database import StateDatabase
@@ -55,12 +56,16 @@ class Exports:
         return await self._load({"document_key": {"$in": list(keys)}})
 
     async def load_sent_between(
-        self, since: datetime, until: datetime, *, ended_milliseconds: int
+        self, since: datetime, until: datetime, *, ended_milliseconds: int, shard: Shard = WHOLE
     ) -> Sequence[SentTurn]:
-        """The turns recorded from `since` and before `until`, without those that had ended long before."""
-        return await self._load(
-            {"sent_at": {"$gte": since, "$lt": until}, "sent.end_milliseconds": {"$gte": ended_milliseconds}}
-        )
+        """The turns of a shard recorded from `since` and before `until`, without those that had ended long before."""
+        query: dict[str, Any] = {
+            "sent_at": {"$gte": since, "$lt": until},
+            "sent.end_milliseconds": {"$gte": ended_milliseconds},
+        }
+        if not shard.is_whole:
+            query["sent.session_id"] = {"$not": {"$regex": shard.foreign_ids()}}
+        return [turn for turn in await self._load(query) if shard.owns(turn.session_id)]
 
     async def _load(self, query: dict[str, Any]) -> list[SentTurn]:
         chosen = {**query, "sent": {"$exists": True}, "deleted_at": None}
