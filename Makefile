@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEPLOY_TOOLS := $(VENV)/.deploy-tools
+# Apart from the rest: with numpy in its environment the langfuse package imports it, and the script would be measured so.
+PLOTTING := $(VENV)/plotting
 # A target for each folder of tests: `make test-unit`, `make test-e2e` and so on.
 TESTS := test-e2e test-integration test-oracle test-deploy test-unit test-http test-conformance
 
@@ -60,13 +62,19 @@ format: venv  ## put the code into the project's form
 derive: venv  ## bring the copies in the Helm chart and the Kustomize components up to date
 	$(BIN)/python deploy/derive.py
 
-benchmark: venv  ## the daemon against the script that a user would write instead
-	$(BIN)/python -m tests.benchmarks
+benchmark: venv $(PLOTTING)  ## the daemon against the script that a user would write instead: tables and a plot
+	$(BIN)/python -m tests.benchmarks --output build/benchmark $(OPTIONS)
+	$(PLOTTING)/bin/python -m tests.benchmarks.plot build/benchmark/figures.json build/benchmark/plot.svg
+
+$(PLOTTING): tests/benchmarks/plotting.lock $(INSTALLED)
+	rm -rf $(PLOTTING)
+	$(PYTHON) -m venv --without-pip $(PLOTTING)
+	$(BIN)/pip --python $(PLOTTING)/bin/python install --quiet --disable-pip-version-check --require-hashes \
+		-r tests/benchmarks/plotting.lock
 
 lock: venv  ## renew requirements.lock from pyproject.toml
 	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-emit-index-url \
-		--no-emit-find-links --no-emit-trusted-host --no-annotate --extra benchmark --extra demo --extra test \
-		--all-build-deps --upgrade \
+		--no-emit-find-links --no-emit-trusted-host --no-annotate --extra demo --extra test --all-build-deps --upgrade \
 		--output-file requirements.lock pyproject.toml
 	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-emit-index-url \
 		--no-emit-find-links --no-emit-trusted-host --no-annotate --constraint requirements.lock --upgrade \
@@ -77,6 +85,9 @@ lock: venv  ## renew requirements.lock from pyproject.toml
 	cd tests/deploy && ../../$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
 		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate --upgrade \
 		--output-file tools.lock tools.in
+	cd tests/benchmarks && ../../$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate --upgrade \
+		--output-file plotting.lock plotting.in
 
 clean:  ## remove what the commands above made
 	rm -rf $(VENV) .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

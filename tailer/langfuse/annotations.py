@@ -1,4 +1,4 @@
-"""Scores and deletions, through the langfuse package. Each of them may be repeated without harm."""
+"""Scores and deletions. Each of them may be repeated without harm."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -6,7 +6,6 @@ from types import TracebackType
 from typing import Self
 
 import httpx
-from langfuse.api import AsyncLangfuseAPI
 
 from tailer.errors import DestinationError
 from tailer.events import Emit
@@ -34,7 +33,7 @@ class Credentials:
 
 
 class LangfuseConnection:
-    """One HTTP client and the langfuse package's API over it.
+    """One HTTP client, which everything that is asked of Langfuse shares.
 
     Whatever changes something in Langfuse is sent only while `permit` holds: it is waited for before the request, and
     looked at again once the connection is there, because opening one can take long.
@@ -62,12 +61,6 @@ class LangfuseConnection:
             auth=(credentials.public_key, credentials.secret_key),
         )
         hold_to_permit(self._http, permit)
-        self._api = AsyncLangfuseAPI(
-            base_url=credentials.host,
-            username=credentials.public_key,
-            password=credentials.secret_key,
-            httpx_client=self._http,
-        )
 
     async def __aenter__(self) -> Self:
         """The connection itself; nothing is sent yet."""
@@ -81,13 +74,8 @@ class LangfuseConnection:
 
     @property
     def http(self) -> httpx.AsyncClient:
-        """The HTTP client, for what the langfuse package cannot do: posting spans."""
+        """The HTTP client, with address, keys and certificates."""
         return self._http
-
-    @property
-    def api(self) -> AsyncLangfuseAPI:
-        """The langfuse package's client, without retries of its own."""
-        return self._api
 
     async def prove(self) -> Proven | Unreachable:
         """Ask which project the keys belong to; raises DestinationError for bad keys and for a host that is not

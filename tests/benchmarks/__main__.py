@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks`: our daemon and the script that one would write instead, on the same turns.
 
 Starts a real replica set and the fake Langfuse, writes turns as LibreChat writes them, and lets both work them off from
-a backlog and follow them live, one after the other. Prints tables, draws a plot, and stores the figures as JSON.
+a backlog and follow them live, one after the other. Prints tables and stores the figures as JSON.
 """
 
 import argparse
@@ -18,7 +18,6 @@ from tests.benchmarks.figures import BacklogFigures, Figures, LifeFigures
 from tests.benchmarks.goals import judge
 from tests.benchmarks.measures import Scene, measure_backlog, measure_life, measure_nobody, server_seconds
 from tests.benchmarks.phases import LENGTHS, Cast, Phase, engage_cast, live_phases
-from tests.benchmarks.plot import draw
 from tests.benchmarks.processes import start_fake
 from tests.benchmarks.report import NOBODY, SUBJECTS, compare, describe_machine, tabulate
 from tests.benchmarks.turns import invent_turns
@@ -51,9 +50,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         action="store_true",
         help="follow live with the fuller script too, not only from a backlog",
     )
-    parser.add_argument(
-        "--output", type=Path, default=Path("build/benchmark"), help="folder of figures.json and plot.svg"
-    )
+    parser.add_argument("--output", type=Path, default=Path("build/benchmark"), help="folder of figures.json")
     parser.add_argument("--against", type=Path, help="figures.json of an earlier run, to compare with")
     options = parser.parse_args(arguments)
     options.parts = [part for part in _PARTS if part in options.only] or _PARTS
@@ -137,17 +134,16 @@ def _say(text: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Run, print, draw and store."""
+    """Run, store and print."""
     options = parse_arguments(arguments)
     with tempfile.TemporaryDirectory(prefix="tailer-benchmarks-") as name:
         figures = run(options, Path(name))
     options.output.mkdir(parents=True, exist_ok=True)
     figures.write(options.output / "figures.json")
-    draw(figures, options.output / "plot.svg")
     print(tabulate(figures), "\n".join(map(str, judge(figures))), sep="\n\n")
     if options.against is not None:
         print("", compare(figures, Figures.read(options.against)), sep="\n")
-    print(f"\nThe figures are in {options.output}/figures.json, the plot in {options.output}/plot.svg")
+    print(f"\nThe figures are in {options.output}/figures.json; tests.benchmarks.plot draws them")
 
 
 if __name__ == "__main__":

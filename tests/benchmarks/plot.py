@@ -1,5 +1,9 @@
-"""Draws the figures of a run as one picture: what a turn costs, here and in mongod, how late it is, and memory."""
+"""`python -m tests.benchmarks.plot figures.json plot.svg`: one picture of CPU, of mongod's share, latency and memory.
 
+Runs in an environment of its own, which has matplotlib and nothing else.
+"""
+
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -176,3 +180,7 @@ def _name_phases(axes: Axes, lives: Mapping[str, LifeFigures]) -> None:
 def _explain(axes: Axes) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8)
+
+
+if __name__ == "__main__":
+    draw(Figures.read(Path(sys.argv[1])), Path(sys.argv[2]))

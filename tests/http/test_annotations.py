@@ -1,4 +1,4 @@
-"""Scores and deletions over real HTTP, through the langfuse package: created, overwritten, deleted, and what fails."""
+"""Scores and deletions over real HTTP: created, overwritten, deleted, and what fails."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,6 +1,8 @@
 """No folder is forgotten: the table in docs/architecture.md is the map of `tailer`, and `make test` runs all tests."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -32,3 +34,14 @@ def test_every_folder_of_tests_has_a_target_and_a_limit() -> None:
 
     assert {target.removeprefix("test-") for target in targets.split()} == folders
     assert {line.split()[0].removeprefix("tests/") for line in options["time_limits"]} == folders
+
+
+def test_the_daemon_starts_without_packages_that_it_rarely_needs() -> None:
+    """The langfuse package takes 8 MB and a tenth of a second of CPU, and imports numpy where there is one."""
+    program = "import sys, tailer.cli, tailer.daemon.daemon; print(*sorted({'langfuse', 'numpy'} & set(sys.modules)))"
+
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert loaded.stdout.strip() == ""
