@@ -59,6 +59,17 @@ class BatchSettled(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TracesMayRepeat(Event):
+    """A batch of unknown outcome is sent again although the destination cannot be asked for it: its traces may be there
+    twice."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "traces_may_repeat"
+    reason: str
+    traces: int
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryPaused(Event):
     """The destination refuses the keys: nothing is sent until it accepts them."""
 
@@ -189,6 +200,25 @@ class FollowupFailed(Event):
     level: ClassVar[str | None] = "error"
     name: ClassVar[str] = "annotation_failed"
     operation: FollowupOperation
+
+
+@dataclass(frozen=True, slots=True)
+class FollowupLeftOut(Event):
+    """The destination has no way to do what came after a trace: a deletion, or a score that is taken back."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "annotation_left_out"
+    operation: FollowupOperation
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationWarned(Event):
+    """The destination took a request and sent a warning with it, which may repeat what was sent and is not shown."""
+
+    level: ClassVar[str | None] = "debug"
+    name: ClassVar[str] = "destination_warned"
+    destination: str
 
 
 @dataclass(frozen=True, slots=True)

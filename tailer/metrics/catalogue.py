@@ -225,6 +225,11 @@ UNKNOWN_OUTCOMES: Final = Metric(
     "Batches whose answer was lost",
     (labels.VERDICT,),
 )
+TRACES_MAY_REPEAT: Final = Metric(
+    "tailer_export_traces_may_repeat_total",
+    Kind.COUNTER,
+    "Traces sent again after a lost answer, although the destination cannot be asked whether it has them",
+)
 SPOT_CHECKS: Final = Metric(
     "tailer_export_spot_checks_total",
     Kind.COUNTER,
@@ -253,6 +258,17 @@ ANNOTATIONS_FAILED: Final = Metric(
     Kind.COUNTER,
     "Scores and deletions refused for good",
     (labels.ANNOTATION,),
+)
+ANNOTATIONS_LEFT_OUT: Final = Metric(
+    "tailer_annotations_left_out_total",
+    Kind.COUNTER,
+    "Deletions and withdrawn scores that a destination has no way to do",
+    (labels.ANNOTATION,),
+)
+DESTINATION_WARNINGS: Final = Metric(
+    "tailer_export_warnings_total",
+    Kind.COUNTER,
+    "Requests that the destination took with a warning in words (OTLP's `error_message`)",
 )
 SPLITS: Final = Metric(
     "tailer_export_splits_total",
@@ -334,9 +350,9 @@ CATALOGUE: Final = (
     Section(
         "Sending",
         (
-            REQUESTS, REQUEST_DURATION, OBSERVATIONS, TRACES, SENT_BYTES, RETRIES, UNKNOWN_OUTCOMES, SPLITS,
+            REQUESTS, REQUEST_DURATION, OBSERVATIONS, TRACES, SENT_BYTES, RETRIES, UNKNOWN_OUTCOMES, TRACES_MAY_REPEAT, SPLITS,
             TRACES_CUT, SPOT_CHECKS,
-            MEDIA_LEFT_OUT, ANNOTATION_RETRIES, ANNOTATIONS_FAILED, QUEUE_LENGTH, QUEUE_CAPACITY, OLDEST_UNACKNOWLEDGED,
+            MEDIA_LEFT_OUT, ANNOTATION_RETRIES, ANNOTATIONS_FAILED, ANNOTATIONS_LEFT_OUT, DESTINATION_WARNINGS, QUEUE_LENGTH, QUEUE_CAPACITY, OLDEST_UNACKNOWLEDGED,
             EXPORT_LAG, PAUSED, LATENCY, DEAD_LETTERS, DEAD_LETTERS_KEPT,
         ),
     ),

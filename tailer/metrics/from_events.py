@@ -14,8 +14,10 @@ from tailer.events import (
     DeliveryPaused,
     DeliveryResumed,
     DeliveryRetried,
+    DestinationWarned,
     Event,
     FollowupFailed,
+    FollowupLeftOut,
     FollowupRetried,
     GapsLeft,
     HintsRead,
@@ -42,6 +44,7 @@ from tailer.events import (
     TraceCut,
     TraceRejected,
     TracesDelivered,
+    TracesMayRepeat,
     TurnDone,
     TurnFailed,
 )
@@ -285,6 +288,18 @@ class Metrics(Instruments):
     @record.register
     def _(self, event: FollowupFailed) -> None:
         self.counter(catalogue.ANNOTATIONS_FAILED).labels(event.operation.value).inc()
+
+    @record.register
+    def _(self, event: FollowupLeftOut) -> None:
+        self.counter(catalogue.ANNOTATIONS_LEFT_OUT).labels(event.operation.value).inc(event.count)
+
+    @record.register
+    def _(self, event: TracesMayRepeat) -> None:
+        self.counter(catalogue.TRACES_MAY_REPEAT).inc(event.traces)
+
+    @record.register
+    def _(self, event: DestinationWarned) -> None:
+        self.counter(catalogue.DESTINATION_WARNINGS).inc()
 
     @record.register
     def _(self, event: BatchSettled) -> None:

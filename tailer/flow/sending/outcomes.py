@@ -62,10 +62,11 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """The answer was lost: the batch may have been accepted."""
+    """The answer was lost: the batch may have been accepted. `after_seconds` is the pause that was asked for."""
 
     reason: str
     result: RequestResult = field(default=RequestResult.TIMEOUT, compare=False)
+    after_seconds: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ tenacity runs every retry. There is no limit, because the oplog holds what comes
 further tries of the same bytes cannot change.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TypeAlias
 
@@ -14,6 +15,7 @@ from tailer.events import (
     DeliveryUnknown,
     Emit,
     RequestDone,
+    TracesMayRepeat,
 )
 from tailer.flow.ports import Sink
 from tailer.flow.records import Batch
@@ -53,23 +55,32 @@ class Transmission:
         *,
         lookup: timedelta,
         monotonic: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._sink = sink
         self._health = health
         self._emit = emit
         self._lookup = Lookup(sink, emit, patience=lookup, monotonic=monotonic)
         self._monotonic = monotonic
+        self._sleep = sleep
 
     async def send(self, batch: Batch, *, maybe_sent: bool = False) -> FinalOutcome:
         """Send a batch until the answer is final; `maybe_sent` says that an earlier run may have sent it."""
-        if maybe_sent and await self._is_taken(batch, reason="left by an earlier run"):
+        if maybe_sent and await self._settle(batch, reason="left by an earlier run") is Verdict.FOUND:
             return Delivered()
+        losses = 0
         while True:
             outcome = await self._send_until_answered(batch)
             if isinstance(outcome, Delivered | TooLarge | Rejected):
                 return outcome
-            if isinstance(outcome, Unknown) and await self._is_taken(batch, reason=outcome.reason):
-                return Delivered()
+            if isinstance(outcome, Unknown):
+                verdict = await self._settle(batch, reason=outcome.reason)
+                if verdict is Verdict.FOUND:
+                    return Delivered()
+                losses += 1
+                if verdict is Verdict.SENT_AGAIN_UNREAD:
+                    # No look took any time: without a pause an answer that is always lost would be asked for at once.
+                    await self._sleep(max(outcome.after_seconds or 0.0, _BACKOFF.wait_seconds(losses)))
 
     async def _send_until_answered(self, batch: Batch) -> DeliveryOutcome:
         return await try_until(
@@ -96,13 +107,15 @@ class Transmission:
             reason = f"{outcome.reason}: {outcome.remedy}" if outcome.remedy else outcome.reason
             self._emit(DeliveryRetried(reason, setback.tries, setback.wait_seconds))
 
-    async def _is_taken(self, batch: Batch, *, reason: str) -> bool:
+    async def _settle(self, batch: Batch, *, reason: str) -> Verdict:
         """Ask the destination whether it has the batch: it takes a request as a whole."""
         self._emit(DeliveryUnknown(reason, len(batch.items)))
         probes = list(dict.fromkeys((batch.items[0].probe, batch.items[-1].probe)))
         verdict = await self._lookup.settle(probes)
         self._emit(BatchSettled(verdict.value, len(batch.items)))
-        return verdict is Verdict.FOUND
+        if verdict is Verdict.SENT_AGAIN_UNREAD:
+            self._emit(TracesMayRepeat(reason, len(batch.items)))
+        return verdict
 
 
 def _wait_seconds(outcome: DeliveryOutcome, tries: int) -> float:
