@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from tailer.core.lease import LeaseRhythm
 from tailer.core.stream.positions import Answer
-from tailer.daemon.destinations import Destination, name_destination, open_destination
+from tailer.daemon.destinations import OpenDestination, name_destination, open_destination
 from tailer.errors import SourceAway
 from tailer.events import Emit, SourceUnanswered
 from tailer.flow.leadership import Candidacy
@@ -55,7 +55,7 @@ class Connections:
     state: StateDatabase
     lease: MongoLease
     candidacy: Candidacy
-    destination: Destination
+    destinations: Sequence[OpenDestination]
     began: Answer
     files: CredentialFiles
 
@@ -122,7 +122,7 @@ async def open_connections(
     streams = tolerant_database(streams_client, settings.mongo_database)
     # It opens its connections now, so that a standby takes over without waiting for any.
     await _ask_patiently(inspect_source, streams, emit)
-    return Connections(streams, source, facts, state, lease, candidacy, destination, began, files)
+    return Connections(streams, source, facts, state, lease, candidacy, [destination], began, files)
 
 
 def _unstopped_seconds() -> float:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from tailer.core.trace.otlp import SpanContext
 from tailer.errors import DestinationError
@@ -20,16 +21,20 @@ from tailer.settings import Settings, SinkChoice
 from tailer.settings.langfuse_access import parse_headers
 from tailer.sinks.file import TraceFile
 
+DEFAULT: Final = "default"
+"""The destination that the environment alone names."""
 _BACKOFF = Backoff(first_seconds=0.5, longest_seconds=30.0, jitter_seconds=1.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Destination:
-    """Where traces go, and where what is said of them later goes.
+class OpenDestination:
+    """Where traces go, and where what is said of them later goes: open, and proven.
 
-    `lookup` is how long what was taken may be missing in an answer of the sink; `prepare` comes before the first
-    sending of a term. `is_server` says that what it acknowledged can still get lost behind it."""
+    `name` is what operators call it; `lookup` is how long what was taken may be missing in an answer of the sink;
+    `prepare` comes before the first sending of a term. `is_server` says that what it acknowledged can still get lost
+    behind it."""
 
+    name: str
     sink: Sink
     followups: FollowupSink
     media: MediaLibrary | None
@@ -46,7 +51,7 @@ def name_destination(settings: Settings) -> str:
 @asynccontextmanager
 async def open_destination(
     settings: Settings, emit: Emit, *, known: bool, permit: Permit
-) -> AsyncIterator[Destination]:
+) -> AsyncIterator[OpenDestination]:
     """The destination, proven unless nothing is to be sent; raises DestinationError.
 
     `known` says that it was written to before; then the start waits for it. It is written to only while `permit` holds.
@@ -58,7 +63,7 @@ async def open_destination(
         if settings.langfuse_enabled:
             await file.check()
         # A line that is not in the file was not written.
-        yield Destination(file, file, None, timedelta(), file.prepare)
+        yield OpenDestination(DEFAULT, file, file, None, timedelta(), file.prepare)
         return
     secret = settings.langfuse_secret_key
     credentials = Credentials(
@@ -77,7 +82,8 @@ async def open_destination(
     ) as connection:
         if settings.langfuse_enabled:
             await _prove(connection, emit, known=known)
-        yield Destination(
+        yield OpenDestination(
+            DEFAULT,
             LangfuseSpans(connection, context),
             LangfuseAnnotations(connection, environment=settings.langfuse_environment),
             _open_media(settings, connection, emit),

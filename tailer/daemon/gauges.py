@@ -13,9 +13,8 @@ from tailer.core.stream.hints import Interest, Stream
 from tailer.core.stream.positions import POLL_SECONDS, Answer, lag_seconds
 from tailer.core.turn.turns import Wait
 from tailer.flow.backlog import Backlog
+from tailer.flow.destinations import Destination
 from tailer.flow.parking import Parking
-from tailer.flow.sending.delivery import Delivery
-from tailer.flow.sending.destination_health import DestinationHealth
 from tailer.health import Health, State
 from tailer.metrics import Metrics, catalogue
 
@@ -41,8 +40,7 @@ class Sampler:
         health: Health,
         backlog: Backlog,
         parking: Parking,
-        delivery: Delivery,
-        destination: DestinationHealth,
+        destinations: Sequence[Destination],
         redactions: Mapping[str, int],
         streams: Sequence[Stream],
         began: Answer,
@@ -51,8 +49,7 @@ class Sampler:
         self._health = health
         self._backlog = backlog
         self._parking = parking
-        self._delivery = delivery
-        self._destination = destination
+        self._destinations = destinations
         self._redactions = redactions
         self._redactions_told: Counter[str] = Counter()
         self._streams = streams
@@ -70,14 +67,16 @@ class Sampler:
         """Set every gauge once."""
         now = time.monotonic()
         self._health.loop_seconds = now
-        self._health.refusal = self._destination.remedy
+        remedies = (destination.health.remedy for destination in self._destinations)
+        self._health.refusal = next(filter(None, remedies), None)
         show_state(self._metrics, self._health)
         for stream in self._streams:
             self._sample_stream(stream, now)
         self._sample_turns(now)
         self._sample_redactions()
-        self._metrics.gauge(catalogue.QUEUE_LENGTH).set(self._delivery.queue_length)
-        self._metrics.gauge(catalogue.QUEUE_CAPACITY).set(self._delivery.queue_capacity)
+        deliveries = [destination.delivery for destination in self._destinations]
+        self._metrics.gauge(catalogue.QUEUE_LENGTH).set(sum(each.queue_length for each in deliveries))
+        self._metrics.gauge(catalogue.QUEUE_CAPACITY).set(sum(each.queue_capacity for each in deliveries))
 
     def _sample_redactions(self) -> None:
         for rule, count in self._redactions.items():

@@ -10,6 +10,7 @@ from tailer.core.stream.open_turns import EntryKey
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.core.turn.turns import Wait
 from tailer.daemon.gauges import Sampler
+from tailer.daemon.outlets import Outlet
 from tailer.daemon.supervision import Shutdown, Work, within
 from tailer.events import Drained, Emit, Stopping, TurnDone
 from tailer.flow.backfilling import Backfilling
@@ -17,13 +18,8 @@ from tailer.flow.backlog import Backlog
 from tailer.flow.checkpointing import Checkpointing
 from tailer.flow.intake import Intake
 from tailer.flow.lanes.lane import ROUND_ENTRIES, Lane
-from tailer.flow.late_looks import LateLooks
 from tailer.flow.parking import Parking
 from tailer.flow.ports import ChangeSource
-from tailer.flow.records import Batch
-from tailer.flow.sending.delivery import Delivery
-from tailer.flow.sending.replays import Replay
-from tailer.flow.sending.spot_checks import SpotChecks
 from tailer.health import Health, State
 
 _SWEEP_SECONDS = 5.0
@@ -49,11 +45,7 @@ class Pipeline:
     intake: Intake
     backfilling: Backfilling
     lanes: Sequence[Lane]
-    delivery: Delivery
-    replay: Replay
-    late_looks: LateLooks
-    spot_checks: SpotChecks | None
-    unfinished: Sequence[Batch]
+    outlets: Sequence[Outlet]
     checkpointing: Checkpointing
     sampler: Sampler
     health: Health
@@ -80,16 +72,12 @@ class Pipeline:
         }
         if not self.pace.sending:
             return {**tasks, "discard": self._discard()}
-        if self.spot_checks is not None:
-            tasks["spot checks"] = self.spot_checks.run()
-        return {
-            **tasks,
-            **{lane.name: lane.run(self.pace.gather.total_seconds()) for lane in self.lanes},
-            "recover": self._recover(),
-            "replay": self._replay(),
-            "late looks": self.late_looks.run(),
-            **{f"send {number}": self.delivery.work() for number in range(self.pace.senders)},
-        }
+        for lane in self.lanes:
+            tasks[lane.name] = lane.run(self.pace.gather.total_seconds())
+        for outlet in self.outlets:
+            own = outlet.tasks(self.pace.senders)
+            tasks.update({f"{name} to {outlet.destination.name}": work for name, work in own.items()})
+        return tasks
 
     async def drain(self, shutdown: Shutdown, limit: timedelta) -> None:
         """Send what is open, within the limit; what is left is read again after the next start."""
@@ -110,17 +98,6 @@ class Pipeline:
             for entry in await self.backlog.take_due(limit=ROUND_ENTRIES, gather_seconds=0):
                 self.emit(TurnDone(EntryOutcome.SENDING_DISABLED))
                 self.backlog.close(entry.key)
-
-    async def _recover(self) -> None:
-        """Settle the batches of an earlier run beside the daily work. Afterwards this task only waits."""
-        await self.delivery.recover(self.unfinished)
-        await asyncio.Event().wait()
-
-    async def _replay(self) -> None:
-        """Send dead letters again on request."""
-        while True:
-            await self.replay.sweep()
-            await asyncio.sleep(_SWEEP_SECONDS)
 
     async def _backfill(self) -> None:
         """Wait until the positions are stored, so that everything written from now on belongs to the streams."""

@@ -94,12 +94,13 @@ class Term:
         settings, connections, emit = self._settings, self._connections, self._observers.emit
         state = MongoState(connections.state, self._fence, destination=name_destination(settings))
         await state.prepare(lifetime=settings.export_record_lifetime)
-        await connections.destination.prepare()
+        for destination in connections.destinations:
+            await destination.prepare()
         since = connections.facts.now if self._begins_with_process else None
         pipeline = await make_pipeline(
             settings,
             state,
-            connections.destination,
+            connections.destinations,
             MongoDocuments(
                 connections.source,
                 emit,
@@ -121,7 +122,7 @@ class Term:
                 version=__version__,
                 watches=f"{settings.mongo_database} on {connections.address} "
                 f"(replica set {connections.facts.replica_set}, MongoDB {connections.facts.version})",
-                writes_to=connections.destination.sink.name
+                writes_to=", ".join(destination.sink.name for destination in connections.destinations)
                 if settings.langfuse_enabled
                 else "nothing (LANGFUSE_ENABLED=false)",
                 state_database=settings.state_database,

@@ -2,26 +2,24 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from uuid import uuid4
 
 from tailer.core.backfill import START_JOB, Job, JobReason, Start, StartMode
 from tailer.core.policy.policies import DeletionPolicy
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.open_turns import OpenTurns
 from tailer.core.stream.positions import Answer
-from tailer.core.trace.export import ExportOptions
 from tailer.core.trace.observations import Trace
-from tailer.daemon.destinations import Destination
+from tailer.daemon.destinations import OpenDestination
 from tailer.daemon.gauges import Sampler
 from tailer.daemon.options import make_options
+from tailer.daemon.outlets import Common, make_outlet
 from tailer.daemon.pipeline import Pace, Pipeline
 from tailer.events import Emit
 from tailer.flow.backfilling import Backfilling, BackfillPace
 from tailer.flow.backlog import Backlog
 from tailer.flow.checkpointing import Checkpointing
-from tailer.flow.in_flight import InFlight
 from tailer.flow.intake import Intake
 from tailer.flow.lanes.asking import Asking
 from tailer.flow.lanes.attachments import Attachments
@@ -33,17 +31,10 @@ from tailer.flow.lanes.setbacks import Setbacks
 from tailer.flow.lanes.spending import Spendings
 from tailer.flow.lanes.titles import Titles
 from tailer.flow.lanes.turns import FollowedChanges, Turns
-from tailer.flow.late_looks import LateLooks
 from tailer.flow.parking import Parking, Patience
 from tailer.flow.ports import ChangeSource, DocumentReader, RowWalk
-from tailer.flow.sending.batch import BatchLimits
-from tailer.flow.sending.delivery import Delivery
-from tailer.flow.sending.destination_health import Channel, DestinationHealth
-from tailer.flow.sending.letter_owners import LetterOwners
-from tailer.flow.sending.outgoing import Packing
-from tailer.flow.sending.replays import Replay
-from tailer.flow.sending.spot_checks import SpotChecks
-from tailer.flow.sending.transmission import Transmission
+from tailer.flow.sending.destination_health import Channel
+from tailer.flow.shares import Shares
 from tailer.health import Health
 from tailer.metrics import Metrics
 from tailer.mongo.state import MongoState
@@ -63,7 +54,7 @@ class Observers:
 async def make_pipeline(
     settings: Settings,
     state: MongoState,
-    destination: Destination,
+    destinations: Sequence[OpenDestination],
     reader: DocumentReader,
     walk: RowWalk,
     sources: Sequence[ChangeSource],
@@ -78,35 +69,17 @@ async def make_pipeline(
     )
     await parking.load()
     backlog = await _make_backlog(settings, state, streams, parking)
-    health = DestinationHealth(emit, monotonic=time.monotonic)
-    in_flight = InFlight()
-    spot_checks = None
-    if destination.is_server:
-        spot_checks = SpotChecks(destination.sink, state, emit, monotonic=time.monotonic)
-    delivery = Delivery(
-        backlog,
-        parking,
-        state,
-        destination.sink,
-        Transmission(destination.sink, health, emit, lookup=destination.lookup, monotonic=time.monotonic),
-        BatchLimits(settings.batch_traces, settings.batch_bytes),
-        in_flight,
-        emit,
-        new_id=lambda: uuid4().hex,
-        wall_clock=time.time,
-        observe_traces=observers.traces,
-        spot_checks=spot_checks,
-    )
-    unfinished = await delivery.claim_unfinished() if settings.langfuse_enabled else []
+    shares = Shares(backlog, parking, [opened.name for opened in destinations], emit)
+    common = Common(settings, backlog, shares, reader, emit, observers.traces)
     redactions: Counter[str] = Counter()
+    options = await make_options(settings, state, redactions)
+    outlets = [await make_outlet(common, opened, state, options) for opened in destinations]
     bench = Workbench(
         backlog=backlog,
         parking=parking,
         reader=reader,
-        state=state,
-        in_flight=in_flight,
-        packing=Packing(destination.sink, keep_traces=observers.traces is not None),
-        delivery=delivery,
+        shares=shares,
+        destinations={outlet.destination.name: outlet.destination for outlet in outlets},
         emit=emit,
         shard=settings.shard,
     )
@@ -128,22 +101,15 @@ async def make_pipeline(
             shard=settings.shard,
         ),
         intake=Intake(backlog, state, emit, open_limit=settings.open_turns, shard=settings.shard),
-        lanes=_make_lanes(
-            settings, destination, bench, health, await make_options(settings, state, redactions)
-        ),
-        delivery=delivery,
-        replay=Replay(backlog, state, delivery, emit, LetterOwners(reader, state, settings.shard).choose_own),
-        spot_checks=spot_checks,
-        late_looks=LateLooks(backlog, reader, state, wall_clock=time.time, shard=settings.shard),
-        unfinished=unfinished,
+        lanes=_make_lanes(settings, destinations, bench),
+        outlets=outlets,
         checkpointing=Checkpointing(backlog, state, emit, monotonic=time.monotonic),
         sampler=Sampler(
             observers.metrics,
             observers.health,
             backlog,
             parking,
-            delivery,
-            health,
+            [outlet.destination for outlet in outlets],
             redactions,
             streams,
             began,
@@ -182,35 +148,36 @@ async def _make_backlog(
 
 
 def _make_lanes(
-    settings: Settings,
-    destination: Destination,
-    bench: Workbench,
-    health: DestinationHealth,
-    options: ExportOptions,
+    settings: Settings, destinations: Sequence[OpenDestination], bench: Workbench
 ) -> Sequence[Lane]:
-    def ask(channel: Channel) -> Asking:
-        return Asking(channel, health, Setbacks(monotonic=time.monotonic), bench.emit)
+    def ask(channel: Channel) -> Mapping[str, Asking]:
+        return {
+            name: Asking(channel, destination.health, Setbacks(monotonic=time.monotonic), bench.emit)
+            for name, destination in bench.destinations.items()
+        }
 
     followed = FollowedChanges(
         feedback=settings.feedback,
         edits=settings.edits,
         deletions=settings.deletions is DeletionPolicy.DELETE,
     )
-    attachments = None
-    if destination.media is not None:
-        attachments = Attachments(
-            destination.media,
-            health,
+    attachments = {
+        opened.name: Attachments(
+            opened.media,
+            bench.destinations[opened.name].health,
             Setbacks(monotonic=time.monotonic),
-            options,
+            bench.destinations[opened.name].options,
             bench.emit,
         )
+        for opened in destinations
+        if opened.media is not None
+    }
     return (
-        Turns(bench, options, followed, attachments),
-        Titles(bench, options),
-        Spendings(bench, options),
-        Followups(bench, destination.followups, ask(Channel.SCORES), followed, options.mask),
-        Deletions(bench, destination.followups, ask(Channel.DELETIONS), settings.deletions),
+        Turns(bench, followed, attachments),
+        Titles(bench),
+        Spendings(bench),
+        Followups(bench, ask(Channel.SCORES), followed),
+        Deletions(bench, ask(Channel.DELETIONS), settings.deletions),
     )
 
 

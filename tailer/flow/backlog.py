@@ -186,9 +186,9 @@ class Backlog:
         """Whether a row is being worked on."""
         return self._open_turns.is_open(EntryKey(interest, document_key))
 
-    def postpone(self, key: EntryKey, *, seconds: float) -> None:
-        """Give an entry back, to be taken again later."""
-        self._open_turns.release(key, self._monotonic() + seconds)
+    def postpone(self, key: EntryKey, *, seconds: float, changed: Collection[str] = ()) -> None:
+        """Give an entry back, to be taken again later; `changed` names fields to be looked at then."""
+        self._open_turns.release(key, self._monotonic() + seconds, changed=changed)
         self._opened.set()
 
     def touches_of(self, document_key: DocumentKey) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What the flow asks of the state database, by subject; `StateStore` is all of it.
+"""What the flow asks of the state database, by subject; `StateStore` is all of it for one destination.
 
 Every write is acknowledged by a majority and fenced: a write of an instance that lost the lease raises LeaseLost.
 """
@@ -183,7 +183,13 @@ class DeadLetterStore(Protocol):
         ...
 
 
-class StateStore(
-    CheckpointStore, ExportStore, BatchStore, ParkedStore, GapStore, BackfillStore, DeadLetterStore, Protocol
-):
+class DestinationStore(ExportStore, BatchStore, DeadLetterStore, Protocol):
+    """What is kept for one destination."""
+
+
+class SharedStore(CheckpointStore, ParkedStore, GapStore, BackfillStore, Protocol):
+    """What all destinations have in common."""
+
+
+class StateStore(SharedStore, DestinationStore, Protocol):
     """The tailer's own database, without its lease."""

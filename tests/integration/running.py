@@ -162,7 +162,9 @@ async def making(
         observers = Observers(events, None, metrics, Health(time.monotonic(), time.monotonic()))
         walk = MongoWalk(source, Collections(source, events))
         first = began or Answer(int(time.time()), time.monotonic())
-        pipeline = await make_pipeline(settings, state, destination, reader, walk, sources, observers, first)
+        pipeline = await make_pipeline(
+            settings, state, [destination], reader, walk, sources, observers, first
+        )
         yield Made(state, pipeline, events, metrics)
 
 

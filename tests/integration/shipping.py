@@ -12,6 +12,7 @@ from tailer.core.stream.hints import ChangeHint, Interest, Operation, Stream
 from tailer.core.stream.open_turns import EntryKey, OpenTurns
 from tailer.core.stream.positions import StreamPosition
 from tailer.core.turn.entry_outcomes import EntryOutcome
+from tailer.daemon.destinations import DEFAULT
 from tailer.flow.backlog import Backlog
 from tailer.flow.checkpointing import Checkpointing
 from tailer.flow.in_flight import InFlight
@@ -22,6 +23,7 @@ from tailer.flow.sending.delivery import Delivery
 from tailer.flow.sending.destination_health import DestinationHealth
 from tailer.flow.sending.outgoing import Outgoing, Packing
 from tailer.flow.sending.transmission import Transmission
+from tailer.flow.shares import Shares
 from tailer.langfuse.spans import LangfuseSpans
 from tailer.mongo.state import MongoState
 from tests.evidence import Events, make_trace
@@ -42,6 +44,7 @@ class Shipping:
         self.parking = Parking(state, PATIENCE)
         turns = OpenTurns(settle_seconds=0, park_seconds=3600)
         self.backlog = Backlog(turns, self.parking, limit=10_000, monotonic=time.monotonic)
+        self.shares = Shares(self.backlog, self.parking, [DEFAULT], self.events)
         self.transmission = Transmission(
             sink,
             DestinationHealth(self.events, monotonic=time.monotonic),
@@ -51,8 +54,9 @@ class Shipping:
         )
         numbers = itertools.count()
         self.delivery = Delivery(
+            DEFAULT,
             self.backlog,
-            self.parking,
+            self.shares,
             state,
             sink,
             self.transmission,
@@ -90,7 +94,8 @@ class Shipping:
             entry = EntryKey(Interest.RESPONSE, key)
             self.in_flight.claim({trace.record_id: key})
             outgoing.append(self.packing.pack(entry, EntryOutcome.COMPLETE, [trace]))
-        self.backlog.turns.take_due(time.monotonic() + 1, limit=10_000)
+        for taken in self.backlog.turns.take_due(time.monotonic() + 1, limit=10_000):
+            self.shares.begin(taken)
         return outgoing
 
     async def until_empty(self, *, seconds: float = 20) -> None:

@@ -144,7 +144,7 @@ async def test_a_turn_that_is_deleted_while_it_waits_to_be_sent_is_taken_away_to
         await databases.source["messages"].insert_many([question("q1", None), answer("a1", "q1")])
         await events.until(lambda: bool(events.of(DeliveryRetried)))
         await databases.source["messages"].insert_one(answer("a2", "q1"))
-        await events.until(lambda: run.pipeline.delivery.queue_length == 1)
+        await events.until(lambda: run.pipeline.outlets[0].destination.delivery.queue_length == 1)
         await delete(databases, "a2")
         await events.until(lambda: any(event.deletes for event in events.of(HintsRead)))
         known = len(events.of(DeliveryRetried))

@@ -39,7 +39,7 @@ class Clock:
 
 def looks_of(run: Run, clock: Clock) -> LateLooks:
     bench = run.pipeline.lanes[0]._bench
-    return LateLooks(bench.backlog, bench.reader, bench.state, wall_clock=clock)
+    return LateLooks(bench.backlog, bench.reader, run.state, wall_clock=clock)
 
 
 def root_of(spans: list[StoredSpan]) -> StoredSpan:

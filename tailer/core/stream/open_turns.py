@@ -257,14 +257,15 @@ class OpenTurns:
         entry = self._entries.get(key)
         if entry is not None:
             entry.work = work
-            entry.changed |= frozenset(changed)
-            self.release(key, now)
+            self.release(key, now, changed=changed)
 
-    def release(self, key: EntryKey, due_seconds: float) -> None:
+    def release(self, key: EntryKey, due_seconds: float, *, changed: Collection[str] = ()) -> None:
         """Give a taken entry back, to be taken again when due; one that was answered meanwhile is gone."""
         entry = self._entries.get(key)
         if entry is None:
             return
+        if changed:
+            entry.changed |= frozenset(changed)
         entry.taken = False
         entry.changed_since_taken = False
         entry.due_seconds = due_seconds

@@ -5,7 +5,7 @@ fails again and again does not stop the others of its kind.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from tailer.core.stream.open_turns import EntryKey
 from tailer.core.trace.followup import FollowupOperation
@@ -16,7 +16,7 @@ from tailer.flow.sending.outcomes import Delivered, DeliveryOutcome, Refused, Re
 
 
 class Asking:
-    """One lane's way to the destination."""
+    """One lane's way to a destination."""
 
     def __init__(self, channel: Channel, health: DestinationHealth, setbacks: Setbacks, emit: Emit) -> None:
         self._channel = channel
@@ -45,6 +45,12 @@ class Asking:
             self._emit(FollowupFailed(operation))
         return None
 
-    async def pause(self) -> None:
-        """Wait as long as the last answers suggest."""
-        await asyncio.sleep(self._pause_seconds)
+    @property
+    def pause_seconds(self) -> float:
+        """How long to wait, as the last answers suggest."""
+        return self._pause_seconds
+
+
+async def pause(turned_away: Iterable[Asking]) -> None:
+    """Wait until one of these destinations may accept something again; not at all where there is none."""
+    await asyncio.sleep(min((asking.pause_seconds for asking in turned_away), default=0.0))

@@ -3,7 +3,7 @@
 A deletion comes last, whatever else is still to be done for the row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from tailer.core.identity import DocumentKey
@@ -12,21 +12,20 @@ from tailer.core.stream.hints import Interest
 from tailer.core.stream.open_turns import Entry
 from tailer.core.trace.followup import FollowupOperation, SentTurn
 from tailer.core.turn.entry_outcomes import EntryOutcome
-from tailer.flow.lanes.asking import Asking
+from tailer.flow.destinations import Destination
+from tailer.flow.lanes.asking import Asking, pause
 from tailer.flow.lanes.lane import Lane
 from tailer.flow.lanes.round import Round, Workbench
-from tailer.flow.ports import FollowupSink
 
 
 class Deletions(Lane):
-    """Handles rows that are gone."""
+    """Handles rows that are gone. `asking` is the way to each destination, by name."""
 
     name: ClassVar[str] = "deletions"
     works: ClassVar[tuple[Interest, ...]] = (Interest.DELETION,)
 
-    def __init__(self, bench: Workbench, sink: FollowupSink, asking: Asking, policy: DeletionPolicy) -> None:
+    def __init__(self, bench: Workbench, asking: Mapping[str, Asking], policy: DeletionPolicy) -> None:
         super().__init__(bench)
-        self._sink = sink
         self._asking = asking
         self._policy = policy
 
@@ -37,54 +36,69 @@ class Deletions(Lane):
                 if work.keeps(entry, entry.key.document_key):
                     work.close(entry, EntryOutcome.DELETION_KEPT)
             return
-        ready = [entry for entry in work.entries if self._claim(work, entry)]
-        if ready:
-            await self._delete(work, ready)
+        destinations = work.destinations
+        claimed = {
+            destination.name: [
+                entry
+                for entry in work.by_row(at=destination).values()
+                if self._claim(work, entry, destination)
+            ]
+            for destination in destinations
+        }
+        sent = {
+            destination.name: await destination.state.load_sent_by_document(
+                [entry.key.document_key for entry in claimed[destination.name]]
+            )
+            for destination in destinations
+        }
+        _leave_others(work, [turn for turns in sent.values() for turn in turns])
+        turned_away = []
+        for destination in destinations:
+            ready = [entry for entry in claimed[destination.name] if work.is_open(entry, destination)]
+            if ready and not await self._delete(work, ready, sent[destination.name], destination):
+                turned_away.append(self._asking[destination.name])
+        if len(turned_away) == len(destinations):
+            await pause(turned_away)
 
-    def _claim(self, work: Round, entry: Entry) -> bool:
+    def _claim(self, work: Round, entry: Entry, destination: Destination) -> bool:
         """Whether nothing of the row is on its way: that must be recorded before it can be deleted."""
         key = entry.key.document_key
-        if not self._bench.backlog.is_open(Interest.RESPONSE, key) and work.claim_row(entry):
+        if not self._bench.backlog.is_open(Interest.RESPONSE, key) and work.claim_row(entry, destination):
             return True
-        work.postpone(entry)
+        work.postpone(entry, at=destination)
         return False
 
-    async def _delete(self, work: Round, ready: Sequence[Entry]) -> None:
-        keys = [entry.key.document_key for entry in ready]
-        sent = await self._bench.state.load_sent_by_document(keys)
-        ready = _choose_own(work, ready, sent)
-        if not ready:
-            return
-        keys = [entry.key.document_key for entry in ready]
-        sent = [turn for turn in sent if turn.document_key in set(keys)]
-        traces = await self._bench.state.find_traces_by_document(keys)
+    async def _delete(
+        self, work: Round, ready: Sequence[Entry], known: Sequence[SentTurn], destination: Destination
+    ) -> bool:
+        """Delete what a destination has of rows. Returns whether it accepted that, or had nothing."""
+        keys = {entry.key.document_key for entry in ready}
+        sent = [turn for turn in known if turn.document_key in keys]
+        traces = await destination.state.find_traces_by_document(list(keys))
         trace_ids = sorted({turn.trace_id for turn in sent} | set(traces))
         if trace_ids:
-            wait_seconds = await self._asking.ask(
+            wait_seconds = await self._asking[destination.name].ask(
                 ready[0].key,
                 FollowupOperation.DELETE_TRACES,
-                lambda: self._sink.delete_traces(trace_ids),
+                lambda: destination.followups.delete_traces(trace_ids),
             )
             if wait_seconds is not None:
                 for entry in ready:
-                    work.postpone(entry, wait_seconds)
-                await self._asking.pause()
-                return
-            await self._bench.state.record_deleted(trace_ids)
+                    work.postpone(entry, wait_seconds, at=destination)
+                return False
+            await destination.state.record_deleted(trace_ids)
         expiries = {turn.document_key: turn.expires_milliseconds for turn in sent}
         for entry in ready:
-            work.close(entry, _outcome_of(entry, expiries))
+            work.close(entry, _outcome_of(entry, expiries), at=destination)
+        return True
 
 
-def _choose_own(work: Round, entries: Sequence[Entry], sent: Sequence[SentTurn]) -> Sequence[Entry]:
-    """The entries of this shard. The row is gone, so the record of its turn says whose it was. Where there is none, the
-    row's `_id` decides, so that one shard looks for what else was sent."""
+def _leave_others(work: Round, sent: Sequence[SentTurn]) -> None:
+    """Leave entries to other shards. The row is gone, so the record of its turn says whose it was. Where there is none,
+    the row's `_id` decides, so that one shard looks for what else was sent."""
     conversations = {turn.document_key: turn.session_id for turn in sent}
-    return [
-        entry
-        for entry in entries
-        if work.keeps(entry, conversations.get(entry.key.document_key, entry.key.document_key))
-    ]
+    for entry in work.entries:
+        work.keeps(entry, conversations.get(entry.key.document_key, entry.key.document_key))
 
 
 def _outcome_of(entry: Entry, expiries: dict[DocumentKey, int | None]) -> EntryOutcome:

@@ -5,7 +5,7 @@ like traces, and stored before they are sent.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
@@ -13,7 +13,6 @@ from tailer.core.identity import DocumentKey, TraceId
 from tailer.core.librechat.documents import Message, Transaction
 from tailer.core.stream.hints import LEDGER, Interest
 from tailer.core.stream.open_turns import Entry
-from tailer.core.trace.content_policy import ContentPolicy
 from tailer.core.trace.export import trace_id_of
 from tailer.core.trace.followup import (
     Edit,
@@ -32,11 +31,11 @@ from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import answer_text
 from tailer.errors import TailerError
-from tailer.flow.lanes.asking import Asking
+from tailer.flow.destinations import Destination
+from tailer.flow.lanes.asking import Asking, pause
 from tailer.flow.lanes.lane import Lane
 from tailer.flow.lanes.round import Round, Workbench
 from tailer.flow.lanes.turns import FollowedChanges
-from tailer.flow.ports import FollowupSink
 from tailer.flow.sending.outgoing import Outgoing, join
 
 _AT_ONCE: Final = 8
@@ -45,80 +44,100 @@ _AT_ONCE: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """An entry with what was read for it: the message as it is, and the sent turns in whose traces it appears."""
+    """A share with what was read for it: the message as it is, and the turns in whose traces it appears, as they were
+    sent to the destination."""
 
     entry: Entry
+    destination: Destination
     message: Message
     turns: tuple[SentTurn, ...]
     transactions: tuple[Transaction, ...] = ()
 
 
 class Followups(Lane):
-    """Handles rows that changed after their turn was sent."""
+    """Handles rows that changed after their turn was sent. `asking` is the way to each destination, by name."""
 
     name: ClassVar[str] = "followups"
     works: ClassVar[tuple[Interest, ...]] = (Interest.FOLLOWUP,)
 
-    def __init__(
-        self,
-        bench: Workbench,
-        sink: FollowupSink,
-        asking: Asking,
-        followed: FollowedChanges,
-        mask: ContentPolicy,
-    ) -> None:
+    def __init__(self, bench: Workbench, asking: Mapping[str, Asking], followed: FollowedChanges) -> None:
         super().__init__(bench)
-        self._sink = sink
         self._asking = asking
         self._followed = followed
-        self._mask = mask
 
     async def _work(self, work: Round) -> None:
         subjects = await self._read(work)
+        # Side by side: a destination that takes long does not hold up the others.
+        ended = await asyncio.gather(
+            *(self._follow_all(work, own) for own in subjects.values()),
+            return_exceptions=True,
+        )
+        _raise_first(ended)
+        if subjects and not any(ended):
+            await pause(self._asking[name] for name in subjects)
+
+    async def _follow_all(self, work: Round, subjects: Sequence[_Subject]) -> bool:
+        """Follow the changes at one destination. False if it accepts nothing at the moment."""
         while subjects:
             some, subjects = subjects[:_AT_ONCE], subjects[_AT_ONCE:]
             if not await self._follow_some(work, some):
-                # The destination accepts nothing at the moment, so the others need not be tried.
+                # The others need not be tried.
                 for subject in subjects:
-                    work.postpone(subject.entry)
-                await self._asking.pause()
-                return
+                    work.postpone(subject.entry, at=subject.destination)
+                return False
+        return True
 
-    async def _read(self, work: Round) -> list[_Subject]:
-        """The changes to follow, with their traces claimed; entries that need nothing are closed."""
+    async def _read(self, work: Round) -> Mapping[str, Sequence[_Subject]]:
+        """The changes to follow, by destination, with their traces claimed; shares that need nothing are closed."""
         entries = work.by_row()
         located = await self._bench.reader.locate(list(entries))
         for key in entries.keys() - {row.key for row in located}:
             work.close(entries[key], EntryOutcome.DELETED)
         answers = await self._answers_of(located)
+        claimed: dict[DocumentKey, list[Destination]] = {}
         for row in located:
-            work.name(entries[row.key], f"{trace_id_of(row)}:followup", row.message_id)
-        claimed = [row for row in located if self._claim(work, entries[row.key], answers[row.key])]
-        traces = {row.key: [trace_id_of(answer) for answer in answers[row.key]] for row in claimed}
-        sent = await self._bench.state.load_sent([each for those in traces.values() for each in those])
-        messages = await self._bench.reader.read_messages([row.key for row in claimed])
-        ledgers = await self._read_ledgers(entries, claimed, sent)
-        subjects = []
-        for row in claimed:
-            message = messages.get(row.key)
-            turns = tuple(sent[trace_id] for trace_id in traces[row.key] if trace_id in sent)
-            if message is not None and turns:
+            entry = entries[row.key]
+            work.name(entry, f"{trace_id_of(row)}:followup", row.message_id)
+            claimed[row.key] = self._claim(work, entry, answers[row.key])
+        rows = [row for row in located if claimed[row.key]]
+        traces = {row.key: [trace_id_of(answer) for answer in answers[row.key]] for row in rows}
+        sent = {
+            destination.name: await destination.state.load_sent(
+                [each for row in rows if destination in claimed[row.key] for each in traces[row.key]]
+            )
+            for destination in work.destinations
+        }
+        messages = await self._bench.reader.read_messages([row.key for row in rows])
+        ledgers = await self._read_ledgers(entries, rows, list(sent.values()))
+        subjects: dict[str, list[_Subject]] = {}
+        for row in rows:
+            entry, message = entries[row.key], messages.get(row.key)
+            for destination in claimed[row.key]:
+                known = sent[destination.name]
+                turns = tuple(known[trace_id] for trace_id in traces[row.key] if trace_id in known)
+                if message is None or not turns:
+                    outcome = _nothing_followed(row, was_read=message is not None)
+                    work.close(entry, outcome, at=destination)
+                    continue
                 ledger = tuple(ledgers.get(row.message_id, ()))
-                subjects.append(_Subject(entries[row.key], message, turns, ledger))
-            else:
-                work.close(entries[row.key], _nothing_followed(row, was_read=message is not None))
+                subject = _Subject(entry, destination, message, turns, ledger)
+                subjects.setdefault(destination.name, []).append(subject)
         return subjects
 
     async def _read_ledgers(
-        self, entries: Mapping[DocumentKey, Entry], rows: Sequence[Row], sent: Mapping[TraceId, SentTurn]
+        self,
+        entries: Mapping[DocumentKey, Entry],
+        rows: Sequence[Row],
+        sent: Sequence[Mapping[TraceId, SentTurn]],
     ) -> Mapping[str, Sequence[Transaction]]:
         """The ledgers of the answers that were billed after they were sent."""
-        billed = [
-            sent[trace_id_of(row)]
+        billed = {
+            row.key: known[trace_id_of(row)]
             for row in rows
-            if LEDGER in entries[row.key].changed and trace_id_of(row) in sent
-        ]
-        return await self._bench.reader.read_ledgers(billed) if billed else {}
+            for known in sent
+            if LEDGER in entries[row.key].changed and trace_id_of(row) in known
+        }
+        return await self._bench.reader.read_ledgers(list(billed.values())) if billed else {}
 
     async def _answers_of(self, rows: Sequence[Row]) -> Mapping[DocumentKey, Sequence[Row]]:
         """The rows in whose traces each of these appears: a response in its own, a question in those of its answers."""
@@ -130,36 +149,40 @@ class Followups(Lane):
             answers[question.key].append(answer)
         return answers
 
-    def _claim(self, work: Round, entry: Entry, answers: Sequence[Row]) -> bool:
-        """Whether nothing of the traces is on its way: an answer built before an edit must be recorded first."""
+    def _claim(self, work: Round, entry: Entry, answers: Sequence[Row]) -> list[Destination]:
+        """The destinations to which nothing of the traces is on its way: an answer built before an edit must be
+        recorded first."""
         is_open = any(
             self._bench.backlog.is_open(Interest.RESPONSE, row.key)
             for row in answers
             if row.key != entry.key.document_key
         )
-        if not is_open and work.claim(entry, {trace_id_of(row): row.key for row in answers}):
-            return True
-        work.postpone(entry)
-        return False
+        claimed = []
+        for destination in work.destinations:
+            if not work.is_open(entry, destination):
+                continue
+            if not is_open and work.claim(entry, destination, {trace_id_of(row): row.key for row in answers}):
+                claimed.append(destination)
+            else:
+                work.postpone(entry, at=destination)
+        return claimed
 
     async def _follow_some(self, work: Round, subjects: Sequence[_Subject]) -> bool:
         """Follow several at the same time. Returns whether anything was accepted, or nothing had to be asked for."""
         followed = await asyncio.gather(*map(self._follow, subjects), return_exceptions=True)
         outgoing: list[Outgoing] = []
         turned_away = 0
+        destination = subjects[0].destination
         for subject, made in zip(subjects, followed, strict=True):
             if isinstance(made, Outgoing):
                 outgoing.append(made)
             elif isinstance(made, float):
-                work.postpone(subject.entry, made)
+                work.postpone(subject.entry, made, at=destination)
                 turned_away += 1
             elif made is None:
-                work.close(subject.entry, _followed(subject))
-        await work.hand_over(outgoing)
-        errors = [made for made in followed if isinstance(made, BaseException)]
-        if errors:
-            # An error of the whole daemon goes before an error of one item.
-            raise next((error for error in errors if isinstance(error, TailerError)), errors[0])
+                work.close(subject.entry, _followed(subject), at=destination)
+        await work.hand_over(outgoing, at=destination)
+        _raise_first(followed)
         return turned_away < len(subjects)
 
     async def _follow(self, subject: _Subject) -> Outgoing | float | None:
@@ -170,17 +193,18 @@ class Followups(Lane):
             if wait_seconds is not None:
                 return wait_seconds
         pieces: list[Outgoing] = []
+        destination = subject.destination
         for turn in subject.turns if self._followed.edits else ():
             edit = self._find_edit(subject, turn)
             if edit is None:
                 continue
-            wait_seconds = await self._correct(subject.entry, turn, edit)
+            wait_seconds = await self._correct(subject, turn, edit)
             if wait_seconds is not None:
                 return wait_seconds
-            trace = make_edit_trace(turn, edit, self._mask)
+            trace = make_edit_trace(turn, edit, destination.options.mask)
             edits = {trace.record_id: edit}
             pieces.append(
-                self._bench.packing.pack(subject.entry.key, EntryOutcome.EDITED, [trace], edits=edits)
+                destination.packing.pack(subject.entry.key, EntryOutcome.EDITED, [trace], edits=edits)
             )
         if is_answer:
             pieces += self._find_late(subject, edits_before=len(pieces))
@@ -195,30 +219,30 @@ class Followups(Lane):
             turn = replace(turn, parts=None)
         written = entry.written_milliseconds or message.updated_milliseconds or turn.end_milliseconds
         news = find_news(turn, message, subject.transactions, written)
-        trace = None if news is None else build_late_trace(turn, news, self._mask)
+        destination = subject.destination
+        trace = None if news is None else build_late_trace(turn, news, destination.options.mask)
         if news is None or trace is None:
             return []
-        return [self._bench.packing.pack(entry.key, EntryOutcome.LATE, [trace], late=news.marks)]
+        return [destination.packing.pack(entry.key, EntryOutcome.LATE, [trace], late=news.marks)]
 
     async def _follow_feedback(self, subject: _Subject) -> float | None:
-        (turn,), message = subject.turns, subject.message
+        (turn,), message, destination = subject.turns, subject.message, subject.destination
+        asking, sink = self._asking[destination.name], destination.followups
         digest = feedback_digest(message.feedback)
         if digest == turn.feedback:
             return None
         if message.feedback is None:
             score_id = feedback_score_id(turn.trace_id)
-            wait_seconds = await self._asking.ask(
-                subject.entry.key,
-                FollowupOperation.DELETE_SCORE,
-                lambda: self._sink.delete_score(score_id),
+            wait_seconds = await asking.ask(
+                subject.entry.key, FollowupOperation.DELETE_SCORE, lambda: sink.delete_score(score_id)
             )
         else:
-            score = make_feedback_score(turn, message, message.feedback, self._mask)
-            wait_seconds = await self._asking.ask(
-                subject.entry.key, FollowupOperation.PUT_SCORE, lambda: self._sink.put_score(score)
+            score = make_feedback_score(turn, message, message.feedback, destination.options.mask)
+            wait_seconds = await asking.ask(
+                subject.entry.key, FollowupOperation.PUT_SCORE, lambda: sink.put_score(score)
             )
         if wait_seconds is None:
-            await self._bench.state.record_feedback(turn.trace_id, digest)
+            await destination.state.record_feedback(turn.trace_id, digest)
         return wait_seconds
 
     def _find_edit(self, subject: _Subject, turn: SentTurn) -> Edit | None:
@@ -228,13 +252,23 @@ class Followups(Lane):
             return find_edit(EditedText.QUESTION, turn, message.text or "", written)
         return find_edit(EditedText.ANSWER, turn, answer_text(message), written)
 
-    async def _correct(self, entry: Entry, turn: SentTurn, edit: Edit) -> float | None:
-        correction = make_correction_score(turn, edit, self._mask)
+    async def _correct(self, subject: _Subject, turn: SentTurn, edit: Edit) -> float | None:
+        destination = subject.destination
+        correction = make_correction_score(turn, edit, destination.options.mask)
         if correction is None:
             return None
-        return await self._asking.ask(
-            entry.key, FollowupOperation.PUT_CORRECTION, lambda: self._sink.put_score(correction)
+        return await self._asking[destination.name].ask(
+            subject.entry.key,
+            FollowupOperation.PUT_CORRECTION,
+            lambda: destination.followups.put_score(correction),
         )
+
+
+def _raise_first(ended: Iterable[object]) -> None:
+    """Raise what broke, if anything did. An error of the whole daemon goes before an error of one item."""
+    errors = [error for error in ended if isinstance(error, BaseException)]
+    if errors:
+        raise next((error for error in errors if isinstance(error, TailerError)), errors[0])
 
 
 def _nothing_followed(row: Row, *, was_read: bool) -> EntryOutcome:

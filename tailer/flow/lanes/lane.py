@@ -5,20 +5,20 @@ ends the daemon; every other error is a fault of the code on a row.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from tailer.core.stream.hints import Interest
 from tailer.core.stream.open_turns import Entry
 from tailer.errors import TailerError
-from tailer.flow.lanes.round import Round, Workbench
+from tailer.flow.lanes.round import Round, Share, Workbench
 
 ROUND_ENTRIES = 256
 """Entries that one round reads back together: few enough queries a turn, few enough rows in memory."""
 
 
 class _Unsettled(Exception):
-    """A lane has forgotten an entry, which would hold the position for ever."""
+    """A lane has forgotten a share, which would hold the position for ever."""
 
 
 class Lane(ABC):
@@ -40,29 +40,46 @@ class Lane(ABC):
             await self.work_off(entries)
 
     async def work_off(self, entries: Sequence[Entry]) -> None:
-        """One round. If something breaks it, halving finds the item: it is buried alone, and the others continue."""
-        work = Round(self._bench, entries)
+        """One round, for every destination."""
+        shares, destinations = self._bench.shares, self._bench.destinations
+        await self._work_off(
+            [Share(entry, destinations[name]) for entry in entries for name in shares.begin(entry)]
+        )
+
+    async def _work_off(self, shares: Sequence[Share]) -> None:
+        """If something breaks a round, halving finds the share: it is buried alone, and the others continue."""
+        work = Round(self._bench, shares)
         try:
             await self._settle(work)
         except TailerError:
             raise
         except Exception as error:
             work.let_go()
-            left = work.entries
+            left = work.shares
             if not left:
                 raise
-            if len(entries) == 1:
+            if len(shares) == 1:
                 await work.bury(left[0], type(error).__name__)
                 return
-            middle = (len(left) + 1) // 2
-            for half in filter(None, (left[:middle], left[middle:])):
-                await self.work_off(half)
+            for part in _divide(left):
+                await self._work_off(part)
 
     async def _settle(self, work: Round) -> None:
         await self._work(work)
-        if work.entries:
+        if work.shares:
             raise _Unsettled
 
     @abstractmethod
     async def _work(self, work: Round) -> None:
-        """Settle every entry of a round."""
+        """Settle every share of a round."""
+
+
+def _divide(shares: Sequence[Share]) -> Iterator[Sequence[Share]]:
+    """Two halves, by entry; the shares of a single entry, each by itself."""
+    keys = list(dict.fromkeys(share.entry.key for share in shares))
+    if len(keys) == 1:
+        yield from ([share] for share in shares)
+        return
+    first = frozenset(keys[: (len(keys) + 1) // 2])
+    yield [share for share in shares if share.entry.key in first]
+    yield [share for share in shares if share.entry.key not in first]

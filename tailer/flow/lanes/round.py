@@ -1,29 +1,28 @@
-"""One round of a lane: the entries that were taken together, and what happens to each.
+"""One round of a lane: the entries that were taken together, and what happens to each at each destination.
 
-Every entry is settled exactly once: closed, postponed, passed on, parked, handed over or buried. With that its claims
-are released, unless delivery has it by then.
+A share is what one destination has to do with one entry. Every share is settled exactly once: closed, postponed, passed
+on, parked, handed over or buried. With that its claims are released, unless delivery has it by then.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tailer.core.identity import DocumentKey, TraceId
-from tailer.core.stream.hints import Interest
 from tailer.core.stream.open_turns import Entry, EntryKey
 from tailer.core.stream.shard import WHOLE, Shard
-from tailer.core.turn.entry_outcomes import EntryOutcome, parked
+from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import Wait
-from tailer.events import Emit, TurnDone, TurnFailed
+from tailer.events import Emit, TurnFailed
 from tailer.flow.backlog import Backlog
-from tailer.flow.in_flight import InFlight
+from tailer.flow.destinations import Destination
 from tailer.flow.letter_reasons import LetterKind, LetterReason
 from tailer.flow.parking import Parking
 from tailer.flow.ports import DocumentReader
 from tailer.flow.records import DeadLetter, unknown_record_id
-from tailer.flow.sending.delivery import Delivery
-from tailer.flow.sending.outgoing import Outgoing, Packing
-from tailer.flow.stores import StateStore
+from tailer.flow.sending.outgoing import Outgoing
+from tailer.flow.shares import Again, Done, Ending, Parked, Shares
 
 BUSY_SECONDS = 1.0
 """How long an entry waits if another task, or a batch of an earlier run, is working on its trace."""
@@ -36,67 +35,98 @@ class Workbench:
     backlog: Backlog
     parking: Parking
     reader: DocumentReader
-    state: StateStore
-    in_flight: InFlight
-    packing: Packing
-    delivery: Delivery
+    shares: Shares
+    destinations: Mapping[str, Destination]
     emit: Emit
     shard: Shard = WHOLE
 
 
-class Round:
-    """The entries of one round. Nothing here awaits between a claim and the note of it."""
+class Share(NamedTuple):
+    """What one destination has to do with one entry."""
 
-    def __init__(self, bench: Workbench, entries: Sequence[Entry]) -> None:
+    entry: Entry
+    destination: Destination
+
+
+class _ShareKey(NamedTuple):
+    entry: EntryKey
+    destination: str
+
+
+class Round:
+    """The shares of one round. Nothing here awaits between a claim and the note of it.
+
+    Where a method takes `at`, it concerns the share of that destination; without, those of all destinations.
+    """
+
+    def __init__(self, bench: Workbench, shares: Sequence[Share]) -> None:
         self._bench = bench
-        self._unsettled = {entry.key: entry for entry in entries}
-        self._claims: dict[EntryKey, frozenset[TraceId]] = {}
-        self._rows: set[EntryKey] = set()
+        self._unsettled = {_key_of(share.entry, share.destination): share for share in shares}
+        self._claims: dict[_ShareKey, frozenset[TraceId]] = {}
+        self._rows: set[_ShareKey] = set()
         self._subjects: dict[EntryKey, tuple[str, str]] = {}
 
     @property
-    def entries(self) -> list[Entry]:
-        """The entries that are not settled yet."""
+    def shares(self) -> list[Share]:
+        """The shares that are not settled yet."""
         return list(self._unsettled.values())
 
-    def by_row(self) -> dict[DocumentKey, Entry]:
-        """The entries that are not settled yet, by the `_id` of their row."""
-        return {entry.key.document_key: entry for entry in self._unsettled.values()}
+    @property
+    def entries(self) -> list[Entry]:
+        """The entries with a share that is not settled yet."""
+        return list({share.entry.key: share.entry for share in self._unsettled.values()}.values())
+
+    @property
+    def destinations(self) -> list[Destination]:
+        """The destinations with a share that is not settled yet."""
+        return list(
+            {share.destination.name: share.destination for share in self._unsettled.values()}.values()
+        )
+
+    def by_row(self, *, at: Destination | None = None) -> dict[DocumentKey, Entry]:
+        """The entries with a share that is not settled yet, by the `_id` of their row."""
+        return {
+            share.entry.key.document_key: share.entry
+            for share in self._unsettled.values()
+            if at is None or share.destination is at
+        }
+
+    def is_open(self, entry: Entry, at: Destination) -> bool:
+        """Whether the share of a destination is not settled yet."""
+        return _key_of(entry, at) in self._unsettled
 
     def name(self, entry: Entry, record_id: str, message_id: str) -> None:
         """Say which record an entry is about; a dead letter of it gets that id."""
         self._subjects[entry.key] = (record_id, message_id)
 
-    def claim(self, entry: Entry, rows: Mapping[TraceId, DocumentKey]) -> bool:
-        """Claim all these traces for an entry, each for work on a row; none of them if one is not free."""
-        free = self.claim_free(entry, rows)
+    def claim(self, entry: Entry, at: Destination, rows: Mapping[TraceId, DocumentKey]) -> bool:
+        """Claim all these traces of a destination for an entry, each for work on a row; none of them if one is not
+        free."""
+        free = self.claim_free(entry, at, rows)
         if free == rows.keys():
             return True
-        self._bench.in_flight.release(free)
-        self._claims[entry.key] -= free
+        at.in_flight.release(free)
+        self._claims[_key_of(entry, at)] -= free
         return False
 
-    def claim_free(self, entry: Entry, rows: Mapping[TraceId, DocumentKey]) -> frozenset[TraceId]:
+    def claim_free(
+        self, entry: Entry, at: Destination, rows: Mapping[TraceId, DocumentKey]
+    ) -> frozenset[TraceId]:
         """Claim those of these traces that are free."""
-        free = self._bench.in_flight.claim(rows)
-        self._claims[entry.key] = self._claims.get(entry.key, frozenset()) | free
+        free, key = at.in_flight.claim(rows), _key_of(entry, at)
+        self._claims[key] = self._claims.get(key, frozenset()) | free
         return free
 
-    def claim_row(self, entry: Entry) -> bool:
-        """Claim everything that the row of an entry has, or will have."""
-        if not self._bench.in_flight.claim_row(entry.key.document_key):
+    def claim_row(self, entry: Entry, at: Destination) -> bool:
+        """Claim everything that the row of an entry has at a destination, or will have."""
+        if not at.in_flight.claim_row(entry.key.document_key):
             return False
-        self._rows.add(entry.key)
+        self._rows.add(_key_of(entry, at))
         return True
 
-    def close(self, entry: Entry, outcome: EntryOutcome | None) -> None:
-        """Close an entry; `outcome` is what it counts as, None for nothing."""
-        if outcome is not None:
-            self._bench.emit(TurnDone(outcome))
-        if entry.key.interest in (Interest.RESPONSE, Interest.QUESTION):
-            self._bench.parking.leave(entry.key.document_key)
-        self._settle(entry)
-        self._bench.backlog.close(entry.key)
+    def close(self, entry: Entry, outcome: EntryOutcome | None, *, at: Destination | None = None) -> None:
+        """Nothing is left to do; `outcome` is what the entry counts as, None for nothing."""
+        self._end(entry, at, Done(outcome))
 
     def leave_others(self, rows: Iterable[Row]) -> list[Row]:
         """The rows of this shard's conversations; the entries of other rows are closed."""
@@ -110,17 +140,15 @@ class Round:
         self.close(entry, EntryOutcome.OTHER_SHARD)
         return False
 
-    def postpone(self, entry: Entry, seconds: float = BUSY_SECONDS) -> None:
+    def postpone(self, entry: Entry, seconds: float = BUSY_SECONDS, *, at: Destination | None = None) -> None:
         """Give an entry back, to be taken again later."""
-        self._settle(entry)
-        self._bench.backlog.postpone(entry.key, seconds=seconds)
+        self._end(entry, at, Again(seconds))
 
-    def pass_on(self, entry: Entry, work: Interest) -> None:
-        """Pass an entry on to another lane."""
-        self._settle(entry)
-        self._bench.backlog.pass_on(entry.key, work)
+    def follow_up(self, entry: Entry, *, at: Destination | None = None) -> None:
+        """Pass an entry on to the follow-ups: its turn was sent before."""
+        self._end(entry, at, Done(None, followed=frozenset()))
 
-    async def park(self, waiting: Sequence[tuple[Entry, Wait]]) -> None:
+    async def park(self, waiting: Sequence[tuple[Entry, Wait]], *, at: Destination | None = None) -> None:
         """Store entries in the state database until what they wait for has come, or their time is up."""
         if not waiting:
             return
@@ -132,16 +160,15 @@ class Round:
             ]
         )
         for entry, wait in waiting:
-            self._bench.emit(TurnDone(parked(wait)))
-            self._settle(entry)
-            self._bench.backlog.close(entry.key)
+            self._end(entry, at, Parked(wait))
 
-    async def hand_over(self, outgoing: Sequence[Outgoing]) -> None:
-        """Hand over to delivery, together with the claims."""
-        await self._bench.delivery.hand_over(outgoing, self._taken)
+    async def hand_over(self, outgoing: Sequence[Outgoing], *, at: Destination) -> None:
+        """Hand over to the delivery of a destination, together with the claims."""
+        await at.delivery.hand_over(outgoing, lambda piece: self._taken(piece, at))
 
-    async def bury(self, entry: Entry, reason: str) -> None:
-        """Store an entry as a dead letter of its own."""
+    async def bury(self, share: Share, reason: str) -> None:
+        """Store a share as a dead letter of its own."""
+        entry, destination = share
         fallback = unknown_record_id(entry.work, entry.key.document_key), entry.message_id or ""
         record_id, message_id = self._subjects.get(entry.key, fallback)
         letter = DeadLetter(
@@ -152,26 +179,41 @@ class Round:
             None,
             interest=entry.work,
         )
-        await self._bench.state.add_dead_letters([letter])
+        await destination.state.add_dead_letters([letter])
         self._bench.emit(TurnFailed(message_id, reason))
-        self.close(entry, EntryOutcome.DEAD_LETTER)
+        self.close(entry, EntryOutcome.DEAD_LETTER, at=destination)
 
     def let_go(self) -> None:
-        """Release what unsettled entries have claimed: the round failed, and they are tried again."""
-        for key in self._unsettled:
-            self._release(key)
+        """Release what unsettled shares have claimed: the round failed, and they are tried again."""
+        for key, share in self._unsettled.items():
+            self._release(key, share.destination)
 
-    def _settle(self, entry: Entry) -> None:
-        self._unsettled.pop(entry.key, None)
-        self._release(entry.key)
+    def _end(self, entry: Entry, at: Destination | None, ending: Ending) -> None:
+        for destination in self._open_at(entry) if at is None else (at,):
+            key = _key_of(entry, destination)
+            del self._unsettled[key]
+            self._release(key, destination)
+            self._bench.shares.end(entry.key, destination.name, ending)
 
-    def _release(self, key: EntryKey) -> None:
-        self._bench.in_flight.release(self._claims.pop(key, ()))
+    def _open_at(self, entry: Entry) -> Iterable[Destination]:
+        return [
+            destination
+            for destination in self._bench.destinations.values()
+            if _key_of(entry, destination) in self._unsettled
+        ]
+
+    def _release(self, key: _ShareKey, destination: Destination) -> None:
+        destination.in_flight.release(self._claims.pop(key, ()))
         if key in self._rows:
             self._rows.discard(key)
-            self._bench.in_flight.release_row(key.document_key)
+            destination.in_flight.release_row(key.entry.document_key)
 
-    def _taken(self, outgoing: Outgoing) -> None:
-        self._unsettled.pop(outgoing.key, None)
-        left = self._claims.pop(outgoing.key, frozenset()) - {item.probe.trace_id for item in outgoing.items}
-        self._bench.in_flight.release(left)
+    def _taken(self, outgoing: Outgoing, destination: Destination) -> None:
+        key = _ShareKey(outgoing.key, destination.name)
+        self._unsettled.pop(key, None)
+        left = self._claims.pop(key, frozenset()) - {item.probe.trace_id for item in outgoing.items}
+        destination.in_flight.release(left)
+
+
+def _key_of(entry: Entry, destination: Destination) -> _ShareKey:
+    return _ShareKey(entry.key, destination.name)

@@ -1,16 +1,18 @@
 """Spending without a message: one trace for each call of LibreChat's agents API."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from tailer.core.identity import DocumentKey, TraceId, native_copy_trace_id, spending_trace_id, turn_trace_id
 from tailer.core.stream.hints import LEDGER, Interest
 from tailer.core.stream.open_turns import Entry, EntryKey
-from tailer.core.trace.export import ExportOptions, export_spending
+from tailer.core.trace.export import export_spending
 from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.late import is_late
 from tailer.core.trace.observations import Trace
+from tailer.core.trace.spending import Spending
 from tailer.core.turn.entry_outcomes import EntryOutcome
+from tailer.flow.destinations import Destination
 from tailer.flow.lanes.lane import Lane
 from tailer.flow.lanes.round import Round, Workbench
 
@@ -21,17 +23,15 @@ class Spendings(Lane):
     name: ClassVar[str] = "spending"
     works: ClassVar[tuple[Interest, ...]] = (Interest.SPENDING,)
 
-    def __init__(self, bench: Workbench, options: ExportOptions) -> None:
+    def __init__(self, bench: Workbench) -> None:
         super().__init__(bench)
-        self._options = options
         self._left_to_followups: set[DocumentKey] = set()
 
     async def _work(self, work: Round) -> None:
         entries = work.by_row()
         found = await self._bench.reader.read_spending(list(entries))
         in_chats: list[Entry] = []
-        groups: dict[TraceId, list[Entry]] = {}
-        traces: dict[TraceId, Trace] = {}
+        calls: list[tuple[Entry, Spending]] = []
         for key, entry in entries.items():
             spending = found.get(key)
             if spending is None:
@@ -40,28 +40,41 @@ class Spendings(Lane):
             if not work.keeps(entry, spending.conversation_id):
                 continue
             work.name(entry, spending_trace_id(spending.reference), spending.reference)
-            trace = export_spending(spending, self._options)
+            calls.append((entry, spending))
+        await self._follow_chats(work, in_chats)
+        for destination in work.destinations:
+            own = [call for call in calls if work.is_open(call[0], destination)]
+            await self._send(work, own, destination)
+
+    async def _send(
+        self, work: Round, calls: Sequence[tuple[Entry, Spending]], destination: Destination
+    ) -> None:
+        groups: dict[TraceId, list[Entry]] = {}
+        traces: dict[TraceId, Trace] = {}
+        for entry, spending in calls:
+            trace = export_spending(spending, destination.options)
             if isinstance(trace, EntryOutcome):
-                work.close(entry, trace)
+                work.close(entry, trace, at=destination)
                 continue
             groups.setdefault(trace.id, []).append(entry)
             traces.setdefault(trace.id, trace)
-        await self._follow_chats(work, in_chats)
-        claimed = [trace_id for trace_id, group in groups.items() if self._claim(work, trace_id, group)]
-        sent = await self._bench.state.find_exported(claimed) if claimed else frozenset()
+        claimed = [
+            trace_id for trace_id, group in groups.items() if self._claim(work, trace_id, group, destination)
+        ]
+        sent = await destination.state.find_exported(claimed) if claimed else frozenset()
         outgoing = []
         for trace_id in claimed:
             first, *others = groups[trace_id]
             if trace_id in sent:
-                work.close(first, EntryOutcome.SENT_BEFORE)
+                work.close(first, EntryOutcome.SENT_BEFORE, at=destination)
             else:
                 # The first is the oldest in the stream. It holds the position until the trace is acknowledged.
                 outgoing.append(
-                    self._bench.packing.pack(first.key, EntryOutcome.API_USAGE, [traces[trace_id]])
+                    destination.packing.pack(first.key, EntryOutcome.API_USAGE, [traces[trace_id]])
                 )
             for entry in others:
-                work.close(entry, EntryOutcome.SENT_BEFORE)
-        await work.hand_over(outgoing)
+                work.close(entry, EntryOutcome.SENT_BEFORE, at=destination)
+        await work.hand_over(outgoing, at=destination)
 
     async def _follow_chats(self, work: Round, entries: Sequence[Entry]) -> None:
         """A chat's turn counts its own ledger. A row that came after the turn was sent is left to the follow-ups, and
@@ -71,18 +84,29 @@ class Spendings(Lane):
         found = await self._bench.reader.read_transactions([entry.key.document_key for entry in entries])
         message_ids = {entry.message_id for entry in found.values() if entry.message_id is not None}
         trace_ids = [make(each) for each in message_ids for make in (turn_trace_id, native_copy_trace_id)]
-        sent = await self._bench.state.load_sent(trace_ids) if trace_ids else {}
-        turns = {turn.message_id: turn for turn in sent.values()}
+        turns = await self._load_turns(trace_ids)
         for entry in entries:
             row = found.get(entry.key.document_key)
             if row is not None and not work.keeps(entry, row.conversation_id):
                 continue
-            turn = None if row is None else turns.get(row.message_id or "")
-            if row is None or turn is None or not is_late(turn, row) or not self._wait_for(turn, entry):
+            late = (
+                []
+                if row is None
+                else [turn for turn in turns.get(row.message_id or "", ()) if is_late(turn, row)]
+            )
+            if not late or not self._wait_for(late[0], entry):
                 self._left_to_followups.discard(entry.key.document_key)
                 work.close(entry, EntryOutcome.SPENT_IN_CHAT)
             else:
                 work.postpone(entry)
+
+    async def _load_turns(self, trace_ids: Sequence[TraceId]) -> Mapping[str, Sequence[SentTurn]]:
+        """What is remembered of these turns, by message id, for each destination that has one."""
+        turns: dict[str, list[SentTurn]] = {}
+        for destination in self._bench.destinations.values() if trace_ids else ():
+            for turn in (await destination.state.load_sent(trace_ids)).values():
+                turns.setdefault(turn.message_id, []).append(turn)
+        return turns
 
     def _wait_for(self, turn: SentTurn, entry: Entry) -> bool:
         """Whether the follow-ups are at work on a late row; they are asked once, and may find nothing to do."""
@@ -94,9 +118,9 @@ class Spendings(Lane):
         self._bench.backlog.reopen(key, turn.message_id, changed={LEDGER})
         return True
 
-    def _claim(self, work: Round, trace_id: TraceId, group: list[Entry]) -> bool:
-        if work.claim(group[0], {trace_id: group[0].key.document_key}):
+    def _claim(self, work: Round, trace_id: TraceId, group: list[Entry], destination: Destination) -> bool:
+        if work.claim(group[0], destination, {trace_id: group[0].key.document_key}):
             return True
         for entry in group:
-            work.postpone(entry)
+            work.postpone(entry, at=destination)
         return False

@@ -3,7 +3,7 @@
 A turn brings along the title that was billed on it. A row whose turn was sent before is left to the follow-ups.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -18,7 +18,6 @@ from tailer.core.stream.hints import LEDGER, Interest
 from tailer.core.stream.open_turns import Entry, EntryKey
 from tailer.core.trace.export import (
     Exported,
-    ExportOptions,
     export_spending,
     export_turn,
     is_chosen,
@@ -30,6 +29,7 @@ from tailer.core.turn.entry_outcomes import EntryOutcome, outcome_of
 from tailer.core.turn.readback import DeletedRow, Row
 from tailer.core.turn.turns import TurnRecord, Wait, unknown_parts
 from tailer.events import PartsUnknown
+from tailer.flow.destinations import Destination
 from tailer.flow.lanes.attachments import Attachments
 from tailer.flow.lanes.lane import Lane
 from tailer.flow.lanes.round import Round, Workbench
@@ -54,20 +54,16 @@ class FollowedChanges:
 
 
 class Turns(Lane):
-    """Handles responses, and questions that were never answered."""
+    """Handles responses, and questions that were never answered. `attachments` is the way of files to the destinations
+    that take them, by name."""
 
     name: ClassVar[str] = "turns"
     works: ClassVar[tuple[Interest, ...]] = (Interest.RESPONSE, Interest.QUESTION)
 
     def __init__(
-        self,
-        bench: Workbench,
-        options: ExportOptions,
-        followed: FollowedChanges,
-        attachments: Attachments | None,
+        self, bench: Workbench, followed: FollowedChanges, attachments: Mapping[str, Attachments]
     ) -> None:
         super().__init__(bench)
-        self._options = options
         self._followed = followed
         self._attachments = attachments
 
@@ -83,33 +79,52 @@ class Turns(Lane):
         located = work.leave_others(found)
         for row in located:
             work.name(entries[row.key], trace_id_of(row), row.message_id)
-        claimed = [row for row in located if self._claim(work, entries[row.key], row)]
-        sent = await self._bench.state.find_exported([trace_id_of(row) for row in claimed])
-        wanted = [
+        wanted: dict[DocumentKey, list[Destination]] = {}
+        for destination in work.destinations:
+            for row in await self._choose(work, entries, located, destination):
+                wanted.setdefault(row.key, []).append(destination)
+        async for group in self._bench.reader.read_turns([row for row in located if row.key in wanted]):
+            await self._deliver(work, entries, group, wanted)
+
+    async def _choose(
+        self,
+        work: Round,
+        entries: Mapping[DocumentKey, Entry],
+        located: Sequence[Row],
+        destination: Destination,
+    ) -> Sequence[Row]:
+        """The rows whose turns a destination still has to get, claimed."""
+        claimed = [row for row in located if self._claim(work, entries[row.key], row, destination)]
+        sent = await destination.state.find_exported([trace_id_of(row) for row in claimed])
+        return [
             row
             for row in claimed
-            if self._is_to_be_built(work, entries[row.key], row, was_sent=trace_id_of(row) in sent)
+            if self._is_to_be_built(
+                work, entries[row.key], row, destination, was_sent=trace_id_of(row) in sent
+            )
         ]
-        async for group in self._bench.reader.read_turns(wanted):
-            await self._deliver(work, entries, group)
 
-    def _claim(self, work: Round, entry: Entry, row: Row) -> bool:
-        if work.claim(entry, {trace_id_of(row): row.key}):
+    def _claim(self, work: Round, entry: Entry, row: Row, destination: Destination) -> bool:
+        if not work.is_open(entry, destination):
+            return False
+        if work.claim(entry, destination, {trace_id_of(row): row.key}):
             return True
-        work.postpone(entry)
+        work.postpone(entry, at=destination)
         return False
 
-    def _is_to_be_built(self, work: Round, entry: Entry, row: Row, *, was_sent: bool) -> bool:
-        """Whether a row that still exists gives a trace; if not, its entry is settled."""
+    def _is_to_be_built(
+        self, work: Round, entry: Entry, row: Row, destination: Destination, *, was_sent: bool
+    ) -> bool:
+        """Whether a row that still exists gives a trace; if not, its share is settled."""
         is_question = row.created_by_user and entry.key.interest is Interest.RESPONSE
         if (was_sent or is_question) and self._followed.concern(entry):
-            work.pass_on(entry, Interest.FOLLOWUP)
+            work.follow_up(entry, at=destination)
         elif was_sent:
-            work.close(entry, EntryOutcome.SENT_BEFORE)
+            work.close(entry, EntryOutcome.SENT_BEFORE, at=destination)
         elif is_question:
-            work.close(entry, EntryOutcome.NOT_A_RESPONSE)
-        elif not is_chosen(row.conversation_id, self._options):
-            work.close(entry, EntryOutcome.NOT_SAMPLED)
+            work.close(entry, EntryOutcome.NOT_A_RESPONSE, at=destination)
+        elif not is_chosen(row.conversation_id, destination.options):
+            work.close(entry, EntryOutcome.NOT_SAMPLED, at=destination)
         else:
             return True
         return False
@@ -117,37 +132,45 @@ class Turns(Lane):
     async def _deliver(
         self,
         work: Round,
-        entries: dict[DocumentKey, Entry],
+        entries: Mapping[DocumentKey, Entry],
         group: Sequence[tuple[Row, TurnRecord | None]],
+        wanted: Mapping[DocumentKey, Sequence[Destination]],
     ) -> None:
-        records = {
-            row.key: (row, self._complete(record, entries[row.key]))
-            for row, record in group
-            if record is not None
-        }
-        media = {} if self._attachments is None else await self._attachments.publish(records.values())
+        records = [
+            (row, self._complete(record, entries[row.key])) for row, record in group if record is not None
+        ]
+        await self._close_missing(work, [entries[row.key] for row, record in group if record is None])
+        for destination in work.destinations:
+            own = [(row, record) for row, record in records if destination in wanted[row.key]]
+            await self._deliver_to(work, entries, own, destination)
+
+    async def _deliver_to(
+        self,
+        work: Round,
+        entries: Mapping[DocumentKey, Entry],
+        records: Sequence[tuple[Row, TurnRecord]],
+        destination: Destination,
+    ) -> None:
+        attachments = self._attachments.get(destination.name)
+        media = {} if attachments is None else await attachments.publish(records)
         outgoing: list[Outgoing] = []
         waiting: list[tuple[Entry, Wait]] = []
-        missing: list[Entry] = []
-        for row, _ in group:
+        for row, record in records:
             entry, published = entries[row.key], media.get(row.key, ())
-            if row.key not in records:
-                missing.append(entry)
-                continue
             if isinstance(published, Waiting):
-                work.postpone(entry, published.wait_seconds)
+                work.postpone(entry, published.wait_seconds, at=destination)
                 continue
-            record = records[row.key][1]
-            made = self._make(entry, row, replace(record, media=published) if published else record)
+            shown = replace(record, media=published) if published else record
+            made = self._make(entry, row, shown, destination)
             if isinstance(made, Outgoing):
                 outgoing.append(made)
             elif isinstance(made, Wait):
                 waiting.append((entry, made))
             else:
-                work.close(entry, made)
-        await self._close_missing(work, missing)
-        await work.park(waiting)
-        await work.hand_over(await self._without_sent_titles(work, outgoing))
+                work.close(entry, made, at=destination)
+        await work.park(waiting, at=destination)
+        outgoing = await self._without_sent_titles(work, outgoing, destination)
+        await work.hand_over(outgoing, at=destination)
 
     async def _close_missing(self, work: Round, entries: Sequence[Entry]) -> None:
         """Settle entries whose rows were deleted meanwhile, or lack a field that every message has."""
@@ -162,62 +185,80 @@ class Turns(Lane):
                 deleted[entry.key.document_key] = entry
         await self._send_spending(work, deleted)
 
-    async def _send_spending(self, work: Round, entries: dict[DocumentKey, Entry]) -> None:
+    async def _send_spending(self, work: Round, entries: Mapping[DocumentKey, Entry]) -> None:
         """Handle turns that were deleted before they were read: the ledger's part is sent, without content."""
         rows = {key: row for key, entry in entries.items() if (row := _deleted_row(entry)) is not None}
         if self._followed.deletions:
             # The operator wants no trace of what LibreChat deleted.
             rows = {}
         spent = await self._bench.reader.read_deleted(rows) if rows else {}
-        claimed: dict[DocumentKey, Spending] = {}
         for key, entry in entries.items():
-            if key not in spent:
-                work.close(entry, EntryOutcome.DELETED)
-                continue
-            traces = _possible_traces(spent[key].reference)
-            work.name(entry, traces[0], spent[key].reference)
-            if work.claim(entry, dict.fromkeys(traces, key)):
-                claimed[key] = spent[key]
+            if key in spent:
+                work.name(entry, _possible_traces(spent[key].reference)[0], spent[key].reference)
             else:
-                work.postpone(entry)
+                work.close(entry, EntryOutcome.DELETED)
+        for destination in work.destinations if spent else ():
+            own = {key: spent[key] for key, entry in entries.items() if work.is_open(entry, destination)}
+            await self._send_spending_to(work, entries, own, destination)
+
+    async def _send_spending_to(
+        self,
+        work: Round,
+        entries: Mapping[DocumentKey, Entry],
+        spent: Mapping[DocumentKey, Spending],
+        destination: Destination,
+    ) -> None:
+        claimed: dict[DocumentKey, Spending] = {}
+        for key, spending in spent.items():
+            if work.claim(
+                entries[key], destination, dict.fromkeys(_possible_traces(spending.reference), key)
+            ):
+                claimed[key] = spending
+            else:
+                work.postpone(entries[key], at=destination)
         ids = [trace_id for spending in claimed.values() for trace_id in _possible_traces(spending.reference)]
-        sent = await self._bench.state.find_exported(ids) if ids else frozenset()
+        sent = await destination.state.find_exported(ids) if ids else frozenset()
         outgoing = []
         for key, spending in claimed.items():
             turn, copy, title = _possible_traces(spending.reference)
             if turn in sent or copy in sent:
-                work.close(entries[key], EntryOutcome.DELETED)
+                work.close(entries[key], EntryOutcome.DELETED, at=destination)
                 continue
-            trace = export_spending(spending.without_title() if title in sent else spending, self._options)
+            left = spending.without_title() if title in sent else spending
+            trace = export_spending(left, destination.options)
             if isinstance(trace, EntryOutcome):
-                work.close(entries[key], trace)
+                work.close(entries[key], trace, at=destination)
             else:
-                packed = self._bench.packing.pack(entries[key].key, EntryOutcome.DELETED, [trace])
+                packed = destination.packing.pack(entries[key].key, EntryOutcome.DELETED, [trace])
                 outgoing.append(packed)
-        await work.hand_over(outgoing)
+        await work.hand_over(outgoing, at=destination)
 
-    async def _without_sent_titles(self, work: Round, outgoing: Sequence[Outgoing]) -> Sequence[Outgoing]:
+    async def _without_sent_titles(
+        self, work: Round, outgoing: Sequence[Outgoing], destination: Destination
+    ) -> list[Outgoing]:
         """Leave out the titles that were sent, or are being sent, before their turn."""
-        entries = {entry.key: entry for entry in work.entries}
+        entries = {entry.key: entry for entry in work.by_row(at=destination).values()}
         free: set[str] = set()
         for piece in outgoing:
             titles = {item.probe.trace_id: item.document_key for item in piece.items[1:]}
             if titles:
-                free |= work.claim_free(entries[piece.key], titles)
-        unsent = free - await self._bench.state.find_exported(list(free)) if free else free
+                free |= work.claim_free(entries[piece.key], destination, titles)
+        unsent = free - await destination.state.find_exported(list(free)) if free else free
         return [
             piece if all(item.record_id in unsent for item in piece.items[1:]) else piece.without_title()
             for piece in outgoing
         ]
 
-    def _make(self, entry: Entry, row: Row, record: TurnRecord) -> Outgoing | Wait | EntryOutcome:
-        made = export_turn(row, record, self._options, deadline_passed=entry.deadline_passed)
+    def _make(
+        self, entry: Entry, row: Row, record: TurnRecord, destination: Destination
+    ) -> Outgoing | Wait | EntryOutcome:
+        made = export_turn(row, record, destination.options, deadline_passed=entry.deadline_passed)
         if not isinstance(made, Exported):
             return made
         unknown = unknown_parts(record)
         if unknown:
             self._bench.emit(PartsUnknown(len(unknown)))
-        packed = self._bench.packing.pack(entry.key, outcome_of(made.outcome), made.traces, sent=made.sent)
+        packed = destination.packing.pack(entry.key, outcome_of(made.outcome), made.traces, sent=made.sent)
         return replace(packed, has_feedback=made.has_feedback, also=self._titles_of(made, record))
 
     def _titles_of(self, made: Exported, record: TurnRecord) -> tuple[EntryKey, ...]:

@@ -5,14 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import assert_never
 
-from tailer.core.stream.hints import Interest
 from tailer.core.trace.observations import Trace
 from tailer.core.turn.entry_outcomes import EntryOutcome
-from tailer.events import BatchSplit, Emit, SpansRejected, TraceCut, TraceRejected, TracesDelivered, TurnDone
+from tailer.events import BatchSplit, Emit, SpansRejected, TraceCut, TraceRejected, TracesDelivered
 from tailer.flow.backlog import Backlog
 from tailer.flow.in_flight import InFlight
 from tailer.flow.letter_reasons import LetterKind, LetterReason
-from tailer.flow.parking import Parking
 from tailer.flow.ports import Sink
 from tailer.flow.records import Batch, BatchItem, DeadLetter
 from tailer.flow.sending.batch import BatchLimits, halve, make_batches
@@ -20,22 +18,24 @@ from tailer.flow.sending.outcomes import Delivered, Rejected, TooLarge
 from tailer.flow.sending.outgoing import Outgoing
 from tailer.flow.sending.spot_checks import SpotChecks
 from tailer.flow.sending.transmission import Transmission
-from tailer.flow.stores import StateStore
+from tailer.flow.shares import Done, Shares
+from tailer.flow.stores import DestinationStore
 
 _TOO_LARGE = "too_large"
 
 
 class Delivery:
-    """A bounded queue of batches and the workers that send them.
+    """A bounded queue of batches for one destination, and the workers that send them.
 
     `observe_traces` gets the traces of this run's batches once they are acknowledged and recorded.
     """
 
     def __init__(
         self,
+        name: str,
         backlog: Backlog,
-        parking: Parking,
-        state: StateStore,
+        shares: Shares,
+        state: DestinationStore,
         sink: Sink,
         transmission: Transmission,
         limits: BatchLimits,
@@ -47,8 +47,9 @@ class Delivery:
         observe_traces: Callable[[Sequence[Trace]], None] | None = None,
         spot_checks: SpotChecks | None = None,
     ) -> None:
+        self._name = name
         self._backlog = backlog
-        self._parking = parking
+        self._shares = shares
         self._state = state
         self._sink = sink
         self._transmission = transmission
@@ -77,8 +78,8 @@ class Delivery:
     ) -> None:
         """Accept what entries give, with their traces claimed; waits while the queue is full.
 
-        `taken` hears of each outgoing that belongs to delivery from now on: delivery releases its claims and closes its
-        entry.
+        `taken` hears of each outgoing that belongs to delivery from now on: delivery releases its claims and ends its
+        share.
         """
         for batch, pieces in make_batches(outgoing, self._limits, self._sink, self._new_id):
             for piece in pieces:
@@ -189,16 +190,10 @@ class Delivery:
         self._in_flight.release(item.record_id for item in items)
 
     def _finish(self, outgoing: Outgoing, *, arrived: bool) -> None:
-        own = outgoing.key
-        self._emit(TurnDone(outgoing.outcome if arrived else EntryOutcome.DEAD_LETTER))
-        self._parking.leave(own.document_key)
-        if outgoing.has_feedback and arrived:
-            # It was rated before it was sent, so the score goes to the trace that now exists.
-            self._backlog.pass_on(own, Interest.FOLLOWUP, changed=["feedback"])
-        else:
-            self._backlog.close(own)
-        for key in outgoing.also:
-            self._backlog.close(key)
+        # It was rated before it was sent, so the score goes to the trace that now exists.
+        followed = frozenset({"feedback"}) if outgoing.has_feedback and arrived else None
+        outcome = outgoing.outcome if arrived else EntryOutcome.DEAD_LETTER
+        self._shares.end(outgoing.key, self._name, Done(outcome, arrived, outgoing.also, followed))
 
     def _report(self, outgoing: Sequence[Outgoing], acknowledged: frozenset[str]) -> None:
         now = self._wall_clock()

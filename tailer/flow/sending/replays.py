@@ -13,7 +13,7 @@ from tailer.events import DeadLetterReplayed, Emit
 from tailer.flow.backlog import Backlog
 from tailer.flow.records import DeadLetter
 from tailer.flow.sending.delivery import Delivery
-from tailer.flow.stores import StateStore
+from tailer.flow.stores import DestinationStore
 
 _AT_ONCE = 100
 """Letters in progress at a time: a refused one may hold its whole trace in memory."""
@@ -28,7 +28,7 @@ class Replay:
     def __init__(
         self,
         backlog: Backlog,
-        state: StateStore,
+        state: DestinationStore,
         delivery: Delivery,
         emit: Emit,
         choose_own: Callable[[Sequence[DeadLetter]], Awaitable[Sequence[DeadLetter]]],

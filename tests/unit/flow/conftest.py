@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from tailer.daemon import gauges, wiring
+from tailer.daemon import gauges, outlets, wiring
 from tests.memory import VirtualLoop
 from tests.unit.flow.run import VirtualClocks
 from tests.unit.flow.scene import Scene
@@ -21,7 +21,7 @@ def pytest_asyncio_loop_factories(
 @pytest.fixture(autouse=True)
 def virtual_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The composition root gives every part the clock of the loop."""
-    for module in (wiring, gauges):
+    for module in (wiring, outlets, gauges):
         monkeypatch.setattr(module, "time", VirtualClocks())
     # No test here looks at gauges, and an hour has many seconds.
     monkeypatch.setattr(gauges, "BEAT_SECONDS", 60.0)

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from tailer.core.stream.hints import Interest
 from tailer.core.stream.positions import Answer
 from tailer.daemon import wiring
-from tailer.daemon.destinations import Destination
+from tailer.daemon.destinations import DEFAULT, OpenDestination
 from tailer.daemon.pipeline import Pipeline
 from tailer.daemon.supervision import Shutdown, supervise
 from tailer.daemon.wiring import Observers, make_pipeline
@@ -129,7 +129,8 @@ async def _make_pipeline(
     async def prepare() -> None:
         """Nothing."""
 
-    destination = Destination(
+    destination = OpenDestination(
+        DEFAULT,
         scene.sink,
         MemoryFollowups(scene.destination),
         media,
@@ -140,7 +141,7 @@ async def _make_pipeline(
         settings,
         # The composition root names the adapter; it asks no more of it than the port and the key of masking.
         cast(MongoState, MemoryState(scene.database)),
-        destination,
+        [destination],
         reader,
         MemoryWalk(scene.librechat),
         [MemoryChanges(scene.librechat, stream, poll_seconds=QUIET_SECONDS) for stream in settings.streams],

@@ -12,6 +12,7 @@ from tailer.core.stream.hints import ChangeHint, Interest, Operation, Stream
 from tailer.core.stream.open_turns import EntryKey, OpenTurns
 from tailer.core.stream.positions import StreamPosition
 from tailer.core.turn.entry_outcomes import EntryOutcome
+from tailer.daemon.destinations import DEFAULT
 from tailer.flow.backlog import Backlog
 from tailer.flow.checkpointing import Checkpointing
 from tailer.flow.in_flight import InFlight
@@ -23,6 +24,7 @@ from tailer.flow.sending.delivery import Delivery
 from tailer.flow.sending.destination_health import DestinationHealth
 from tailer.flow.sending.outgoing import Outgoing, Packing
 from tailer.flow.sending.transmission import Transmission
+from tailer.flow.shares import Shares
 from tests.evidence import Events, make_trace
 from tests.memory import (
     MemoryChanges,
@@ -64,6 +66,7 @@ class Scene:
         self.backlog = Backlog(turns, self.parking, limit=open_limit, monotonic=monotonic)
         self.intake = Intake(self.backlog, self.state, self.events, open_limit=open_limit)
         self.checkpointing = Checkpointing(self.backlog, self.state, self.events, monotonic=monotonic)
+        self.shares = Shares(self.backlog, self.parking, [DEFAULT], self.events)
         self.health = DestinationHealth(self.events, monotonic=monotonic)
         self.transmission = Transmission(
             self.sink,
@@ -86,8 +89,9 @@ class Scene:
         """The way out."""
         numbers = itertools.count()
         return Delivery(
+            DEFAULT,
             self.backlog,
-            self.parking,
+            self.shares,
             self.state,
             self.sink,
             self.transmission,
@@ -114,7 +118,8 @@ class Scene:
             outgoing.append(
                 self.packing.pack(EntryKey(Interest.RESPONSE, key), EntryOutcome.COMPLETE, [trace])
             )
-        self.backlog.turns.take_due(monotonic() + 3600, limit=10_000)
+        for entry in self.backlog.turns.take_due(monotonic() + 3600, limit=10_000):
+            self.shares.begin(entry)
         return outgoing
 
     def _is_started(self) -> bool:

@@ -1,0 +1,126 @@
+"""Assembles what works for one destination alone, and says which tasks that is."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import uuid4
+
+from tailer.core.trace.export import ExportOptions
+from tailer.core.trace.observations import Trace
+from tailer.daemon.destinations import OpenDestination
+from tailer.daemon.supervision import Work
+from tailer.events import Emit
+from tailer.flow.backlog import Backlog
+from tailer.flow.destinations import Destination
+from tailer.flow.in_flight import InFlight
+from tailer.flow.late_looks import LateLooks
+from tailer.flow.ports import DocumentReader
+from tailer.flow.records import Batch
+from tailer.flow.sending.batch import BatchLimits
+from tailer.flow.sending.delivery import Delivery
+from tailer.flow.sending.destination_health import DestinationHealth
+from tailer.flow.sending.letter_owners import LetterOwners
+from tailer.flow.sending.outgoing import Packing
+from tailer.flow.sending.replays import Replay
+from tailer.flow.sending.spot_checks import SpotChecks
+from tailer.flow.sending.transmission import Transmission
+from tailer.flow.shares import Shares
+from tailer.flow.stores import DestinationStore
+from tailer.settings import Settings
+
+_SWEEP_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What the destinations have in common."""
+
+    settings: Settings
+    backlog: Backlog
+    shares: Shares
+    reader: DocumentReader
+    emit: Emit
+    observe_traces: Callable[[Sequence[Trace]], None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """The parts that work for one destination. `unfinished` are the batches that an earlier run began."""
+
+    destination: Destination
+    replay: Replay
+    late_looks: LateLooks
+    spot_checks: SpotChecks | None
+    unfinished: Sequence[Batch]
+
+    def tasks(self, senders: int) -> Mapping[str, Work]:
+        """The tasks of this destination, by name; so many of them send."""
+        delivery = self.destination.delivery
+        tasks: dict[str, Work] = {
+            "recover": self._recover(),
+            "replay": self._replay(),
+            "late looks": self.late_looks.run(),
+            **{f"send {number}": delivery.work() for number in range(senders)},
+        }
+        if self.spot_checks is not None:
+            tasks["spot checks"] = self.spot_checks.run()
+        return tasks
+
+    async def _recover(self) -> None:
+        """Settle the batches of an earlier run beside the daily work. Afterwards this task only waits."""
+        await self.destination.delivery.recover(self.unfinished)
+        await asyncio.Event().wait()
+
+    async def _replay(self) -> None:
+        """Send dead letters again on request."""
+        while True:
+            await self.replay.sweep()
+            await asyncio.sleep(_SWEEP_SECONDS)
+
+
+async def make_outlet(
+    common: Common, opened: OpenDestination, state: DestinationStore, options: ExportOptions
+) -> Outlet:
+    """The parts for one destination. It reads what earlier runs left, and starts nothing."""
+    settings, emit = common.settings, common.emit
+    health = DestinationHealth(emit, monotonic=time.monotonic)
+    in_flight = InFlight()
+    spot_checks = None
+    if opened.is_server:
+        spot_checks = SpotChecks(opened.sink, state, emit, monotonic=time.monotonic)
+    delivery = Delivery(
+        opened.name,
+        common.backlog,
+        common.shares,
+        state,
+        opened.sink,
+        Transmission(opened.sink, health, emit, lookup=opened.lookup, monotonic=time.monotonic),
+        BatchLimits(settings.batch_traces, settings.batch_bytes),
+        in_flight,
+        emit,
+        new_id=lambda: uuid4().hex,
+        wall_clock=time.time,
+        observe_traces=common.observe_traces,
+        spot_checks=spot_checks,
+    )
+    unfinished = await delivery.claim_unfinished() if settings.langfuse_enabled else []
+    destination = Destination(
+        name=opened.name,
+        state=state,
+        options=options,
+        packing=Packing(opened.sink, keep_traces=common.observe_traces is not None),
+        in_flight=in_flight,
+        delivery=delivery,
+        health=health,
+        followups=opened.followups,
+    )
+    owners = LetterOwners(common.reader, state, settings.shard)
+    return Outlet(
+        destination,
+        Replay(common.backlog, state, delivery, emit, owners.choose_own),
+        LateLooks(common.backlog, common.reader, state, wall_clock=time.time, shard=settings.shard),
+        spot_checks,
+        unfinished,
+    )
