@@ -153,3 +153,13 @@ def parse_otlp_url(text: str) -> str:
     if parts.fragment:
         raise UnfitValueError("has a fragment", "leave out # and what follows")
     return text.rstrip("/")
+
+
+def parse_otlp_base_url(text: str) -> str:
+    """The same for an address to which the path of a signal is added."""
+    url = parse_otlp_url(text)
+    if urlsplit(url).query:
+        raise UnfitValueError(
+            "has a query, after which no path can be added", "give the complete traces_endpoint"
+        )
+    return url

@@ -16,6 +16,7 @@ from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import ClassVar, Final, TypeAlias
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -81,17 +82,20 @@ class LangfuseDestination:
 class OtlpDestination:
     """A server that takes OTLP over HTTP as protobuf.
 
-    `traces_url` and `metrics_url` are complete; `metrics_url` is None if no GenAI metrics are to be sent.
+    `traces_url` and `metrics_url` are complete; `metrics_url` is None if no GenAI metrics are to be sent. A query
+    may hold a key, so they appear in no representation. `resource` are further attributes of the resource.
     """
 
     kind: ClassVar[DestinationKind] = DestinationKind.OTLP
     name: str
     choices: Choices
-    traces_url: str
-    metrics_url: str | None
+    traces_url: str = field(repr=False)
+    metrics_url: str | None = field(repr=False)
     compression: Compression
     timeout: timedelta
     way: Way
+    service_name: str
+    resource: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +112,11 @@ DestinationSettings: TypeAlias = LangfuseDestination | OtlpDestination | FileDes
 
 
 def address_of(destination: DestinationSettings) -> str:
-    """Where a destination is, as people and checkpoints name it: a URL or a path."""
+    """Where a destination is, as people and checkpoints name it: a URL without a query, or a path."""
     match destination:
         case LangfuseDestination(host=host):
             return host
         case OtlpDestination(traces_url=url):
-            return url
+            return urlsplit(url)._replace(query="").geturl()
         case FileDestination(path=path):
             return str(path)

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Final, cast
 from urllib.parse import unquote
 
-from tailer.settings.addresses import parse_otlp_url
+from tailer.settings.addresses import parse_otlp_base_url, parse_otlp_url
 from tailer.settings.destinations.destination import Compression
 from tailer.settings.kinds import Kind, UnfitValueError, choice, duration, quote
 from tailer.settings.langfuse_access import check_file, check_headers, split_headers
 
 _GENERAL: Final = "OTEL_EXPORTER_OTLP_"
 _OF_TRACES: Final = "OTEL_EXPORTER_OTLP_TRACES_"
+_SERVICE: Final = "OTEL_SERVICE_NAME"
+_RESOURCE: Final = "OTEL_RESOURCE_ATTRIBUTES"
 _MILLISECOND: Final = timedelta(milliseconds=1)
 PROTOCOL: Final = "http/protobuf"
 TRACES_PATH: Final = "/v1/traces"
@@ -82,6 +84,29 @@ class OtelEnvironment:
         except UnfitValueError as error:
             raise UnfitVariableError(found[0], error.problem, error.remedy or "correct it") from None
 
+    def service_name(self) -> tuple[str, str] | None:
+        """The name of the service, and the variable that gave it."""
+        if value := self._read(_SERVICE):
+            return value, _SERVICE
+        named = self._attributes().get("service.name")
+        return None if named is None else (named, _RESOURCE)
+
+    def resource(self) -> tuple[Mapping[str, str], str] | None:
+        """Further attributes of the resource, and the variable that gave them."""
+        found = {name: value for name, value in self._attributes().items() if name != "service.name"}
+        return (found, _RESOURCE) if found else None
+
+    def _attributes(self) -> Mapping[str, str]:
+        value = self._read(_RESOURCE)
+        if not value:
+            return {}
+        pairs = [pair.partition("=") for pair in value.split(",") if pair.strip()]
+        if not all(sign and name.strip() for name, sign, _ in pairs):
+            raise UnfitVariableError(
+                _RESOURCE, "is no list of attributes", "write it like key=value,other=value"
+            )
+        return {unquote(name.strip()): unquote(given.strip()) for name, _, given in pairs}
+
     def check_protocol(self) -> None:
         """Refuse gRPC and JSON, which the tailer does not speak."""
         found = self._find("PROTOCOL")
@@ -93,7 +118,7 @@ class OtelEnvironment:
         for name, end in ((own, ""), (f"{_GENERAL}ENDPOINT", path)):
             if value := self._read(name):
                 try:
-                    return parse_otlp_url(value) + end, name
+                    return (parse_otlp_base_url(value) + end if end else parse_otlp_url(value)), name
                 except UnfitValueError as error:
                     remedy = error.remedy or "give a URL such as http://collector:4318"
                     raise UnfitVariableError(name, error.problem, remedy) from None

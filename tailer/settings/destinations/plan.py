@@ -16,7 +16,8 @@ from tailer.settings.destinations.destination import (
 )
 from tailer.settings.destinations.document import read_document
 from tailer.settings.destinations.problems import Problem, refuse, table_of
-from tailer.settings.destinations.resolving import Resolution
+from tailer.settings.destinations.resolution import Resolution
+from tailer.settings.destinations.resolving import resolve
 from tailer.settings.destinations.routing import make_routes
 from tailer.settings.destinations.surroundings import Surroundings
 from tailer.settings.langfuse import unusual_keys
@@ -57,7 +58,7 @@ def plan_from_file(path: Path, around: Surroundings) -> Plan:
     """The destinations of a file; raises SettingsError that names every problem with table and key."""
     document = read_document(path)
     resolutions = [Resolution(name, table, around) for name, table in document.destinations.items()]
-    made = [resolution.resolve() for resolution in resolutions]
+    made = [resolve(resolution) for resolution in resolutions]
     problems = [problem for resolution in resolutions for problem in resolution.problems]
     destinations = tuple(destination for destination in made if destination is not None)
     problems += _find_twins(destinations)

@@ -15,7 +15,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from tailer.core.policy.policies import ContentChoice, ContentRule, parse_content_rule
 from tailer.core.policy.users import UserIdChoice
-from tailer.settings.addresses import parse_langfuse_url, parse_otlp_url
+from tailer.settings.addresses import parse_langfuse_url, parse_otlp_base_url, parse_otlp_url
 from tailer.settings.content import SECRET_ACCEPTS, check_user_secret
 from tailer.settings.destinations.destination import Compression
 from tailer.settings.kinds import Kind, UnfitValueError, choice, duration, pieces, secret, share, text
@@ -107,7 +107,9 @@ class OtlpTable(_ServerTable):
     """`kind = "otlp"`."""
 
     kind: Literal["otlp"]
-    endpoint: Annotated[str | None, Given(text("a URL such as http://collector:4318", parse_otlp_url))] = None
+    endpoint: Annotated[
+        str | None, Given(text("a URL such as http://collector:4318", parse_otlp_base_url))
+    ] = None
     traces_endpoint: Annotated[
         str | None, Given(text("a URL such as http://collector:4318/v1/traces", parse_otlp_url))
     ] = None
@@ -118,6 +120,8 @@ class OtlpTable(_ServerTable):
     compression: Annotated[Compression | None, Given(choice(Compression))] = None
     timeout_seconds: Annotated[timedelta | None, Given(duration(1, 300), _NUMBER)] = None
     metrics: bool | None = None
+    service_name: Annotated[str | None, Given(text("a name such as librechat"))] = None
+    resource: dict[str, str] | None = None
 
 
 class FileTable(_DestinationTable):
