@@ -229,6 +229,64 @@ def test_check_config_gives_programs_json(
     assert row["explanation"]
 
 
+def test_check_config_shows_each_destination_and_the_routes_in_their_order(
+    clean_environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Every value with its source, and no secret."""
+    file = tmp_path / "destinations.toml"
+    file.write_text(
+        """
+        otherwise = ["default"]
+        [destinations.default]
+        kind = "langfuse"
+        [destinations.collector]
+        kind = "otlp"
+        traces_endpoint = "https://collector:4318/in?key=hunter2"
+        headers = { api-key = "hunter2" }
+        content = "none"
+        [[routes]]
+        when = { tenant = ["a", "b*"], tag = ["x"] }
+        to = ["collector", "default"]
+        [[routes]]
+        when = { user = ["u"] }
+        to = []
+        """,
+        encoding="utf-8",
+    )
+    given = {
+        "MONGO_URI": URI,
+        "LANGFUSE_PUBLIC_KEY": "pk-lf-hunter2",
+        "LANGFUSE_SECRET_KEY": "sk-lf-hunter2",
+        "TAILER_DESTINATIONS": str(file),
+    }
+    for name, value in given.items():
+        clean_environment.setenv(name, value)
+
+    assert execute(["check-config"]) == 0
+    people = capsys.readouterr().out
+    assert execute(["check-config", "--json"]) == 0
+    programs = capsys.readouterr().out
+
+    lines = [" ".join(line.split()) for line in people.splitlines()]
+    assert lines.index("Destination default") < lines.index("Destination collector") < lines.index("Routes")
+    for expected in (
+        "public_key set (…ter2) LANGFUSE_PUBLIC_KEY",
+        "secret_key set LANGFUSE_SECRET_KEY",
+        "endpoint https://collector:4318/in file of destinations",
+        "headers api-key=**** file of destinations",
+        "content none file of destinations",
+        "1 tenant a or b* and tag x collector, default",
+        "2 user u none",
+        "otherwise every other turn default",
+    ):
+        assert expected in lines
+    assert "hunter2" not in people + programs
+    document = json.loads(programs)
+    row = {"destination": "collector", "key": "content", "value": "none", "source": "file of destinations"}
+    assert row in document["destinations"]
+    assert document["routes"][1] == {"number": "2", "matches": "user u", "to": "none"}
+
+
 def test_check_config_tells_what_is_wrong(
     clean_environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

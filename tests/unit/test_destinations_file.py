@@ -12,6 +12,8 @@ from tailer.core.policy.routes import Condition, Route, Routes
 from tailer.core.policy.users import UserIdChoice
 from tailer.daemon.options import make_plain_options, needs_groups, needs_users
 from tailer.errors import SettingsError
+from tailer.operations.doctor.findings import Verdict
+from tailer.operations.doctor.privileges import Rights, judge_reading
 from tailer.settings import Settings, load_settings
 from tailer.settings.destinations import (
     Compression,
@@ -326,6 +328,25 @@ def test_users_and_groups_are_read_where_a_route_or_a_destination_asks_for_them(
 
     assert (needs_users(settings), needs_groups(settings)) == (users, groups)
     assert make_plain_options(settings).policies.content is ContentChoice.FULL
+
+
+def test_the_doctor_asks_for_the_grant_that_a_route_needs(place: Place) -> None:
+    """Without it such a route would match nothing, without a word."""
+    settings = place.load(f'otherwise = ["a"]\n{FILE}[[routes]]\nwhen = {{ group = ["Board"] }}\nto = []\n')
+    reads = [
+        {"resource": {"db": "LibreChat", "collection": name}, "actions": ["find", "changeStream"]}
+        for name in ("messages", "conversations", "transactions", "agents")
+    ]
+
+    found = judge_reading(
+        Rights("reader", reads),
+        "LibreChat",
+        with_users=needs_users(settings),
+        with_groups=needs_groups(settings),
+    )
+
+    missing = [finding.check for finding in found if finding.verdict is Verdict.WARN]
+    assert missing == ["privilege on users", "privilege on groups"]
 
 
 FILE = '[destinations.a]\nkind = "file"\n'

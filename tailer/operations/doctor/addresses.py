@@ -1,24 +1,20 @@
 """The check of addresses that mean another machine inside a container than outside."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from tailer.operations.doctor.destinations import LANGFUSE_REACHABLE, OTLP_TAKES, name_check, name_key
 from tailer.operations.doctor.findings import Finding, Verdict, failed, warned
-from tailer.settings import Settings, SinkChoice
+from tailer.settings import Settings
 from tailer.settings.addresses import parse_mongo_uri
+from tailer.settings.destinations import LangfuseDestination, OtlpDestination
 
 _MARKS: Final = (Path("/.dockerenv"), Path("/run/.containerenv"))
 _KUBERNETES: Final = "KUBERNETES_SERVICE_HOST"
-_REACHED: Final[Mapping[str, str]] = {
-    "TAILER_MONGO_URI": "MongoDB reachable",
-    "TAILER_STATE_URI": "state database",
-    "LANGFUSE_HOST": "Langfuse reachable",
-}
-"""The check that shows whether an address leads anywhere."""
 
 
 def is_in_container() -> bool:
@@ -41,8 +37,8 @@ def check_addresses(settings: Settings, findings: Sequence[Finding], *, in_conta
             "give the name by which containers know it, such as the service's name in compose or Kubernetes; a server on "
             "the machine outside is host.docker.internal (on Linux with extra_hosts: host.docker.internal:host-gateway)",
         )
-        for name, host in _named_hosts(settings)
-        if _REACHED[name] in failures and _is_this_machine(host)
+        for name, host, reached in _named_hosts(settings)
+        if reached in failures and _is_this_machine(host)
     ]
     if _is_this_machine(settings.http_host):
         found.append(
@@ -55,14 +51,26 @@ def check_addresses(settings: Settings, findings: Sequence[Finding], *, in_conta
     return found
 
 
-def _named_hosts(settings: Settings) -> Iterator[tuple[str, str]]:
-    for name, uri in (("TAILER_MONGO_URI", settings.mongo_uri), ("TAILER_STATE_URI", settings.state_uri)):
+def _named_hosts(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """What an operator sets, the host that it names, and the check that shows whether it leads anywhere."""
+    for name, uri, reached in (
+        ("TAILER_MONGO_URI", settings.mongo_uri, "MongoDB reachable"),
+        ("TAILER_STATE_URI", settings.state_uri, "state database"),
+    ):
         # Without a URI of its own the state is where LibreChat's data is, which is told once.
         if name == "TAILER_MONGO_URI" or uri != settings.mongo_uri:
             for host in parse_mongo_uri(uri.get_secret_value()).hosts:
-                yield name, urlsplit(f"//{host}").hostname or host
-    if settings.sink is SinkChoice.LANGFUSE:
-        yield "LANGFUSE_HOST", urlsplit(settings.langfuse_url).hostname or ""
+                yield name, urlsplit(f"//{host}").hostname or host, reached
+    for destination in settings.destinations:
+        match destination:
+            case LangfuseDestination(host=address):
+                key, check = "host", LANGFUSE_REACHABLE
+            case OtlpDestination(traces_url=address):
+                key, check = "endpoint", OTLP_TAKES
+            case _:
+                continue
+        host = urlsplit(address).hostname or ""
+        yield name_key(key, destination, settings), host, name_check(check, destination, settings)
 
 
 def _is_this_machine(host: str) -> bool:

@@ -15,52 +15,57 @@ from tailer.core.identity import (
     turn_trace_id,
     unanswered_trace_id,
 )
-from tailer.daemon.destinations import make_access
+from tailer.daemon.ways import langfuse_access, langfuse_credentials
 from tailer.errors import DestinationError
-from tailer.langfuse.connection import Credentials, LangfuseConnection
+from tailer.langfuse.connection import LangfuseConnection
 from tailer.langfuse.sessions import Root, read_roots
 from tailer.mongo.connection import Database
 from tailer.mongo.examination import ExaminationFailed, read_last_conversations
+from tailer.operations.doctor.destinations import name_check
 from tailer.operations.doctor.findings import Finding, failed, passed, skipped, warned
-from tailer.settings import Settings, SinkChoice
+from tailer.settings import Settings
+from tailer.settings.destinations import LangfuseDestination
 
 _CHECK: Final = "no second tracing"
 _CONVERSATIONS: Final = 20
 
 
-async def check_double_tracing(database: Database, settings: Settings) -> Finding:
-    """Whether the last conversations have traces in Langfuse that the tailer did not send."""
-    if settings.sink is SinkChoice.FILE or settings.langfuse_secret_key is None:
-        return skipped(_CHECK, "no traces are sent to Langfuse")
+async def check_double_tracing(database: Database, settings: Settings) -> list[Finding]:
+    """Whether the last conversations have traces in a project of Langfuse that the tailer did not send."""
+    projects = [each for each in settings.destinations if isinstance(each, LangfuseDestination)]
+    if not projects:
+        return [skipped(_CHECK, "no traces are sent to Langfuse")]
     try:
         conversations = await read_last_conversations(database, _CONVERSATIONS)
     except ExaminationFailed as error:
-        return failed(_CHECK, error.failure, error.hint)
+        return [failed(_CHECK, error.failure, error.hint)]
     if not conversations:
-        return skipped(_CHECK, "there are no conversations yet")
-    credentials = Credentials(
-        settings.langfuse_url,
-        settings.langfuse_public_key or "",
-        settings.langfuse_secret_key.get_secret_value(),
-    )
+        return [skipped(_CHECK, "there are no conversations yet")]
+    return [await _check_project(project, conversations, settings) for project in projects]
+
+
+async def _check_project(
+    project: LangfuseDestination, conversations: Mapping[str, frozenset[str]], settings: Settings
+) -> Finding:
+    check = name_check(_CHECK, project, settings)
     try:
         langfuse = LangfuseConnection(
-            credentials,
+            langfuse_credentials(project),
             request_timeout=settings.request_timeout,
             connections=1,
-            access=make_access(settings),
+            access=langfuse_access(project),
         )
     except DestinationError as error:
-        return skipped(_CHECK, f"Langfuse cannot be asked ({error.subject})")
+        return skipped(check, f"Langfuse cannot be asked ({error.subject})")
     async with langfuse:
         roots = await read_roots(langfuse, list(conversations))
     if isinstance(roots, str):
-        return skipped(_CHECK, f"Langfuse does not show what is in a session ({roots})")
+        return skipped(check, f"Langfuse does not show what is in a session ({roots})")
     foreign = {root.session_id for root in roots if is_foreign(root, conversations)}
     if not foreign:
-        return passed(_CHECK, f"the last {len(conversations)} conversations have no traces but the tailer's")
+        return passed(check, f"the last {len(conversations)} conversations have no traces but the tailer's")
     return warned(
-        _CHECK,
+        check,
         f"{len(foreign)} of the last {len(conversations)} conversations have traces that the tailer did not send: "
         "their cost and tokens count twice",
         "most likely LibreChat traces too, which leaves no mark on its rows before 0.8.8: take LANGFUSE_PUBLIC_KEY and "

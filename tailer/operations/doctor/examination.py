@@ -13,7 +13,7 @@ from tailer.mongo.connection import tolerant_database
 from tailer.mongo.state.survey import StoredCheckpoint
 from tailer.operations.doctor.addresses import check_addresses, is_in_container
 from tailer.operations.doctor.api_spending import check_api_spending
-from tailer.operations.doctor.destination import check_destination
+from tailer.operations.doctor.destinations import check_destination, check_routes
 from tailer.operations.doctor.double_tracing import check_double_tracing
 from tailer.operations.doctor.findings import Finding, failed, passed, skipped
 from tailer.operations.doctor.http_port import check_port
@@ -38,7 +38,12 @@ async def examine(settings: Settings, *, downtime: timedelta) -> list[Finding]:
     """Every check; `downtime` is how long the tailer may be away without a gap. Safe beside a running daemon."""
     findings = [passed("settings", f"good; {len(settings.warnings)} warnings in `tailer check-config`")]
     findings += await _examine_mongo(settings, downtime)
-    findings += await _within(check_destination(settings), [_too_slow("Langfuse")])
+    asked = [
+        _within(check_destination(settings, each), [_too_slow(f"destination {each.name}")])
+        for each in settings.destinations
+    ]
+    findings += [finding for found in await asyncio.gather(*asked) for finding in found]
+    findings += check_routes(settings)
     findings += check_addresses(settings, findings, in_container=is_in_container())
     findings.append(await asyncio.to_thread(check_port, settings))
     return findings
@@ -89,9 +94,7 @@ async def _ask_mongo(settings: Settings, downtime: timedelta) -> list[Finding]:
         findings.append(
             await _within(check_api_spending(database, settings), _too_slow("spending over the API"))
         )
-        findings.append(
-            await _within(check_double_tracing(database, settings), _too_slow("no second tracing"))
-        )
+        findings += await _within(check_double_tracing(database, settings), [_too_slow("no second tracing")])
         return [*findings, *found]
 
 

@@ -11,8 +11,8 @@ STREAMED: Final = ("messages", "conversations")
 _OPTIONAL: Final = {
     "transactions": "billed cost and tokens",
     "agents": "the names and models of agents",
-    "users": "e-mail, user name and role (TAILER_USER_ID, tags, content rules)",
-    "groups": "groups of users (tags, rules)",
+    "users": "e-mail, user name and role (naming of users, tags, rules, routes)",
+    "groups": "groups of users (tags, rules, routes)",
 }
 _ROLES: Final = "deploy/mongodb/README.md has the commands"
 

@@ -1,0 +1,100 @@
+"""The doctor asks each destination of a file by itself, and names the one that is unwell."""
+
+from datetime import timedelta
+from pathlib import Path
+
+from tailer.operations.doctor.addresses import check_addresses
+from tailer.operations.doctor.examination import examine
+from tailer.operations.doctor.findings import Finding, Verdict, failed
+from tailer.settings import Settings
+from tests.e2e.databases import Databases
+from tests.fakes.langfuse import FakeLangfuse, Route, answer
+from tests.integration.running import settings_for
+
+
+def write(path: Path, *fakes: FakeLangfuse, more: str = "") -> Path:
+    """A file of destinations, one a fake, called `a`, `b` and so on."""
+    tables = [
+        f'[destinations.{name}]\nkind = "langfuse"\nhost = "{fake.url}"\n'
+        f'public_key = "{fake.public_key}"\nsecret_key = "{fake.secret_key}"\n'
+        for name, fake in zip("ab", fakes, strict=False)
+    ]
+    file = path / "destinations.toml"
+    file.write_text('otherwise = ["a"]\n' + "".join(tables) + more, encoding="utf-8")
+    return file
+
+
+def settings_of(databases: Databases, file: Path) -> Settings:
+    return settings_for(
+        databases,
+        None,
+        destinations_file=file,
+        http_host="::",
+        http_port=0,
+        lease_time=timedelta(seconds=1),
+    )
+
+
+async def findings_of(databases: Databases, file: Path) -> dict[str, Finding]:
+    found = await examine(settings_of(databases, file), downtime=timedelta(hours=24))
+    return {finding.check: finding for finding in found}
+
+
+async def test_each_destination_is_asked_by_itself_and_routes_are_told_in_their_order(
+    databases: Databases, tmp_path: Path
+) -> None:
+    more = """
+        [destinations.lines]
+        kind = "file"
+        path = "/no/such/folder/lines.jsonl"
+        [[routes]]
+        when = { tenant = ["x"], endpoint = ["openAI", "azure*"] }
+        to = ["b", "lines"]
+        [[routes]]
+        when = { tag = ["private"] }
+        to = []
+        """
+    async with FakeLangfuse() as well, FakeLangfuse() as refusing:
+        refusing.faults.add(answer(401, route=Route.PROJECTS, times=None))
+        found = await findings_of(databases, write(tmp_path, well, refusing, more=more))
+
+    assert found["Langfuse keys (a)"].verdict is Verdict.PASS
+    assert found["Langfuse reachable (b)"].verdict is Verdict.PASS
+    assert found["Langfuse keys (b)"].verdict is Verdict.FAIL
+    assert found["trace file (lines)"].verdict is Verdict.FAIL
+    assert "path of [destinations.lines]" in (found["trace file (lines)"].remedy or "")
+    assert [finding.seen for check, finding in found.items() if check.startswith("route ")] == [
+        "tenant x and endpoint openAI or azure* → b, lines",
+        "tag private → none",
+        "every other turn → a",
+    ]
+    assert refusing.secret_key not in str(found)
+
+
+async def test_a_langfuse_that_does_not_answer_is_named_by_its_table(
+    databases: Databases, tmp_path: Path
+) -> None:
+    async with FakeLangfuse() as fake:
+        fake.faults.add(answer(502, route=Route.HEALTH, times=None))
+        found = await findings_of(databases, write(tmp_path, fake))
+
+    assert found["Langfuse reachable (a)"].verdict is Verdict.FAIL
+    assert "host of [destinations.a]" in (found["Langfuse reachable (a)"].remedy or "")
+    assert found["Langfuse keys (a)"].verdict is Verdict.SKIP
+
+
+def test_a_destination_that_means_the_container_itself_is_named(databases: Databases, tmp_path: Path) -> None:
+    file = tmp_path / "destinations.toml"
+    file.write_text(
+        '[destinations.a]\nkind = "langfuse"\nhost = "http://localhost:3000"\npublic_key = "pk-a"\n'
+        'secret_key = "sk-a"\n[destinations.b]\nkind = "otlp"\nendpoint = "http://127.0.0.1:4318"\n',
+        encoding="utf-8",
+    )
+    broken = [failed("Langfuse reachable (a)", "x", "y"), failed("OTLP receiver (b)", "x", "y")]
+
+    found = check_addresses(settings_of(databases, file), broken, in_container=True)
+
+    assert [finding.seen.split(",")[0] for finding in found] == [
+        "host of [destinations.a] names localhost",
+        "endpoint of [destinations.b] names 127.0.0.1",
+    ]
