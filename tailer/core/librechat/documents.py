@@ -138,7 +138,8 @@ def read_message(key: DocumentKey, document: Document) -> Message:
     if conversation_id is None:
         raise MalformedDocument("messages", key, "conversationId")
     metadata = mapping(document.get("metadata"))
-    breakdown = mapping(mapping(metadata.get("contextUsage")).get("breakdown"))
+    context = mapping(metadata.get("contextUsage"))
+    breakdown = mapping(context.get("breakdown"))
     # Until 0.8.5 the expiry date is the only sign of a temporary chat; later rows say it themselves.
     text, quotes = string(document.get("text")), read_quotes(document)
     by_expiry = "isTemporary" not in document and document.get("expiredAt") is not None
@@ -161,7 +162,7 @@ def read_message(key: DocumentKey, document: Document) -> Message:
         error=document.get("error") is True,
         finish_reason=filled_string(document.get("finish_reason")),
         usage=_read_reported_usage(metadata.get("usage")),
-        run_id=filled_string(mapping(metadata.get("contextUsage")).get("runId")),
+        run_id=filled_string(context.get("runId")),
         context_tokens=count(breakdown.get("maxContextTokens")),
         instruction_tokens=count(breakdown.get("instructionTokens")),
         sampling_decided="langfuseSampled" in document,
@@ -198,7 +199,9 @@ def inserted_seconds(key: DocumentKey) -> int | None:
 
 def _read_files(document: Document) -> tuple[AttachedFile, ...]:
     entries = (*sequence(document.get("files")), *sequence(document.get("attachments")))
-    return tuple(_read_file(entry) for entry in entries if isinstance(entry, dict) and _names_a_file(entry))
+    if not entries:
+        return ()
+    return tuple([_read_file(entry) for entry in entries if isinstance(entry, dict) and _names_a_file(entry)])
 
 
 def _names_a_file(entry: Document) -> bool:
@@ -219,6 +222,8 @@ def _read_file(entry: Document) -> AttachedFile:
 
 
 def _read_feedback(value: object) -> Feedback | None:
+    if value is None:
+        return None
     feedback = mapping(value)
     rating = feedback.get("rating")
     if rating not in ("thumbsUp", "thumbsDown"):
@@ -229,6 +234,8 @@ def _read_feedback(value: object) -> Feedback | None:
 
 
 def _read_reported_usage(value: object) -> ReportedUsage | None:
+    if value is None:
+        return None
     usage = mapping(value)
     input_tokens, output_tokens = count(usage.get("input")), count(usage.get("output"))
     if input_tokens is None or output_tokens is None:

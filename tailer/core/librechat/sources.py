@@ -48,6 +48,8 @@ class SourceList:
 
 def read_sources(attachments: object) -> tuple[SourceList, ...]:
     """The searches among the attachments of a response, in order; those without results are left out."""
+    if not attachments:
+        return ()
     found = []
     for item in sequence(attachments):
         attachment = mapping(item)
@@ -100,6 +102,8 @@ def _short(value: object) -> str | None:
 def read_skills(document: Document) -> tuple[str, ...]:
     """The names of the skills that a question was asked with, chosen by hand or always applied (0.8.6)."""
     entries = (*sequence(document.get("manualSkills")), *sequence(document.get("alwaysAppliedSkills")))
+    if not entries:
+        return ()
     names = (filled_string(entry) or filled_string(mapping(entry).get("name")) for entry in entries)
     return tuple(dict.fromkeys(name for name in names if name is not None))[:_MOST_SKILLS]
 
@@ -107,4 +111,6 @@ def read_skills(document: Document) -> tuple[str, ...]:
 def read_quotes(document: Document) -> tuple[str, ...]:
     """The excerpts that a question quotes (0.8.7). LibreChat stores them apart from its text."""
     quotes = strings(document.get("quotes"))
+    if not quotes:
+        return ()
     return tuple(quote.strip() for quote in quotes[:_MOST_QUOTES] if quote.strip())

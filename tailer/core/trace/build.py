@@ -4,7 +4,6 @@ Everything comes from the turn, so the same turn gives the same trace.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from tailer.core.identity import (
     TraceId,
@@ -47,15 +46,22 @@ _STATUS = {
 
 def build_turn_trace(turn: Turn, trace_id: TraceId, *, bounds: Bounds) -> Trace:
     """The trace of a turn: the root with question and answer, and the inner steps. User and content are as stored."""
-    anchor, record = turn.anchor, turn.record
+    record = turn.record
     allowance = Allowance(bounds)
-    seed = anchor.message_id
-    root_id = observation_id(seed, "root")
+    root_id = observation_id(turn.anchor.message_id, "root")
     question = allowance.take(record.question.text or "") if record.question is not None else None
     answer = allowance.take(show_answer(turn)) if turn.answer else None
     status = turn.error_message if turn.outcome is Outcome.ERROR else _STATUS.get(turn.outcome)
     status = allowance.take(status) if status is not None else None
     level = _LEVELS[turn.outcome]
+    # One reference a key: Langfuse shows a value as a file only where it is exactly one reference (4.16).
+    notes = {f"media_{number}": reference for number, reference in enumerate(record.media, 1)}
+    steps: list[Observation] = []
+    if turn.usage is not None:
+        prompt = build_prompt(record, byte_limit=bounds.history_bytes)
+        builder = StepBuilder(turn, turn.usage, root_id, prompt, allowance, level, status)
+        steps = builder.build()
+        notes.update(builder.notes)
     root = Observation(
         id=root_id,
         parent_id=None,
@@ -67,16 +73,10 @@ def build_turn_trace(turn: Turn, trace_id: TraceId, *, bounds: Bounds) -> Trace:
         status_message=status,
         input=question,
         output=answer,
-        # One reference a key: Langfuse shows a value as a file only where it is exactly one reference (4.16).
-        metadata={f"media_{number}": reference for number, reference in enumerate(record.media, 1)},
+        metadata=notes,
     )
-    steps: list[Observation] = []
     if turn.usage is not None:
-        prompt = build_prompt(record, byte_limit=bounds.history_bytes)
-        builder = StepBuilder(turn, turn.usage, root_id, prompt, allowance, level, status)
-        steps = builder.build()
         steps += build_retrievals(turn, root, steps, allowance)
-        root = replace(root, metadata={**root.metadata, **builder.notes})
     metadata = _describe_turn(turn)
     metadata.update(record.then.marks)
     if turn.start is not Start.STORED:
@@ -207,7 +207,7 @@ def _describe_turn(turn: Turn) -> dict[str, str]:
     entries = {
         "message_id": anchor.message_id,
         "parent_message_id": anchor.parent_message_id,
-        "outcome": turn.outcome.value,
+        "outcome": str(turn.outcome),
         "endpoint": anchor.endpoint,
         "sender": anchor.sender,
         "tenant_id": anchor.tenant_id,

@@ -1,10 +1,11 @@
 """From what was read back of a turn to its traces, under everything that the operator has decided."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import assert_never
 
 from tailer.core.identity import TraceId, native_copy_trace_id, turn_trace_id, unanswered_trace_id
+from tailer.core.light_dataclass import light_dataclass
 from tailer.core.policy.policies import ContentChoice, Fact, Facts, Policies, is_sampled, values_of
 from tailer.core.policy.users import UserNaming
 from tailer.core.trace.bounds import Bounds
@@ -47,7 +48,7 @@ class ExportOptions:
     mask: ContentPolicy
 
 
-@dataclass(frozen=True, slots=True)
+@light_dataclass(frozen=True, slots=True)
 class Exported:
     """The traces of a turn, its own first; how the turn ended; what is remembered of it; whether it has feedback."""
 
@@ -70,31 +71,68 @@ def is_chosen(conversation_id: str, options: ExportOptions) -> bool:
     return is_sampled(conversation_id, options.sample_rate)
 
 
+class TurnExport:
+    """What becomes of one record: judged and built once, however many destinations ask for it.
+
+    Each destination has its own options. What they have in common (a turn that ended so, traces within such bounds) is
+    kept for the next.
+    """
+
+    __slots__ = ("_drafts", "_record", "_row", "_turns")
+
+    def __init__(self, row: Row, record: TurnRecord) -> None:
+        self._row = row
+        self._record = record
+        self._turns: dict[Outcome, tuple[Turn, Facts]] = {}
+        self._drafts: list[tuple[Outcome, Bounds, tuple[Trace, ...]]] = []
+
+    def export(self, options: ExportOptions, *, deadline_passed: bool) -> Exported | Wait | EntryOutcome:
+        """The traces of the turn, or what it waits for, or the reason why it gives none."""
+        verdict = _judge(self._record, options.policies, deadline_passed=deadline_passed)
+        if isinstance(verdict, Exclusion):
+            return outcome_of(verdict)
+        if isinstance(verdict, Wait):
+            return verdict
+        turn, facts = self._turn(verdict)
+        rule = options.policies.denied_by(facts)
+        if rule is not None:
+            return denied(rule)
+        finished = tuple(
+            [_finish(draft, turn, facts, options) for draft in self._draft(turn, options.bounds)]
+        )
+        response = self._record.response
+        is_rated = response is not None and response.feedback is not None
+        return Exported(
+            outcome=verdict,
+            traces=finished,
+            sent=_remember(turn, finished[0], facts, options),
+            has_feedback=is_rated and verdict is not Outcome.COPIED,
+        )
+
+    def _turn(self, outcome: Outcome) -> tuple[Turn, Facts]:
+        known = self._turns.get(outcome)
+        if known is None:
+            turn = build_turn(self._record, outcome)
+            known = self._turns[outcome] = (turn, _facts(turn))
+        return known
+
+    def _draft(self, turn: Turn, bounds: Bounds) -> tuple[Trace, ...]:
+        """The traces before any policy, the turn's own first, then its title's."""
+        for outcome, limits, traces in self._drafts:
+            if outcome is turn.outcome and limits == bounds:
+                return traces
+        own = build_turn_trace(turn, trace_id_of(self._row), bounds=bounds)
+        title = build_title_trace(turn, bounds=bounds)
+        built = (own,) if title is None else (own, title)
+        self._drafts.append((turn.outcome, bounds, built))
+        return built
+
+
 def export_turn(
     row: Row, record: TurnRecord, options: ExportOptions, *, deadline_passed: bool
 ) -> Exported | Wait | EntryOutcome:
-    """The traces of a turn, or what it waits for, or the reason why it gives none."""
-    verdict = _judge(record, options.policies, deadline_passed=deadline_passed)
-    if isinstance(verdict, Exclusion):
-        return outcome_of(verdict)
-    if isinstance(verdict, Wait):
-        return verdict
-    turn = build_turn(record, verdict)
-    facts = _facts(turn)
-    rule = options.policies.denied_by(facts)
-    if rule is not None:
-        return denied(rule)
-    turn_trace = build_turn_trace(turn, trace_id_of(row), bounds=options.bounds)
-    title_trace = build_title_trace(turn, bounds=options.bounds)
-    traces = (turn_trace,) if title_trace is None else (turn_trace, title_trace)
-    finished = tuple(_finish(trace, turn, facts, options) for trace in traces)
-    response = record.response
-    return Exported(
-        outcome=verdict,
-        traces=finished,
-        sent=_remember(turn, finished[0], facts, options),
-        has_feedback=response is not None and response.feedback is not None and verdict is not Outcome.COPIED,
-    )
+    """What becomes of a record for one destination."""
+    return TurnExport(row, record).export(options, deadline_passed=deadline_passed)
 
 
 def shows_media(record: TurnRecord, options: ExportOptions) -> bool:
@@ -199,7 +237,7 @@ def _remember(turn: Turn, trace: Trace, facts: Facts, options: ExportOptions) ->
         expires_milliseconds=anchor.expires_milliseconds,
         parts=mark_parts(anchor),
         transactions=mark_transactions(turn.record.transactions),
-        usage_source=turn.usage.usage_source.value if turn.usage is not None else None,
+        usage_source=str(turn.usage.usage_source) if turn.usage is not None else None,
     )
 
 
@@ -212,11 +250,16 @@ def _finish(trace: Trace, turn: Turn, facts: Facts, options: ExportOptions) -> T
     if turn.outcome is Outcome.COPIED:
         tags.append("copied")
     tags += _fact_tags(facts, options)
-    named = replace(
-        trace,
+    named = Trace(
+        id=trace.id,
+        name=trace.name,
+        message_id=trace.message_id,
+        document_key=trace.document_key,
         user_id=options.naming.name(anchor.user_id, turn.record.user),
+        session_id=trace.session_id,
         tags=tuple(dict.fromkeys(tags)),
         metadata=_with_role(trace.metadata, facts),
+        observations=trace.observations,
     )
     choice = options.policies.content_for(facts, temporary=anchor.temporary)
     match choice:
@@ -236,4 +279,5 @@ def _fact_tags(facts: Facts, options: ExportOptions) -> list[str]:
 
 def _with_role(metadata: Mapping[str, str], facts: Facts) -> Mapping[str, str]:
     entries = {"user_role": values_of(facts, Fact.ROLE), "user_groups": values_of(facts, Fact.GROUP)}
-    return {**metadata, **{name: ", ".join(values) for name, values in entries.items() if values}}
+    known = {name: ", ".join(values) for name, values in entries.items() if values}
+    return {**metadata, **known} if known else metadata

@@ -9,6 +9,8 @@ from tailer.core.turn.calls import ModelCall, Tokens
 from tailer.core.turn.costs import Cost
 from tailer.core.turn.usage import NO_USAGE, Usage
 
+_OUTPUT_ALONE = {"output"}
+
 
 @light_dataclass(frozen=True, slots=True)
 class Frame:
@@ -43,14 +45,18 @@ def build_generation(
         call, usage = NO_USAGE.calls[0], NO_USAGE
     details = _usage_details(call.tokens)
     cost = None if call.cost is None else _cost_details(call.cost)
-    told = cost is not None or any(bucket.startswith("input") for bucket in details or ())
+    told = cost is not None or (details is not None and details.keys() != _OUTPUT_ALONE)
     name = call.model or model
     notes = {
-        "usage_source": usage.usage_source_of(call).value,
-        "cost_source": usage.cost_source_of(call).value,
-        **_doubts(call),
-        **(metadata or {}),
+        "usage_source": str(usage.usage_source_of(call)),
+        "cost_source": str(usage.cost_source_of(call)),
     }
+    if call.paired_by_order:
+        notes["output_tokens"] = "paired by order"
+    if call.billed_twice:
+        notes["billed"] = "twice"
+    if metadata is not None:
+        notes.update(metadata)
     if not told and name is not None:
         notes["model"] = name
     return Observation(
@@ -72,27 +78,19 @@ def build_generation(
     )
 
 
-def _doubts(call: ModelCall) -> dict[str, str]:
-    doubts = {}
-    if call.paired_by_order:
-        doubts["output_tokens"] = "paired by order"
-    if call.billed_twice:
-        doubts["billed"] = "twice"
-    return doubts
-
-
 def _cost_details(cost: Cost) -> dict[str, float]:
     """The buckets that are known apart, by the names of the usage's, and always the total."""
-    buckets = {
-        "input": cost.input,
-        "input_cached_tokens": cost.cache_read,
-        "input_cache_creation": cost.cache_write,
-        "output": cost.output,
-    }
-    return {
-        **{name: value for name, value in buckets.items() if value is not None},
-        "total": cost.total,
-    }
+    details: dict[str, float] = {}
+    if cost.input is not None:
+        details["input"] = cost.input
+    if cost.cache_read is not None:
+        details["input_cached_tokens"] = cost.cache_read
+    if cost.cache_write is not None:
+        details["input_cache_creation"] = cost.cache_write
+    if cost.output is not None:
+        details["output"] = cost.output
+    details["total"] = cost.total
+    return details
 
 
 def _usage_details(tokens: Tokens | None) -> dict[str, int] | None:

@@ -67,12 +67,12 @@ class _NamedPart:
 
 def mark_parts(message: Message) -> PartMarks:
     """The marks of all parts that LibreChat may still write to after the answer is complete."""
-    return tuple((part.key, mark_text(part.text)) for part in _named_parts(message))
+    return tuple([(part.key, mark_text(part.text)) for part in _named_parts(message)])
 
 
 def mark_transactions(transactions: Sequence[Transaction]) -> tuple[str, ...]:
     """The `_id`s of the transactions that a trace counts; any other one that comes later is late."""
-    return tuple(sorted(entry.key for entry in transactions if entry.key))[:_MOST_TRANSACTIONS]
+    return tuple(sorted([entry.key for entry in transactions if entry.key])[:_MOST_TRANSACTIONS])
 
 
 def find_late_transactions(sent: SentTurn, transactions: Sequence[Transaction]) -> tuple[Transaction, ...]:
@@ -175,7 +175,7 @@ def _uncounted(sent: SentTurn, late: Sequence[Transaction]) -> list[Transaction]
 
 
 def _named_parts(message: Message) -> Iterator[_NamedPart]:
-    numbers = dict.fromkeys(LatePart, 0)
+    numbers: dict[str, int] = {}
     for part in message.parts[:_MOST_PARTS]:
         match part:
             case ReasoningPart(text):
@@ -183,14 +183,14 @@ def _named_parts(message: Message) -> Iterator[_NamedPart]:
             case SummaryPart(text):
                 kind, name = LatePart.SUMMARY, "summary"
             case ToolCall(call_id=call_id, name=name, output=output):
-                numbers[LatePart.TOOL] += 1
+                tool = numbers["tool"] = numbers.get("tool", 0) + 1
                 if output:
-                    yield _NamedPart(f"tool:{call_id or numbers[LatePart.TOOL]}", LatePart.TOOL, name, output)
+                    yield _NamedPart(f"tool:{call_id or tool}", LatePart.TOOL, name, output)
                 continue
             case _:
                 continue
-        numbers[kind] += 1
-        yield _NamedPart(f"{kind.value}:{numbers[kind]}", kind, name, text)
+        number = numbers[name] = numbers.get(name, 0) + 1
+        yield _NamedPart(f"{kind.value}:{number}", kind, name, text)
     for file in message.files[:_MOST_PARTS]:
         label = file.name or file.file_id or "unnamed"
         yield _NamedPart(f"file:{file.file_id or label}", LatePart.FILE, label, label)

@@ -38,9 +38,9 @@ class Plan:
     subagents: dict[int, tuple[Step, ...]]
 
     @property
-    def is_doubtful(self) -> bool:
-        """Whether some parts are shown without the call that wrote them."""
-        return any(step.nameless for stage in self.stages for row in stage.rows for step in row)
+    def steps(self) -> list[Step]:
+        """The steps of the answer, one after the other."""
+        return [step for stage in self.stages for row in stage.rows for step in row]
 
 
 def make_plan(parts: Sequence[Part], usage: Usage, authors: Authors, *, cut_short: bool) -> Plan:
@@ -57,20 +57,25 @@ def make_plan(parts: Sequence[Part], usage: Usage, authors: Authors, *, cut_shor
     # A report of a stopped turn holds the calls that finished.
     may_lack_last = cut_short and (usage.told_apart or usage.usage_source is UsageSource.REPORTED)
     assigned = assign_calls(stretches, answering, authors, may_lack_last=may_lack_last)
-    if not usage.told_apart:
-        assigned = replace(assigned, silent=tuple(replace(step, joined=True) for step in assigned.silent))
+    if assigned.silent and not usage.told_apart:
+        silent = tuple([replace(step, joined=True) for step in assigned.silent])
+        assigned = Assigned(assigned.stretches, silent)
     stages = _stages(stretches, assigned)
     if not numbered:
         # LibreChat refused the question: whatever the row holds, no model wrote it.
         stages = [_without_calls(stage) for stage in stages]
-    summaries = [item for item in numbered if item[1].context == _SUMMARY_CONTEXT]
+    others = [item for item in numbered if item[1].context not in ANSWERING_CONTEXTS]
+    summaries = [item for item in others if item[1].context == _SUMMARY_CONTEXT]
     subagents, spare = _plan_subagents(
-        stages, [item for item in numbered if item[1].context == _SUBAGENT_CONTEXT], authors
+        stages, [item for item in others if item[1].context == _SUBAGENT_CONTEXT], authors
     )
-    known = ANSWERING_CONTEXTS | {_SUBAGENT_CONTEXT, _SUMMARY_CONTEXT}
-    beside = [Step(call, place, ()) for place, call in numbered if call.context not in known]
+    beside = [
+        Step(call, place, ())
+        for place, call in others
+        if call.context not in (_SUBAGENT_CONTEXT, _SUMMARY_CONTEXT)
+    ]
     return Plan(
-        stages=(*_plan_summaries(summaries, parts), *stages),
+        stages=(*_plan_summaries(summaries, parts), *stages) if summaries else tuple(stages),
         beside=(*spare, *beside),
         subagents=subagents,
     )
@@ -89,7 +94,7 @@ def _stages(stretches: Sequence[Stretch], assigned: Assigned) -> list[Stage]:
     group: int | None = None
     waiting: list[Part] = []
     for stretch, steps in zip(stretches, assigned.stretches, strict=True):
-        place = max((step.place for step in steps if step.place is not None), default=-1)
+        place = max([step.place for step in steps if step.place is not None], default=-1)
         if stages and group is not None and stretch.group_id == group:
             stages[-1] = Stage((*stages[-1].rows, steps), stages[-1].before)
             places[-1] = max(places[-1], place)

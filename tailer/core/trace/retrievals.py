@@ -15,7 +15,7 @@ def build_retrievals(
 ) -> list[Observation]:
     """One observation for each search of the response that found something."""
     response = turn.record.response
-    if response is None:
+    if response is None or not response.sources:
         return []
     tools = {step.metadata["tool_call_id"]: step for step in steps if "tool_call_id" in step.metadata}
     return [

@@ -62,18 +62,11 @@ class StepBuilder:
         self._inputs = Inputs(turn.record, self.prompt, self._authors)
         cut_short = turn.outcome not in (Outcome.COMPLETE, Outcome.COPIED)
         self._plan = make_plan(parts, self.usage, self._authors, cut_short=cut_short)
-        rows = [row for stage in self._plan.stages for row in stage.rows]
-        named = [step for row in rows for step in row if not step.nameless]
-        answering = [step for step in named if _answers(step)]
-        self._alone = len({step.agent_id for row in rows for step in row if _answers(step)}) == 1
-        failed = [step for step in answering if any(isinstance(part, ErrorPart) for part in step.parts)]
-        ends = failed or answering
-        self._last = ends[-1] if ends else None
-        self._exact = (
-            len(named) == 1
-            and turn.start is Start.STORED
-            and not any(isinstance(part, ToolCall) for part in parts)
-        )
+        steps = self._plan.steps
+        named = [step for step in steps if not step.nameless]
+        self._alone = len({step.agent_id for step in steps if _answers(step)}) == 1
+        self._last = _find_last([step for step in named if _answers(step)])
+        self._exact = len(named) == 1 and turn.start is Start.STORED and ToolCall not in map(type, parts)
         whole = Span(turn.start_milliseconds, turn.end_milliseconds)
         placed = place_steps([stage.rows for stage in self._plan.stages], whole)
         for stage, stage_rows in zip(self._plan.stages, placed, strict=True):
@@ -81,8 +74,9 @@ class StepBuilder:
                 for number, step in enumerate(row):
                     before = stage.before if number == 0 else None
                     self._add_step(step, self.root_id, before=before)
-        self._add_beside([step for stage_rows in placed for row in stage_rows for step in row], whole)
-        if self._plan.is_doubtful:
+        if self._plan.beside:
+            self._add_beside([step for stage_rows in placed for row in stage_rows for step in row], whole)
+        if len(named) < len(steps):
             self.notes["authorship"] = "not told apart"
         return self._steps
 
@@ -109,9 +103,8 @@ class StepBuilder:
             self._add_generation(placed, parent_id, before=before, inner=inner)
         if placed.step.call is not None and placed.step.call.context == "summarization":
             return
-        for place, part in enumerate(placed.step.parts):
-            if place in placed.parts:
-                self._add_part(part, placed.parts[place], parent_id, inner=inner)
+        for place, span in placed.parts.items():
+            self._add_part(placed.step.parts[place], span, parent_id, inner=inner)
 
     def _note_reasoning(self, step: Step) -> None:
         thought = self._texts.reasoning(step.parts)
@@ -258,6 +251,13 @@ class StepBuilder:
                 input=value,
             )
         )
+
+
+def _find_last(answering: Sequence[Step]) -> Step | None:
+    """The call that ended the turn: the last one that failed, else the last one."""
+    failed = [step for step in answering if ErrorPart in map(type, step.parts)]
+    ends = failed or answering
+    return ends[-1] if ends else None
 
 
 def _answers(step: Step) -> bool:

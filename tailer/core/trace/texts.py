@@ -18,7 +18,8 @@ class Texts:
 
     def prompt(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         """The chat messages that a call was sent."""
-        return [{**message, "content": self.allowance.take(str(message["content"]))} for message in messages]
+        take = self.allowance.take
+        return [{**message, "content": take(str(message["content"]))} for message in messages]
 
     def answer(self, parts: Sequence[Part], *, fallback: str) -> ChatMessage | None:
         """What a call wrote, as an assistant's message; `fallback` where its parts hold neither text nor tools."""
@@ -38,7 +39,7 @@ class Texts:
 
     def reasoning(self, parts: Sequence[Part]) -> str:
         """What a call thought; empty where nothing is stored."""
-        thought = "".join(part.text for part in parts if isinstance(part, ReasoningPart))
+        thought = "".join([part.text for part in parts if isinstance(part, ReasoningPart)])
         return self.allowance.take(thought) if thought else ""
 
     def _tool_call(self, call: ChatMessage) -> ChatMessage:

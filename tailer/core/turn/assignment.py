@@ -74,14 +74,14 @@ def assign_calls(
                 used.add(step.place)
     silent = [(place, call) for place, call in calls if place not in used]
     # With every call at its words, the others are those of calls that have no row.
-    doubtful = any(call.model is not None for _, call in silent)
+    doubtful = bool(silent) and any(call.model is not None for _, call in silent)
     for number, rounds in enumerate(rounds_of):
         if not found[number]:
             found[number] = [
                 Step(None, None, item.parts, item.agent_id, nameless=doubtful) for item in rounds
             ]
     return Assigned(
-        tuple(tuple(steps) for steps in found), tuple(Step(call, place, ()) for place, call in silent)
+        tuple([tuple(steps) for steps in found]), tuple([Step(call, place, ()) for place, call in silent])
     )
 
 
@@ -154,11 +154,7 @@ def _fill(
     rounds: list[_Round], calls: list[_Numbered], *, may_lack_last: bool
 ) -> Iterator[tuple[_Round, Step]]:
     """Rounds and calls of one model."""
-    pieces = [
-        _Round(item.stretch, item.agent_id, item.group_id, tuple(piece))
-        for item in rounds
-        for piece in split_tools(item.parts)
-    ]
+    pieces = [piece for item in rounds for piece in _split(item)]
     if len(calls) >= len(pieces):
         yield from _fill_pieces(pieces, calls)
     elif len(calls) > len(rounds):
@@ -169,13 +165,23 @@ def _fill(
         yield from _fill_tightly(rounds, calls, may_lack_last=may_lack_last)
 
 
+def _split(item: _Round) -> Sequence[_Round]:
+    """A round, cut before each further tool call."""
+    if len([part for part in item.parts if isinstance(part, ToolCall)]) <= 1:
+        return (item,)
+    return [
+        _Round(item.stretch, item.agent_id, item.group_id, tuple(piece)) for piece in split_tools(item.parts)
+    ]
+
+
 def _fill_pieces(pieces: list[_Round], calls: list[_Numbered]) -> Iterator[tuple[_Round, Step]]:
     """One call each. If there are more calls, the last words belong to the last call, and some call wrote nothing."""
     if not pieces:
         return
     extra = len(calls) > len(pieces)
     ordered = [*calls[: len(pieces) - 1], calls[-1]]
-    beside = len({item.stretch for item in pieces}) > 1 and any(item.group_id is not None for item in pieces)
+    several = len(pieces) > 1 and len({item.stretch for item in pieces}) > 1
+    beside = several and any(item.group_id is not None for item in pieces)
     if beside:
         ordered = _fit(pieces, ordered)
     for item, (place, call) in zip(pieces, ordered, strict=True):

@@ -47,6 +47,8 @@ def find_branch(record: TurnRecord) -> Branch | None:
 
 
 def _place(family: Sequence[Sibling], message_id: str, reason: BranchReason) -> Branch | None:
+    if len(family) <= 1:
+        return None
     ordered = sorted(family, key=lambda sibling: (sibling.created_milliseconds or 0, sibling.message_id))
     ids = [sibling.message_id for sibling in ordered]
     index = ids.index(message_id) if message_id in ids else 0

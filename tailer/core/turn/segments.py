@@ -49,17 +49,20 @@ def split_stretches(parts: Sequence[Part]) -> list[Stretch]:
     """The parts by agent, in the order in which the agents began; every part is in one stretch."""
     stretches: list[Stretch] = []
     for part in parts:
-        agent_id, group_id = author_of(part), _group_of(part)
-        current = stretches[-1] if stretches else None
         if isinstance(part, _AUTHORED):
-            found = _stretch_of(stretches, agent_id, group_id)
+            found = _stretch_of(stretches, part.agent_id, part.group_id)
             if found is None:
-                found = Stretch(agent_id, group_id)
+                found = Stretch(part.agent_id, part.group_id)
                 stretches.append(found)
-            elif found.agent_id is None and not any(map(_is_written, found.parts)):
-                found.agent_id = agent_id
+            elif (
+                found.agent_id is None
+                and part.agent_id is not None
+                and not any(map(_is_written, found.parts))
+            ):
+                found.agent_id = part.agent_id
             found.parts.append(part)
             continue
+        current = stretches[-1] if stretches else None
         if current is None:
             current = Stretch(None, None)
             stretches.append(current)
@@ -68,6 +71,12 @@ def split_stretches(parts: Sequence[Part]) -> list[Stretch]:
             # The receiver's parts name it, or, in some releases, no agent at all.
             stretches.append(Stretch(part.agent_id, None))
     return [stretch for stretch in stretches if stretch.parts]
+
+
+def are_grouped(parts: Sequence[Part]) -> bool:
+    """Whether some parts were written side by side."""
+    groups = [part.group_id for part in parts if isinstance(part, _AUTHORED) and part.group_id is not None]
+    return bool(groups)
 
 
 def author_of(part: Part) -> str | None:
@@ -115,10 +124,6 @@ def _agrees(stretch: Stretch, agent_id: str | None) -> bool:
 
 def _is_written(part: Part) -> bool:
     return isinstance(part, ToolCall) or (isinstance(part, _SPOKEN) and bool(part.text))
-
-
-def _group_of(part: Part) -> int | None:
-    return part.group_id if isinstance(part, _AUTHORED) else None
 
 
 def _speaks(part: Part) -> bool:

@@ -42,6 +42,7 @@ _ERROR_PREFIXES = (
 _MODELLESS_PREFIXES = ("agent_", "asst_")
 """A `model` with this prefix is the id of a saved agent or of an assistant, not a model."""
 _ASSISTANTS = ("assistants", "azureAssistants")
+_STOPPED_CONTEXTS = frozenset({"abort", "incomplete"})
 _DEFAULT_TITLE = "New Chat"
 _MOST_TYPE_CHARACTERS = 60
 
@@ -125,7 +126,7 @@ def judge_response(
 
 def is_billed_as_aborted(transactions: Sequence[Transaction]) -> bool:
     """Whether LibreChat billed a stopped answer (until 0.8.1, whose rows look complete)."""
-    return any(entry.context in ("abort", "incomplete") for entry in transactions)
+    return not _STOPPED_CONTEXTS.isdisjoint([entry.context for entry in transactions])
 
 
 def judge_question(
@@ -148,7 +149,7 @@ def judge_question(
 
 
 def _judge_ending(response: Message, *, deadline_passed: bool) -> Outcome | Wait:
-    if response.error or any(isinstance(part, ErrorPart) for part in response.parts):
+    if response.error or ErrorPart in map(type, response.parts):
         return Outcome.ERROR
     if response.finish_reason == "incomplete":
         return Outcome.ABORTED
@@ -204,7 +205,7 @@ def build_turn(record: TurnRecord, outcome: Outcome) -> Turn:
         record=record,
         outcome=outcome,
         answer=answer_text(response),
-        reasoning="".join(part.text for part in parts if isinstance(part, ReasoningPart)),
+        reasoning="".join([part.text for part in parts if isinstance(part, ReasoningPart)]),
         error_message=_error_message(response) if outcome is Outcome.ERROR else None,
         model=_resolve_model(record, usage),
         usage=usage,
@@ -265,7 +266,7 @@ def _resolve_model(record: TurnRecord, usage: Usage | None) -> str | None:
 def unknown_parts(record: TurnRecord) -> tuple[str, ...]:
     """The types of a response's parts that this release does not know, once each."""
     parts = record.response.parts if record.response is not None else ()
-    names = (
+    names = [
         part.type[:_MOST_TYPE_CHARACTERS] for part in parts if isinstance(part, OtherPart) and part.is_unknown
-    )
-    return tuple(dict.fromkeys(names))
+    ]
+    return tuple(dict.fromkeys(names)) if names else ()
