@@ -131,53 +131,56 @@ class Transaction:
 
 def read_message(key: DocumentKey, document: Document) -> Message:
     """Read a row of `messages`; raises `MalformedDocument` when it has no `messageId` or `conversationId`."""
-    message_id = filled_string(document.get("messageId"))
+    get = document.get
+    message_id = filled_string(get("messageId"))
     if message_id is None:
         raise MalformedDocument("messages", key, "messageId")
-    conversation_id = filled_string(document.get("conversationId"))
+    conversation_id = filled_string(get("conversationId"))
     if conversation_id is None:
         raise MalformedDocument("messages", key, "conversationId")
-    metadata = mapping(document.get("metadata"))
+    metadata = mapping(get("metadata"))
     context = mapping(metadata.get("contextUsage"))
     breakdown = mapping(context.get("breakdown"))
     # Until 0.8.5 the expiry date is the only sign of a temporary chat; later rows say it themselves.
-    text, quotes = string(document.get("text")), read_quotes(document)
-    by_expiry = "isTemporary" not in document and document.get("expiredAt") is not None
+    says_temporary, expires = "isTemporary" in document, get("expiredAt")
+    by_expiry = not says_temporary and expires is not None
+    quotes = read_quotes(document)
+    content, attachments, feedback = get("content"), get("attachments"), get("feedback")
     return Message(
         key=key,
         message_id=message_id,
         conversation_id=conversation_id,
-        parent_message_id=filled_string(document.get("parentMessageId")),
-        user_id=identifier(document.get("user")),
-        tenant_id=filled_string(document.get("tenantId")),
-        created_by_user=document.get("isCreatedByUser") is True,
-        sender=filled_string(document.get("sender")),
-        text=merge_quotes(quotes, text),
+        parent_message_id=filled_string(get("parentMessageId")),
+        user_id=identifier(get("user")),
+        tenant_id=filled_string(get("tenantId")),
+        created_by_user=get("isCreatedByUser") is True,
+        sender=filled_string(get("sender")),
+        text=merge_quotes(quotes, string(get("text"))),
         quotes=quotes,
-        parts=read_parts(document.get("content")),
-        model=filled_string(document.get("model")),
-        endpoint=filled_string(document.get("endpoint")),
-        token_count=count(document.get("tokenCount")),
-        unfinished=document.get("unfinished") is True,
-        error=document.get("error") is True,
-        finish_reason=filled_string(document.get("finish_reason")),
+        parts=read_parts(content) if content else (),
+        model=filled_string(get("model")),
+        endpoint=filled_string(get("endpoint")),
+        token_count=count(get("tokenCount")),
+        unfinished=get("unfinished") is True,
+        error=get("error") is True,
+        finish_reason=filled_string(get("finish_reason")),
         usage=_read_reported_usage(metadata.get("usage")),
         run_id=filled_string(context.get("runId")),
         context_tokens=count(breakdown.get("maxContextTokens")),
         instruction_tokens=count(breakdown.get("instructionTokens")),
         sampling_decided="langfuseSampled" in document,
-        native_destinations=strings(document.get("langfuseDestinationIds")),
-        temporary=document.get("isTemporary") is True or by_expiry,
+        native_destinations=strings(get("langfuseDestinationIds")),
+        temporary=by_expiry or get("isTemporary") is True,
         temporary_by_expiry=by_expiry,
-        expires_milliseconds=milliseconds(document.get("expiredAt")),
-        files=_read_files(document),
+        expires_milliseconds=None if expires is None else milliseconds(expires),
+        files=_read_files(get("files"), attachments),
         skills=read_skills(document),
-        sources=read_sources(document.get("attachments")),
-        feedback=_read_feedback(document.get("feedback")),
-        created_milliseconds=milliseconds(document.get("createdAt")),
-        updated_milliseconds=milliseconds(document.get("updatedAt")),
+        sources=read_sources(attachments) if attachments else (),
+        feedback=None if feedback is None else _read_feedback(feedback),
+        created_milliseconds=milliseconds(get("createdAt")),
+        updated_milliseconds=milliseconds(get("updatedAt")),
         inserted_seconds=inserted_seconds(key),
-        says_temporary="isTemporary" in document,
+        says_temporary=says_temporary,
     )
 
 
@@ -197,10 +200,10 @@ def inserted_seconds(key: DocumentKey) -> int | None:
         return None
 
 
-def _read_files(document: Document) -> tuple[AttachedFile, ...]:
-    entries = (*sequence(document.get("files")), *sequence(document.get("attachments")))
-    if not entries:
+def _read_files(files: object, attachments: object) -> tuple[AttachedFile, ...]:
+    if not files and not attachments:
         return ()
+    entries = (*sequence(files), *sequence(attachments))
     return tuple([_read_file(entry) for entry in entries if isinstance(entry, dict) and _names_a_file(entry)])
 
 
@@ -222,8 +225,6 @@ def _read_file(entry: Document) -> AttachedFile:
 
 
 def _read_feedback(value: object) -> Feedback | None:
-    if value is None:
-        return None
     feedback = mapping(value)
     rating = feedback.get("rating")
     if rating not in ("thumbsUp", "thumbsDown"):
@@ -252,26 +253,27 @@ def _read_reported_usage(value: object) -> ReportedUsage | None:
 
 def read_transaction(document: Document) -> Transaction | None:
     """Read a row of `transactions`; None for a row that states no tokens (a refill, a broken row)."""
-    token_type = document.get("tokenType")
-    raw = amount(document.get("rawAmount"))
+    get = document.get
+    token_type = get("tokenType")
+    raw = amount(get("rawAmount"))
     if token_type not in ("prompt", "completion") or raw is None:
         return None
-    value = amount(document.get("tokenValue"))
+    value = amount(get("tokenValue"))
     return Transaction(
-        message_id=filled_string(document.get("messageId")),
-        conversation_id=filled_string(document.get("conversationId")),
-        user_id=identifier(document.get("user")),
+        message_id=filled_string(get("messageId")),
+        conversation_id=filled_string(get("conversationId")),
+        user_id=identifier(get("user")),
         token_type=str(token_type),
-        context=filled_string(document.get("context")) or "message",
-        model=filled_string(document.get("model")),
+        context=filled_string(get("context")) or "message",
+        model=filled_string(get("model")),
         tokens=round(abs(raw)),
-        input_tokens=_stored_tokens(document.get("inputTokens")),
-        write_tokens=_stored_tokens(document.get("writeTokens")),
-        read_tokens=_stored_tokens(document.get("readTokens")),
+        input_tokens=_stored_tokens(get("inputTokens")),
+        write_tokens=_stored_tokens(get("writeTokens")),
+        read_tokens=_stored_tokens(get("readTokens")),
         cost=None if value is None else abs(value) / 1_000_000,
-        rate=amount(document.get("rate")),
-        created_milliseconds=milliseconds(document.get("createdAt")),
-        key=identifier(document.get("_id")) or "",
+        rate=amount(get("rate")),
+        created_milliseconds=milliseconds(get("createdAt")),
+        key=identifier(get("_id")) or "",
     )
 
 

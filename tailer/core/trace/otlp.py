@@ -24,6 +24,10 @@ _SCOPE = b"langfuse-sdk-librechat-tailer"
 Its other readings of scopes do not touch this one (server 4.16): the repair of spans of the Python SDK up to 3.3 wants
 exactly `langfuse-sdk`, and the way into the tables is chosen by the header `x-langfuse-ingestion-version` before any
 scope."""
+_OF_ONE_TRACE = frozenset({"message_id", "parent_message_id"})
+"""Metadata of a trace that no other one has; all the rest recurs, in a conversation at the least."""
+_OF_FEW_VALUES = frozenset({"usage_source", "cost_source", "timing", "calls", "assignment"})
+"""Metadata of an observation that has one of a few values."""
 _STATUS_ERROR = b"\x18\x02"  # Status.code = STATUS_CODE_ERROR
 
 
@@ -92,10 +96,12 @@ def _encode_span(item: Observation, head: bytes, shared: bytes, metadata: Mappin
 
 def _shared_attributes(trace: Trace, context: SpanContext) -> bytes:
     """What every span of a trace carries."""
-    pieces = [_recurring("langfuse.trace.name", trace.name)]
-    _add(pieces, _key("session.id"), _label(trace.session_id))
+    pieces = [
+        _recurring("langfuse.trace.name", trace.name),
+        _recurring("session.id", trace.session_id[:_LABEL_CHARACTERS]),
+    ]
     if trace.user_id is not None:
-        _add(pieces, _key("user.id"), _label(trace.user_id))
+        pieces.append(_recurring("user.id", trace.user_id[:_LABEL_CHARACTERS]))
     pieces.append(_recurring("langfuse.environment", context.environment))
     if context.release is not None:
         pieces.append(_recurring("langfuse.release", context.release))
@@ -103,14 +109,17 @@ def _shared_attributes(trace: Trace, context: SpanContext) -> bytes:
         values = b"".join(encode_field(b"\x0a", encode_field(b"\x0a", _wire(tag))) for tag in trace.tags)
         pieces.append(encode_field(b"\x4a", _attribute("langfuse.trace.tags", encode_field(b"\x2a", values))))
     for name, value in trace.metadata.items():
-        _add(pieces, _trace_key(name), _wire(value[:_METADATA_CHARACTERS]))
+        if name in _OF_ONE_TRACE or len(value) > _LABEL_CHARACTERS:
+            _add(pieces, _trace_key(name), _wire(value[:_METADATA_CHARACTERS]))
+        else:
+            pieces.append(_recurring_of_trace(name, value))
     return b"".join(pieces)
 
 
 def _add_observation(pieces: list[bytes], item: Observation) -> None:
-    pieces.append(_recurring("langfuse.observation.type", str(item.type)))
+    pieces.append(_recurring("langfuse.observation.type", item.type))
     if item.level is not Level.DEFAULT:
-        pieces.append(_recurring("langfuse.observation.level", str(item.level)))
+        pieces.append(_recurring("langfuse.observation.level", item.level))
     if item.status_message is not None:
         _add(pieces, _STATUS_MESSAGE, _wire(item.status_message))
     if item.model is not None:
@@ -131,7 +140,10 @@ def _add_own_metadata(pieces: list[bytes], own: Mapping[str, str], shared: Mappi
     """What is noted of the observation alone: of one name Langfuse shows the trace's value only (4.16)."""
     for name, value in own.items():
         if name not in shared:
-            _add(pieces, _own_key(name), _wire(value))
+            if name in _OF_FEW_VALUES:
+                pieces.append(_recurring_of_observation(name, value))
+            else:
+                _add(pieces, _own_key(name), _wire(value))
         elif shared[name] != value:
             _add(pieces, _own_key(f"observation_{name}"), _wire(value))
 
@@ -192,10 +204,20 @@ def _own_key(name: str) -> bytes:
     return _key(f"langfuse.observation.metadata.{name}")
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=512)
 def _recurring(key: str, value: str) -> bytes:
-    """An attribute of few values, encoded once for all traces."""
-    return encode_string_attribute(key, value.encode("utf-8", "replace"))
+    """A short attribute that many spans or traces have, encoded once for all of them."""
+    return encode_string_attribute(key, _wire(value))
+
+
+@lru_cache(maxsize=512)
+def _recurring_of_trace(name: str, value: str) -> bytes:
+    return encode_string_attribute(f"langfuse.trace.metadata.{name}", _wire(value))
+
+
+@lru_cache(maxsize=64)
+def _recurring_of_observation(name: str, value: str) -> bytes:
+    return encode_string_attribute(f"langfuse.observation.metadata.{name}", _wire(value))
 
 
 def encode_field(tag: bytes, payload: bytes) -> bytes:
