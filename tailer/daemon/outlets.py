@@ -13,6 +13,7 @@ from tailer.daemon.destinations import OpenDestination
 from tailer.daemon.supervision import Work
 from tailer.events import Emit
 from tailer.flow.backlog import Backlog
+from tailer.flow.checkpointing import Checkpointing
 from tailer.flow.destinations import Destination
 from tailer.flow.in_flight import InFlight
 from tailer.flow.late_looks import LateLooks
@@ -40,6 +41,7 @@ class Common:
     settings: Settings
     backlog: Backlog
     shares: Shares
+    checkpointing: Checkpointing
     reader: DocumentReader
     emit: Emit
     observe_traces: Callable[[Sequence[Trace]], None] | None
@@ -95,6 +97,7 @@ async def make_outlet(
         common.backlog,
         common.shares,
         state,
+        common.checkpointing,
         opened.sink,
         Transmission(opened.sink, health, emit, lookup=opened.lookup, monotonic=time.monotonic),
         BatchLimits(settings.batch_traces, settings.batch_bytes),
@@ -102,6 +105,7 @@ async def make_outlet(
         emit,
         new_id=lambda: uuid4().hex,
         wall_clock=time.time,
+        monotonic=time.monotonic,
         observe_traces=common.observe_traces,
         spot_checks=spot_checks,
     )

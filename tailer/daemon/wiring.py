@@ -70,7 +70,8 @@ async def make_pipeline(
     await parking.load()
     backlog = await _make_backlog(settings, state, streams, parking)
     shares = Shares(backlog, parking, [opened.name for opened in destinations], emit)
-    common = Common(settings, backlog, shares, reader, emit, observers.traces)
+    checkpointing = Checkpointing(backlog, state, emit, monotonic=time.monotonic)
+    common = Common(settings, backlog, shares, checkpointing, reader, emit, observers.traces)
     redactions: Counter[str] = Counter()
     options = await make_options(settings, state, redactions)
     outlets = [await make_outlet(common, opened, state, options) for opened in destinations]
@@ -103,7 +104,7 @@ async def make_pipeline(
         intake=Intake(backlog, state, emit, open_limit=settings.open_turns, shard=settings.shard),
         lanes=_make_lanes(settings, destinations, bench),
         outlets=outlets,
-        checkpointing=Checkpointing(backlog, state, emit, monotonic=time.monotonic),
+        checkpointing=checkpointing,
         sampler=Sampler(
             observers.metrics,
             observers.health,

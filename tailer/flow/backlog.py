@@ -7,7 +7,7 @@ method awaits while it changes something.
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from tailer.core.backfill import Admission
 from tailer.core.identity import DocumentKey
@@ -110,8 +110,21 @@ class Backlog:
 
     def checkpoint(self, stream: Stream) -> Checkpoint:
         """The checkpoint that may be stored now: nothing that is open lies before it."""
-        touches = self._touches.recent(_STORED_TOUCHES) if stream is Stream.MESSAGES else []
-        return Checkpoint(self._watermarks[stream].safe, tuple(touches))
+        return Checkpoint(self._watermarks[stream].safe, self._stored_touches(stream))
+
+    def checkpoints_without(self, entries: Collection[EntryKey]) -> Mapping[Stream, Checkpoint]:
+        """The checkpoints that may be stored together with the record that these entries are done.
+
+        An entry whose row changed while it was worked on stays open, and holds its position as before.
+        """
+        done = frozenset(filter(self._open_turns.would_close, entries))
+        return {
+            stream: Checkpoint(watermark.safe_without(done), self._stored_touches(stream))
+            for stream, watermark in self._watermarks.items()
+        }
+
+    def _stored_touches(self, stream: Stream) -> tuple[tuple[DocumentKey, tuple[int, ...]], ...]:
+        return tuple(self._touches.recent(_STORED_TOUCHES)) if stream is Stream.MESSAGES else ()
 
     def take_hints(self, stream: Stream, batch: StreamBatch) -> None:
         """Process a batch: open what it asks for, close what it answers, move the position."""

@@ -1,11 +1,13 @@
-"""Stores how far each stream is done, repeatedly and at the end of a run."""
+"""Stores how far each stream is done. Batches carry the positions along when they are recorded; where none does, a
+position is stored by itself from time to time, and at the end of a run."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from tailer.core.stream.hints import Stream
+from tailer.core.stream.open_turns import EntryKey
 from tailer.events import CheckpointSaved, Emit
 from tailer.flow.backlog import Backlog
 from tailer.flow.records import Checkpoint
@@ -14,6 +16,10 @@ from tailer.flow.stores import CheckpointStore
 _FIRST_IDLE_SECONDS = 0.5
 _LAST_IDLE_SECONDS = 10.0
 """How old the stored position of an idle stream may become: little is read again after a quiet night."""
+_UNCHANGED_SECONDS = 60.0
+"""How long a stored position that did not change is left alone; then it is stored again, to show that it can be."""
+_LOOK_SHARE = 0.25
+"""How often it is looked whether a position is due, as a share of the interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +28,12 @@ class _Mark:
 
     moves: int
     saved_seconds: float
-    patience_seconds: float
+    idle_seconds: float
 
 
 class Checkpointing:
-    """Saves a stream's position when it has moved. The position of an idle stream moves with the server's clock."""
+    """Knows which positions are stored, and stores those that no batch carried for a while. The position of an idle
+    stream moves with the server's clock."""
 
     def __init__(
         self, backlog: Backlog, state: CheckpointStore, emit: Emit, *, monotonic: Callable[[], float]
@@ -48,38 +55,63 @@ class Checkpointing:
         for stream in streams:
             await self._first[stream].wait()
 
+    def carry(self, closing: Collection[EntryKey]) -> Mapping[Stream, Checkpoint]:
+        """What a batch carries: the positions that changed, as they are once these entries are closed."""
+        positions = self._backlog.checkpoints_without(closing)
+        return {
+            stream: checkpoint
+            for stream, checkpoint in positions.items()
+            if checkpoint != self._saved.get(stream)
+        }
+
+    def note(self, carried: Mapping[Stream, Checkpoint], began: float) -> None:
+        """Note that a batch stored what it carried, in a write that began at a moment of the monotonic clock."""
+        for stream, checkpoint in carried.items():
+            self._remember(stream, checkpoint, self._backlog.moves(stream), began)
+
     async def run(self, streams: Sequence[Stream], every: timedelta) -> None:
-        """Save at each interval, for ever."""
+        """Save what is due, for ever."""
+        seconds = every.total_seconds()
         while True:
-            await self.save(streams)
-            await asyncio.sleep(every.total_seconds())
+            for stream in streams:
+                if self._backlog.is_started(stream) and self._is_due(stream, seconds):
+                    await self._save(stream)
+            await asyncio.sleep(seconds * _LOOK_SHARE)
 
     async def save(self, streams: Sequence[Stream]) -> None:
-        """Save every stream whose position has moved."""
+        """Save every stream now."""
         for stream in streams:
-            if not self._backlog.is_started(stream) or not self._is_due(stream):
-                continue
-            moves = self._backlog.moves(stream)
-            checkpoint = self._backlog.checkpoint(stream)
-            began = self._monotonic()
-            await self._state.save_checkpoint(stream, checkpoint)
-            self._saved[stream] = checkpoint
-            self._marks[stream] = _Mark(moves, began, self._next_patience(stream, moves))
-            self._first[stream].set()
-            self._emit(
-                CheckpointSaved(stream, checkpoint.position.cluster_seconds, self._monotonic() - began)
-            )
+            if self._backlog.is_started(stream):
+                await self._save(stream)
 
-    def _is_due(self, stream: Stream) -> bool:
-        """Whether something was read or done since the last save, or the position of an idle stream grows old."""
+    async def _save(self, stream: Stream) -> None:
+        moves = self._backlog.moves(stream)
+        checkpoint = self._backlog.checkpoint(stream)
+        began = self._monotonic()
+        await self._state.save_checkpoint(stream, checkpoint)
+        self._remember(stream, checkpoint, moves, began)
+
+    def _remember(self, stream: Stream, checkpoint: Checkpoint, moves: int, began: float) -> None:
+        self._saved[stream] = checkpoint
+        self._marks[stream] = _Mark(moves, began, self._next_idle(stream, moves))
+        self._first[stream].set()
+        self._emit(CheckpointSaved(stream, checkpoint.position.cluster_seconds, self._monotonic() - began))
+
+    def _is_due(self, stream: Stream, every_seconds: float) -> bool:
+        """Whether a position is to be stored by itself: none was stored for a while, and it has changed; or an idle
+        stream's grows old."""
         mark = self._marks.get(stream)
-        if mark is None or self._backlog.moves(stream) != mark.moves:
+        if mark is None:
             return True
-        return self._monotonic() - mark.saved_seconds >= mark.patience_seconds
+        age = self._monotonic() - mark.saved_seconds
+        idle = self._backlog.moves(stream) == mark.moves
+        if age < (max(every_seconds, mark.idle_seconds) if idle else every_seconds):
+            return False
+        return age >= _UNCHANGED_SECONDS or self._backlog.checkpoint(stream) != self._saved[stream]
 
-    def _next_patience(self, stream: Stream, moves: int) -> float:
+    def _next_idle(self, stream: Stream, moves: int) -> float:
         """The next idle time. Our own write moves an idle stream again, so its saves become less and less frequent."""
         mark = self._marks.get(stream)
         if mark is None or mark.moves != moves:
             return _FIRST_IDLE_SECONDS
-        return min(mark.patience_seconds * 2, _LAST_IDLE_SECONDS)
+        return min(mark.idle_seconds * 2, _LAST_IDLE_SECONDS)

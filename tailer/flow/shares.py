@@ -86,6 +86,17 @@ class Shares:
             del self._ledgers[key]
             self._conclude(key, ledger)
 
+    def closed_by(self, key: EntryKey, destination: str, ending: Done) -> Sequence[EntryKey]:
+        """The entries that ending a share so would close; it ends nothing. Those of several destinations are closed by
+        the last one."""
+        ledger = self._ledgers[key]
+        done = [
+            each for each in (*ledger.endings, ending) if isinstance(each, Done) and each.followed is None
+        ]
+        if ledger.open != {destination} or len(done) <= len(ledger.endings):
+            return ()
+        return (key, *self._carried(done))
+
     def _conclude(self, key: EntryKey, ledger: _Ledger) -> None:
         done = [ending for ending in ledger.endings if isinstance(ending, Done)]
         followed = [ending.followed for ending in done if ending.followed is not None]
@@ -104,11 +115,13 @@ class Shares:
             self._backlog.pass_on(key, Interest.FOLLOWUP, changed=changed)
         else:
             self._backlog.close(key)
+        for entry in self._carried(done):
+            self._backlog.close(entry)
+
+    def _carried(self, done: Sequence[Done]) -> list[EntryKey]:
+        """The further entries that every destination has; one that lacks it still has to get it."""
         carried = Counter(entry for ending in done for entry in ending.carried)
-        for entry, times in carried.items():
-            # A destination that lacks it still has to get it.
-            if times == len(self._destinations):
-                self._backlog.close(entry)
+        return [entry for entry, times in carried.items() if times == len(self._destinations)]
 
 
 def _is_sent(done: Sequence[Done]) -> bool:

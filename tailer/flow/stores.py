@@ -46,11 +46,11 @@ class CheckpointStore(Protocol):
     """How far each stream is done."""
 
     async def load_checkpoint(self, stream: Stream) -> Checkpoint | None:
-        """The stored position of a stream, None before the first start."""
+        """The newest stored position of a stream, None before the first start."""
         ...
 
     async def save_checkpoint(self, stream: Stream, checkpoint: Checkpoint) -> None:
-        """Store a position."""
+        """Store a position by itself."""
         ...
 
 
@@ -96,8 +96,16 @@ class BatchStore(Protocol):
         """Record that a batch is about to be sent."""
         ...
 
-    async def finish_batch(self, batch: Batch, delivered: Sequence[BatchItem]) -> None:
-        """Record what of a batch was acknowledged, and forget the batch, in one transaction."""
+    async def finish_batch(
+        self,
+        batch: Batch,
+        delivered: Sequence[BatchItem],
+        *,
+        letters: Sequence[DeadLetter] = (),
+        positions: Mapping[Stream, Checkpoint] | None = None,
+    ) -> None:
+        """Record what of a batch was acknowledged and what was refused, store the positions that it carries, and forget
+        the batch, all at once."""
         ...
 
     async def pending_batches(self) -> Sequence[Batch]:

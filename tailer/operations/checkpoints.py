@@ -15,7 +15,8 @@ from tailer.flow.records import Checkpoint
 from tailer.mongo.connection import Database
 from tailer.mongo.resuming import RowCount, count_rows, is_resumable, server_seconds
 from tailer.mongo.state import MongoLease, MongoState, StateDatabase
-from tailer.mongo.state.survey import Pending, StoredCheckpoint, count_pending, list_checkpoints
+from tailer.mongo.state.positions import StoredCheckpoint
+from tailer.mongo.state.survey import Pending, count_pending, list_checkpoints
 from tailer.operations.opening import open_both
 from tailer.settings import Settings
 

@@ -73,6 +73,62 @@ async def test_a_batch_can_be_finished_again_after_an_answer_was_lost(state: Sta
     assert await state.pending_batches() == []
 
 
+async def test_a_batch_takes_what_it_carries_along_when_it_is_finished(
+    database: StateWorld, state: StateStore
+) -> None:
+    """The positions of the streams, and what was refused; what is stored by itself before or after counts too."""
+    batch, last = make_batch("a", "m1", "m2"), make_batch("b", "m3")
+    await state.save_checkpoint(Stream.MESSAGES, checkpoint(7))
+    for each in (batch, last):
+        await state.begin_batch(each)
+    letter = replace(make_letter("m2", chunk=b"chunk"), record_id=batch.items[1].record_id)
+
+    await state.finish_batch(
+        batch,
+        batch.items[:1],
+        letters=[letter],
+        positions={Stream.MESSAGES: checkpoint(8), Stream.CONVERSATIONS: Checkpoint(StreamPosition("82", 5))},
+    )
+
+    assert await state.load_checkpoint(Stream.MESSAGES) == checkpoint(8)
+    assert await state.load_checkpoint(Stream.CONVERSATIONS) == Checkpoint(StreamPosition("82", 5))
+    assert await state.load_checkpoint(Stream.TRANSACTIONS) is None
+    assert await state.find_exported(trace_ids("m1", "m2")) == frozenset(trace_ids("m1"))
+    assert await state.find_refused([letter.record_id]) == frozenset([letter.record_id])
+    assert list(await state.pending_batches()) == [last]
+
+    await state.save_checkpoint(Stream.MESSAGES, checkpoint(9))
+    await state.finish_batch(last, (), positions={Stream.CONVERSATIONS: Checkpoint(StreamPosition("82", 6))})
+    assert await state.load_checkpoint(Stream.MESSAGES) == checkpoint(9)
+    later = await database.lead()
+    assert await later.load_checkpoint(Stream.MESSAGES) == checkpoint(9)
+    assert await later.load_checkpoint(Stream.CONVERSATIONS) == Checkpoint(StreamPosition("82", 6))
+    await later.save_checkpoint(Stream.MESSAGES, checkpoint(3))
+    assert await later.load_checkpoint(Stream.MESSAGES) == checkpoint(3)
+    assert await later.pending_batches() == []
+
+
+async def test_any_number_of_batches_is_on_its_way_at_a_time(database: StateWorld, state: StateStore) -> None:
+    """More than there are slots; the next epoch finds those that were not finished, oldest first, and begins its
+    own."""
+    batches = [make_batch(f"b{number:02}", f"m{number}") for number in range(40)]
+    for batch in batches:
+        await state.begin_batch(batch)
+    for batch in batches[::2]:
+        await state.finish_batch(batch, batch.items)
+    assert list(await state.pending_batches()) == batches[1::2]
+
+    later = await database.lead()
+    own = make_batch("own", "m")
+    await later.begin_batch(own)
+    left = await later.pending_batches()
+    assert list(left) == [*batches[1::2], own]
+    for batch in left:
+        await later.finish_batch(batch, batch.items)
+    assert await later.pending_batches() == []
+    assert len(await later.find_exported([item.record_id for batch in batches for item in batch.items])) == 40
+
+
 async def test_a_parked_turn_keeps_its_first_deadline(state: StateStore) -> None:
     """Parked, parked again, forgotten, forgotten again; the earliest deadline comes first. What waits for something
     else gets a deadline for that."""

@@ -242,6 +242,7 @@ async def test_faults_of_a_real_daemon_raise_their_alerts_and_mending_them_ends_
                 await databases.state["checkpoints"].update_one(
                     {"_id": "messages"}, {"$set": {"token": "damaged"}}
                 )
+                await databases.state["slots"].update_many({}, {"$unset": {"positions": ""}})
                 async with start({**settings, "TAILER_HTTP_PORT": port}, directory=tmp_path) as again:
                     await again.wait_until_ready()
                     await prometheus.wait_for(

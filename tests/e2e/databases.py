@@ -10,8 +10,10 @@ from typing import Any, Final
 from bson import Timestamp
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorDatabase
 
+from tailer.core.stream.hints import Stream
 from tailer.demo.stage.recording import Document
 from tailer.demo.stage.replica_set import ReplicaSet
+from tailer.mongo.state.positions import StoredCheckpoint, find_positions
 
 STREAMS: Final = ("messages", "conversations")
 _NUMBERS: Final = itertools.count(1)
@@ -48,12 +50,18 @@ class Databases:
 
     async def checkpoint(self, stream: str) -> Timestamp | None:
         """The time of the stored position of a stream, None before the first."""
-        found = await self.state["checkpoints"].find_one({"_id": stream})
-        return None if found is None or found["token"] is None else token_time(found["token"])
+        found = (await self.positions()).get(Stream(stream))
+        return None if found is None or found.position.token is None else token_time(found.position.token)
+
+    async def positions(self) -> Mapping[Stream, StoredCheckpoint]:
+        """The newest stored position of each stream, with everything stored beside it."""
+        return await find_positions(self.state)
 
     async def pending_batches(self) -> frozenset[str]:
         """The ids of the batches that were begun and not finished."""
-        return frozenset(await self.state["batches"].distinct("_id"))
+        # In this order, because a takeover moves a batch from a slot to a document of its own.
+        on_their_way = await self.state["slots"].distinct("batch.batch_id")
+        return frozenset([*on_their_way, *await self.state["batches"].distinct("_id")])
 
     async def wait_until_done(
         self, still_running: Callable[[], None], *, timeout_seconds: float = 30
@@ -70,8 +78,8 @@ class Databases:
             async with asyncio.timeout(timeout_seconds):
                 while True:
                     still_running()
-                    positions = {stream: await self.checkpoint(stream) for stream in STREAMS}
                     batches = await self.pending_batches()
+                    positions = {stream: await self.checkpoint(stream) for stream in STREAMS}
                     seen = {"positions": positions, "batches": batches}
                     if not batches and all(at is not None and at >= written for at in positions.values()):
                         return

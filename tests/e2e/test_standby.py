@@ -151,7 +151,7 @@ async def test_a_stopped_leader_that_comes_back_writes_and_sends_nothing_and_sta
                 metrics = await stopped.metrics()
                 assert (metrics.value("tailer_leader"), metrics.total("tailer_stream_connected")) == (0, 0)
 
-                assert {found["epoch"] async for found in databases.state["checkpoints"].find()} == {epoch}
+                assert {found.epoch for found in (await databases.positions()).values()} == {epoch}
                 assert len(fake.spans) == sent
                 assert await databases.pending_batches() == frozenset()
                 check_arrived_once(fake, before, after)

@@ -199,15 +199,19 @@ class Rewind:
     """The stored position as it was when this was made: going back there has everything since told again."""
 
     def __init__(self, databases: Databases) -> None:
-        self._checkpoints = databases.state["checkpoints"]
-        self._stored: list[dict[str, Any]] = []
+        self._state = databases.state
+        self._stored: dict[str, list[dict[str, Any]]] = {}
 
     async def mark(self) -> None:
         """Remember the position that is stored now."""
-        self._stored = await self._checkpoints.find().to_list(None)
+        self._stored = {
+            name: await self._state[name].find().to_list(None) for name in ("checkpoints", "slots")
+        }
 
     async def go_back(self) -> None:
         """Store it again; no run may be under way."""
         assert self._stored
-        for document in self._stored:
-            await self._checkpoints.replace_one({"_id": document["_id"]}, document)
+        for name, documents in self._stored.items():
+            await self._state[name].delete_many({})
+            if documents:
+                await self._state[name].insert_many(documents)

@@ -52,12 +52,14 @@ class Shipping:
             lookup=timedelta(seconds=LOOKUP_SECONDS),
             monotonic=time.monotonic,
         )
+        self.checkpointing = Checkpointing(self.backlog, state, self.events, monotonic=time.monotonic)
         numbers = itertools.count()
         self.delivery = Delivery(
             DEFAULT,
             self.backlog,
             self.shares,
             state,
+            self.checkpointing,
             sink,
             self.transmission,
             BatchLimits(traces=traces_a_batch, size_bytes=10_000_000),
@@ -65,8 +67,8 @@ class Shipping:
             self.events,
             new_id=lambda: f"batch-{id(self)}-{next(numbers)}",
             wall_clock=time.time,
+            monotonic=time.monotonic,
         )
-        self.checkpointing = Checkpointing(self.backlog, state, self.events, monotonic=time.monotonic)
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:

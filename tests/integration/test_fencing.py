@@ -19,7 +19,6 @@ from tailer.flow.letter_reasons import LetterReason
 from tailer.flow.records import Batch, Checkpoint, DeadLetter, Gap, ParkedTurn
 from tailer.mongo.connection import Client, connect
 from tailer.mongo.state import MongoState, StateDatabase
-from tailer.mongo.state.fencing import FENCE_ID
 from tests.evidence import Events, make_item, make_trace
 from tests.integration.leading import seize
 
@@ -115,14 +114,13 @@ async def test_writes_of_one_epoch_do_not_conflict_with_each_other_or_with_renew
     state = MongoState(told, lease.fence, destination="fake")
 
     await asyncio.gather(
-        *(state.begin_batch(make_batch(f"b{number}")) for number in range(30)),
+        *(state.unpark([KEY]) for _ in range(30)),
         *(lease.renew(lease.fence.epoch) for _ in range(30)),
     )
 
     assert events.all == []
-    fence = await database["lease"].find_one({"_id": FENCE_ID})
-    assert fence == {"_id": FENCE_ID, "epoch": 1, "writes": 30}
-    assert await database["batches"].count_documents({}) == 30
+    fence = await database["lease"].find_one({"_id": "fence"})
+    assert fence == {"_id": "fence", "epoch": 1, "writes": 30}
 
 
 async def test_a_write_whose_caller_was_cancelled_leaves_the_way_free_for_the_next(

@@ -159,10 +159,11 @@ class Commands(CommandListener):
         """Of no interest."""
 
 
-async def test_every_write_waits_for_a_majority_inside_a_fenced_transaction(
+async def test_every_write_waits_for_a_majority_and_is_fenced(
     faulty_set: ReplicaSet, name: str, events: Events
 ) -> None:
-    """As the driver sends the commands: what was acknowledged survives the loss of a primary."""
+    """As the driver sends the commands: what was acknowledged survives the loss of a primary. A batch begins with one
+    write of a slot that names the epoch; all else is a transaction, which begins with such a write."""
     commands = Commands()
     client: Client = AsyncIOMotorClient(faulty_set.uri, event_listeners=[commands])
     state = await start(client, name, events)
@@ -184,12 +185,15 @@ async def test_every_write_waits_for_a_majority_inside_a_fenced_transaction(
 
     writes = [command for command in commands.sent if next(iter(command)) in WRITES]
     assert {command[next(iter(command))] for command in writes} == {
-        "lease", "keys", "checkpoints", "batches", "exports", "parked", "gaps", "dead_letters",
+        "lease", "keys", "checkpoints", "slots", "exports", "parked", "gaps", "dead_letters",
     }  # fmt: skip
-    assert all(command.get("autocommit") is False for command in writes)
-    begun = [command[next(iter(command))] for command in writes if command.get("startTransaction")]
+    (alone,) = [command for command in writes if command.get("autocommit") is not False]
+    assert (alone["update"], alone["writeConcern"]) == ("slots", {"w": "majority"})
+    begun = [command for command in writes if command.get("startTransaction")]
+    # The slots are made once, fenced as the rest is.
+    assert [command["update"] for command in begun] == [*["lease"] * 3, "slots", *["lease"] * 6]
+    assert all(command["updates"][0]["q"]["epoch"] == 1 for command in (alone, *begun))
     commits = [command for command in commands.sent if "commitTransaction" in command]
-    assert begun == ["lease"] * 10
     assert [command["writeConcern"] for command in commits] == [{"w": "majority"}] * 10
 
 

@@ -81,8 +81,17 @@ class MemoryState:
         self._database.batches.pop(batch.batch_id, None)
         self._database.batches[batch.batch_id] = replace(batch, items=tuple(map(_without_text, batch.items)))
 
-    async def finish_batch(self, batch: Batch, delivered: Sequence[BatchItem]) -> None:
+    async def finish_batch(
+        self,
+        batch: Batch,
+        delivered: Sequence[BatchItem],
+        *,
+        letters: Sequence[DeadLetter] = (),
+        positions: Mapping[Stream, Checkpoint] | None = None,
+    ) -> None:
         await self._write("finish_batch")
+        self._database.checkpoints.update(positions or {})
+        self._keep(letters)
         for item in delivered:
             if item.edit is not None:
                 self._amend(item.probe.trace_id, item.edit)
@@ -181,6 +190,9 @@ class MemoryState:
 
     async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         await self._write("add_dead_letters")
+        self._keep(letters)
+
+    def _keep(self, letters: Sequence[DeadLetter]) -> None:
         for letter in letters:
             kept = letter if letter.item is None else replace(letter, item=_without_text(letter.item))
             stored = self._database.letters.setdefault(letter.record_id, StoredLetter(kept, 0))

@@ -11,6 +11,8 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
+from tailer.core.stream.hints import Stream
+from tailer.mongo.state.positions import find_positions
 from tests.e2e.databases import token_time
 from tests.oracle.writer import WrittenTurn
 
@@ -35,16 +37,14 @@ class Watcher:
 
     async def run(self) -> None:
         """Look for ever."""
-        majority = self.client[self.database].get_collection(
-            "checkpoints", read_concern=ReadConcern("majority")
-        )
+        majority = self.client.get_database(self.database, read_concern=ReadConcern("majority"))
         while True:
             try:
-                found = await majority.find_one({"_id": "messages"})
+                found = (await find_positions(majority)).get(Stream.MESSAGES)
             except PyMongoError:
                 found = None
-            if found is not None and found["token"] is not None:
-                self._see(Sighting(token_time(found["token"]), time.time()))
+            if found is not None and found.position.token is not None:
+                self._see(Sighting(token_time(found.position.token), time.time()))
             await asyncio.sleep(_LOOK_SECONDS)
 
     def _see(self, sighting: Sighting) -> None:

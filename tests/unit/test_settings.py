@@ -98,7 +98,7 @@ def test_the_only_required_setting_is_the_connection_string(surroundings: Surrou
         settings.batch_bytes,
         settings.concurrent_requests,
     ) == (5_000, 128, 1_500_000, 4)
-    assert [timedelta(seconds=10), timedelta(seconds=30), timedelta(seconds=1), timedelta(seconds=25)] == [
+    assert [timedelta(seconds=10), timedelta(seconds=30), timedelta(seconds=4), timedelta(seconds=25)] == [
         settings.request_timeout,
         settings.lookup_time,
         settings.checkpoint_interval,

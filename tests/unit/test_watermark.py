@@ -49,6 +49,25 @@ def test_closing_what_is_not_open_changes_nothing() -> None:
     assert watermark.safe == 10
 
 
+@given(st.lists(st.integers(0, 5), max_size=30), st.frozensets(st.integers(0, 6)))
+def test_the_position_without_entries_is_the_one_after_they_are_closed(
+    keys: list[int], done: frozenset[int]
+) -> None:
+    """And it changes nothing before they are."""
+    watermark = Watermark[int, int](0)
+    for position, key in enumerate(keys, start=1):
+        watermark.open(key)
+        watermark.advance(position)
+    before = watermark.safe
+
+    foreseen = watermark.safe_without(done)
+
+    assert watermark.safe == before
+    for key in done:
+        watermark.close(key)
+    assert watermark.safe == foreseen
+
+
 @given(st.lists(st.integers(0, 5), max_size=30), st.randoms(use_true_random=False))
 def test_in_whatever_order_entries_are_done_the_end_is_reached(keys: list[int], order: object) -> None:
     """And the safe position moves only forward on the way."""

@@ -243,6 +243,11 @@ class OpenTurns:
             del self._questions[entry.message_id]
         return True
 
+    def would_close(self, key: EntryKey) -> bool:
+        """Whether `close` would close it now: its row did not change since it was taken."""
+        entry = self._entries.get(key)
+        return entry is None or not entry.changed_since_taken
+
     def is_open(self, key: EntryKey) -> bool:
         """Whether an entry is open."""
         return key in self._entries

@@ -32,6 +32,10 @@ class Watermark(Generic[Key, Position]):
         """The position that may be stored: a reader that resumes here sees every open entry again."""
         return next(iter(self._open.values()), self._read)
 
+    def safe_without(self, done: frozenset[Key]) -> Position:
+        """The position that may be stored together with the record that these entries are done."""
+        return next((position for key, position in self._open.items() if key not in done), self._read)
+
     @property
     def open_count(self) -> int:
         """How many entries hold the position back."""

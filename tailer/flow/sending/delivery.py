@@ -5,10 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import assert_never
 
+from tailer.core.stream.open_turns import EntryKey
 from tailer.core.trace.observations import Trace
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.events import BatchSplit, Emit, SpansRejected, TraceCut, TraceRejected, TracesDelivered
 from tailer.flow.backlog import Backlog
+from tailer.flow.checkpointing import Checkpointing
 from tailer.flow.in_flight import InFlight
 from tailer.flow.letter_reasons import LetterKind, LetterReason
 from tailer.flow.ports import Sink
@@ -36,6 +38,7 @@ class Delivery:
         backlog: Backlog,
         shares: Shares,
         state: DestinationStore,
+        checkpointing: Checkpointing,
         sink: Sink,
         transmission: Transmission,
         limits: BatchLimits,
@@ -44,6 +47,7 @@ class Delivery:
         *,
         new_id: Callable[[], str],
         wall_clock: Callable[[], float],
+        monotonic: Callable[[], float],
         observe_traces: Callable[[Sequence[Trace]], None] | None = None,
         spot_checks: SpotChecks | None = None,
     ) -> None:
@@ -51,6 +55,7 @@ class Delivery:
         self._backlog = backlog
         self._shares = shares
         self._state = state
+        self._checkpointing = checkpointing
         self._sink = sink
         self._transmission = transmission
         self._limits = limits
@@ -58,6 +63,7 @@ class Delivery:
         self._emit = emit
         self._new_id = new_id
         self._wall_clock = wall_clock
+        self._monotonic = monotonic
         self._observe_traces = observe_traces
         self._spot_checks = spot_checks
         # One batch waits, however many are being sent: a lane is one step ahead, and memory holds no more.
@@ -91,7 +97,7 @@ class Delivery:
         while True:
             batch, pieces = await self._queue.get()
             await self._state.begin_batch(batch)
-            acknowledged = await self._see_through(batch, maybe_sent=False)
+            acknowledged = await self._see_through(batch, pieces, maybe_sent=False)
             self._report(pieces, acknowledged)
             for piece in pieces:
                 self._finish(piece, arrived=piece.items[0].record_id in acknowledged)
@@ -105,7 +111,7 @@ class Delivery:
             return
         batch = Batch(self._new_id(), (item,), self._sink.frame([chunk]))
         await self._state.begin_batch(batch)
-        await self._see_through(batch, maybe_sent=False)
+        await self._see_through(batch, (), maybe_sent=False)
 
     async def claim_unfinished(self) -> Sequence[Batch]:
         """The batches of an earlier run. Their traces count as on their way from now on."""
@@ -128,15 +134,17 @@ class Delivery:
                 )
                 self._land(batch.items)
             else:
-                await self._see_through(batch, maybe_sent=True)
+                await self._see_through(batch, (), maybe_sent=True)
 
-    async def _see_through(self, batch: Batch, *, maybe_sent: bool) -> frozenset[str]:
+    async def _see_through(
+        self, batch: Batch, pieces: Sequence[Outgoing], *, maybe_sent: bool
+    ) -> frozenset[str]:
         """Send a batch until every item is acknowledged or a dead letter; returns the records of the acknowledged
-        ones."""
+        ones. `pieces` are what is done with the last of its items."""
         outcome = await self._transmission.send(batch, maybe_sent=maybe_sent)
         match outcome:
             case Delivered(rejected_spans):
-                await self._state.finish_batch(batch, batch.items)
+                await self._record(batch, pieces, delivered=batch.items)
                 self._land(batch.items)
                 if rejected_spans:
                     self._emit(SpansRejected(rejected_spans, len(batch.items)))
@@ -144,13 +152,13 @@ class Delivery:
                     self._spot_checks.note(batch.items, are_doubted=rejected_spans > 0)
                 return frozenset(item.record_id for item in batch.items)
             case TooLarge():
-                return await self._divide(batch, _TOO_LARGE)
+                return await self._divide(batch, pieces, _TOO_LARGE)
             case Rejected(reason):
-                return await self._divide(batch, reason)
+                return await self._divide(batch, pieces, reason)
             case _:
                 assert_never(outcome)
 
-    async def _divide(self, batch: Batch, reason: str) -> frozenset[str]:
+    async def _divide(self, batch: Batch, pieces: Sequence[Outgoing], reason: str) -> frozenset[str]:
         """Halve a batch that is refused as a whole. A single trace that is too large is cut; one that is refused
         becomes a dead letter."""
         if len(batch.items) > 1:
@@ -159,8 +167,8 @@ class Delivery:
             for half in halves:
                 await self._state.begin_batch(half)
             await self._state.finish_batch(batch, ())
-            first, second = [await self._see_through(half, maybe_sent=False) for half in halves]
-            return first | second
+            first = await self._see_through(halves[0], (), maybe_sent=False)
+            return first | await self._see_through(halves[1], pieces, maybe_sent=False)
         item = batch.items[0]
         chunk = self._sink.unframe(batch.payload, [item.chunk_bytes])[0]
         smaller = self._sink.shrink(chunk) if reason == _TOO_LARGE else None
@@ -171,7 +179,7 @@ class Delivery:
             )
             await self._state.begin_batch(cut)
             await self._state.finish_batch(batch, ())
-            return await self._see_through(cut, maybe_sent=False)
+            return await self._see_through(cut, pieces, maybe_sent=False)
         letter = DeadLetter(
             item.record_id,
             item.message_id,
@@ -180,20 +188,37 @@ class Delivery:
             chunk,
             item,
         )
-        await self._state.add_dead_letters([letter])
-        await self._state.finish_batch(batch, ())
+        await self._record(batch, pieces, letters=[letter])
         self._emit(TraceRejected(item.probe.trace_id, item.message_id, reason))
         self._land(batch.items)
         return frozenset()
+
+    async def _record(
+        self,
+        batch: Batch,
+        pieces: Sequence[Outgoing],
+        *,
+        delivered: Sequence[BatchItem] = (),
+        letters: Sequence[DeadLetter] = (),
+    ) -> None:
+        """Record what became of a batch, and with it how far the streams are done once its entries are closed."""
+        began = self._monotonic()
+        closing = [key for piece in pieces for key in self._shares.closed_by(*self._share_of(piece))]
+        positions = self._checkpointing.carry(closing)
+        await self._state.finish_batch(batch, delivered, letters=letters, positions=positions)
+        self._checkpointing.note(positions, began)
 
     def _land(self, items: Sequence[BatchItem]) -> None:
         self._in_flight.release(item.record_id for item in items)
 
     def _finish(self, outgoing: Outgoing, *, arrived: bool) -> None:
+        self._shares.end(*self._share_of(outgoing, arrived=arrived))
+
+    def _share_of(self, outgoing: Outgoing, *, arrived: bool = True) -> tuple[EntryKey, str, Done]:
         # It was rated before it was sent, so the score goes to the trace that now exists.
         followed = frozenset({"feedback"}) if outgoing.has_feedback and arrived else None
         outcome = outgoing.outcome if arrived else EntryOutcome.DEAD_LETTER
-        self._shares.end(outgoing.key, self._name, Done(outcome, arrived, outgoing.also, followed))
+        return outgoing.key, self._name, Done(outcome, arrived, outgoing.also, followed)
 
     def _report(self, outgoing: Sequence[Outgoing], acknowledged: frozenset[str]) -> None:
         now = self._wall_clock()

@@ -1,25 +1,36 @@
-"""`batches`: what is being sent right now, with the exact bytes; empty while nothing is being sent."""
+"""What is being sent right now, with the exact bytes, each batch in a slot (`tailer/mongo/state/slots.py`).
 
-from collections.abc import Sequence
+`batches` holds the others: those that an earlier epoch, or a release without slots, left behind, and those for which no
+slot was free. Both are empty while nothing is being sent.
+"""
+
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from bson import Binary
 from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo import UpdateOne
 
+from tailer.core.stream.hints import Stream
 from tailer.events import StateOperation
-from tailer.flow.records import Batch, BatchItem
+from tailer.flow.records import Batch, BatchItem, Checkpoint, DeadLetter
+from tailer.mongo.state.checkpoints import write_checkpoints
 from tailer.mongo.state.database import StateDatabase
+from tailer.mongo.state.dead_letters import write_letters
 from tailer.mongo.state.fencing import Fence
+from tailer.mongo.state.positions import write_position
 from tailer.mongo.state.records import amend_export, amend_late, read_item, write_export, write_item
+from tailer.mongo.state.slots import Slots
 
 
 class Batches:
-    """A `BatchStore`."""
+    """A `BatchStore`. `destination` is what a carried position remembers of the target of its turns."""
 
-    def __init__(self, database: StateDatabase, fence: Fence) -> None:
+    def __init__(self, database: StateDatabase, fence: Fence, destination: str) -> None:
         self._database = database
         self._fence = fence
+        self._destination = destination
+        self._slots = Slots(database, fence)
 
     async def begin_batch(self, batch: Batch) -> None:
         """Record that a batch is about to be sent, with its exact bytes."""
@@ -28,37 +39,93 @@ class Batches:
             "payload": Binary(batch.payload),
             "began_at": datetime.now(UTC),
         }
+        await self._slots.open()
+        slot = self._slots.take(batch.batch_id)
+        if slot is not None:
+            await self._slots.fill(slot, batch.batch_id, fields)
+            return
+        document = {**fields, **self._fence.names.marks}
         await self._fence.write(
             StateOperation.BEGIN_BATCH,
             lambda session: self._database["batches"].replace_one(
-                {"_id": batch.batch_id}, fields, upsert=True, session=session
+                {"_id": batch.batch_id}, document, upsert=True, session=session
             ),
         )
 
-    async def finish_batch(self, batch: Batch, delivered: Sequence[BatchItem]) -> None:
-        """Record what was acknowledged and forget the batch, in one transaction."""
-        writes = _write_records(delivered, datetime.now(UTC))
+    async def finish_batch(
+        self,
+        batch: Batch,
+        delivered: Sequence[BatchItem],
+        *,
+        letters: Sequence[DeadLetter] = (),
+        positions: Mapping[Stream, Checkpoint] | None = None,
+    ) -> None:
+        """Record what was acknowledged and what was refused, store the positions, and forget the batch: all of it or
+        nothing."""
+        stored = {
+            stream: write_position(
+                stream,
+                checkpoint,
+                destination=self._destination,
+                epoch=self._fence.epoch,
+                number=self._fence.number_position(),
+            )
+            for stream, checkpoint in (positions or {}).items()
+        }
+        now = datetime.now(UTC)
+        records, burials = _write_records(delivered, now), write_letters(letters, now)
+        await self._slots.open()
+
+        async def record(session: AsyncIOMotorClientSession) -> None:
+            if records:
+                await self._database["exports"].bulk_write(records, session=session)
+            if burials:
+                await self._database["dead_letters"].bulk_write(burials, session=session)
 
         async def finish(session: AsyncIOMotorClientSession) -> None:
-            if writes:
-                await self._database["exports"].bulk_write(writes, session=session)
+            await record(session)
+            await write_checkpoints(self._database, self._fence.names, stored, session)
             await self._database["batches"].delete_one({"_id": batch.batch_id}, session=session)
 
-        await self._fence.write(StateOperation.FINISH_BATCH, finish)
+        slot = self._slots.holder(batch.batch_id)
+        if slot is None:
+            await self._fence.write(StateOperation.FINISH_BATCH, finish)
+            return
+        carried = {f"positions.{stream.value}": fields for stream, fields in stored.items()}
+        if records or burials:
+            await self._fence.write_proven(
+                StateOperation.FINISH_BATCH,
+                lambda session: self._slots.empty_within(slot, carried, session),
+                record,
+            )
+        else:
+            await self._slots.empty(slot, carried)
+        self._slots.let_go(batch.batch_id)
 
     async def pending_batches(self) -> Sequence[Batch]:
-        """Batches that an earlier run began and did not finish, oldest first."""
-        found = await self._database.attempt(
+        """Batches that were begun and not finished, oldest first."""
+        query = self._fence.names.query
+        full = await self._database.attempt(
             StateOperation.PENDING_BATCHES,
-            lambda: self._database["batches"].find({}).sort("began_at", 1).to_list(None),
+            lambda: (
+                self._database["slots"]
+                .find({**query, "destination": None, "batch": {"$exists": True}}, {"batch": 1})
+                .to_list(None)
+            ),
         )
+        # Second, because batches are moved from slots to here: one that is moved in between is seen twice.
+        kept = await self._database.attempt(
+            StateOperation.PENDING_BATCHES, lambda: self._database["batches"].find(query).to_list(None)
+        )
+        found = {str(document["_id"]): document for document in kept}
+        found |= {str(slot["batch"]["batch_id"]): slot["batch"] for slot in full}
         return [
             Batch(
-                batch_id=str(document["_id"]),
+                batch_id=batch_id,
                 items=tuple(read_item(item) for item in document["items"]),
                 payload=bytes(document["payload"]),
             )
-            for document in found
+            for batch_id, document in sorted(found.items(), key=lambda each: each[1]["began_at"])
         ]
 
 

@@ -1,19 +1,18 @@
-"""`checkpoints`: how far each stream is done, one document per stream."""
+"""`checkpoints`: how far each stream is done, one document per stream, unless a batch carried a newer position."""
 
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import Any
 
 from motor.motor_asyncio import AsyncIOMotorClientSession
 
 from tailer.core.backfill import START_JOB
-from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Stream
-from tailer.core.stream.positions import StreamPosition
 from tailer.events import StateOperation
 from tailer.flow.records import Checkpoint
-from tailer.mongo.hint_pipeline import PIPELINE_FINGERPRINTS
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence
+from tailer.mongo.state.names import StateNames
+from tailer.mongo.state.positions import find_positions, write_position
 
 
 class Checkpoints:
@@ -25,32 +24,25 @@ class Checkpoints:
         self._destination = destination
 
     async def load_checkpoint(self, stream: Stream) -> Checkpoint | None:
-        """The stored position of a stream, None before the first start."""
+        """The newest stored position of a stream, None before the first start."""
         found = await self._database.attempt(
-            StateOperation.LOAD_CHECKPOINT,
-            lambda: self._database["checkpoints"].find_one({"_id": stream.value}),
+            StateOperation.LOAD_CHECKPOINT, lambda: find_positions(self._database, self._fence.names)
         )
-        if found is None:
-            return None
-        touches = tuple((DocumentKey(key), tuple(times)) for key, times in found.get("touches", ()))
-        return Checkpoint(StreamPosition(found["token"], int(found["cluster_seconds"])), touches)
+        stored = found.get(stream)
+        return None if stored is None else stored.checkpoint
 
     async def save_checkpoint(self, stream: Stream, checkpoint: Checkpoint) -> None:
-        """Store a position; raises LeaseLost if a later epoch exists."""
-        fields = {
-            "token": checkpoint.position.token,
-            "cluster_seconds": checkpoint.position.cluster_seconds,
-            "touches": [[key, list(times)] for key, times in checkpoint.touches],
-            "pipeline": PIPELINE_FINGERPRINTS[stream],
-            "destination": self._destination,
-            "epoch": self._fence.epoch,
-            "saved_at": datetime.now(UTC),
-        }
+        """Store a position by itself; raises LeaseLost if a later epoch exists."""
+        fields = write_position(
+            stream,
+            checkpoint,
+            destination=self._destination,
+            epoch=self._fence.epoch,
+            number=self._fence.number_position(),
+        )
         await self._fence.write(
             StateOperation.SAVE_CHECKPOINT,
-            lambda session: self._database["checkpoints"].update_one(
-                {"_id": stream.value}, {"$set": fields}, upsert=True, session=session
-            ),
+            lambda session: write_checkpoints(self._database, self._fence.names, {stream: fields}, session),
         )
 
     async def forget_checkpoints(self) -> None:
@@ -61,7 +53,9 @@ class Checkpoints:
         jobs = self._database["backfills"]
 
         async def forget(session: AsyncIOMotorClientSession) -> None:
-            await self._database["checkpoints"].delete_many({}, session=session)
+            mine = self._fence.names.query
+            await self._database["checkpoints"].delete_many(mine, session=session)
+            await self._database["slots"].update_many(mine, {"$unset": {"positions": ""}}, session=session)
             job: dict[str, Any] | None = await jobs.find_one({"_id": START_JOB}, session=session)
             await jobs.delete_one({"_id": START_JOB}, session=session)
             if job is not None and not job["is_done"]:
@@ -70,9 +64,25 @@ class Checkpoints:
         await self._fence.write(StateOperation.FORGET_CHECKPOINTS, forget)
 
 
+async def write_checkpoints(
+    database: StateDatabase,
+    names: StateNames,
+    positions: Mapping[Stream, Mapping[str, Any]],
+    session: AsyncIOMotorClientSession,
+) -> None:
+    """Store positions in documents of their own, within a transaction."""
+    for stream, fields in positions.items():
+        # A document of an earlier release keeps its touches in a list.
+        change = {
+            "$set": {**fields, **names.marks},
+            **({} if "touches" in fields else {"$unset": {"touches": ""}}),
+        }
+        await database["checkpoints"].update_one(
+            {"_id": names.checkpoint(stream)}, change, upsert=True, session=session
+        )
+
+
 async def was_delivered_before(database: StateDatabase, destination: str) -> bool:
     """Whether this destination was ever proven and written to."""
-    found = await database.attempt(
-        StateOperation.LOAD_CHECKPOINT, lambda: database["checkpoints"].find_one({"destination": destination})
-    )
-    return found is not None
+    found = await database.attempt(StateOperation.LOAD_CHECKPOINT, lambda: find_positions(database))
+    return any(stored.destination == destination for stored in found.values())

@@ -44,6 +44,7 @@ COLLECTIONS = (
     "checkpoints",
     "exports",
     "batches",
+    "slots",
     "parked",
     "dead_letters",
     "gaps",

@@ -69,33 +69,37 @@ class DeadLetters:
 
     async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Store turns that cannot be sent; a repeated one counts its tries."""
-        now = datetime.now(UTC)
-        writes = [
-            UpdateOne(
-                {"_id": letter.record_id},
-                {
-                    "$set": {
-                        "message_id": letter.message_id,
-                        "document_key": letter.document_key,
-                        "reason": str(letter.reason),
-                        "chunk": None if letter.chunk is None else Binary(letter.chunk),
-                        "item": None if letter.item is None else write_item(letter.item),
-                        "interest": None if letter.interest is None else letter.interest.value,
-                        "last_failed_at": now,
-                    },
-                    "$unset": {"replay": ""},
-                    "$setOnInsert": {"first_failed_at": now},
-                    "$inc": {"tries": 1},
-                },
-                upsert=True,
-            )
-            for letter in letters
-        ]
+        writes = write_letters(letters, datetime.now(UTC))
         if writes:
             await self._fence.write(
                 StateOperation.ADD_DEAD_LETTERS,
                 lambda session: self._database["dead_letters"].bulk_write(writes, session=session),
             )
+
+
+def write_letters(letters: Sequence[DeadLetter], failed_at: datetime) -> list[UpdateOne]:
+    """The writes that keep letters; a letter that is there counts one more try."""
+    return [
+        UpdateOne(
+            {"_id": letter.record_id},
+            {
+                "$set": {
+                    "message_id": letter.message_id,
+                    "document_key": letter.document_key,
+                    "reason": str(letter.reason),
+                    "chunk": None if letter.chunk is None else Binary(letter.chunk),
+                    "item": None if letter.item is None else write_item(letter.item),
+                    "interest": None if letter.interest is None else letter.interest.value,
+                    "last_failed_at": failed_at,
+                },
+                "$unset": {"replay": ""},
+                "$setOnInsert": {"first_failed_at": failed_at},
+                "$inc": {"tries": 1},
+            },
+            upsert=True,
+        )
+        for letter in letters
+    ]
 
 
 def _read_letter(document: Mapping[str, Any]) -> DeadLetter:

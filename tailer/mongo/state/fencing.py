@@ -2,12 +2,13 @@
 
 Every write is a transaction that also writes the fence document of its epoch. A takeover writes the same document, so
 exactly one of the two commits: either the write was there before the takeover, or it fails and finds a later epoch.
-Renewals of the lease write another document and never conflict.
+Renewals of the lease write another document and never conflict. The slots of batches (`tailer/mongo/state/slots.py`)
+carry the epoch themselves, and a write of a slot proves itself by that slot.
 
 Writes of one instance would conflict with each other on the fence, so they run one after another, over one session. The
 lease document names that session. A process that is killed inside a transaction leaves it open on the server for up to
-a minute, with the fence locked (tried on 6.0.5; a closed connection ends nothing). So the next holder ends that session
-first.
+a minute, with the fence or a slot locked (tried on 6.0.5; a closed connection ends nothing). So every transaction runs
+in that session, and the next holder ends it first.
 """
 
 import asyncio
@@ -22,22 +23,28 @@ from tailer.errors import LeaseLost
 from tailer.events import StateOperation
 from tailer.mongo.retrying import keep_trying
 from tailer.mongo.state.database import StateDatabase, begin_transaction
+from tailer.mongo.state.names import StateNames
 
-FENCE_ID = "fence"
 _UNKNOWN_COMMIT = "UnknownTransactionCommitResult"
 _CLOSING_SECONDS = 2.0
 _Result = TypeVar("_Result")
 
 Work = Callable[[AsyncIOMotorClientSession], Awaitable[_Result]]
+Proof = Callable[[AsyncIOMotorClientSession], Awaitable[bool]]
+"""The first write of a transaction, of a document that names the epoch; False if it names another one."""
 
 
 class Fence:
-    """The writes of one epoch."""
+    """The writes of one epoch of one share of the work."""
 
-    def __init__(self, database: StateDatabase, session: AsyncIOMotorClientSession, epoch: int) -> None:
+    def __init__(
+        self, database: StateDatabase, session: AsyncIOMotorClientSession, names: StateNames, epoch: int
+    ) -> None:
         self._database = database
         self._session = session
+        self._names = names
         self._epoch = epoch
+        self._positions = 0
         self._turn = asyncio.Lock()
         self._running: set[asyncio.Task[object]] = set()
 
@@ -45,6 +52,20 @@ class Fence:
     def epoch(self) -> int:
         """The epoch of the writes; a later leader has a higher one."""
         return self._epoch
+
+    @property
+    def names(self) -> StateNames:
+        """The names of what this share keeps for itself."""
+        return self._names
+
+    def lost(self) -> LeaseLost:
+        """The error of a write that a later epoch made miss."""
+        return LeaseLost(subject=self._database.name, epoch=self._epoch)
+
+    def number_position(self) -> int:
+        """The number of the next position; of two positions of an epoch the one with the higher number is newer."""
+        self._positions += 1
+        return self._positions
 
     @property
     def session_id(self) -> Binary:
@@ -57,7 +78,11 @@ class Fence:
 
         `work` may run several times. Raises LeaseLost when there is a later epoch.
         """
-        return await self._database.attempt(operation, lambda: self._begin(operation, work))
+        return await self.write_proven(operation, self._prove, work)
+
+    async def write_proven(self, operation: StateOperation, proof: Proof, work: Work[_Result]) -> _Result:
+        """As `write`, with a proof of its own in place of the fence document."""
+        return await self._database.attempt(operation, lambda: self._begin(operation, proof, work))
 
     async def close(self) -> None:
         """End the session; a write that was cancelled and still runs on the driver's thread has a moment to finish."""
@@ -68,9 +93,9 @@ class Fence:
         await asyncio.gather(*self._running, return_exceptions=True)
         await self._session.end_session()
 
-    async def _begin(self, operation: StateOperation, work: Work[_Result]) -> _Result:
+    async def _begin(self, operation: StateOperation, proof: Proof, work: Work[_Result]) -> _Result:
         # A cancelled command goes on in its thread: the session must not be used by another one before it is done.
-        task = asyncio.create_task(self._transact(operation, work), name=f"write {operation}")
+        task = asyncio.create_task(self._transact(operation, proof, work), name=f"write {operation}")
         self._running.add(task)
         task.add_done_callback(self._forget)
         return await asyncio.shield(task)
@@ -81,11 +106,11 @@ class Fence:
             # The waiting task may be gone.
             task.exception()
 
-    async def _transact(self, operation: StateOperation, work: Work[_Result]) -> _Result:
+    async def _transact(self, operation: StateOperation, proof: Proof, work: Work[_Result]) -> _Result:
         async with self._turn:
             begin_transaction(self._session)
             try:
-                await self._prove()
+                await self._require(proof)
                 result = await work(self._session)
             except asyncio.CancelledError:
                 raise
@@ -95,13 +120,16 @@ class Fence:
             await self._commit(operation)
             return result
 
-    async def _prove(self) -> None:
+    async def _require(self, proof: Proof) -> None:
+        if not await proof(self._session):
+            raise self.lost()
+
+    async def _prove(self, session: AsyncIOMotorClientSession) -> bool:
         """Write the fence. From here on, a takeover and this transaction cannot both commit."""
         proven = await self._database["lease"].update_one(
-            {"_id": FENCE_ID, "epoch": self._epoch}, {"$inc": {"writes": 1}}, session=self._session
+            {"_id": self._names.fence, "epoch": self._epoch}, {"$inc": {"writes": 1}}, session=session
         )
-        if not proven.matched_count:
-            raise LeaseLost(subject=self._database.name, epoch=self._epoch)
+        return bool(proven.matched_count)
 
     async def _commit(self, operation: StateOperation) -> None:
         """Commit, and repeat that while the answer is lost: the server recognises a commit that it has done."""

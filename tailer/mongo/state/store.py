@@ -16,7 +16,8 @@ class MongoState(Checkpoints, Exports, Batches, ParkedTurns, Gaps, Backfills, De
     """A `StateStore` of one epoch: its writes fail once a later one has begun."""
 
     def __init__(self, database: StateDatabase, fence: Fence, *, destination: str) -> None:
-        Checkpoints.__init__(self, database, fence, destination)
+        # The other stores need no more than these two.
+        Batches.__init__(self, database, fence, destination)
 
     @property
     def epoch(self) -> int:

@@ -7,24 +7,12 @@ from typing import Any
 
 from tailer.core.backfill import Job, JobReason
 from tailer.core.identity import TraceId
-from tailer.core.stream.hints import Stream
-from tailer.core.stream.positions import StreamPosition
 from tailer.events import StateOperation
 from tailer.flow.letter_reasons import LetterReason
 from tailer.mongo.state.backfills import read_job
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.dead_letters import ASKED
-
-
-@dataclass(frozen=True, slots=True)
-class StoredCheckpoint:
-    """One stream's checkpoint with everything stored beside the position."""
-
-    stream: Stream
-    position: StreamPosition
-    epoch: int
-    destination: str
-    saved_at: datetime | None
+from tailer.mongo.state.positions import StoredCheckpoint, find_positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +47,9 @@ class StoredLetter:
 
 
 async def list_checkpoints(database: StateDatabase) -> Sequence[StoredCheckpoint]:
-    """The checkpoints of all streams, by name."""
-    found = await database.attempt(
-        StateOperation.LIST_CHECKPOINTS, lambda: database["checkpoints"].find({}).sort("_id", 1).to_list(None)
-    )
-    return [
-        StoredCheckpoint(
-            Stream(document["_id"]),
-            StreamPosition(document["token"], int(document["cluster_seconds"])),
-            int(document["epoch"]),
-            str(document.get("destination", "")),
-            document.get("saved_at"),
-        )
-        for document in found
-    ]
+    """The newest stored positions of all streams, by name."""
+    found = await database.attempt(StateOperation.LIST_CHECKPOINTS, lambda: find_positions(database))
+    return list(found.values())
 
 
 async def count_pending(database: StateDatabase) -> Pending:
@@ -85,7 +62,7 @@ async def count_pending(database: StateDatabase) -> Pending:
         return int(counted)
 
     return Pending(
-        batches=await count("batches", {}),
+        batches=await count("batches", {}) + await count("slots", {"batch": {"$exists": True}}),
         parked=await count("parked", {}),
         dead_letters=await count("dead_letters", {}),
         gaps=await count("gaps", {"filled": False}),

@@ -10,7 +10,7 @@ from tailer.core.policy.policies import NativePolicy
 from tailer.daemon.options import needs_groups, needs_users
 from tailer.errors import SourceError
 from tailer.mongo.connection import tolerant_database
-from tailer.mongo.state.survey import StoredCheckpoint
+from tailer.mongo.state.positions import StoredCheckpoint
 from tailer.operations.doctor.addresses import check_addresses, is_in_container
 from tailer.operations.doctor.api_spending import check_api_spending
 from tailer.operations.doctor.destinations import check_destination, check_routes

@@ -18,7 +18,7 @@ from tailer.mongo.examination import (
     read_last_rows,
     try_resuming,
 )
-from tailer.mongo.state.survey import StoredCheckpoint
+from tailer.mongo.state.positions import StoredCheckpoint
 from tailer.operations.doctor.findings import Finding, failed, passed, skipped, warned
 from tailer.operations.doctor.privileges import Rights, judge_reading
 

@@ -11,7 +11,8 @@ from tailer.mongo.examination import ExaminationFailed, try_writing
 from tailer.mongo.source_identity import holds_any_row, identify_source
 from tailer.mongo.state import MongoLease, StateDatabase
 from tailer.mongo.state.owner import check_owner
-from tailer.mongo.state.survey import StoredCheckpoint, count_pending, list_checkpoints
+from tailer.mongo.state.positions import StoredCheckpoint
+from tailer.mongo.state.survey import count_pending, list_checkpoints
 from tailer.operations.doctor.findings import Finding, failed, passed, warned
 from tailer.operations.opening import ignore_event
 from tailer.settings import Settings

@@ -93,6 +93,7 @@ class Scene:
             self.backlog,
             self.shares,
             self.state,
+            self.checkpointing,
             self.sink,
             self.transmission,
             BatchLimits(traces, size_bytes),
@@ -100,6 +101,7 @@ class Scene:
             self.events,
             new_id=lambda: f"batch-{id(self)}-{next(numbers)}",
             wall_clock=server_clock,
+            monotonic=monotonic,
         )
 
     def open_turns(self, *message_ids: str) -> list[Outgoing]:

@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from tailer.core.stream.hints import Stream
+from tailer.core.stream.hints import Interest, Stream
+from tailer.core.stream.open_turns import EntryKey
 from tailer.events import CheckpointSaved
 from tests.memory.clock import monotonic
 from tests.rows import answer, question
@@ -15,12 +16,46 @@ EVERY = timedelta(seconds=1)
 
 
 async def test_a_stream_that_moves_is_stored_at_each_interval(scene: Scene) -> None:
+    """Where no batch carries its position."""
     async with scene.reading(), working(scene.checkpointing.run([Stream.MESSAGES], EVERY)):
         for number in range(30):
+            (key,) = scene.librechat.insert("messages", question(f"q{number}", None))
+            await asyncio.sleep(1)
+            scene.backlog.close(EntryKey(Interest.QUESTION, key))
+
+    assert 20 <= len(scene.events.of(CheckpointSaved)) <= 31
+
+
+async def test_a_position_that_does_not_change_is_left_alone_for_a_minute(scene: Scene) -> None:
+    """The first question is not answered and holds it, whatever is asked after it."""
+    async with scene.reading(), working(scene.checkpointing.run([Stream.MESSAGES], EVERY)):
+        scene.librechat.insert("messages", question("q", None))
+        await asyncio.sleep(5)
+        stored = scene.database.writes.count("save_checkpoint")
+        for number in range(50):
             scene.librechat.insert("messages", question(f"q{number}", None))
             await asyncio.sleep(1)
+        assert scene.database.writes.count("save_checkpoint") == stored
+        await asyncio.sleep(15)
 
-    assert 28 <= len(scene.events.of(CheckpointSaved)) <= 32
+    assert scene.database.writes.count("save_checkpoint") == stored + 1
+
+
+async def test_while_batches_flow_no_position_is_stored_by_itself(scene: Scene) -> None:
+    """Each batch carries them; four seconds after the last one the position is stored once more."""
+    delivery = scene.make_delivery()
+    every = timedelta(seconds=4)
+    async with scene.reading(), working(delivery.work(), scene.checkpointing.run([Stream.MESSAGES], every)):
+        await asyncio.sleep(0.01)
+        stored = scene.database.writes.count("save_checkpoint")
+        for number in range(30):
+            await delivery.hand_over(scene.open_turns(f"m{number}"))
+            await asyncio.sleep(1)
+        assert scene.database.writes.count("save_checkpoint") == stored
+        assert scene.checkpointing.saved(Stream.MESSAGES) == scene.database.checkpoints[Stream.MESSAGES]
+        await asyncio.sleep(6)
+
+    assert scene.database.writes.count("save_checkpoint") == stored + 1
 
 
 async def test_an_idle_stream_is_stored_ever_more_seldom_and_every_ten_seconds_at_least(scene: Scene) -> None:

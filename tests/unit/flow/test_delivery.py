@@ -1,17 +1,19 @@
 """Batches on their way: written down, sent, recorded, and only then closed; and what a crash between any two leaves."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from tailer.core.identity import turn_trace_id
 from tailer.core.stream.hints import Interest, Stream
+from tailer.core.stream.positions import StreamPosition
 from tailer.errors import LeaseLost
 from tailer.events import BatchSplit, TraceRejected, TracesDelivered, TurnDone
-from tailer.flow.records import Batch
+from tailer.flow.records import Batch, StreamBatch
 from tests.evidence import trace_ids
 from tests.memory import MemoryLease, MemoryState
-from tests.unit.flow.scene import Scene, until, working
+from tests.unit.flow.scene import Scene, make_hint, until, working
 
 
 def ids(count: int) -> list[str]:
@@ -68,6 +70,72 @@ async def test_no_position_passes_a_turn_that_is_not_acknowledged(scene: Scene) 
     assert scene.database.checkpoints[Stream.MESSAGES].position.cluster_seconds == 8
     assert scene.destination.trace_ids() == trace_ids(*ids(8))
     assert scene.destination.duplicates() == []
+
+
+async def test_a_batch_carries_the_position_as_it_is_once_its_turns_are_closed(scene: Scene) -> None:
+    """And no further: the turns of the next batch are still open. Nothing is stored by itself."""
+    delivery = scene.make_delivery(traces=2)
+    outgoing = scene.open_turns(*ids(5))
+    async with working(delivery.work()):
+        await delivery.hand_over(outgoing[:2])
+        await until(lambda: bool(scene.database.exports))
+        assert scene.database.checkpoints[Stream.MESSAGES].position.cluster_seconds == 2
+        await delivery.hand_over(outgoing[2:4])
+        await until(lambda: len(scene.database.exports) == 4)
+        assert scene.database.checkpoints[Stream.MESSAGES].position.cluster_seconds == 4
+
+    assert scene.database.writes == ["begin_batch", "finish_batch"] * 2
+
+
+async def test_a_turn_whose_row_changed_while_it_was_sent_holds_the_position_that_its_batch_carries(
+    scene: Scene,
+) -> None:
+    """Its entry stays open when the batch is done: what changed it is still to be worked on."""
+    delivery = scene.make_delivery()
+    scene.destination.latency_seconds = 10
+    outgoing = scene.open_turns(*ids(3))
+    async with working(delivery.work()):
+        await delivery.hand_over(outgoing)
+        await asyncio.sleep(5)
+        changed = make_hint(ids(3)[1], outgoing[1].key.document_key, 9)
+        position = StreamPosition("8200000009", 9)
+        scene.backlog.take_hints(Stream.MESSAGES, StreamBatch([(changed, position)], position, 9))
+        await until(lambda: bool(scene.database.exports))
+
+    assert scene.backlog.is_open(Interest.RESPONSE, outgoing[1].key.document_key)
+    assert scene.database.checkpoints[Stream.MESSAGES].position.cluster_seconds == 1
+
+
+async def test_a_turn_that_was_rated_holds_the_position_until_its_score_is_sent(scene: Scene) -> None:
+    """Its entry goes on to the follow-ups."""
+    delivery = scene.make_delivery()
+    first, *others = scene.open_turns(*ids(3))
+    async with working(delivery.work()):
+        await delivery.hand_over([replace(first, has_feedback=True), *others])
+        await until(lambda: len(scene.backlog) == 1)
+
+    assert list(scene.database.exports) == trace_ids(*ids(3))
+    assert scene.database.checkpoints[Stream.MESSAGES].position.cluster_seconds == 1
+
+
+@pytest.mark.parametrize("killed_after", range(1, 14))
+async def test_a_batch_that_is_split_passes_its_turns_only_when_the_last_of_them_is_done(
+    scene: Scene, killed_after: int
+) -> None:
+    """Killed after any of its writes: what is stored passes no turn that is neither recorded nor buried nor pending."""
+    delivery = scene.make_delivery()
+    scene.destination.rejects = lambda message_id: message_id == "m002"
+    async with working(delivery.work()):
+        await delivery.hand_over(scene.open_turns(*ids(4)))
+        await until(lambda: len(scene.database.writes) >= killed_after or not len(scene.backlog))
+
+    stored = scene.database.checkpoints.get(Stream.MESSAGES)
+    passed = 0 if stored is None else stored.position.cluster_seconds
+    kept = scene.database.exports.keys() | scene.database.letters.keys()
+    assert passed in (0, 1, 4)
+    assert passed < 4 or kept == frozenset(trace_ids(*ids(4)))
+    if not len(scene.backlog):
+        assert passed == 4
 
 
 async def test_with_nobody_sending_only_one_batch_waits_and_the_rest_is_held_up(scene: Scene) -> None:

@@ -1,0 +1,120 @@
+"""Where each stream stands: the one place that knows in which documents a position may stand.
+
+A position is stored in a checkpoint document of its own, or in the slot of the batch that carried it. Each has the
+epoch of its writer and a number within that epoch, in the order in which the writer worked them out: the newest counts.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from struct import Struct
+from typing import Any, Final, Protocol
+
+from bson import Binary, Int64
+from motor.motor_asyncio import AsyncIOMotorCollection
+
+from tailer.core.identity import DocumentKey
+from tailer.core.stream.hints import Stream
+from tailer.core.stream.positions import StreamPosition
+from tailer.flow.records import Checkpoint
+from tailer.mongo.hint_pipeline import PIPELINE_FINGERPRINTS
+from tailer.mongo.state.names import StateNames
+
+_TOUCH: Final = Struct("<12sq")
+"""The ObjectId of a row, and a time in milliseconds."""
+_OBJECT_ID_DIGITS: Final = 24
+_Touches = Sequence[tuple[DocumentKey, tuple[int, ...]]]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCheckpoint:
+    """One stream's checkpoint with everything stored beside the position."""
+
+    stream: Stream
+    checkpoint: Checkpoint
+    epoch: int
+    number: int
+    destination: str
+    saved_at: datetime | None
+
+    @property
+    def position(self) -> StreamPosition:
+        """The position alone."""
+        return self.checkpoint.position
+
+
+class Collections(Protocol):
+    """A database by its collections."""
+
+    def __getitem__(self, name: str, /) -> "AsyncIOMotorCollection[dict[str, Any]]": ...
+
+
+async def find_positions(
+    collections: Collections, names: StateNames | None = None
+) -> Mapping[Stream, StoredCheckpoint]:
+    """The newest stored position of every stream that has one, in the order of their names."""
+    names = names or StateNames()
+    found = [
+        read_position(names.stream(document["_id"]), document)
+        for document in await collections["checkpoints"].find(names.query).to_list(None)
+    ]
+    slots = await collections["slots"].find(names.query, {"positions": 1}).to_list(None)
+    found += [
+        read_position(Stream(name), fields)
+        for slot in slots
+        for name, fields in slot.get("positions", {}).items()
+    ]
+    found.sort(key=lambda stored: (stored.stream, stored.epoch, stored.number))
+    return {stored.stream: stored for stored in found}
+
+
+def write_position(
+    stream: Stream, checkpoint: Checkpoint, *, destination: str, epoch: int, number: int
+) -> dict[str, Any]:
+    """A position as it is stored. `destination` is where its turns went."""
+    packed, others = _pack(checkpoint.touches)
+    fields = {
+        "token": checkpoint.position.token,
+        "cluster_seconds": checkpoint.position.cluster_seconds,
+        "packed_touches": Binary(packed),
+        "pipeline": PIPELINE_FINGERPRINTS[stream],
+        "destination": destination,
+        "epoch": epoch,
+        "number": Int64(number),
+        "saved_at": datetime.now(UTC),
+    }
+    return {**fields, "touches": others} if others else fields
+
+
+def read_position(stream: Stream, document: Mapping[str, Any]) -> StoredCheckpoint:
+    """The position of a stored document. Those of releases before the slots have no number, and touches in a list."""
+    touches = [(DocumentKey(key), tuple(times)) for key, times in document.get("touches", ())]
+    touches += _unpack(document.get("packed_touches", b""))
+    return StoredCheckpoint(
+        stream,
+        Checkpoint(StreamPosition(document["token"], int(document["cluster_seconds"])), tuple(touches)),
+        int(document.get("epoch", 0)),
+        int(document.get("number", 0)),
+        str(document.get("destination", "")),
+        document.get("saved_at"),
+    )
+
+
+def _pack(touches: _Touches) -> tuple[bytes, list[Any]]:
+    """Twenty bytes for each time of a row, and those rows whose `_id` is no ObjectId as they are."""
+    packed = [
+        _TOUCH.pack(bytes.fromhex(key), time)
+        for key, times in touches
+        if len(key) == _OBJECT_ID_DIGITS
+        for time in times
+    ]
+    others = [[key, list(times)] for key, times in touches if len(key) != _OBJECT_ID_DIGITS]
+    return b"".join(packed), others
+
+
+def _unpack(packed: bytes) -> _Touches:
+    """The times of each row, in the order in which the rows were packed."""
+    touches: dict[DocumentKey, list[int]] = {}
+    for row, time in _TOUCH.iter_unpack(packed):
+        touches.setdefault(DocumentKey(row.hex()), []).append(time)
+    return [(key, tuple(times)) for key, times in touches.items()]
