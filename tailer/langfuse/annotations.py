@@ -1,9 +1,14 @@
-"""Scores and deletions. Each of them may be repeated without harm."""
+"""Scores and deletions, through the langfuse package. Each of them may be repeated without harm.
 
+The package knows lists of scores (server 4) and nothing older: servers before that get the event or the single score
+that they know, as plain requests.
+"""
+
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Final, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never, cast
 from uuid import NAMESPACE_URL, uuid5
 
 import httpx
@@ -14,10 +19,13 @@ from tailer.core.trace.followup import Score
 from tailer.flow.sending.outcomes import Delivered, DeliveryOutcome, Refused, Rejected, Retry
 from tailer.langfuse.answers import Answer, Meaning, understand
 from tailer.langfuse.connection import LangfuseConnection
+from tailer.langfuse.package import ONCE, LangfusePackage, Reply
+
+if TYPE_CHECKING:
+    from langfuse.api import CreateScoreRequest
 
 _SCORES_PATH: Final = "/api/public/scores"
 _INGESTION_PATH: Final = "/api/public/ingestion"
-_TRACES_PATH: Final = "/api/public/traces"
 _JSON: Final = {"content-type": "application/json"}
 _MULTI_STATUS: Final = 207
 _LARGEST_SCORE_BYTES: Final = 1_000_000
@@ -37,6 +45,7 @@ class LangfuseAnnotations:
 
     def __init__(self, connection: LangfuseConnection, *, environment: str) -> None:
         self._connection = connection
+        self._package = LangfusePackage(connection)
         self._environment = environment
         self._ways = list(_Way)
 
@@ -55,37 +64,49 @@ class LangfuseAnnotations:
 
     async def delete_score(self, score_id: str) -> DeliveryOutcome:
         """Delete a score; a missing score counts as deleted."""
-        return await self._delete(f"{_SCORES_PATH}/{score_id}", None)
+        return _judge_deletion(
+            await self._package.ask(
+                lambda api: api.scores.with_raw_response.delete(score_id, request_options=ONCE)
+            )
+        )
 
     async def delete_traces(self, trace_ids: Sequence[TraceId]) -> DeliveryOutcome:
         """Ask for the deletion of traces. The server does it some seconds later and reports nothing."""
-        return await self._delete(_TRACES_PATH, encode_json_bytes({"traceIds": list(trace_ids)}))
-
-    async def _delete(self, path: str, body: bytes | None) -> DeliveryOutcome:
-        answer = await self._request("DELETE", path, body)
-        if isinstance(answer, Answer) and answer.meaning is Meaning.NOT_THERE:
-            # What is to be deleted is not there.
-            return Delivered()
-        return _classify(answer) if isinstance(answer, Answer) else answer
+        return _judge_deletion(
+            await self._package.ask(
+                lambda api: api.trace.with_raw_response.delete_multiple(
+                    trace_ids=list(trace_ids), request_options=ONCE
+                )
+            )
+        )
 
     async def _put(self, way: _Way, score: Score, body: dict[str, object]) -> DeliveryOutcome:
-        path: str
-        document: object
         match way:
             case _Way.LIST:
-                path, document = _SCORES_PATH, [{**body, "timestamp": _moment(score)}]
+                answer = await self._put_list(score, body)
             case _Way.EVENT:
-                path, document = _INGESTION_PATH, {"batch": [_event(score, body)]}
+                answer = await self._post(_INGESTION_PATH, {"batch": [_event(score, body)]})
             case _Way.SINGLE:
-                path, document = _SCORES_PATH, body
+                answer = await self._post(_SCORES_PATH, body)
             case _:
                 assert_never(way)
-        answer = await self._request("POST", path, encode_json_bytes(document))
         if not isinstance(answer, Answer):
             return answer
         if answer.meaning in (Meaning.NOT_THERE, Meaning.NO_LANGFUSE) and way is not _Way.SINGLE:
             return Rejected(answer.reason)
         return _classify(answer)
+
+    async def _put_list(self, score: Score, body: dict[str, object]) -> Answer | DeliveryOutcome:
+        # Read back from JSON, where broken characters are replaced: the package would refuse them.
+        document = [{**json.loads(encode_json_bytes(body)), "timestamp": _moment(score)}]
+        reply = await self._package.ask(
+            lambda api: api.scores.with_raw_response.create(
+                # The names of the API, as the package itself would write them.
+                request=cast("list[CreateScoreRequest]", document),
+                request_options=ONCE,
+            )
+        )
+        return reply if isinstance(reply, Retry) else _judge_each(reply.response, reply.answer)
 
     def _describe(self, score: Score) -> dict[str, object]:
         body: dict[str, object] = {
@@ -103,16 +124,28 @@ class LangfuseAnnotations:
             body["value"] = _shorten(score.value, too_long)
         return body
 
-    async def _request(self, method: str, path: str, body: bytes | None) -> Answer | DeliveryOutcome:
+    async def _post(self, path: str, document: object) -> Answer | DeliveryOutcome:
         """The answer, or what came instead of one."""
         try:
-            response = await self._connection.http.request(method, path, content=body, headers=_JSON)
+            response = await self._connection.http.post(
+                path, content=encode_json_bytes(document), headers=_JSON
+            )
         except httpx.RequestError as error:
             return Retry(type(error).__name__)
-        answer = understand(response)
-        if response.status_code == _MULTI_STATUS:
-            return _read_each(response) or answer
-        return answer
+        return _judge_each(response, understand(response))
+
+
+def _judge_deletion(reply: Reply[Any] | Retry) -> DeliveryOutcome:
+    if isinstance(reply, Retry):
+        return reply
+    # What is to be deleted may not be there.
+    return Delivered() if reply.answer.meaning is Meaning.NOT_THERE else _classify(reply.answer)
+
+
+def _judge_each(response: httpx.Response, answer: Answer) -> Answer | DeliveryOutcome:
+    if response.status_code == _MULTI_STATUS:
+        return _read_each(response) or answer
+    return answer
 
 
 def _event(score: Score, body: dict[str, object]) -> dict[str, object]:

@@ -1,4 +1,5 @@
-"""Uploads of images and files, where the operator has switched them on and mounted LibreChat's files here.
+"""Uploads of images and files through the langfuse package, where the operator has switched them on and mounted
+LibreChat's files here.
 
 A file is uploaded before its trace is sent, and only what was taken is referred to: a trace never points at nothing.
 Uploading the same bytes twice is harmless: Langfuse knows them by their hash. A file that is missing, too large or of
@@ -6,13 +7,13 @@ a type that Langfuse does not take is left out and counted. What may be taken la
 """
 
 import asyncio
-import json
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import httpx
 
@@ -21,13 +22,18 @@ from tailer.core.librechat.documents import AttachedFile
 from tailer.errors import DestinationError
 from tailer.events import Emit, MediaLeftOut
 from tailer.flow.sending.outcomes import Refused, Retry, StorageAway
-from tailer.langfuse.answers import Meaning, understand
+from tailer.langfuse.answers import Meaning
 from tailer.langfuse.connection import LangfuseConnection
+from tailer.langfuse.package import ONCE, LangfusePackage, Reply
 from tailer.outbound.client import open_client
 
-_MEDIA_PATH = "/api/public/media"
+if TYPE_CHECKING:
+    from langfuse.api import AsyncLangfuseAPI, GetMediaUploadUrlResponse, MediaContentType
+    from langfuse.api.core.http_response import AsyncHttpResponse
+
 _FIELD = "metadata"
 _UPLOAD_TIMEOUT = timedelta(seconds=30)
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,7 @@ class LangfuseMedia:
 
     def __init__(self, connection: LangfuseConnection, options: MediaOptions, emit: Emit) -> None:
         self._connection = connection
+        self._package = LangfusePackage(connection)
         self._options = options
         self._emit = emit
         self._types = _known_types()
@@ -77,42 +84,47 @@ class LangfuseMedia:
             raise _LeftOut("type")
         content = await asyncio.to_thread(_read, self._options, file)
         checksum = b64encode(sha256(content).digest()).decode()
-        announced = await self._request(
-            "POST",
-            _MEDIA_PATH,
-            {
-                "traceId": trace_id,
-                "observationId": observation_id,
-                "contentType": file.type,
-                "contentLength": len(content),
-                "sha256Hash": checksum,
-                "field": _FIELD,
-            },
+        announced = await self._ask(
+            lambda api: api.media.with_raw_response.get_upload_url(
+                trace_id=trace_id,
+                observation_id=observation_id,
+                content_type=cast("MediaContentType", file.type),
+                content_length=len(content),
+                sha256hash=checksum,
+                field=_FIELD,
+                request_options=ONCE,
+            )
         )
-        if not isinstance(announced, httpx.Response):
+        if not isinstance(announced, Reply):
             return announced
-        place = _read_place(announced)
+        place = announced.data
+        if place is None:
+            # Taken, and told in a shape that this release does not know.
+            raise _LeftOut("refused")
         if place.upload_url is not None:
             # Harmless for any instance and at any time: the storage knows the bytes by their hash.
             stored = await self._store(place, str(file.type), content, checksum)
             if stored is not None:
                 return stored
-        return place.media_id
+        return str(place.media_id)
 
     async def _store(
-        self, place: "_Place", kind: str, content: bytes, checksum: str
+        self, place: "GetMediaUploadUrlResponse", kind: str, content: bytes, checksum: str
     ) -> Retry | Refused | StorageAway | None:
         """Put the bytes where Langfuse said, and report the result to it; None once they are there."""
         try:
             status = await self._put(str(place.upload_url), kind, content, checksum)
         except (httpx.RequestError, httpx.InvalidURL, DestinationError) as error:
             return StorageAway(type(error).__name__)
-        told = await self._request(
-            "PATCH",
-            f"{_MEDIA_PATH}/{place.media_id}",
-            {"uploadedAt": datetime.now(UTC).isoformat(), "uploadHttpStatus": status},
+        told = await self._ask(
+            lambda api: api.media.with_raw_response.patch(
+                place.media_id,
+                uploaded_at=datetime.now(UTC),
+                upload_http_status=status,
+                request_options=ONCE,
+            )
         )
-        if not isinstance(told, httpx.Response):
+        if not isinstance(told, Reply):
             return told
         if httpx.codes.is_success(status):
             return None
@@ -120,18 +132,17 @@ class LangfuseMedia:
             return StorageAway(f"http_{status}")
         raise _LeftOut("refused")
 
-    async def _request(
-        self, method: str, path: str, document: dict[str, object]
-    ) -> httpx.Response | Retry | Refused:
+    async def _ask(
+        self, operation: "Callable[[AsyncLangfuseAPI], Awaitable[AsyncHttpResponse[Result]]]"
+    ) -> Reply[Result] | Retry | Refused:
         """Langfuse's answer; raises _LeftOut for what it will never accept."""
-        try:
-            response = await self._connection.http.request(method, path, json=document)
-        except httpx.RequestError as error:
-            return Retry(type(error).__name__)
-        answer = understand(response)
+        reply = await self._package.ask(operation)
+        if isinstance(reply, Retry):
+            return reply
+        answer = reply.answer
         match answer.meaning:
             case Meaning.TAKEN:
-                return response
+                return reply
             case Meaning.WRONG_KEYS | Meaning.USAGE_THRESHOLD | Meaning.GATE:
                 return Refused(answer.reason, answer.remedy)
             case Meaning.TOO_LARGE | Meaning.INVALID | Meaning.NOT_THERE:
@@ -159,14 +170,6 @@ class LangfuseMedia:
         return response.status_code
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where the bytes go; no URL if Langfuse has them."""
-
-    media_id: str
-    upload_url: str | None
-
-
 class _LeftOut(Exception):
     """A file that is not uploaded, now or ever; `reason` is one of the label's values."""
 
@@ -177,21 +180,10 @@ class _LeftOut(Exception):
 
 def _known_types() -> frozenset[str]:
     """The types of media that Langfuse takes, as its own package lists them."""
-    # Only who uploads media needs the package: its import takes 8 MB and a tenth of a second of CPU, and more with
-    # numpy in the environment.
+    # Only who uploads media needs them: the package takes 8 MB and a tenth of a second of CPU.
     from langfuse.api.media.types.media_content_type import MediaContentType  # noqa: PLC0415
 
     return frozenset(str(kind) for kind in MediaContentType.__members__.values())
-
-
-def _read_place(response: httpx.Response) -> _Place:
-    try:
-        document = response.json()
-        media_id, url = document["mediaId"], document.get("uploadUrl")
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
-        # Taken, and told in a shape that this release does not know.
-        raise _LeftOut("refused") from None
-    return _Place(str(media_id), None if url is None else str(url))
 
 
 def _read(options: MediaOptions, file: AttachedFile) -> bytes:
