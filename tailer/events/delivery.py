@@ -222,6 +222,24 @@ class DestinationWarned(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsDelayed(Event):
+    """The destination did not take a report of metrics; the same is sent again later."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "metrics_delayed"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsLost(Event):
+    """The destination refused a report of metrics, or points of it, for good. The spans are not affected."""
+
+    level: ClassVar[str | None] = "error"
+    name: ClassVar[str] = "metrics_lost"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class MediaLeftOut(Event):
     """A file of a turn was not uploaded: `reason` is type, missing, too_large, refused or unavailable."""
 

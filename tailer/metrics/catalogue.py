@@ -270,6 +270,11 @@ DESTINATION_WARNINGS: Final = Metric(
     Kind.COUNTER,
     "Requests that the destination took with a warning in words (OTLP's `error_message`)",
 )
+METRIC_REPORTS_LOST: Final = Metric(
+    "tailer_export_metric_reports_lost_total",
+    Kind.COUNTER,
+    "Reports of OTLP metrics that the destination refused for good, as a whole or in part",
+)
 SPLITS: Final = Metric(
     "tailer_export_splits_total",
     Kind.COUNTER,
@@ -352,7 +357,8 @@ CATALOGUE: Final = (
         (
             REQUESTS, REQUEST_DURATION, OBSERVATIONS, TRACES, SENT_BYTES, RETRIES, UNKNOWN_OUTCOMES, TRACES_MAY_REPEAT, SPLITS,
             TRACES_CUT, SPOT_CHECKS,
-            MEDIA_LEFT_OUT, ANNOTATION_RETRIES, ANNOTATIONS_FAILED, ANNOTATIONS_LEFT_OUT, DESTINATION_WARNINGS, QUEUE_LENGTH, QUEUE_CAPACITY, OLDEST_UNACKNOWLEDGED,
+            MEDIA_LEFT_OUT, ANNOTATION_RETRIES, ANNOTATIONS_FAILED, ANNOTATIONS_LEFT_OUT, DESTINATION_WARNINGS,
+            METRIC_REPORTS_LOST, QUEUE_LENGTH, QUEUE_CAPACITY, OLDEST_UNACKNOWLEDGED,
             EXPORT_LAG, PAUSED, LATENCY, DEAD_LETTERS, DEAD_LETTERS_KEPT,
         ),
     ),

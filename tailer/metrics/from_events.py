@@ -27,6 +27,7 @@ from tailer.events import (
     LettersCounted,
     LibreChatClockCompared,
     MediaLeftOut,
+    MetricsLost,
     OplogSeen,
     PartsUnknown,
     ReadFailed,
@@ -300,6 +301,10 @@ class Metrics(Instruments):
     @record.register
     def _(self, event: DestinationWarned) -> None:
         self.counter(catalogue.DESTINATION_WARNINGS).inc()
+
+    @record.register
+    def _(self, event: MetricsLost) -> None:
+        self.counter(catalogue.METRIC_REPORTS_LOST).inc()
 
     @record.register
     def _(self, event: BatchSettled) -> None:

@@ -1,8 +1,10 @@
 """Spans by the GenAI conventions, read back with the protocol's own parser and held against the strict rules."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from tailer.otlp.conventions import describe_span
 from tailer.otlp.encoding import describe_resource, encode_resource, encode_trace, frame_request
 from tailer.otlp.options import OtlpOptions, SignalOptions
 from tests.fakes.otlp.decoding import ReceivedSpan, decode_spans
-from tests.fakes.otlp.rules import check_spans
+from tests.fakes.otlp.rules import REGISTERED, check_spans
 from tests.recordings import TrueTurn
 from tests.unit.documents import (
     MISSING,
@@ -298,3 +300,33 @@ def test_content_that_cannot_be_masked_is_withheld_in_a_valid_span() -> None:
 
     assert b"xxxxxxxx" not in found
     assert list(check_spans(decode_spans(found))) == []
+
+
+ROW = re.compile(r"^\| (`[^|]+`) \| (?:text|int|double|JSON|as stored)", re.MULTILINE)
+
+
+def documented() -> set[str]:
+    """The attributes in the table of the documents."""
+    text = (Path(__file__).parents[2] / "docs" / "otlp.md").read_text("utf-8")
+    return {name for row in ROW.findall(text) for name in re.findall(r"`([a-z_.*]+)`", row)}
+
+
+def sent() -> set[str]:
+    """The attributes of every recorded turn, and of a turn with everything planted."""
+    traces = [
+        *(trace_of_turn(*parameters.values) for parameters in TURNS),  # type: ignore[arg-type]
+        *(trace for place in PLACES for trace in traces_of(with_word(place, WORD), deadline_passed=True)),
+    ]
+    return {
+        name for trace in traces for span in decode_spans(request_of([trace])) for name in span.attributes
+    }
+
+
+def test_every_attribute_that_is_sent_is_in_the_table_of_the_documents() -> None:
+    rows = documented()
+    metadata = {name for name in rows if name.endswith(".*")}
+
+    assert metadata == {"librechat.request.*", "librechat.*", "librechat.feedback.*"}
+    for name in sent():
+        assert name in rows or name.startswith("librechat."), name
+    assert {name for name in rows if name.startswith("gen_ai.")} <= REGISTERED
