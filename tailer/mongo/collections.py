@@ -1,37 +1,35 @@
 """Queries on LibreChat's collections: repeated while a failure passes, and no longer if a privilege is missing."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from motor.frameworks.asyncio import run_on_executor
 from pymongo.errors import ExecutionTimeout, OperationFailure, PyMongoError
 
-from tailer.core.librechat.bson_values import count, filled_string, identifier, milliseconds, strings
 from tailer.core.turn.readback import Row
 from tailer.errors import SourceError
 from tailer.events import CollectionDenied, Emit, ReadFailed, RowUnreadable
 from tailer.mongo.connection import Database
 from tailer.mongo.document_keys import to_key
 from tailer.mongo.failures import certificate_trouble, explain_source_failure, failure_name, passes
+from tailer.mongo.message_rows import ROW_FIELDS, missing_id, read_row
+from tailer.mongo.reading import Reading
 from tailer.mongo.retrying import keep_trying
 
 Result = TypeVar("Result")
 
-ROW_FIELDS: Mapping[str, object] = {
-    "messageId": 1,
-    "conversationId": 1,
-    "parentMessageId": 1,
-    "user": 1,
-    "isCreatedByUser": 1,
-    "createdAt": 1,
-    "model": 1,
-    "langfuseDestinationIds": 1,
-    "error": 1,
-    "bytes": {"$bsonSize": "$$ROOT"},
-}
-"""A message without its content."""
 _UNAUTHORIZED = 13
 _NEEDED = ("messages", "conversations")
 """The collections without which nothing works. A refusal of any other collection is reported once and tolerated."""
+
+
+class _Refused(Exception):
+    """A collection that is not needed may not be read."""
+
+    def __init__(self, collection: str) -> None:
+        super().__init__(collection)
+        self.collection = collection
 
 
 class Collections:
@@ -58,79 +56,94 @@ class Collections:
         sort: Sequence[tuple[str, int]] = (),
     ) -> list[dict[str, Any]]:
         """All documents of a query; none from a collection that may not be read."""
-        if collection in self._denied:
-            return []
 
-        async def fetch() -> list[dict[str, Any]]:
-            cursor = self._database[collection].find(query, fields or None, batch_size=2000, limit=limit)
-            if sort:
-                cursor = cursor.sort(list(sort))
-            found: list[dict[str, Any]] = await cursor.to_list(None)
-            return found
+        def job(reading: Reading) -> list[dict[str, Any]]:
+            return reading.find(collection, query, fields, limit=limit, sort=sort)
 
-        return await self.ask(collection, fetch, denied=None if collection in _NEEDED else [])
+        return await self.run(job)
+
+    async def run(self, job: Callable[[Reading], Result]) -> Result:
+        """The result of a job of several queries: one hop to the driver's thread, however many they are.
+
+        The whole job is repeated while a failure passes, and again without a collection that may not be read.
+        """
+        reading = Reading(self._database.delegate, self._denied)
+
+        async def call() -> Result:
+            nonlocal reading
+            reading = Reading(self._database.delegate, self._denied)
+            answer: Result = await run_on_executor(  # type: ignore[no-untyped-call]
+                asyncio.get_running_loop(), job, reading
+            )
+            return answer
+
+        while True:
+            try:
+                answer = await self._keep_asking(lambda: reading.collection, call, passes, is_spared=True)
+            except _Refused as refusal:
+                if refusal.collection not in self._denied:
+                    self._denied.add(refusal.collection)
+                    self._emit(CollectionDenied(refusal.collection))
+                continue
+            self._proven |= reading.asked
+            for event in reading.unreadable:
+                self._emit(event)
+            return answer
 
     async def ask(
         self,
         collection: str,
         call: Callable[[], Awaitable[Result]],
         *,
-        denied: Result | None = None,
         passing: Callable[[BaseException], bool] = passes,
     ) -> Result:
         """The result of a question about a collection, repeated while its failure passes.
 
         A failure that does not pass is waited for too once the collection has answered: what is revoked can be granted
-        again. Before that it is a SourceError. `denied` is the answer for a collection that need not be readable.
+        again. Before that it is a SourceError.
         """
+        answer = await self._keep_asking(lambda: collection, call, passing, is_spared=False)
+        self._proven.add(collection)
+        return answer
 
-        def is_denied(error: BaseException) -> bool:
-            return denied is not None and isinstance(error, OperationFailure) and error.code == _UNAUTHORIZED
+    async def _keep_asking(
+        self,
+        asked: Callable[[], str],
+        call: Callable[[], Awaitable[Result]],
+        passing: Callable[[BaseException], bool],
+        *,
+        is_spared: bool,
+    ) -> Result:
+        """Ask until an answer comes. `is_spared`: a refusal of a collection that is not needed is raised at once."""
+
+        def is_refused(error: BaseException) -> bool:
+            is_unauthorized = isinstance(error, OperationFailure) and error.code == _UNAUTHORIZED
+            return is_spared and is_unauthorized and asked() not in _NEEDED
 
         def is_waited_for(error: BaseException) -> bool:
-            if isinstance(error, ExecutionTimeout) or is_denied(error):
+            if isinstance(error, ExecutionTimeout) or is_refused(error):
                 return passing(error)
-            return passing(error) or (collection in self._proven and isinstance(error, PyMongoError))
+            return passing(error) or (asked() in self._proven and isinstance(error, PyMongoError))
 
         def report(error: PyMongoError) -> None:
-            hint = certificate_trouble(error) if passes(error) else self._explain(collection, error).hint
-            self._emit(ReadFailed(collection, failure_name(error), hint))
+            hint = certificate_trouble(error) if passes(error) else self._explain(asked(), error).hint
+            self._emit(ReadFailed(asked(), failure_name(error), hint))
 
         try:
-            answer = await keep_trying(call, report, passing=is_waited_for)
+            return await keep_trying(call, report, passing=is_waited_for)
         except ExecutionTimeout:
             raise
         except PyMongoError as error:
-            if denied is not None and is_denied(error):
-                self._denied.add(collection)
-                self._emit(CollectionDenied(collection))
-                return denied
-            raise self._explain(collection, error) from error
-        self._proven.add(collection)
-        return answer
+            if is_refused(error):
+                raise _Refused(asked()) from error
+            raise self._explain(asked(), error) from error
 
     def _explain(self, collection: str, error: PyMongoError) -> SourceError:
         return explain_source_failure(error, f"{self._database.name}.{collection}")
 
     def read_row(self, document: Mapping[str, Any]) -> Row | None:
         """A message read with `ROW_FIELDS`. A message without ids is reported and becomes None."""
-        key = to_key(document["_id"])
-        message_id = filled_string(document.get("messageId"))
-        conversation_id = filled_string(document.get("conversationId"))
-        if message_id is None or conversation_id is None:
-            field = "messageId" if message_id is None else "conversationId"
-            self._emit(RowUnreadable("messages", key, field))
-            return None
-        return Row(
-            key=key,
-            message_id=message_id,
-            conversation_id=conversation_id,
-            parent_message_id=filled_string(document.get("parentMessageId")),
-            user_id=identifier(document.get("user")),
-            created_by_user=document.get("isCreatedByUser") is True,
-            traced_natively=bool(strings(document.get("langfuseDestinationIds"))),
-            created_milliseconds=milliseconds(document.get("createdAt")),
-            stored_bytes=count(document.get("bytes")) or 0,
-            refused=document.get("error") is True,
-            model=filled_string(document.get("model")),
-        )
+        row = read_row(document, document.get("bytes"))
+        if row is None:
+            self._emit(RowUnreadable("messages", to_key(document["_id"]), missing_id(document)))
+        return row

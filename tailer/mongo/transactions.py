@@ -1,43 +1,88 @@
 """Reads `transactions`: those of turns, and spending that belongs to no chat."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from bson import ObjectId
 
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.bson_values import filled_string, identifier
 from tailer.core.librechat.documents import Transaction, read_transaction
 from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.spending import Spending, names_chat_message
-from tailer.core.turn.readback import ConversationRows, DeletedRow, RowSelection
+from tailer.core.turn.readback import DeletedRow, Excerpts, Owner, owner_of
+from tailer.core.turn.selection import RowSelection, began_seconds
 from tailer.core.turn.transactions_by_time import assign_by_time
 from tailer.mongo.collections import Collections
 from tailer.mongo.document_keys import from_key, to_key
+from tailer.mongo.reading import Reading
+
+TRANSACTION_FIELDS: Final[Mapping[str, object]] = dict.fromkeys(
+    (
+        "messageId",
+        "conversationId",
+        "user",
+        "tokenType",
+        "rawAmount",
+        "tokenValue",
+        "context",
+        "model",
+        "inputTokens",
+        "writeTokens",
+        "readTokens",
+        "rate",
+        "createdAt",
+    ),
+    1,
+)
+"""What `read_transaction` reads."""
+_EARLIER_SECONDS: Final = 10
+"""How much earlier than its question a turn's transactions may seem to have been written: clocks differ."""
 
 
-async def read_transactions(
-    collections: Collections, group: Sequence[RowSelection], conversations: ConversationRows
+def read_transactions(
+    reading: Reading, group: Sequence[RowSelection], excerpts: Excerpts
 ) -> Mapping[str, tuple[Transaction, ...]]:
     """The transactions of each response: those that name it, and unnamed ones by their times."""
-    owners = {(selection.row.conversation_id, selection.row.user_id) for selection in group}
-    # A missing messageId equals null here.
-    query = {
-        "conversationId": {"$in": [conversation_id for conversation_id, _ in owners]},
-        "messageId": {"$in": [*(selection.row.message_id for selection in group), None]},
-    }
+    owners = {owner_of(selection.row) for selection in group}
     grouped: dict[str, list[Transaction]] = defaultdict(list)
-    unnamed: dict[tuple[str, str | None], list[Transaction]] = defaultdict(list)
-    for document in sorted(
-        await collections.find("transactions", query, {}), key=lambda found: str(found["_id"])
-    ):
+    unnamed: dict[Owner, list[Transaction]] = defaultdict(list)
+    found: list[Mapping[str, Any]] = []
+    for query in _queries(group, excerpts):
+        found += reading.find("transactions", query, TRANSACTION_FIELDS)
+    for document in sorted(found, key=_by_id):
         entry = read_transaction(document)
         if entry is not None and entry.message_id is not None:
             grouped[entry.message_id].append(entry)
         elif entry is not None and entry.conversation_id is not None:
             unnamed[entry.conversation_id, entry.user_id].append(entry)
     for owner in owners & unnamed.keys():
-        for message_id, entries in assign_by_time(unnamed[owner], conversations[owner]).items():
+        for message_id, entries in assign_by_time(unnamed[owner], excerpts[owner].rows).items():
             grouped[message_id].extend(entries)
     return {message_id: tuple(entries) for message_id, entries in grouped.items()}
+
+
+def _queries(group: Sequence[RowSelection], excerpts: Excerpts) -> Iterator[Mapping[str, object]]:
+    """What finds the transactions of turns; a missing messageId equals null here.
+
+    Only `conversationId` has an index, so a long conversation costs as much as it has transactions. Those of its newest
+    turns are found by the time of their `_id` as well; the server takes the shorter way.
+    """
+    short = [item for item in group if excerpts[owner_of(item.row)].complete]
+    for selections, is_long in ((short, False), ([item for item in group if item not in short], True)):
+        if not selections:
+            continue
+        query: dict[str, object] = {
+            "conversationId": {"$in": list({item.row.conversation_id for item in selections})},
+            "messageId": {"$in": [*(item.row.message_id for item in selections), None]},
+        }
+        began = [began_seconds(item) for item in selections] if is_long else [None]
+        known = [seconds for seconds in began if seconds is not None]
+        if len(known) == len(began):
+            since = max(0, min(known) - _EARLIER_SECONDS)
+            query["_id"] = {"$gte": ObjectId(f"{since:08x}" + "00" * 8)}
+        yield query
 
 
 async def read_ledgers(
@@ -49,9 +94,9 @@ async def read_ledgers(
         "conversationId": {"$in": [turn.session_id for turn in turns]},
         "messageId": {"$in": [turn.message_id for turn in turns]},
     }
-    found = await collections.find("transactions", query, {})
+    found = await collections.find("transactions", query, TRANSACTION_FIELDS)
     grouped: dict[str, list[Transaction]] = defaultdict(list)
-    for document in sorted(found, key=lambda document: str(document["_id"])):
+    for document in sorted(found, key=_by_id):
         entry = read_transaction(document)
         if entry is not None and entry.message_id is not None:
             grouped[entry.message_id].append(entry)
@@ -62,7 +107,9 @@ async def read_transactions_by_key(
     collections: Collections, keys: Sequence[DocumentKey]
 ) -> Mapping[DocumentKey, Transaction]:
     """Transactions by `_id`, those left out that vanished or state no tokens."""
-    found = await collections.find("transactions", {"_id": {"$in": [from_key(key) for key in keys]}}, {})
+    found = await collections.find(
+        "transactions", {"_id": {"$in": [from_key(key) for key in keys]}}, TRANSACTION_FIELDS
+    )
     entries = {to_key(document["_id"]): read_transaction(document) for document in found}
     return {key: entry for key, entry in entries.items() if entry is not None}
 
@@ -80,7 +127,7 @@ async def read_spending(
         "transactions", {"conversationId": {"$in": list(conversation_ids)}}, {}
     )
     grouped: dict[tuple[str, str], list[Transaction]] = defaultdict(list)
-    for document in sorted(everything, key=lambda document: str(document["_id"])):
+    for document in sorted(everything, key=_by_id):
         entry = read_transaction(document)
         if entry is not None and entry.conversation_id is not None:
             grouped[entry.conversation_id, entry.message_id or entry.conversation_id].append(entry)
@@ -110,9 +157,7 @@ async def read_deleted(
         "messageId": {"$in": [row.message_id for row in rows.values()]},
     }
     grouped: dict[tuple[str | None, str | None], list[Transaction]] = defaultdict(list)
-    for document in sorted(
-        await collections.find("transactions", query, {}), key=lambda found: str(found["_id"])
-    ):
+    for document in sorted(await collections.find("transactions", query, TRANSACTION_FIELDS), key=_by_id):
         entry = read_transaction(document)
         if entry is not None:
             grouped[entry.conversation_id, entry.message_id].append(entry)
@@ -172,3 +217,7 @@ async def _find_values(collections: Collections, collection: str, field: str, wa
 def _reference_of(document: Mapping[str, object]) -> str:
     """What a transaction is known by: its message, or its conversation where it names none."""
     return filled_string(document.get("messageId")) or filled_string(document.get("conversationId")) or ""
+
+
+def _by_id(document: Mapping[str, Any]) -> str:
+    return str(document["_id"])

@@ -12,10 +12,11 @@ from tailer.core.backfill import Job
 from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Stream
 from tailer.flow.records import WalkedRows
-from tailer.mongo.collections import ROW_FIELDS, Collections
+from tailer.mongo.collections import Collections
 from tailer.mongo.connection import Database
 from tailer.mongo.document_keys import from_key, to_key
 from tailer.mongo.failures import passes
+from tailer.mongo.message_rows import ROW_FIELDS
 
 _COUNT_MILLISECONDS = 20_000
 _ID_INDEX = [("_id", 1)]

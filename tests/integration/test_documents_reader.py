@@ -16,7 +16,6 @@ from tailer.core.turn.readback import Row
 from tailer.demo.stage.recording import Document
 from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.events import CollectionDenied, RowUnreadable
-from tailer.mongo import documents as reader_module
 from tailer.mongo.connection import Database, connect, tolerant_database
 from tailer.mongo.document_keys import to_key
 from tailer.mongo.documents import MongoDocuments
@@ -48,11 +47,9 @@ async def store(database: Database, collection: str, *rows: Mapping[str, Any]) -
     return [to_key(row["_id"]) for row in rows]
 
 
-async def test_rows_are_read_in_groups_of_bounded_size(
-    database: Database, reader: MongoDocuments, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_rows_are_read_in_groups_of_bounded_size(database: Database, events: Events) -> None:
     """Stored bytes are known before anything large is read; a row beyond the limit makes a group of its own."""
-    monkeypatch.setattr(reader_module, "GROUP_BYTES", 100_000)
+    reader = MongoDocuments(database, events, history_bytes=64_000, with_users=False, group_bytes=100_000)
     rows = []
     for number in range(12):
         size = 250_000 if number == 5 else 30_000

@@ -21,20 +21,9 @@ from tailer.core.librechat.documents import (
 from tailer.core.policy.users import read_user
 from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.spending import Spending, names_chat_message
-from tailer.core.turn.readback import (
-    DeletedRow,
-    Row,
-    RowSelection,
-    add_agent,
-    add_answers,
-    add_rows_elsewhere,
-    add_user,
-    group_selections,
-    make_record,
-    needs_rows_elsewhere,
-    rows_to_compare,
-    select_rows,
-)
+from tailer.core.turn.assembly import Draft, make_draft, make_record
+from tailer.core.turn.readback import DeletedRow, Excerpts, Owner, Row, make_excerpt, owner_of
+from tailer.core.turn.selection import HistoryLimits, RowSelection, group_selections, select_rows
 from tailer.core.turn.transactions_by_time import assign_by_time
 from tailer.core.turn.turns import TurnRecord
 from tailer.core.turn.usage import TITLE_CONTEXT
@@ -43,7 +32,6 @@ from tests.memory.librechat import Document, MemoryLibreChat
 
 _NEARBY_SECONDS = 3600
 _NEARBY_ROWS = 30
-Owner = tuple[str, str | None]
 _Item = TypeVar("_Item")
 
 
@@ -187,51 +175,47 @@ class MemoryReader:
 
     async def read_turns(self, rows: Sequence[Row]) -> AsyncIterator[Sequence[tuple[Row, TurnRecord | None]]]:
         await asyncio.sleep(self.latency_seconds)
-        conversations: dict[Owner, dict[str, Row]] = defaultdict(dict)
+        conversations: dict[Owner, list[Row]] = defaultdict(list)
         for row in self._rows():
-            conversations[row.conversation_id, row.user_id][row.message_id] = row
-        selections = [
-            select_rows(row, conversations[row.conversation_id, row.user_id], byte_limit=self._history_bytes)
-            for row in rows
-        ]
+            conversations[owner_of(row)].append(row)
+        excerpts = {owner_of(row): make_excerpt(conversations[owner_of(row)], complete=True) for row in rows}
+        limits = HistoryLimits(self._history_bytes)
+        selections = [select_rows(row, excerpts[owner_of(row)], limits) for row in rows]
         for group in group_selections(selections, byte_limit=self._group_bytes):
             messages = await self.read_messages([key for selection in group for key in selection.keys])
-            yield [
-                (selection.row, self._make_record(selection, messages, conversations)) for selection in group
-            ]
+            yield [(selection.row, self._make_record(selection, messages, excerpts)) for selection in group]
 
     def _make_record(
-        self,
-        selection: RowSelection,
-        messages: Mapping[DocumentKey, Message],
-        conversations: Mapping[Owner, Mapping[str, Row]],
+        self, selection: RowSelection, messages: Mapping[DocumentKey, Message], excerpts: Excerpts
     ) -> TurnRecord | None:
         row = selection.row
         own = [entry for entry in self._transactions() if entry.conversation_id == row.conversation_id]
         unnamed = [entry for entry in own if entry.message_id is None and entry.user_id == row.user_id]
-        by_time = assign_by_time(unnamed, conversations[row.conversation_id, row.user_id])
+        by_time = assign_by_time(unnamed, excerpts[owner_of(row)].rows)
         named = [entry for entry in own if entry.message_id == row.message_id]
-        record = make_record(
+        draft = make_draft(
             selection,
             messages,
             self._conversation_of(row),
             (*named, *by_time.get(row.message_id, ())),
         )
-        record = self._compare(record, selection)
+        if draft is None:
+            return None
         agents = _present(map(read_agent, self._librechat.find("agents")))
         users = self._librechat.find("users") if self._with_users else []
         owner = next((item for item in users if str(item["_id"]) == row.user_id), None)
         user = None if owner is None else read_user(str(owner["_id"]), owner)
-        return add_user(add_agent(record, {agent.agent_id: agent for agent in agents}), user)
+        named_agents = {agent.agent_id: agent for agent in agents}
+        return make_record(self._compare(draft), messages, named_agents, user)
 
-    def _compare(self, record: TurnRecord | None, selection: RowSelection) -> TurnRecord | None:
-        """The record with what only other rows tell: whether it is a copy."""
-        others = self._librechat.find("messages", [row.key for row in rows_to_compare(record, selection)])
+    def _compare(self, draft: Draft) -> Draft:
+        """The draft with what only other rows tell: whether it is a copy."""
+        others = self._librechat.find("messages", [row.key for row in draft.rows_to_compare])
         if others:
-            record = add_answers(record, [read_message(to_key(other["_id"]), other) for other in others])
-        if needs_rows_elsewhere(record):
-            record = add_rows_elsewhere(record, self._rows_nearby(selection.row))
-        return record
+            draft = draft.with_answers([read_message(to_key(other["_id"]), other) for other in others])
+        if draft.needs_rows_elsewhere:
+            draft = draft.with_rows_elsewhere(self._rows_nearby(draft.selection.row))
+        return draft
 
     def _rows_nearby(self, row: Row) -> list[Row]:
         """Rows of other conversations that were inserted up to an hour before or after, thirty each way at most."""

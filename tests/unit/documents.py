@@ -26,7 +26,9 @@ from tailer.core.trace.bounds import Bounds
 from tailer.core.trace.content_policy import show_content
 from tailer.core.trace.export import Exported, ExportOptions, export_turn
 from tailer.core.trace.observations import Observation, ObservationType, Trace
-from tailer.core.turn.readback import Row, add_agent, make_record, select_rows
+from tailer.core.turn.assembly import make_draft, make_record
+from tailer.core.turn.readback import Row, make_excerpt
+from tailer.core.turn.selection import HistoryLimits, RowSelection, select_rows
 from tailer.core.turn.transactions_by_time import assign_by_time
 from tailer.core.turn.turns import TurnRecord, Wait
 from tailer.demo.stage.recording import RecordedEvent
@@ -277,6 +279,24 @@ def row(document: Mapping[str, Any]) -> Row:
     )
 
 
+def select(of: Row, chat: Mapping[str, Row], byte_limit: int = 100_000) -> RowSelection:
+    """What is read for a row of a conversation whose rows are all known."""
+    return select_rows(of, make_excerpt(list(chat.values()), complete=True), HistoryLimits(byte_limit))
+
+
+def assemble(
+    selection: RowSelection,
+    messages: Mapping[DocumentKey, Message],
+    chat: Conversation | None = None,
+    entries: tuple[Transaction, ...] = (),
+    *agents: Agent,
+) -> TurnRecord | None:
+    """The record of what was read, where no row of another conversation was looked at."""
+    draft = make_draft(selection, messages, chat, entries)
+    known = {found.agent_id: found for found in agents}
+    return None if draft is None else make_record(draft, messages, known, None)
+
+
 def options(**fields: Any) -> ExportOptions:
     """Everything is exported as it is, unless a test decides otherwise."""
     everything = ExportOptions(
@@ -354,7 +374,7 @@ def replay(name: str) -> Replay:
         if event.collection == "messages":
             hints.append(_hint(event, load(name).started_at + event.offset))
     stored = {DocumentKey(key): document for key, document in rows["messages"].items()}
-    agents = {found.agent_id: found for found in map(agent, rows["agents"].values())}
+    agents = [agent(document) for document in rows["agents"].values()]
     conversations = {
         found.conversation_id: found for found in map(conversation, rows["conversations"].values())
     }
@@ -373,16 +393,15 @@ def replay(name: str) -> Replay:
             ledger[message_id].extend(found_entries)
     records = {}
     for key, document in stored.items():
-        same = chats[document["conversationId"]]
-        record = make_record(
-            select_rows(row(document), same, byte_limit=1_000_000),
+        record = assemble(
+            select(row(document), chats[document["conversationId"]], 1_000_000),
             {other: message(found) for other, found in stored.items()},
             conversations.get(document["conversationId"]),
             tuple(ledger[document["messageId"]]),
+            *agents,
         )
-        completed = add_agent(record, agents)
-        assert completed is not None
-        records[key] = completed
+        assert record is not None
+        records[key] = record
     return Replay(stored, records, tuple(hints))
 
 

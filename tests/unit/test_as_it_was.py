@@ -11,27 +11,32 @@ from tailer.core.stream.memory import StreamMemory
 from tailer.core.stream.open_turns import Entry, EntryKey, OpenTurns
 from tailer.core.stream.telling import tell
 from tailer.core.turn.as_it_was import restore
-from tailer.core.turn.readback import add_agent
 from tailer.core.turn.record import Sibling, TurnRecord
 from tests.unit.documents import (
     MISSING,
     agent,
     agent_row,
+    assemble,
     change,
     conversation,
     conversation_row,
     export,
+    message,
     moment,
     object_id,
     old_response_row,
     prompt_row,
     response_row,
+    select,
     stamp,
     trace_of,
     traces_of,
     turn_record,
     usage_metadata,
     user_row,
+)
+from tests.unit.documents import (
+    row as row_of,
 )
 
 CHAT = str(object_id(0))
@@ -332,10 +337,10 @@ def test_an_agent_is_the_version_that_answered(
     row: dict[str, object], instructions: str, *, exact: bool
 ) -> None:
     found = agent(row)
-    record = add_agent(
-        turn_record(response_row(2, model=found.agent_id), ASKED, conversation=chat_now()),
-        {found.agent_id: found},
-    )
+    response, question = response_row(2, model=found.agent_id), ASKED
+    rows = {item["messageId"]: row_of(item) for item in (response, question)}
+    messages = {rows[item["messageId"]].key: message(item) for item in (response, question)}
+    record = assemble(select(rows[response["messageId"]], rows), messages, chat_now(), (), found)
 
     assert record is not None
     assert record.agent is not None

@@ -25,7 +25,7 @@ from tailer.core.policy.users import User
 from tailer.core.trace.content_policy import mask_content
 from tailer.core.trace.export import Exported, export_title
 from tailer.core.trace.otlp import SpanContext, encode_trace
-from tailer.core.turn.readback import Row, make_record, select_rows
+from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord, Wait
 from tests.unit.documents import (
     ANY_TEXT,
@@ -34,6 +34,7 @@ from tests.unit.documents import (
     Document,
     agent,
     agent_row,
+    assemble,
     broken,
     completion_row,
     conversation,
@@ -45,6 +46,7 @@ from tests.unit.documents import (
     prompt_row,
     response_row,
     row,
+    select,
     tool_part,
     transactions,
     turn_record,
@@ -223,8 +225,8 @@ def read_back(key: str, rows: dict[str, Document], **fields: Any) -> TurnRecord:
     messages: dict[DocumentKey, Message] = {
         DocumentKey(str(document["_id"])): message(document) for document in rows.values()
     }
-    found = make_record(
-        select_rows(skeletons[key], skeletons, byte_limit=10_000),
+    found = assemble(
+        select(skeletons[key], skeletons, 10_000),
         messages,
         None,
         transactions(prompt_row(1)),

@@ -1,5 +1,6 @@
 """A copy is known by what stands around it, and no distance of two clocks makes one of a turn."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -7,17 +8,12 @@ from bson import ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tailer.core.identity import DocumentKey
 from tailer.core.librechat.conversations import Conversation
+from tailer.core.librechat.documents import Message
 from tailer.core.policy.policies import CopyPolicy, Policies
+from tailer.core.turn.assembly import Draft, make_draft, make_record
 from tailer.core.turn.copies import ALONE, Surroundings, is_copy, needs_others
-from tailer.core.turn.readback import (
-    add_answers,
-    add_rows_elsewhere,
-    make_record,
-    needs_rows_elsewhere,
-    rows_to_compare,
-    select_rows,
-)
 from tests.recordings import NAMES, truth
 from tests.unit.documents import (
     CONVERSATION,
@@ -36,6 +32,7 @@ from tests.unit.documents import (
     replay,
     response_row,
     row,
+    select,
     transactions,
     usage_metadata,
     user_row,
@@ -68,15 +65,23 @@ def record_of(
     entries: tuple[Document, ...] = (),
 ) -> Any:
     """What is read back for a response among the other rows of its conversation."""
+    draft, messages = draft_of(response, *others, chat=chat, entries=entries)
+    return make_record(draft, messages, {}, None)
+
+
+def draft_of(
+    response: Document,
+    *others: Document,
+    chat: Conversation | None = None,
+    entries: tuple[Document, ...] = (),
+) -> tuple[Draft, Mapping[DocumentKey, Message]]:
+    """The draft of a response among the other rows of its conversation, and these rows."""
     stored = [response, *others]
-    record = make_record(
-        select_rows(row(response), {item["messageId"]: row(item) for item in stored}, byte_limit=1_000),
-        {row(item).key: message(item) for item in stored},
-        chat,
-        transactions(*entries),
-    )
-    assert record is not None
-    return record
+    messages = {row(item).key: message(item) for item in stored}
+    selection = select(row(response), {item["messageId"]: row(item) for item in stored}, 1_000)
+    draft = make_draft(selection, messages, chat, transactions(*entries))
+    assert draft is not None
+    return draft, messages
 
 
 def copied(record: Any) -> bool:
@@ -218,29 +223,29 @@ def test_the_first_turn_after_a_fork_is_no_copy_and_its_ancestors_are() -> None:
 
 def test_rows_of_other_conversations_tell_a_clock_from_an_import() -> None:
     """An import of one quick answer looks like a turn; the chats around it have another distance of clocks."""
-    import_ = record_of(answered(-600, 6), asked(-600.2, 6), chat=chat_of(-600.2, 6))
+    import_, _ = draft_of(answered(-600, 6), asked(-600.2, 6), chat=chat_of(-600.2, 6))
     neighbours = [row(asked(5, 5, conversationId="other")), row(asked(8, 8, conversationId="third"))]
     behind = [row(asked(-601, 5, conversationId="other"))]
 
-    assert needs_rows_elsewhere(import_)
-    assert copied(add_rows_elsewhere(import_, neighbours))
-    assert not copied(add_rows_elsewhere(import_, behind))
-    assert not copied(add_rows_elsewhere(import_, [*neighbours, *behind]))
-    assert not copied(add_rows_elsewhere(import_, []))
+    assert import_.needs_rows_elsewhere
+    assert copied(import_.with_rows_elsewhere(neighbours))
+    assert not copied(import_.with_rows_elsewhere(behind))
+    assert not copied(import_.with_rows_elsewhere([*neighbours, *behind]))
+    assert not copied(import_.with_rows_elsewhere([]))
 
 
 def test_a_row_of_another_year_is_a_copy_where_no_other_row_tells() -> None:
-    old = record_of(answered(-400 * DAY, 6), asked(-400 * DAY, 6))
+    old, _ = draft_of(answered(-400 * DAY, 6), asked(-400 * DAY, 6))
 
-    assert copied(add_rows_elsewhere(old, []))
+    assert copied(old.with_rows_elsewhere([]))
 
 
 def test_others_are_looked_at_only_where_a_row_and_its_conversation_leave_it_open() -> None:
-    fresh = record_of(answered(2.4, 2), asked(2, 2), chat=chat_of(2.01, 2))
-    fork = record_of(answered(2.1, 60), asked(2, 60), chat=chat_of(60, 60))
-    proven = record_of(answered(2.1, 60, metadata=usage_metadata(1, 2)), asked(2, 60))
+    fresh, _ = draft_of(answered(2.4, 2), asked(2, 2), chat=chat_of(2.01, 2))
+    fork, _ = draft_of(answered(2.1, 60), asked(2, 60), chat=chat_of(60, 60))
+    proven, _ = draft_of(answered(2.1, 60, metadata=usage_metadata(1, 2)), asked(2, 60))
 
-    assert not any(needs_rows_elsewhere(record) for record in (fresh, fork, proven))
+    assert not any(draft.needs_rows_elsewhere for draft in (fresh, fork, proven))
     assert not needs_others(message(answered(2, 60, _id="no ObjectId")), ALONE)
 
 
@@ -323,12 +328,10 @@ def test_one_agents_share_of_a_parallel_answer_is_a_copy_of_it(fields: Document,
     """LibreChat stores it as an answer of its own, with the time of that moment and without numbers."""
     share = old_response_row(9, **{"content": SHARE, "tokenCount": MISSING, "contextMeta": MISSING, **fields})
     parallel = old_response_row(2, messageId="both", content=PARALLEL)
-    rows = {item["messageId"]: row(item) for item in (user_row(), share, parallel)}
-    record = record_of(share, user_row(), parallel)
-    selection = select_rows(row(share), rows, byte_limit=1_000)
+    draft, _ = draft_of(share, user_row(), parallel)
 
-    needed = rows_to_compare(record, selection)
-    compared = add_answers(record, [message(parallel)] if needed else [])
+    needed = draft.rows_to_compare
+    compared = draft.with_answers([message(parallel)] if needed else [])
 
     assert bool(needed) is ("tokenCount" not in fields and "metadata" not in fields)
     assert copied(compared) is extracted

@@ -5,9 +5,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.identity import NO_PARENT
 from tailer.core.librechat.content import read_parts
-from tailer.core.turn.history import Prompt, build_prompt, chat_from_parts, select_ancestors
+from tailer.core.turn.history import Prompt, build_prompt, chat_from_parts
 from tailer.core.turn.turns import TurnRecord
 from tests.unit.documents import (
     CONTENTS,
@@ -161,54 +160,3 @@ def test_a_question_that_is_gone_leaves_its_history() -> None:
     )
 
     assert build_prompt(record, byte_limit=LIMIT).messages == ({"role": "user", "content": "a"},)
-
-
-def chain(*ids: str) -> dict[str, tuple[str | None, int]]:
-    """Rows whose parents are the ones after them, the last one at the root; 10 bytes each."""
-    return dict(zip(ids, [(parent, 10) for parent in (*ids[1:], NO_PARENT)], strict=True))
-
-
-def test_the_chain_ends_at_the_root() -> None:
-    found = select_ancestors("c", {**chain("c", "b", "a"), "sibling": ("b", 10)}, byte_limit=100)
-
-    assert (found.message_ids, found.left_out) == (("c", "b", "a"), 0)
-
-
-def test_the_chain_ends_at_a_missing_parent() -> None:
-    assert select_ancestors("b", {"b": ("gone", 10)}, byte_limit=100).message_ids == ("b",)
-    assert select_ancestors("gone", {}, byte_limit=100).message_ids == ()
-    assert select_ancestors(None, chain("a"), byte_limit=100).message_ids == ()
-    assert select_ancestors("a", {"a": (None, 10)}, byte_limit=100).message_ids == ("a",)
-
-
-def test_a_cycle_is_walked_once() -> None:
-    rows: dict[str, tuple[str | None, int]] = {"a": ("b", 10), "b": ("c", 10), "c": ("a", 10)}
-
-    assert select_ancestors("a", rows, byte_limit=100).message_ids == ("a", "b", "c")
-    assert select_ancestors("a", {"a": ("a", 10)}, byte_limit=100).message_ids == ("a",)
-
-
-def test_rows_beyond_the_limit_are_counted_and_not_read() -> None:
-    """One row passes the limit: without its size nobody knows how much of it is text."""
-    found = select_ancestors("d", chain("d", "c", "b", "a"), byte_limit=15)
-
-    assert (found.message_ids, found.left_out) == (("d", "c"), 2)
-
-
-@given(
-    st.dictionaries(st.sampled_from("abcdef"), st.tuples(st.sampled_from([*"abcdefg", NO_PARENT, None]), st.integers(0, 50))),
-    st.sampled_from([*"abcdefg", None]),
-    st.integers(0, 100),
-)  # fmt: skip
-def test_any_graph_gives_a_chain(
-    rows: dict[str, tuple[str | None, int]], first: str | None, limit: int
-) -> None:
-    """Each row once, each the parent of the one before."""
-    found = select_ancestors(first, rows, byte_limit=limit)
-
-    assert len(set(found.message_ids)) == len(found.message_ids)
-    assert (
-        list(found.message_ids)
-        == [first, *(rows[item][0] for item in found.message_ids)][: len(found.message_ids)]
-    )
-    assert len(found.message_ids) + found.left_out <= len(rows)

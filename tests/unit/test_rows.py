@@ -8,20 +8,14 @@ from hypothesis import strategies as st
 
 from tailer.core.identity import NO_PARENT, DocumentKey
 from tailer.core.librechat.documents import Message
-from tailer.core.turn.readback import (
-    Row,
-    RowSelection,
-    add_agent,
-    group_selections,
-    make_record,
-    named_agent_ids,
-    saved_agent_id,
-    select_rows,
-)
+from tailer.core.turn.assembly import named_agent_ids, saved_agent_id
+from tailer.core.turn.readback import Row
+from tailer.core.turn.selection import RowSelection, group_selections
 from tests.recordings import NAMES, truth
 from tests.unit.documents import (
     agent,
     agent_row,
+    assemble,
     conversation,
     conversation_row,
     message,
@@ -29,6 +23,7 @@ from tests.unit.documents import (
     replay,
     response_row,
     row,
+    select,
     tool_part,
     transactions,
     turn_record,
@@ -70,7 +65,7 @@ def ids(rows: tuple[Row, ...]) -> list[str]:
 
 
 def test_a_response_needs_its_question_and_the_questions_ancestors() -> None:
-    found = select_rows(CHAT["r2"], CHAT, byte_limit=1_000)
+    found = select(CHAT["r2"], CHAT, 1_000)
 
     assert found.question == CHAT["q2"]
     assert ids(found.ancestors) == ["r1", "q1"]
@@ -79,7 +74,7 @@ def test_a_response_needs_its_question_and_the_questions_ancestors() -> None:
 
 
 def test_alternatives_are_known_and_not_read() -> None:
-    found = select_rows(CHAT["r2"], CHAT, byte_limit=1_000)
+    found = select(CHAT["r2"], CHAT, 1_000)
 
     assert ids(found.responses) == ["r2", "r2b"]
     assert ids(found.questions) == ["q2", "q2b"]
@@ -87,7 +82,7 @@ def test_alternatives_are_known_and_not_read() -> None:
 
 def test_a_question_is_its_own_question() -> None:
     """For a turn that nobody answered."""
-    found = select_rows(CHAT["q2"], CHAT, byte_limit=1_000)
+    found = select(CHAT["q2"], CHAT, 1_000)
 
     assert found.question == found.row == CHAT["q2"]
     assert ids(found.ancestors) == ["r1", "q1"]
@@ -104,12 +99,12 @@ def test_a_response_without_question_has_no_alternatives_and_no_history() -> Non
         made("r9", "r9"),
     ):
         rows = {**CHAT, **family(orphan, made("r10", orphan.parent_message_id))}
-        found = select_rows(orphan, rows, byte_limit=1_000)
+        found = select(orphan, rows, 1_000)
         assert (found.question, found.ancestors, found.responses) == (None, (), ())
 
 
 def test_what_is_beyond_the_limit_is_counted() -> None:
-    found = select_rows(CHAT["r2"], CHAT, byte_limit=5)
+    found = select(CHAT["r2"], CHAT, 5)
 
     assert (ids(found.ancestors), found.ancestors_left_out) == (["r1"], 1)
 
@@ -131,7 +126,7 @@ def test_no_row_is_read_twice_for_one_turn(rows: list[Row]) -> None:
     """Whatever cycles the parents make; a question is not part of its own history."""
     chat = family(*rows)
     for item in chat.values():
-        found = select_rows(item, chat, byte_limit=1_000)
+        found = select(item, chat, 1_000)
         keys = list(found.keys)
         # A question is read once as the row itself and once as its own question.
         own = 2 if item.created_by_user else 1
@@ -142,9 +137,7 @@ def test_no_row_is_read_twice_for_one_turn(rows: list[Row]) -> None:
 @given(st.lists(st.integers(0, 60), max_size=12), st.integers(1, 100))
 def test_groups_hold_every_turn_once_in_order_and_within_the_limit(sizes: list[int], limit: int) -> None:
     """A turn that is too large by itself is alone."""
-    selections = [
-        select_rows(made(f"r{number}", size=size), {}, byte_limit=10) for number, size in enumerate(sizes)
-    ]
+    selections = [select(made(f"r{number}", size=size), {}, 10) for number, size in enumerate(sizes)]
     groups = list(group_selections(selections, byte_limit=limit))
 
     assert [item for group in groups for item in group] == selections
@@ -157,7 +150,7 @@ def test_groups_hold_every_turn_once_in_order_and_within_the_limit(sizes: list[i
 
 def record_of(selection: RowSelection, *found: Message) -> object:
     by_key = {item.key: item for item in found}
-    return make_record(selection, by_key, None, ())
+    return assemble(selection, by_key)
 
 
 def test_a_record_is_made_of_the_rows_that_were_found() -> None:
@@ -168,8 +161,8 @@ def test_a_record_is_made_of_the_rows_that_were_found() -> None:
     question["parentMessageId"] = "r0"
     chat = family(*map(row, (question, response, oldest, gone)))
     entries = transactions(prompt_row(5))
-    found = make_record(
-        select_rows(row(response), chat, byte_limit=100_000),
+    found = assemble(
+        select(row(response), chat, 100_000),
         {item.key: item for item in map(message, (question, response, oldest))},
         conversation(conversation_row()),
         entries,
@@ -201,20 +194,20 @@ def test_every_agent_that_a_turn_names_is_read() -> None:
         )
     )
 
-    assert named_agent_ids(record) == {f"agent_{letter}" for letter in "abcdefg"}
-    assert named_agent_ids(None) == frozenset()
+    assert named_agent_ids(record.response, None) == {f"agent_{letter}" for letter in "abcdefg"}
+    assert named_agent_ids(None, None) == frozenset()
 
 
 def test_a_row_that_vanished_gives_no_record() -> None:
     response = response_row()
-    selection = select_rows(row(response), family(row(response)), byte_limit=100)
+    selection = select(row(response), family(row(response)), 100)
 
     assert record_of(selection) is None
 
 
 def test_a_question_alone_gives_a_record_without_response() -> None:
     question = user_row()
-    found = record_of(select_rows(row(question), family(row(question)), byte_limit=100), message(question))
+    found = record_of(select(row(question), family(row(question)), 100), message(question))
 
     assert found == turn_record(None, question, question_siblings=found.question_siblings)  # type: ignore[attr-defined]
 
@@ -230,22 +223,24 @@ def test_a_saved_agent_is_known_by_the_responses_model() -> None:
         None, user_row(), conversation=conversation(conversation_row(agent_id=agent_row()["id"]))
     )
 
-    assert saved_agent_id(plain) is None
-    assert saved_agent_id(saved) == agent_row()["id"]
-    assert saved_agent_id(now_saved) is None
-    assert saved_agent_id(unanswered) == agent_row()["id"]
-    assert saved_agent_id(None) is None
+    assert saved_agent_id(plain.response, plain.conversation) is None
+    assert saved_agent_id(saved.response, saved.conversation) == agent_row()["id"]
+    assert saved_agent_id(now_saved.response, now_saved.conversation) is None
+    assert saved_agent_id(unanswered.response, unanswered.conversation) == agent_row()["id"]
+    assert saved_agent_id(None, None) is None
 
 
 def test_the_agent_is_added_where_it_may_be_read() -> None:
-    saved = turn_record(response_row(model=agent_row()["id"]))
+    response = response_row(model=agent_row()["id"])
+    selection, messages = select(row(response), family(row(response))), {row(response).key: message(response)}
     known = agent(agent_row())
 
-    completed = add_agent(saved, {known.agent_id: known})
-    assert completed is not None
-    assert completed.agent == known
-    assert add_agent(saved, {}) == saved
-    assert add_agent(None, {}) is None
+    with_agent = assemble(selection, messages, None, (), known)
+    assert with_agent is not None
+    assert (with_agent.agent, dict(with_agent.agents)) == (known, {known.agent_id: known})
+    without = assemble(selection, messages)
+    assert without is not None
+    assert (without.agent, dict(without.agents)) == (None, {})
 
 
 def test_every_recorded_turn_finds_its_question_and_its_parents() -> None:

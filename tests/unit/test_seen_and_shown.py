@@ -14,16 +14,17 @@ from tailer.core.librechat.media import without_bytes
 from tailer.core.trace.bounds import Bounds
 from tailer.core.trace.observations import Level, Observation, ObservationType
 from tailer.core.trace.otlp import SpanContext, encode_trace
-from tailer.core.turn.readback import make_record, select_rows
 from tests.unit.documents import (
     MISSING,
     Document,
+    assemble,
     conversation,
     conversation_row,
     message,
     observations,
     response_row,
     row,
+    select,
     tool_part,
     trace_of,
     turn_record,
@@ -285,8 +286,8 @@ def test_a_question_after_a_refused_one_was_not_edited(earlier: Document | None,
         *([] if earlier is None else [earlier]),
     ]
     by_id = {item["messageId"]: row(item) for item in rows}
-    record = make_record(
-        select_rows(by_id["r2"], by_id, byte_limit=1_000),
+    record = assemble(
+        select(by_id["r2"], by_id, 1_000),
         {row(item).key: message(item) for item in rows},
         None,
         (),

@@ -169,7 +169,9 @@ class StepBuilder:
             notes["timing"] = "not stored"
         elif not self._exact:
             notes["timing"] = "estimated"
-        if first and self.prompt.left_out:
+        if first and self.prompt.is_cut:
+            notes["history_cut"] = "true"
+        elif first and self.prompt.left_out:
             notes["history_messages_left_out"] = str(self.prompt.left_out)
         thought = self._texts.reasoning(step.parts)
         if thought:

@@ -4,9 +4,8 @@ It is an approximation of the prompt, and marked as one: LibreChat adds instruct
 store, and prunes to the model's window.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from tailer.core.identity import NO_PARENT
 from tailer.core.json_text import encode_json
 from tailer.core.librechat.content import Part, SteerPart, SummaryPart, TextPart, ToolCall
 from tailer.core.librechat.documents import Message
@@ -22,30 +21,32 @@ ChatMessage = dict[str, object]
 
 @light_dataclass(frozen=True, slots=True)
 class Prompt:
-    """The chat messages of a turn, oldest first, and how many earlier rows the byte limit left out."""
+    """The chat messages of a turn, oldest first, and how many earlier rows the byte limit left out; `is_cut`: there are
+    more than that, and it is not known how many."""
 
     messages: tuple[ChatMessage, ...]
     left_out: int
+    is_cut: bool = False
 
 
 def build_prompt(record: TurnRecord, *, byte_limit: int) -> Prompt:
     """System prompt, ancestors and question as chat messages.
 
-    The byte limit removes the oldest ancestors first; of the first one beyond it, the beginning is shown. If the
-    answer's own run made a summary, the summary replaces what it summarised.
+    The byte limit removes the oldest ancestors first; of the first one beyond it, the beginning is shown. A summary
+    replaces what came before it, also one that the answer's own run made.
     """
     kept: list[list[ChatMessage]] = []
     spent, left_out = 0, 0
     own = _own_summary(record)
     replaced_from = _replaced_from(record, own)
-    for position, message in enumerate(reversed(record.history)):
+    history = _since_summary(record.history)
+    for position, message in enumerate(history):
         if position == replaced_from:
             break
-        summary = next((part for part in message.parts if isinstance(part, SummaryPart)), None)
         chat = _to_chat(message)
         size = _text_bytes(chat)
         if spent + size > byte_limit:
-            left_out = len(record.history) - position
+            left_out = len(history) - position
             cut = _cut(chat, byte_limit - spent)
             if cut:
                 kept.append(cut)
@@ -53,8 +54,6 @@ def build_prompt(record: TurnRecord, *, byte_limit: int) -> Prompt:
             break
         spent += size
         kept.append(chat)
-        if summary is not None and summary.text:
-            break
     messages = [*_system_messages(record)]
     if own is not None:
         messages.append({"role": "system", "content": own.text})
@@ -62,7 +61,21 @@ def build_prompt(record: TurnRecord, *, byte_limit: int) -> Prompt:
         messages.extend(chat)
     if record.question is not None:
         messages.append({"role": "user", "content": record.question.text or ""})
-    return Prompt(tuple(messages), left_out + (record.history_left_out if own is None else 0))
+    if own is not None or _is_summary(history[-1:]):
+        return Prompt(tuple(messages), left_out)
+    return Prompt(tuple(messages), left_out + record.history_left_out, record.history_cut)
+
+
+def _since_summary(history: Sequence[Message]) -> Sequence[Message]:
+    """The ancestors that no older summary replaces, newest first."""
+    newest_first = history[::-1]
+    last = next((at for at, message in enumerate(newest_first, 1) if _is_summary([message])), None)
+    return newest_first[:last]
+
+
+def _is_summary(messages: Sequence[Message]) -> bool:
+    """Whether any of these rows has a summary in it."""
+    return any(isinstance(part, SummaryPart) and part.text for message in messages for part in message.parts)
 
 
 def _own_summary(record: TurnRecord) -> SummaryPart | None:
@@ -94,35 +107,6 @@ def _cut(chat: Sequence[ChatMessage], limit: int) -> list[ChatMessage]:
     kept = encoded[:limit].decode("utf-8", "ignore")
     missing = len(encoded) - len(kept.encode())
     return [{"role": chat[0]["role"], "content": f"{kept}… [cut: {missing} bytes left out]"}]
-
-
-@light_dataclass(frozen=True, slots=True)
-class Ancestors:
-    """The ids of a question's ancestors to read, newest first, and how many further ones stay unread."""
-
-    message_ids: tuple[str, ...]
-    left_out: int
-
-
-def select_ancestors(
-    first_parent: str | None, rows: Mapping[str, tuple[str | None, int]], *, byte_limit: int
-) -> Ancestors:
-    """Follow the chain of parents from `first_parent`; `rows` maps a conversation's rows to (parent id, stored bytes).
-
-    It ends at the root, at a missing parent and at a cycle. Rows beyond the byte limit are counted and not read.
-    """
-    chosen: list[str] = []
-    seen: set[str] = set()
-    spent = 0
-    parent = first_parent
-    while parent is not None and parent != NO_PARENT and parent in rows and parent not in seen:
-        seen.add(parent)
-        above, size = rows[parent]
-        if spent <= byte_limit:
-            chosen.append(parent)
-        spent += size
-        parent = above
-    return Ancestors(tuple(chosen), len(seen) - len(chosen))
 
 
 def _system_messages(record: TurnRecord) -> Sequence[ChatMessage]:

@@ -41,17 +41,22 @@ UNKNOWN_THEN = Then()
 
 @light_dataclass(frozen=True, slots=True)
 class TurnRecord:
-    """What was read back for one turn. `history` holds the ancestors of the question, oldest first, without those
-    that were too much to read; `siblings` are all responses to the question, `question_siblings` all questions in its
-    place; `agent` answered, `agents` are all that the turn names, by id; `surroundings` tell whether the turn's own row
-    is a copy. Times from the stream: `finished_milliseconds` when a later event made a partial row final,
-    `question_touches` when the question was saved again, oldest first. `media` refers to uploaded files.
-    `conversation_went_on`: other rows came later; `agent_exact`: `agent` is the version that answered."""
+    """What was read back for one turn.
+
+    `history` holds the ancestors of the question, oldest first, without those that were too much to read;
+    `history_cut`: more of them are left out than `history_left_out` counts. `siblings` are all responses to the
+    question, `question_siblings` all questions in its place; `agent` answered, `agents` are all that the turn names, by
+    id; `surroundings` tell whether the turn's own row is a copy. Times from the stream: `finished_milliseconds` when a
+    later event made a partial row final, `question_touches` when the question was saved again, oldest first. `media`
+    refers to uploaded files. `conversation_went_on`: other rows came later; `agent_exact`: `agent` is the version that
+    answered.
+    """
 
     response: Message | None
     question: Message | None
     history: tuple[Message, ...] = ()
     history_left_out: int = 0
+    history_cut: bool = False
     siblings: tuple[Sibling, ...] = ()
     question_siblings: tuple[Sibling, ...] = ()
     transactions: tuple[Transaction, ...] = ()

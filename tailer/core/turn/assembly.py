@@ -1,0 +1,193 @@
+"""The record of a turn, made once from the rows that were read.
+
+Most turns need nothing more than their own rows. Whether a row is a copy may need other rows: the `Draft` says which.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from tailer.core.identity import DocumentKey
+from tailer.core.librechat.content import HandOffPart, Part, ReasoningPart, TextPart, ToolCall
+from tailer.core.librechat.conversations import Agent, Conversation
+from tailer.core.librechat.documents import Message, Transaction
+from tailer.core.light_dataclass import light_dataclass
+from tailer.core.policy.users import User
+from tailer.core.turn.copies import (
+    Surroundings,
+    is_extract,
+    look_around,
+    may_be_extracted,
+    needs_others,
+    stamp,
+)
+from tailer.core.turn.readback import Row
+from tailer.core.turn.selection import RowSelection
+from tailer.core.turn.turns import Sibling, TurnRecord
+
+_AGENT_PREFIX = "agent_"
+
+
+@light_dataclass(frozen=True, slots=True)
+class Draft:
+    """What was read for a turn whose own row still exists, before it is known whether other rows must be read."""
+
+    selection: RowSelection
+    response: Message | None
+    question: Message | None
+    conversation: Conversation | None
+    transactions: tuple[Transaction, ...]
+    surroundings: Surroundings
+
+    @property
+    def needs_rows_elsewhere(self) -> bool:
+        """Whether rows of other conversations must tell if the turn is a copy."""
+        own = self.response or self.question
+        return own is not None and needs_others(own, self.surroundings)
+
+    @property
+    def rows_to_compare(self) -> tuple[Row, ...]:
+        """The other answers to the question that tell whether this one was taken out of one of them."""
+        if self.response is None or not may_be_extracted(self.response, self.surroundings):
+            return ()
+        return tuple(row for row in self.selection.responses if row.key != self.selection.row.key)
+
+    @property
+    def agent_ids(self) -> frozenset[str]:
+        """The saved agents that the turn names."""
+        return named_agent_ids(self.response, self.conversation)
+
+    def with_answers(self, answers: Iterable[Message]) -> "Draft":
+        """The draft after it was compared with the other answers."""
+        own = self.response
+        extracted = own is not None and any(is_extract(own, other) for other in answers)
+        return replace(self, surroundings=replace(self.surroundings, extracted=extracted))
+
+    def with_rows_elsewhere(self, rows: Iterable[Row]) -> "Draft":
+        """The draft with the lags of rows of other conversations."""
+        stamps = (stamp(row.key, row.created_milliseconds) for row in rows)
+        lags = tuple(found.lag_milliseconds for found in stamps if found is not None)
+        return replace(self, surroundings=replace(self.surroundings, lags_elsewhere=lags))
+
+
+def make_draft(
+    selection: RowSelection,
+    messages: Mapping[DocumentKey, Message],
+    conversation: Conversation | None,
+    transactions: tuple[Transaction, ...],
+) -> Draft | None:
+    """The draft of a turn; None if its own row has vanished."""
+    own = messages.get(selection.row.key)
+    if own is None:
+        return None
+    question = messages.get(selection.question.key) if selection.question is not None else None
+    own = _settle_temporary(own, conversation)
+    return Draft(
+        selection=selection,
+        response=None if own.created_by_user else own,
+        question=own if own.created_by_user else question,
+        conversation=conversation,
+        transactions=transactions,
+        surroundings=_look_around(selection, conversation, transactions),
+    )
+
+
+def make_record(
+    draft: Draft,
+    messages: Mapping[DocumentKey, Message],
+    agents: Mapping[str, Agent],
+    user: User | None,
+) -> TurnRecord:
+    """The record of a turn, with the agents that it names as they were then and its user, as far as they may be
+    read."""
+    selection = draft.selection
+    found = [messages[ancestor.key] for ancestor in selection.ancestors if ancestor.key in messages]
+    anchor = draft.response or draft.question
+    at = anchor.created_milliseconds if anchor is not None else None
+    named = {agent_id: agent_at(agents[agent_id], at) for agent_id in draft.agent_ids if agent_id in agents}
+    agent, exact = named.get(saved_agent_id(draft.response, draft.conversation) or "", (None, True))
+    return TurnRecord(
+        response=draft.response,
+        question=draft.question,
+        history=tuple(reversed(found)),
+        history_left_out=selection.ancestors_left_out,
+        history_cut=selection.is_cut,
+        siblings=tuple(Sibling(row.message_id, row.created_milliseconds) for row in selection.responses),
+        question_siblings=tuple(
+            Sibling(
+                row.message_id,
+                row.created_milliseconds,
+                answered=row.message_id in selection.answered_ids,
+            )
+            for row in selection.questions
+        ),
+        transactions=draft.transactions,
+        conversation=draft.conversation,
+        agent=agent,
+        agents={agent_id: found for agent_id, (found, _) in named.items()},
+        user=user,
+        surroundings=draft.surroundings,
+        conversation_went_on=selection.went_on,
+        agent_exact=exact,
+    )
+
+
+def _settle_temporary(message: Message, conversation: Conversation | None) -> Message:
+    """A row with an expiry date alone is no temporary chat where its conversation is none (retention modes)."""
+    if message.temporary_by_expiry and conversation is not None and conversation.temporary is False:
+        return replace(message, temporary=False)
+    return message
+
+
+def _look_around(
+    selection: RowSelection, conversation: Conversation | None, transactions: tuple[Transaction, ...]
+) -> Surroundings:
+    row = selection.row
+    question = selection.question if selection.question is not row else None
+    stamps = (stamp(other.key, other.created_milliseconds) for other in selection.others)
+    return look_around(
+        stamp(row.key, row.created_milliseconds),
+        (found for found in stamps if found is not None),
+        question=stamp(question.key, question.created_milliseconds) if question is not None else None,
+        conversation=conversation,
+        billed=any(entry.message_id == row.message_id for entry in transactions),
+    )
+
+
+def saved_agent_id(response: Message | None, conversation: Conversation | None) -> str | None:
+    """The saved agent that answered, None for a plain model, whose conversation has an encoded model as `agent_id`."""
+    model = response.model if response is not None else None
+    if model is not None:
+        return model if model.startswith(_AGENT_PREFIX) else None
+    agent_id = conversation.agent_id if conversation is not None else None
+    return agent_id if agent_id is not None and agent_id.startswith(_AGENT_PREFIX) else None
+
+
+def named_agent_ids(response: Message | None, conversation: Conversation | None) -> frozenset[str]:
+    """The saved agents that a turn names: the one that answered, and those of its parts, hand-offs and sub-agents."""
+    parts = response.parts if response is not None else ()
+    named = {saved_agent_id(response, conversation), *_agent_ids_in(parts)}
+    return frozenset(item for item in named if item is not None and item.startswith(_AGENT_PREFIX))
+
+
+def _agent_ids_in(parts: Sequence[Part]) -> Iterator[str | None]:
+    for part in parts:
+        if isinstance(part, TextPart | ReasoningPart | HandOffPart):
+            yield part.agent_id
+        elif isinstance(part, ToolCall):
+            yield from (part.agent_id, part.receiver_id, part.subagent_type)
+            yield from _agent_ids_in(part.inner)
+
+
+def agent_at(agent: Agent, at_milliseconds: int | None) -> tuple[Agent, bool]:
+    """The version of an agent at a moment, and whether it is certain."""
+    if at_milliseconds is None:
+        return agent, False
+    if agent.written_milliseconds is not None and agent.written_milliseconds <= at_milliseconds:
+        return agent, True
+    earlier = [
+        version
+        for version in agent.versions
+        if version.written_milliseconds is not None and version.written_milliseconds <= at_milliseconds
+    ]
+    # A change that is no version (sharing an agent, a new avatar) moves the agent's own time only.
+    return (earlier[-1], True) if earlier else (agent, agent.written_milliseconds is None)

@@ -1,0 +1,105 @@
+"""What is asked of a row of `messages`, and how a row without its content is read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tailer.core.librechat.bson_values import count, filled_string, identifier, milliseconds, strings
+from tailer.core.turn.readback import Row
+from tailer.mongo.document_keys import to_key
+
+SMALL_BYTES = 8_192
+"""A row that is smaller comes whole with the rows of its conversation; a larger one is read by itself if needed."""
+
+_NAMES = (
+    "messageId",
+    "conversationId",
+    "parentMessageId",
+    "user",
+    "isCreatedByUser",
+    "createdAt",
+    "model",
+    "langfuseDestinationIds",
+    "error",
+)
+_STORED_BYTES = {"$bsonSize": "$$ROOT"}
+
+ROW_FIELDS: Mapping[str, object] = {**dict.fromkeys(_NAMES, 1), "bytes": _STORED_BYTES}
+"""A message without its content."""
+
+WHOLE_IF_SMALL: Mapping[str, object] = {
+    "_id": 0,
+    "bytes": _STORED_BYTES,
+    "row": {
+        "$cond": [
+            {"$lt": [_STORED_BYTES, SMALL_BYTES]},
+            "$$ROOT",
+            {name: f"${name}" for name in ("_id", *_NAMES)},
+        ]
+    },
+}
+"""A small message as it is stored, a larger one without its content: half of what a list of fields costs the server."""
+
+CONTENT_FIELDS: Mapping[str, object] = {
+    **{
+        f"attachments.web_search.{group}.{field}": 0
+        for group in ("organic", "topStories", "news")
+        for field in ("content", "snippet", "highlights", "references", "processed")
+    },
+    **{
+        f"attachments.web_search.{group}": 0
+        for group in (
+            "images",
+            "videos",
+            "places",
+            "shopping",
+            "relatedSearches",
+            "peopleAlsoAsk",
+            "knowledgeGraph",
+            "answerBox",
+            "references",
+        )
+    },
+    "attachments.file_search.sources.content": 0,
+    "attachments.ui_resources": 0,
+    "subagentTranscript": 0,
+    "metadata.thoughtSignatures": 0,
+    "metadata.contextUsage.breakdown.toolTokenCounts": 0,
+    "metadata.contextUsage.breakdown.deferredToolNames": 0,
+}
+"""A large message without the large fields that no trace shows."""
+
+HISTORY_FIELDS: Mapping[str, object] = {
+    "messageId": 1,
+    "conversationId": 1,
+    "isCreatedByUser": 1,
+    "text": 1,
+    "quotes": 1,
+    "content": 1,
+}
+"""What a large earlier row adds to a prompt."""
+
+
+def read_row(document: Mapping[str, Any], stored_bytes: object) -> Row | None:
+    """A message without its content; None for one without its ids."""
+    message_id = filled_string(document.get("messageId"))
+    conversation_id = filled_string(document.get("conversationId"))
+    if message_id is None or conversation_id is None:
+        return None
+    return Row(
+        key=to_key(document["_id"]),
+        message_id=message_id,
+        conversation_id=conversation_id,
+        parent_message_id=filled_string(document.get("parentMessageId")),
+        user_id=identifier(document.get("user")),
+        created_by_user=document.get("isCreatedByUser") is True,
+        traced_natively=bool(strings(document.get("langfuseDestinationIds"))),
+        created_milliseconds=milliseconds(document.get("createdAt")),
+        stored_bytes=count(stored_bytes) or 0,
+        refused=document.get("error") is True,
+        model=filled_string(document.get("model")),
+    )
+
+
+def missing_id(document: Mapping[str, Any]) -> str:
+    """The field for which a message cannot be read."""
+    return "messageId" if filled_string(document.get("messageId")) is None else "conversationId"
