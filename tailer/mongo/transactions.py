@@ -1,5 +1,6 @@
 """Reads `transactions`: those of turns, and spending that belongs to no chat."""
 
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -39,6 +40,7 @@ TRANSACTION_FIELDS: Final[Mapping[str, object]] = dict.fromkeys(
 """What `read_transaction` reads."""
 _EARLIER_SECONDS: Final = 10
 """How much earlier than its question a turn's transactions may seem to have been written: clocks differ."""
+_JUST_NOW_SECONDS: Final = 120
 
 
 def read_transactions(
@@ -66,33 +68,41 @@ def read_transactions(
 def _queries(group: Sequence[RowSelection], excerpts: Excerpts) -> Iterator[Mapping[str, object]]:
     """What finds the transactions of turns; a missing messageId equals null here.
 
-    Only `conversationId` has an index, so a long conversation costs as much as it has transactions. Those of its newest
-    turns are found by the time of their `_id` as well; the server takes the shorter way.
+    Only `conversationId` has an index, so a long conversation costs as much as it has transactions. Those of turns that
+    ended just now are found by the time of their `_id` as well, and the server takes the shorter way.
     """
     short = [item for item in group if excerpts[owner_of(item.row)].complete]
-    for selections, is_long in ((short, False), ([item for item in group if item not in short], True)):
-        if not selections:
-            continue
+    long = [item for item in group if not excerpts[owner_of(item.row)].complete]
+    for selections in filter(None, (short, long)):
         query: dict[str, object] = {
             "conversationId": {"$in": list({item.row.conversation_id for item in selections})},
             "messageId": {"$in": [*(item.row.message_id for item in selections), None]},
         }
-        began = [began_seconds(item) for item in selections] if is_long else [None]
-        known = [seconds for seconds in began if seconds is not None]
-        if len(known) == len(began):
-            since = max(0, min(known) - _EARLIER_SECONDS)
-            query["_id"] = {"$gte": ObjectId(f"{since:08x}" + "00" * 8)}
+        began = [began_seconds(item) for item in selections] if selections is long else []
+        since = min(began, default=0)
+        # Another shape of query for old turns, because the server remembers the best way for each shape.
+        if since > time.time() - _JUST_NOW_SECONDS:
+            query["_id"] = {"$gte": _first_id(since)}
         yield query
+
+
+def _first_id(seconds: int) -> ObjectId:
+    """The first `_id` of what was written for something that began at a second of LibreChat's clock."""
+    return ObjectId(f"{max(0, seconds - _EARLIER_SECONDS):08x}" + "00" * 8)
 
 
 async def read_ledgers(
     collections: Collections, turns: Sequence[SentTurn]
 ) -> Mapping[str, tuple[Transaction, ...]]:
-    """The transactions that name the responses of turns, by message id; none below 0.8.3, where they name no
-    message."""
+    """The transactions that name the responses of turns and were written since these began, by message id; none below
+    0.8.3, where they name no message."""
+    if not turns:
+        return {}
+    began = min(turn.start_milliseconds for turn in turns) // 1000
     query = {
         "conversationId": {"$in": [turn.session_id for turn in turns]},
         "messageId": {"$in": [turn.message_id for turn in turns]},
+        "_id": {"$gte": _first_id(began)},
     }
     found = await collections.find("transactions", query, TRANSACTION_FIELDS)
     grouped: dict[str, list[Transaction]] = defaultdict(list)

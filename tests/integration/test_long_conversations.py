@@ -148,7 +148,7 @@ def whole_reader() -> MemoryReader:
 async def read_all(
     reader: MongoDocuments | MemoryReader, keys: list[DocumentKey], together: int
 ) -> dict[DocumentKey, TurnRecord]:
-    records = {}
+    records: dict[DocumentKey, TurnRecord] = {}
     for start in range(0, len(keys), together):
         rows = await reader.locate(keys[start : start + together])
         async for group in reader.read_turns(rows):

@@ -138,17 +138,18 @@ def is_settled(selection: RowSelection, excerpt: Excerpt) -> bool:
     return selection.missing_ancestor is None or selection.is_full
 
 
-def began_seconds(selection: RowSelection) -> int | None:
-    """A second before which nothing of a turn was stored, by LibreChat's clock and by MongoDB's; None where the
-    question is not known."""
-    if selection.question is None:
-        return None
-    times = []
-    for row in (selection.row, selection.question):
+def began_seconds(selection: RowSelection) -> int:
+    """A second before which nothing of a turn was stored, by LibreChat's clock and by MongoDB's; 0 where that is not
+    known, because the question is not."""
+    question = selection.question
+    if question is None:
+        return 0
+    times: list[int] = []
+    for row in (selection.row, question):
         if row.created_milliseconds is None:
-            return None
-        times += [row.created_milliseconds // 1000, inserted_seconds(row.key)]
-    return min(seconds for seconds in times if seconds is not None)
+            return 0
+        times += [row.created_milliseconds // 1000, inserted_seconds(row.key) or 0]
+    return min(times)
 
 
 def _inserted_with(row: Row, conversation: Mapping[str, Row]) -> tuple[Row, ...]:
