@@ -16,8 +16,9 @@ from tailer.core.trace.followup import SentTurn, mark_text
 from tailer.core.trace.late import mark_parts, mark_transactions
 from tailer.core.trace.observations import Trace
 from tailer.core.trace.spending import Spending, build_spending_trace
+from tailer.core.turn.assembly import saved_agent_id
 from tailer.core.turn.entry_outcomes import EntryOutcome, denied, outcome_of
-from tailer.core.turn.readback import Row, saved_agent_id
+from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import (
     Exclusion,
     Outcome,
@@ -209,7 +210,9 @@ def _facts(turn: Turn) -> Facts:
     return {
         Fact.ENDPOINT: anchor.endpoint or (conversation.endpoint if conversation is not None else None),
         Fact.MODEL: turn.model,
-        Fact.AGENT: record.agent.agent_id if record.agent is not None else saved_agent_id(record),
+        Fact.AGENT: record.agent.agent_id
+        if record.agent is not None
+        else saved_agent_id(record.response, conversation),
         Fact.USER: anchor.user_id,
         Fact.TENANT: anchor.tenant_id,
         Fact.ROLE: record.user.role if record.user is not None else None,
