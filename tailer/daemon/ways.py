@@ -2,8 +2,9 @@
 
 from tailer.langfuse.access import Access
 from tailer.langfuse.connection import Credentials
+from tailer.otlp.options import Compression, OtlpOptions, SignalOptions
 from tailer.outbound.certificates import CertificateFiles
-from tailer.settings.destinations import DEFAULT_NAME, LangfuseDestination, Way
+from tailer.settings.destinations import DEFAULT_NAME, LangfuseDestination, OtlpDestination, Way
 
 _FILES = ("ca_file", "cert_file", "key_file")
 
@@ -16,6 +17,27 @@ def langfuse_credentials(destination: LangfuseDestination) -> Credentials:
 def langfuse_access(destination: LangfuseDestination) -> Access:
     """The headers and certificates of the way to a project."""
     return Access(destination.way.headers, certificate_files(destination.name, destination.way))
+
+
+def otlp_options(destination: OtlpDestination) -> OtlpOptions:
+    """The way to an OTLP receiver, of traces and, where asked for, of metrics."""
+
+    def signal(url: str) -> SignalOptions:
+        return SignalOptions(
+            url,
+            destination.way.headers,
+            destination.timeout,
+            Compression(destination.compression.value),
+            certificate_files(destination.name, destination.way),
+        )
+
+    metrics = destination.metrics_url
+    return OtlpOptions(
+        traces=signal(destination.traces_url),
+        metrics=None if metrics is None else signal(metrics),
+        service_name=destination.service_name,
+        resource=destination.resource,
+    )
 
 
 def certificate_files(name: str, way: Way) -> CertificateFiles:

@@ -9,6 +9,7 @@ from tailer.operations.doctor.findings import Finding, Verdict, failed
 from tailer.settings import Settings
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, Route, answer
+from tests.fakes.otlp import FakeReceiver
 from tests.integration.running import settings_for
 
 
@@ -69,6 +70,28 @@ async def test_each_destination_is_asked_by_itself_and_routes_are_told_in_their_
         "every other turn → a",
     ]
     assert refusing.secret_key not in str(found)
+
+
+async def test_an_otlp_receiver_is_asked_whether_it_takes_spans(databases: Databases, tmp_path: Path) -> None:
+    """One that wants a key, one that got it, and one that is not there; nothing is left behind."""
+    async with FakeReceiver(keys={"x-key": "s3cret"}) as receiver:
+        file = tmp_path / "destinations.toml"
+        tables = {
+            "with-key": f'endpoint = "{receiver.url}"\nheaders = {{ x-key = "s3cret" }}\n',
+            "without": f'endpoint = "{receiver.url}"\n',
+            "away": 'endpoint = "http://127.0.0.1:1"\n',
+        }
+        file.write_text(
+            "".join(f'[destinations.{name}]\nkind = "otlp"\n{text}' for name, text in tables.items()),
+            encoding="utf-8",
+        )
+        found = await findings_of(databases, file)
+
+    verdicts = {name: found[f"OTLP receiver ({name})"].verdict for name in tables}
+    assert verdicts == {"with-key": Verdict.PASS, "without": Verdict.FAIL, "away": Verdict.FAIL}
+    assert "endpoint of [destinations.away]" in (found["OTLP receiver (away)"].remedy or "")
+    assert receiver.spans == []
+    assert "s3cret" not in str(found)
 
 
 async def test_a_langfuse_that_does_not_answer_is_named_by_its_table(

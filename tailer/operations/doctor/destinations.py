@@ -5,17 +5,20 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
-from tailer.daemon.ways import langfuse_access, langfuse_credentials
+from tailer.daemon.ways import langfuse_access, langfuse_credentials, otlp_options
 from tailer.errors import DestinationError
-from tailer.langfuse.connection import Unreachable
+from tailer.langfuse.access import unheard
 from tailer.langfuse.examination import CLOUDS, Ailing, ask_health, ask_project
 from tailer.operations.doctor.findings import Finding, failed, passed, skipped, warned
+from tailer.otlp.connection import OtlpConnection
+from tailer.outbound.proof import Unreachable
 from tailer.settings import Settings
 from tailer.settings.destinations import (
     DestinationSettings,
     FileDestination,
     LangfuseDestination,
     OtlpDestination,
+    address_of,
 )
 from tailer.settings.destinations.rows import describe_routes
 
@@ -54,7 +57,7 @@ async def check_destination(settings: Settings, destination: DestinationSettings
         case LangfuseDestination():
             return await _check_langfuse(settings, destination)
         case OtlpDestination():
-            return [skipped(name_check(OTLP_TAKES, destination, settings), "it is not asked yet")]
+            return [await _check_otlp(settings, destination)]
         case FileDestination():
             return [await asyncio.to_thread(_check_file, settings, destination)]
 
@@ -118,6 +121,20 @@ async def _check_keys(settings: Settings, destination: LangfuseDestination) -> F
         remedy = project.detail or "try again; see Langfuse's own log"
         return failed(check, f"no answer: {project.reason}", remedy)
     return passed(check, f"those of the project {project}" if project else "accepted")
+
+
+async def _check_otlp(settings: Settings, destination: OtlpDestination) -> Finding:
+    check = name_check(OTLP_TAKES, destination, settings)
+    options = otlp_options(destination)
+    try:
+        async with OtlpConnection(options.traces, unheard, connections=1) as connection:
+            answer = await connection.prove()
+    except DestinationError as error:
+        return failed(check, f"refused by {error.subject}", error.hint)
+    if isinstance(answer, Unreachable):
+        remedy = f"{answer.detail or 'try again; see its own log'}; check {name_key('endpoint', destination, settings)}"
+        return failed(check, f"{address_of(destination)}: {answer.reason}", remedy)
+    return passed(check, f"{address_of(destination)} takes spans")
 
 
 def _check_file(settings: Settings, destination: FileDestination) -> Finding:
