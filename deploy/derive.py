@@ -30,6 +30,7 @@ KEPT_IN_SECRETS: Final = frozenset(
     {
         "LANGFUSE_PUBLIC_KEY",
         "LANGFUSE_SECRET_KEY",
+        "TAILER_LANGFUSE_HEADERS",
         "TAILER_MONGO_URI",
         "TAILER_STATE_URI",
         "TAILER_USER_ID_SECRET",

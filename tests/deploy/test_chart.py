@@ -36,10 +36,25 @@ SECRET_SETTINGS = {
     "TAILER_STATE_URI",
     "LANGFUSE_PUBLIC_KEY",
     "LANGFUSE_SECRET_KEY",
+    "TAILER_LANGFUSE_HEADERS",
     "TAILER_USER_ID_SECRET",
 }
 MONITORED = {"metrics": {name: {"enabled": True} for name in ("podMonitor", "prometheusRule", "dashboards")}}
 
+DESTINATIONS = """\
+otherwise = ["default"]
+[destinations.default]
+kind = "langfuse"
+public_key = "pk-lf-1"
+secret_key_file = "/etc/librechat-tailer/secrets/team-a/secret"
+[destinations.collector]
+kind = "otlp"
+endpoint = "http://collector:4318"
+headers_env = "OTLP_HEADERS"
+[[routes]]
+when = { tenant = ["a"] }
+to = ["default", "collector"]
+"""
 RULES = """\
 groups:
   - name: tailer
@@ -90,6 +105,7 @@ def test_every_setting_can_be_given_or_has_a_secret_of_its_own() -> None:
     names = {setting.names[0] for setting in collect_settings(Settings.model_fields).values()}
     values = {
         "settings": dict.fromkeys(names - SECRET_SETTINGS, "1"),
+        "langfuse": {"headers": {"existingSecret": {"name": "gateway"}}},
         "state": {"existingSecret": {"name": "state"}},
         "userIdHash": {"existingSecret": {"name": "pepper"}},
     }
@@ -119,6 +135,7 @@ def test_the_daemon_takes_the_environment_that_the_chart_gives_it(
         "state-uri": "mongodb://state:27017",
         "public": "pk-lf-1",
         "secret": "sk-lf-1",
+        "headers": "X-Gateway-Key=secret",
         "pepper": "a-key-of-the-hash-that-is-long-enough",
     }
     monkeypatch.chdir(tmp_path)
@@ -153,6 +170,18 @@ def test_the_daemon_takes_the_environment_that_the_chart_gives_it(
         ({"state": {"uri": "mongodb://m", "existingSecret": {"name": "state"}}}, "exclude each other"),
         ({"langfuse": {"existingSecret": {"name": ""}}}, "langfuse.existingSecret.name is empty"),
         ({"settings": {"TAILER_USER_ID": "hash"}}, "userIdHash.existingSecret.name"),
+        ({"settings": {"TAILER_LANGFUSE_HEADERS": "X-Key=secret"}}, "TAILER_LANGFUSE_HEADERS"),
+        (
+            {"destinations": {"config": DESTINATIONS, "existingSecret": {"name": "destinations"}}},
+            "exclude each other",
+        ),
+        ({"destinations": {"config": DESTINATIONS}, "settings": {"TAILER_SINK": "langfuse"}}, "TAILER_SINK"),
+        (
+            {"destinations": {"config": DESTINATIONS}, "settings": {"TAILER_DESTINATIONS": "/x"}},
+            "exclude each other",
+        ),
+        ({"destinations": {"config": '[destinations.a]\n  secret_key = "sk-lf-1"'}}, "secret_key_file"),
+        ({"destinations": {"config": '[destinations.a]\n"user_id_secret"="x"'}}, "ConfigMap"),
         (
             {"langfuse": {"existingSecret": {"name": ""}}, "settings": {"TAILER_SINK": "file"}},
             "TAILER_FILE_PATH",
@@ -162,6 +191,65 @@ def test_the_daemon_takes_the_environment_that_the_chart_gives_it(
 def test_values_that_cannot_work_are_refused_by_name(values: Mapping[str, Any], complaint: str) -> None:
     with pytest.raises(helm.HelmError, match=re.escape(complaint)):
         render_chart(values)
+
+
+def mounted(manifests: list[Any]) -> dict[str, dict[str, Any]]:
+    """The volumes of the container by the path where they are mounted."""
+    volumes = {volume["name"]: volume for volume in pod_of(manifests)["volumes"]}
+    return {mount["mountPath"]: volumes[mount["name"]] for mount in container_of(manifests)["volumeMounts"]}
+
+
+def test_a_file_of_destinations_is_mounted_where_the_variable_names_it_and_can_be_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Rendered by Helm, read by the tailer's own settings; secrets are beside it, from their own objects."""
+    values = {
+        "langfuse": {"existingSecret": {"name": ""}},
+        "destinations": {"config": DESTINATIONS, "secretFiles": ["team-a"]},
+        "extraEnv": [{"name": "OTLP_HEADERS", "value": "api-key=x"}],
+    }
+    manifests = render_chart(values)
+    check_strictly(manifests)
+    file = Path(environment_of(manifests)["TAILER_DESTINATIONS"])
+    (config,) = [item for item in manifests if item["kind"] == "ConfigMap"]
+
+    volumes = mounted(manifests)
+    assert volumes[str(file.parent)]["configMap"] == {"name": config["metadata"]["name"]}
+    assert volumes["/etc/librechat-tailer/secrets/team-a"]["secret"] == {"secretName": "team-a"}
+    (tmp_path / "secret").write_text("sk-lf-1\n", encoding="utf-8")
+    text = config["data"][file.name].replace("/etc/librechat-tailer/secrets/team-a", str(tmp_path))
+    (tmp_path / file.name).write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    given = {"MONGO_URI": "mongodb://m/L", "OTLP_HEADERS": "api-key=x", "TAILER_DESTINATIONS": file.name}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert [destination.name for destination in settings.destinations] == ["default", "collector"]
+    assert len(settings.routes.routes) == 1
+
+
+def test_another_file_of_destinations_is_another_pod() -> None:
+    """It is read at the start only."""
+
+    def annotations(config: str) -> dict[str, str]:
+        deployment = only(render_chart({"destinations": {"config": config}}), "Deployment")
+        found: dict[str, str] = deployment["spec"]["template"]["metadata"]["annotations"]
+        return found
+
+    assert annotations(DESTINATIONS) == annotations(DESTINATIONS)
+    assert annotations(DESTINATIONS) != annotations(f"{DESTINATIONS}# more\n")
+    assert annotations("") == {"kubectl.kubernetes.io/default-container": "tailer"}
+
+
+@pytest.mark.parametrize(("kind", "key"), [("existingSecret", "secret"), ("existingConfigMap", "configMap")])
+def test_a_file_of_destinations_can_be_in_an_object_of_ones_own(kind: str, key: str) -> None:
+    manifests = render_chart({"destinations": {kind: {"name": "mine", "key": "tailer.toml"}}})
+    check_strictly(manifests)
+    volume = mounted(manifests)["/etc/librechat-tailer/destinations"][key]
+
+    assert "mine" in (volume.get("secretName"), volume.get("name"))
+    assert volume["items"] == [{"key": "tailer.toml", "path": "destinations.toml"}]
+    assert not [item for item in manifests if item["kind"] == "ConfigMap"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tailer.settings import Settings
+from tailer.settings import Settings, load_settings
 from tailer.settings.environment import collect_settings
 from tests.deploy.manifests import yaml
 
@@ -101,6 +101,35 @@ def test_nothing_of_what_lies_below_is_replaced(tmp_path: Path, name: str, below
     assert [config["target"] for config in added[1]] == ["/usr/local/bin/mongod"]
     assert added[1][0]["mode"] == "0555"
     assert "depends_on" not in after["tailer"]
+
+
+@needs_compose
+@pytest.mark.parametrize("name", FILES)
+def test_the_file_of_destinations_goes_on_top_and_its_example_can_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    texts = [
+        (COMPOSE / each).read_text(encoding="utf-8")
+        for each in (name, "docker-compose.tailer-destinations.yml")
+    ]
+
+    tailer = merge(tmp_path, LIBRECHAT, *texts)["services"]["tailer"]
+
+    (mount,) = tailer["volumes"]
+    assert tailer["environment"]["TAILER_DESTINATIONS"] == mount["target"]
+    assert (Path(mount["source"]).name, mount["read_only"]) == ("destinations.toml", True)
+    assert not mount.get("bind", {}).get("create_host_path")
+    assert tailer["read_only"] is True
+    monkeypatch.chdir(tmp_path)
+    given = {
+        "MONGO_URI": "mongodb://m/L",
+        "TAILER_DESTINATIONS": str(COMPOSE / "destinations.toml.example"),
+        **{f"{whose}_PUBLIC_KEY": f"pk-lf-{whose}" for whose in ("LANGFUSE", "TEAM_A")},
+        **{f"{whose}_SECRET_KEY": f"sk-lf-{whose}" for whose in ("LANGFUSE", "TEAM_A")},
+    }
+    for variable, value in given.items():
+        monkeypatch.setenv(variable, value)
+    assert [each.name for each in load_settings().destinations] == ["default", "team-a"]
 
 
 @needs_compose

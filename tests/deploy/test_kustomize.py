@@ -151,6 +151,22 @@ def test_the_overlay_in_the_readme_builds_with_its_image_and_its_langfuse(tmp_pa
     }
 
 
+def test_the_file_of_destinations_is_mounted_where_its_setting_names_it(
+    built: Mapping[str, list[Manifest]],
+) -> None:
+    """With the path that the chart uses, so that a file can move from one to the other."""
+    manifests = built["destinations"]
+    file = Path(settings_of(manifests)["TAILER_DESTINATIONS"])
+    volumes = {volume["name"]: volume for volume in pod_of(manifests)["volumes"]}
+    mounts = {mount["mountPath"]: volumes[mount["name"]] for mount in container_of(manifests)["volumeMounts"]}
+    (config,) = [item for item in manifests if item.get("data", {}).get(file.name) is not None]
+    chart = environment_of(render_chart({"destinations": {"config": config["data"][file.name]}}))
+
+    assert mounts[str(file.parent)]["configMap"]["name"] == config["metadata"]["name"]
+    assert mounts["/etc/librechat-tailer/secrets"]["secret"]["optional"] is True
+    assert chart["TAILER_DESTINATIONS"] == str(file)
+
+
 def test_every_overlay_is_named_in_the_readme() -> None:
     readme = Path(KUSTOMIZE / "README.md").read_text()
 

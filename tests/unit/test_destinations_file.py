@@ -1,6 +1,7 @@
 """The file of destinations: what it may say, what the environment adds, and that each mistake is one clear line."""
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from textwrap import dedent
@@ -22,6 +23,7 @@ from tailer.settings.destinations import (
     OtlpDestination,
     address_of,
 )
+from tailer.settings.destinations.tables import TABLES
 
 SECRETS = ("sk-lf-hidden1", "sk-lf-hidden2", "gateway-hidden", "hash-hidden-hash-hidden")
 TWO_KEYS = 'public_key = "pk-lf-a"\nsecret_key = "sk-lf-hidden1"\n'
@@ -328,6 +330,43 @@ def test_users_and_groups_are_read_where_a_route_or_a_destination_asks_for_them(
 
     assert (needs_users(settings), needs_groups(settings)) == (users, groups)
     assert make_plain_options(settings).policies.content is ContentChoice.FULL
+
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "destinations.md"
+EXAMPLES = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+NAMED = {
+    "TEAM_A_SECRET_KEY": "sk-lf-a",
+    "COLLECTOR_HEADERS": "api-key=x",
+    "PLATFORM_HASH_KEY": "hash-hidden-hash-hidden",
+    "RESEARCH_PUBLIC_KEY": "pk-lf-r",
+    "RESEARCH_SECRET_KEY": "sk-lf-r",
+}
+
+
+@pytest.mark.parametrize(
+    ("number", "names"),
+    [(0, ("team-a", "team-b")), (1, ("default", "collector")), (2, ("platform", "research"))],
+)
+def test_the_examples_of_the_document_can_be_used_as_they_stand(
+    place: Place, number: int, names: tuple[str, ...]
+) -> None:
+    Path("team-b").write_text("sk-lf-b\n", encoding="utf-8")
+
+    text = EXAMPLES[number].replace("/run/secrets/", "")
+
+    settings = place.load(text, **NAMED, **(KEYS if number else {}))
+
+    assert len(EXAMPLES) == 3
+    assert tuple(destination.name for destination in settings.destinations) == names
+    assert not settings.warnings
+
+
+def test_the_document_names_every_key_and_every_fact() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    keys = {key for table in TABLES.values() for key in table.model_fields}
+
+    assert [key for key in keys if f"`{key}`" not in text and not key.endswith(("_env", "_file"))] == ["kind"]
+    assert [fact for fact in Fact if f"`{fact}`" not in text] == []
 
 
 def test_the_doctor_asks_for_the_grant_that_a_route_needs(place: Place) -> None:

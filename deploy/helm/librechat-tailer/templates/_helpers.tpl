@@ -102,11 +102,40 @@ valueFrom:
 {{- end }}
 {{- end }}
 
+{{- /* The volume of the file of destinations, empty without one. */}}
+{{- define "librechat-tailer.destinations" -}}
+{{- $given := .Values.destinations }}
+{{- $places := compact (list $given.config $given.existingConfigMap.name $given.existingSecret.name) }}
+{{- if gt (len $places) 1 }}
+{{- fail "destinations: config, existingConfigMap.name and existingSecret.name exclude each other" }}
+{{- end }}
+{{- if regexMatch "(?m)^[ \\t\"']*(secret_key|user_id_secret)[ \\t\"']*=" $given.config }}
+{{- fail "destinations.config goes into a ConfigMap: name a secret by secret_key_env or secret_key_file, or give the whole file in destinations.existingSecret" }}
+{{- end }}
+{{- if $given.config -}}
+configMap:
+  name: {{ include "librechat-tailer.fullname" . }}-destinations
+{{- else if $given.existingConfigMap.name -}}
+configMap:
+  name: {{ $given.existingConfigMap.name }}
+  items:
+    - key: {{ $given.existingConfigMap.key }}
+      path: destinations.toml
+{{- else if $given.existingSecret.name -}}
+secret:
+  secretName: {{ $given.existingSecret.name }}
+  items:
+    - key: {{ $given.existingSecret.key }}
+      path: destinations.toml
+{{- end }}
+{{- end }}
+
 {{- define "librechat-tailer.env" -}}
 {{- $settings := .Values.settings }}
 {{- /* Probes and Prometheus come from outside the pod; `::` is every address, of IPv4 and of IPv6. */}}
 {{- $given := merge (dict) $settings (dict "TAILER_HTTP_HOST" "::") }}
 {{- $secret := .Values.langfuse.existingSecret }}
+{{- $destinations := include "librechat-tailer.destinations" . }}
 - name: TAILER_MONGO_URI
   {{- include "librechat-tailer.mongoUri" . | nindent 2 }}
 {{- if and .Values.state.uri .Values.state.existingSecret.name }}
@@ -137,8 +166,27 @@ valueFrom:
 {{- if not $settings.TAILER_FILE_PATH }}
 {{- fail "settings.TAILER_SINK is file: give settings.TAILER_FILE_PATH too, in a volume (extraVolumes), because the root file system is read-only" }}
 {{- end }}
-{{- else if not (or (eq (toString $settings.LANGFUSE_ENABLED) "false") .Values.extraEnv .Values.extraEnvFrom) }}
+{{- else if not (or (eq (toString $settings.LANGFUSE_ENABLED) "false") $destinations .Values.extraEnv .Values.extraEnvFrom) }}
 {{- fail "langfuse.existingSecret.name is empty: give the Secret with the keys of the Langfuse project, or settings.TAILER_SINK=file" }}
+{{- end }}
+{{- with .Values.langfuse.headers.existingSecret }}
+{{- if .name }}
+- name: TAILER_LANGFUSE_HEADERS
+  valueFrom:
+    secretKeyRef:
+      name: {{ .name }}
+      key: {{ .key }}
+{{- end }}
+{{- end }}
+{{- if $destinations }}
+{{- if $settings.TAILER_DESTINATIONS }}
+{{- fail "settings.TAILER_DESTINATIONS and destinations exclude each other: the chart mounts the file and names it" }}
+{{- end }}
+{{- if $settings.TAILER_SINK }}
+{{- fail "settings.TAILER_SINK and destinations exclude each other: the file says where traces go" }}
+{{- end }}
+- name: TAILER_DESTINATIONS
+  value: /etc/librechat-tailer/destinations/destinations.toml
 {{- end }}
 {{- if .Values.userIdHash.existingSecret.name }}
 - name: TAILER_USER_ID_SECRET
