@@ -86,7 +86,7 @@ def _describe_agent(trace: Trace, item: Observation) -> tuple[Kind, str, dict[st
     if agent is None and item.parent_id is not None and item.name not in _UNNAMED_AGENTS:
         agent = item.name
     found: dict[str, Value] = {"gen_ai.operation.name": "invoke_agent"}
-    _add_provider(found, trace, None)
+    _add_provider(found, trace, item, None)
     if agent is not None:
         found["gen_ai.agent.name"] = _label(agent)
     if named.get("agent_id"):
@@ -98,7 +98,7 @@ def _describe_agent(trace: Trace, item: Observation) -> tuple[Kind, str, dict[st
 def _describe_generation(trace: Trace, item: Observation) -> tuple[Kind, str, dict[str, Value]]:
     model = item.model or item.metadata.get("model")
     found: dict[str, Value] = {"gen_ai.operation.name": "chat"}
-    _add_provider(found, trace, model)
+    _add_provider(found, trace, item, model)
     if model is not None:
         found["gen_ai.request.model"] = _label(model)
     found.update(describe_request(item.model_parameters or {}))
@@ -183,11 +183,13 @@ def _add_metadata(
             attributes[f"librechat.observation.{name}"] = value
 
 
-def _add_provider(found: dict[str, Value], trace: Trace, model: str | None) -> None:
+def _add_provider(found: dict[str, Value], trace: Trace, item: Observation, model: str | None) -> None:
+    asked = trace.metadata.get("agent_id")
+    own = trace.provider if item.metadata.get("agent_id", asked) == asked else None
     if model is None:
         models = (each.model or each.metadata.get("model") for each in trace.observations)
         model = next((each for each in models if each is not None), None)
-    provider, guessed = find_provider(trace.metadata.get("endpoint"), model)
+    provider, guessed = find_provider(trace.metadata.get("endpoint"), own, model)
     found["gen_ai.provider.name"] = provider
     if guessed:
         found["librechat.provider.source"] = "model"

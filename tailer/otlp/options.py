@@ -1,4 +1,4 @@
-"""How an OTLP destination is reached and what its spans say of their origin. `environment` reads it from variables."""
+"""How an OTLP destination is reached, and what its spans say of their origin."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

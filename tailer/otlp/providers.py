@@ -47,14 +47,16 @@ _FAMILIES: Final = (
 _LONGEST_CHARACTERS: Final = 100
 
 
-def find_provider(endpoint: str | None, model: str | None) -> tuple[str, bool]:
-    """The provider's name, and whether it is a guess by the name of the model. A custom endpoint of another name keeps
-    that name, which the convention allows."""
-    plain = re.sub(r"[^a-z0-9]", "", (endpoint or "").lower())
+def find_provider(endpoint: str | None, of_agent: str | None, model: str | None) -> tuple[str, bool]:
+    """The provider's name, and whether it is a guess by the name of the model. `of_agent` is the provider of a saved
+    agent, which counts where the endpoint says nothing. A custom endpoint of another name keeps that name, which the
+    convention allows."""
+    named = of_agent if endpoint is None or endpoint in _NEUTRAL else endpoint
+    plain = re.sub(r"[^a-z0-9]", "", (named or "").lower())
     if plain in _ENDPOINTS:
         return _ENDPOINTS[plain], False
-    if endpoint and plain not in _NEUTRAL:
-        return endpoint[:_LONGEST_CHARACTERS], False
+    if named and named not in _NEUTRAL:
+        return named[:_LONGEST_CHARACTERS], False
     for family, provider in _FAMILIES:
         if model is not None and family.match(model.lower()):
             return provider, True

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -30,8 +31,7 @@ from tailer.flow.sending.destination_health import DestinationHealth
 from tailer.flow.sending.outcomes import Delivered, Refused, Rejected, Retry, TooLarge, Unknown, Unreadable
 from tailer.flow.sending.transmission import Transmission
 from tailer.otlp.destination import OtlpDestination, open_otlp
-from tailer.otlp.environment import read_options
-from tailer.otlp.options import Compression
+from tailer.otlp.options import Compression, OtlpOptions, SignalOptions
 from tailer.outbound.certificates import CertificateFiles
 from tailer.outbound.proof import Proven, Unreachable
 from tests.evidence import Events, make_item, make_trace, probes, trace_ids
@@ -40,6 +40,7 @@ from tests.http.authorities import make_authority
 from tests.http.gateway import gateway_to
 from tests.http.test_permit import Switch
 
+NAMES = ("ca_file of [destinations.x]", "cert_file of [destinations.x]", "key_file of [destinations.x]")
 RATING = Score(
     id=f"feedback-{turn_trace_id('m1')}",
     trace_id=turn_trace_id("m1"),
@@ -66,17 +67,21 @@ def events() -> Events:
 
 @asynccontextmanager
 async def reach(
-    url: str, events: Events, *, permit: Permit = UNCONDITIONAL, **variables: str
+    url: str, events: Events, *, permit: Permit = UNCONDITIONAL, **how: object
 ) -> AsyncIterator[OtlpDestination]:
-    """The destination at a URL, with variables by the ends of their names."""
-    given = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": url,
-        "OTEL_EXPORTER_OTLP_TIMEOUT": "1500",
-        **{f"OTEL_EXPORTER_OTLP_{name}": value for name, value in variables.items()},
-    }
-    options = read_options(given, with_metrics=True)
+    """The receiver at a URL, with a way of this kind for traces and metrics."""
+
+    def signal(path: str) -> SignalOptions:
+        way = SignalOptions(f"{url}{path}", timeout=timedelta(seconds=1.5))
+        return replace(way, **how)  # type: ignore[arg-type]
+
     async with open_otlp(
-        options, events, connections=2, permit=permit, environment="test", release="v1"
+        OtlpOptions(signal("/v1/traces"), signal("/v1/metrics")),
+        events,
+        connections=2,
+        permit=permit,
+        environment="test",
+        release="v1",
     ) as destination:
         yield destination
 
@@ -125,7 +130,7 @@ async def test_a_payload_is_always_the_same_and_comes_apart_again(
     receiver: FakeReceiver, events: Events, compression: Compression
 ) -> None:
     """Compressed or not: what is written down before it is sent is what a retry sends."""
-    async with reach(receiver.url, events, COMPRESSION=compression.value) as otlp:
+    async with reach(receiver.url, events, compression=compression) as otlp:
         chunks = [otlp.spans.encode(make_trace(f"m{number}", text="x" * number)) for number in range(9)]
         payload = otlp.spans.frame(chunks)
 
@@ -145,9 +150,9 @@ async def test_what_an_earlier_run_packed_is_sent_as_it_is_with_other_options(
     receiver: FakeReceiver, events: Events
 ) -> None:
     """The bytes of a batch outlive the settings that they were made under."""
-    async with reach(receiver.url, events, COMPRESSION="gzip") as before:
+    async with reach(receiver.url, events, compression=Compression.GZIP) as before:
         payload = payload_of(before, "m1")
-    async with reach(receiver.url, events, COMPRESSION="none") as after:
+    async with reach(receiver.url, events, compression=Compression.NONE) as after:
         assert await after.spans.deliver(payload) == Delivered()
 
     assert receiver.trace_ids() == trace_ids("m1")
@@ -155,10 +160,10 @@ async def test_what_an_earlier_run_packed_is_sent_as_it_is_with_other_options(
 
 async def test_headers_are_carried_and_refused_keys_are_told(receiver: FakeReceiver, events: Events) -> None:
     receiver.keys = {"api-key": "k1"}
-    async with reach(receiver.url, events, HEADERS="api-key=k1") as otlp:
+    async with reach(receiver.url, events, headers={"api-key": "k1"}) as otlp:
         assert await otlp.spans.deliver(payload_of(otlp, "m1")) == Delivered()
         assert await otlp.prove() == Proven(None)
-    async with reach(receiver.url, events, HEADERS="api-key=wrong") as stranger:
+    async with reach(receiver.url, events, headers={"api-key": "wrong"}) as stranger:
         assert await stranger.spans.deliver(payload_of(stranger, "m2")) == Refused("http_401")
         assert await stranger.followups.put_score(RATING) == Refused("http_401")
         with pytest.raises(DestinationError, match="OTEL_EXPORTER_OTLP_HEADERS") as caught:
@@ -381,7 +386,7 @@ async def test_a_receiver_that_is_unwell_at_the_start_is_told_as_one(
     assert await otlp.prove() == Unreachable("http_503")
 
 
-async def test_certificates_of_the_variables_are_used_and_named(
+async def test_certificates_are_used_and_named_as_the_operator_knows_them(
     receiver: FakeReceiver,
     events: Events,
     tmp_path_factory: pytest.TempPathFactory,
@@ -395,19 +400,16 @@ async def test_certificates_of_the_variables_are_used_and_named(
         async with reach(
             gateway.url,
             events,
-            CERTIFICATE=str(authority.certificate),
-            CLIENT_CERTIFICATE=str(client.certificate),
-            CLIENT_KEY=str(client.key),
+            files=CertificateFiles(authority.certificate, client.certificate, client.key, NAMES),
         ) as otlp:
             assert await otlp.spans.deliver(payload_of(otlp, "m1")) == Delivered()
-        async with reach(gateway.url, events) as stranger:
+        async with reach(gateway.url, events, files=CertificateFiles(settings=NAMES)) as stranger:
             proven = await stranger.prove()
     assert isinstance(proven, Unreachable)
-    assert "set OTEL_EXPORTER_OTLP_CERTIFICATE" in proven.detail
-    with pytest.raises(DestinationError, match="OTEL_EXPORTER_OTLP_CERTIFICATE"):
-        async with reach(receiver.url, events, CERTIFICATE="/no/such/file"):
+    assert "set ca_file of [destinations.x]" in proven.detail
+    with pytest.raises(DestinationError, match=r"ca_file of \[destinations.x\]"):
+        async with reach(receiver.url, events, files=CertificateFiles(Path("/no/such/file"), settings=NAMES)):
             pass
-    assert CertificateFiles().settings[0] == "TAILER_LANGFUSE_CA_FILE"
 
 
 async def test_metrics_are_reported_as_deltas_and_each_turn_once(

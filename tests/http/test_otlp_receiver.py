@@ -8,7 +8,7 @@ import pytest
 
 from tailer.flow.sending.outcomes import Delivered, Rejected
 from tailer.otlp.destination import OtlpDestination, open_otlp
-from tailer.otlp.environment import read_options
+from tailer.otlp.options import OtlpOptions, SignalOptions
 from tailer.outbound.proof import Proven
 from tests.evidence import Events
 from tests.fakes.otlp.decoding import decode_spans
@@ -30,7 +30,9 @@ async def oteltap() -> AsyncIterator[OtelTap]:
 
 @pytest.fixture
 async def otlp(oteltap: OtelTap) -> AsyncIterator[OtlpDestination]:
-    options = read_options({"OTEL_EXPORTER_OTLP_ENDPOINT": oteltap.url}, with_metrics=True)
+    options = OtlpOptions(
+        SignalOptions(f"{oteltap.url}/v1/traces"), SignalOptions(f"{oteltap.url}/v1/metrics")
+    )
     async with open_otlp(options, Events(), connections=1) as destination:
         yield destination
 

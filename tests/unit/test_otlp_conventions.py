@@ -17,6 +17,7 @@ from tailer.core.trace.observations import Level, ObservationType, Trace
 from tailer.otlp.conventions import describe_span
 from tailer.otlp.encoding import describe_resource, encode_resource, encode_trace, frame_request
 from tailer.otlp.options import OtlpOptions, SignalOptions
+from tailer.otlp.providers import find_provider
 from tests.fakes.otlp.decoding import ReceivedSpan, decode_spans
 from tests.fakes.otlp.rules import REGISTERED, check_spans
 from tests.recordings import TrueTurn
@@ -201,19 +202,55 @@ def test_a_tool_call_is_an_operation_of_its_own_with_arguments_and_result() -> N
     ]
 
 
-def test_a_saved_agent_is_named_and_its_provider_is_a_marked_guess_by_the_model() -> None:
+@pytest.mark.parametrize(
+    ("stored", "provider", "source"),
+    [
+        ("azureOpenAI", "azure.ai.openai", None),
+        ("My Gateway", "My Gateway", None),
+        (None, "anthropic", "model"),
+    ],
+)
+def test_a_saved_agent_is_named_and_its_provider_is_the_stored_one_or_a_marked_guess(
+    stored: str | None, provider: str, source: str | None
+) -> None:
     record = turn_record(
         response_row(endpoint="agents", model="agent_1"),
         user_row(),
         prompt_row(5, model="claude-sonnet-4"), completion_row(2, model="claude-sonnet-4"),
-        agent=agent(agent_row(id="agent_1", name="Helper", model="claude-sonnet-4")),
+        agent=agent(agent_row(id="agent_1", name="Helper", model="claude-sonnet-4", provider=stored)),
     )  # fmt: skip
-    root, *_ = spans_of(*traces_of(record))
+    for span in spans_of(*traces_of(record)):
+        assert span.attributes["gen_ai.provider.name"] == provider
+        assert span.attributes.get("librechat.provider.source") == source
 
+    root, *_ = spans_of(*traces_of(record))
     assert root.name == "invoke_agent Helper"
     assert root.attributes["gen_ai.agent.id"] == "agent_1"
-    assert root.attributes["gen_ai.provider.name"] == "anthropic"
-    assert root.attributes["librechat.provider.source"] == "model"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "of_agent", "model", "provider"),
+    [
+        ("openAI", None, "claude-x", ("openai", False)),
+        ("azureOpenAI", None, None, ("azure.ai.openai", False)),
+        ("google", None, "gemini-2", ("gcp.gen_ai", False)),
+        ("bedrock", None, None, ("aws.bedrock", False)),
+        ("Mistral", None, None, ("mistral_ai", False)),
+        ("xai", None, None, ("x_ai", False)),
+        ("OpenRouter", None, "gpt-4o", ("OpenRouter", False)),
+        ("agents", "anthropic", "gpt-4o", ("anthropic", False)),
+        ("agents", None, "gpt-4o", ("openai", True)),
+        ("agents", None, "us.anthropic.claude-sonnet", ("aws.bedrock", True)),
+        (None, None, "gemini-2.5-pro", ("gcp.gen_ai", True)),
+        (None, None, "o3-mini", ("openai", True)),
+        ("agents", "agents", "llama", ("unknown", False)),
+        (None, None, None, ("unknown", False)),
+    ],
+)
+def test_a_provider_has_the_conventions_name_and_a_guess_says_so(
+    endpoint: str | None, of_agent: str | None, model: str | None, provider: tuple[str, bool]
+) -> None:
+    assert find_provider(endpoint, of_agent, model) == provider
 
 
 @pytest.mark.parametrize(
@@ -330,3 +367,10 @@ def test_every_attribute_that_is_sent_is_in_the_table_of_the_documents() -> None
     for name in sent():
         assert name in rows or name.startswith("librechat."), name
     assert {name for name in rows if name.startswith("gen_ai.")} <= REGISTERED
+
+
+def test_no_representation_shows_headers_or_what_a_url_holds_besides_host_and_path() -> None:
+    way = SignalOptions("https://u:secret@[::1]:8443/p?token=secret", {"k": "secret"})
+
+    assert "secret" not in repr(OtlpOptions(way, way))
+    assert way.shown_url == "https://[::1]:8443/p"

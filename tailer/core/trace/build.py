@@ -85,7 +85,9 @@ def build_turn_trace(turn: Turn, trace_id: TraceId, *, bounds: Bounds) -> Trace:
         metadata["observations_left_out"] = str(len(steps) - bounds.observations)
     if allowance.cut_bytes:
         metadata["content_cut_bytes"] = str(allowance.cut_bytes)
-    return _make_trace(turn, trace_id, TURN_TRACE_NAME, (), metadata, (root, *steps[: bounds.observations]))
+    observations = (root, *steps[: bounds.observations])
+    provider = record.agent.provider if record.agent is not None else None
+    return _make_trace(turn, trace_id, TURN_TRACE_NAME, (), metadata, observations, provider)
 
 
 def build_title_trace(turn: Turn, *, bounds: Bounds) -> Trace | None:
@@ -170,7 +172,9 @@ def _make_trace(
     tags: tuple[str, ...],
     metadata: Mapping[str, str],
     observations: tuple[Observation, ...],
+    provider: str | None = None,
 ) -> Trace:
+    """A trace of a turn. That of a title names no provider: it may have been made elsewhere."""
     anchor = turn.anchor
     return Trace(
         id=trace_id,
@@ -182,6 +186,7 @@ def _make_trace(
         tags=tags,
         metadata=metadata,
         observations=observations,
+        provider=provider,
     )
 
 

@@ -263,6 +263,7 @@ def _finish(trace: Trace, turn: Turn, facts: Facts, options: ExportOptions) -> T
         tags=tuple(dict.fromkeys(tags)),
         metadata=_with_role(trace.metadata, facts),
         observations=trace.observations,
+        provider=trace.provider,
     )
     choice = options.policies.content_for(facts, temporary=anchor.temporary)
     match choice:

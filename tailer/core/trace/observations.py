@@ -53,7 +53,8 @@ class Trace:
     """One trace: what every observation repeats, and the observations, root first.
 
     `message_id` is the row behind the trace, `document_key` that row's `_id` (deletions name only that). `piece` names
-    a part of the trace that is sent later.
+    a part of the trace that is sent later. `provider` is that of the saved agent that was asked, as LibreChat names it,
+    where the agent may be read.
     """
 
     id: TraceId
@@ -66,6 +67,7 @@ class Trace:
     metadata: Mapping[str, str]
     observations: tuple[Observation, ...]
     piece: str | None = None
+    provider: str | None = None
 
     @property
     def record_id(self) -> str:
