@@ -64,14 +64,18 @@ def pair_calls(
     rows = _without_guesses(transactions)
     places: dict[tuple[str | None, str], list[int]] = {}
     for place, row in enumerate(rows):
-        places.setdefault((row.model, row.context), []).append(place)
+        group = (row.model, row.context)
+        if group in places:
+            places[group].append(place)
+        else:
+            places[group] = [place]
     # The stored count is that of all calls together: it tells nothing of the calls of one model among several.
     alone = len(places) == 1
     had_guess = alone and len(rows) < len(transactions)
     known = clues if alone else PairingClues(clues.cache_in_input)
     pairs: list[tuple[int, ModelCall]] = []
-    for group in places.values():
-        for run in _runs(rows, group):
+    for members in places.values():
+        for run in _runs(rows, members):
             pairs += _pair_run(rows, run, prices, known, had_guess=had_guess)
     if len(pairs) > 1:
         pairs.sort(key=_place_of)
@@ -99,7 +103,7 @@ def names_agent(model: str | None) -> bool:
 
 def _without_guesses(transactions: Sequence[Transaction]) -> list[Transaction]:
     """Beside rows that name a model, those that name an agent are a second count of the same calls (until 0.8.2)."""
-    named = [row for row in transactions if not names_agent(row.model)]
+    named = [row for row in transactions if row.model is None or not row.model.startswith(_AGENT_PREFIX)]
     return named or list(transactions)
 
 
@@ -138,22 +142,15 @@ def _pair_run(
         certain, completions = solved is not None, solved or completions
     # A structured completion of no tokens is never written: the missing ones are those of the first prompts.
     missing = max(0, len(prompts) - len(completions))
-    pairs: list[tuple[int | None, int | None]] = [(prompt, None) for prompt in prompts[:missing]]
-    pairs += zip(prompts[missing:], completions, strict=False)
-    pairs += [(None, completion) for completion in completions[len(prompts) :]]
-    return [
-        (
-            prompt if prompt is not None else completion or 0,
-            _make_call(
-                None if prompt is None else rows[prompt],
-                None if completion is None else rows[completion],
-                prices,
-                clues,
-                paired_by_order=not certain,
-            ),
-        )
-        for prompt, completion in pairs
+    calls: list[tuple[int, ModelCall]] = []
+    for number, place in enumerate(prompts):
+        completion = rows[completions[number - missing]] if number >= missing else None
+        calls.append((place, _make_call(rows[place], completion, prices, clues, certain=certain)))
+    calls += [
+        (place, _make_call(None, rows[place], prices, clues, certain=certain))
+        for place in completions[len(prompts) :]
     ]
+    return calls
 
 
 def _solve(
@@ -199,7 +196,7 @@ def _make_call(
     prices: PriceList,
     clues: PairingClues,
     *,
-    paired_by_order: bool,
+    certain: bool,
 ) -> ModelCall:
     row = prompt or completion
     assert row is not None  # noqa: S101 - a call is made of rows
@@ -217,7 +214,7 @@ def _make_call(
         context=row.context,
         tokens=Tokens(input_tokens, output, cache_read, cache_write),
         cost=prices.price(prompt, completion),
-        paired_by_order=paired_by_order,
+        paired_by_order=not certain,
     )
 
 

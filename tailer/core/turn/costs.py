@@ -6,6 +6,7 @@ can be told apart where only one of them was used, or where another row of the t
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 from tailer.core.librechat.documents import Transaction
 from tailer.core.light_dataclass import light_dataclass
@@ -28,7 +29,9 @@ class Cost:
     guessed: bool = False
 
 
-_NOTHING = Cost(0)
+_Split: TypeAlias = tuple[float | None, float | None, float | None]
+"""What input, cache read and cache written cost of a prompt."""
+_UNKNOWN: _Split = (None, None, None)
 
 
 class PriceList:
@@ -58,44 +61,44 @@ class PriceList:
         answered = completion.cost if completion is not None else None
         if row is None or (asked is None and answered is None):
             return None
-        sent = _NOTHING if prompt is None else self._price_prompt(prompt)
+        sent, cache_read, cache_write = _UNKNOWN if prompt is None else self._split_prompt(prompt)
         return Cost(
             total=_round((asked or 0.0) + (answered or 0.0)),
-            input=sent.input,
+            input=sent,
             output=None if answered is None else _round(answered),
-            cache_read=sent.cache_read,
-            cache_write=sent.cache_write,
+            cache_read=cache_read,
+            cache_write=cache_write,
             guessed=row.model in self._guessed,
         )
 
-    def _price_prompt(self, prompt: Transaction) -> Cost:
+    def _split_prompt(self, prompt: Transaction) -> _Split:
         total = prompt.cost
         if total is None:
-            return _NOTHING
+            return _UNKNOWN
         if prompt.input_tokens is None:
-            return Cost(total, input=_round(total))
-        tokens = (prompt.input_tokens or 0, prompt.read_tokens or 0, prompt.write_tokens or 0)
-        if not any(tokens):
-            return Cost(total, input=_round(total))
+            return _round(total), None, None
+        tokens = (prompt.input_tokens, prompt.read_tokens or 0, prompt.write_tokens or 0)
+        used = sum(map(bool, tokens))
+        if not used:
+            return _round(total), None, None
         rate = self._inputs.get(prompt.model)
-        if sum(map(bool, tokens)) > 1:
+        if used > 1:
             if rate is None:
-                return Cost(total)
+                return _UNKNOWN
             sent = tokens[0] * rate / _MILLION
             rest = total - sent
             if tokens[1] and tokens[2]:
                 flat = math.isclose(total, sum(tokens) * rate / _MILLION, rel_tol=1e-6)
                 read = tokens[1] * rate / _MILLION if flat else None
-                return Cost(total, _round(sent), None, read, None if read is None else _round(rest - read))
+                return _round(sent), read, None if read is None else _round(rest - read)
             if rest < 0:
-                return Cost(total)
+                return _UNKNOWN
         else:
             sent, rest = (total, 0.0) if tokens[0] else (0.0, total)
-        return Cost(
-            total,
-            input=_round(sent) if tokens[0] else None,
-            cache_read=_round(rest) if tokens[1] else None,
-            cache_write=_round(rest) if tokens[2] else None,
+        return (
+            _round(sent) if tokens[0] else None,
+            _round(rest) if tokens[1] else None,
+            _round(rest) if tokens[2] else None,
         )
 
 
