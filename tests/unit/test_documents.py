@@ -1,6 +1,7 @@
 """Reading rows: every field where the contract has it, older shapes, and no broken row that stops the reader."""
 
 import contextlib
+from dataclasses import replace
 
 import pytest
 from bson import ObjectId
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from tailer.core.identity import NO_PARENT, DocumentKey
 from tailer.core.librechat.conversations import read_agent, read_conversation
-from tailer.core.librechat.documents import MalformedDocument, read_message, read_transaction
+from tailer.core.librechat.documents import MalformedDocument, read_earlier, read_message, read_transaction
 from tests.unit.documents import (
     ANY_TEXT,
     CONVERSATION,
@@ -237,3 +238,28 @@ def test_a_conversation_or_agent_without_id_is_none() -> None:
 def test_a_response_names_its_question() -> None:
     assert message(response_row()).parent_message_id == QUESTION
     assert message(response_row(parentMessageId=None)).parent_message_id is None
+
+
+@given(
+    broken(response_row(), keep=("messageId", "conversationId"))
+    | broken(user_row(), keep=("messageId", "conversationId"))
+)
+def test_an_earlier_row_is_replayed_like_a_whole_one(document: Document) -> None:
+    """A history reads less of a row than its own turn does, and shows the same of it."""
+    whole, earlier = read_message(KEY, document), read_earlier(KEY, document)
+
+    assert earlier.replay == whole.replay
+    assert (earlier.message_id, earlier.created_by_user) == (whole.message_id, whole.created_by_user)
+
+
+@pytest.mark.parametrize("field", ["messageId", "conversationId"])
+def test_an_earlier_row_without_an_id_is_malformed_too(field: str) -> None:
+    with pytest.raises(MalformedDocument, match=field):
+        read_earlier(KEY, {**response_row(), field: 7})
+
+
+def test_a_row_is_made_into_chat_messages_once_for_all_turns_that_show_it() -> None:
+    found = message(response_row())
+
+    assert found.replay is found.replay
+    assert replace(found, text="other", parts=()).replay.chat == ({"role": "assistant", "content": "other"},)

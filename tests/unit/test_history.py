@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core.librechat.content import read_parts
-from tailer.core.turn.history import Prompt, build_prompt, chat_from_parts
+from tailer.core.librechat.replay import chat_from_parts
+from tailer.core.turn.history import Prompt, build_prompt
 from tailer.core.turn.turns import TurnRecord
 from tests.unit.documents import (
     CONTENTS,

@@ -5,7 +5,7 @@ row without an id of its own is unusable: that is a `MalformedDocument`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.bson_values import (
@@ -22,6 +22,7 @@ from tailer.core.librechat.bson_values import (
 )
 from tailer.core.librechat.content import Part, read_parts
 from tailer.core.librechat.media import without_data_uris
+from tailer.core.librechat.replay import Replay, replay_row
 from tailer.core.librechat.sources import SourceList, read_quotes, read_skills, read_sources
 from tailer.core.light_dataclass import light_dataclass
 
@@ -69,43 +70,55 @@ class Feedback:
 
 @light_dataclass(frozen=True, slots=True)
 class Message:
-    """One row of `messages`: a user's question or a response; only `isCreatedByUser` distinguishes them."""
+    """One row of `messages`: a user's question or a response; only `isCreatedByUser` distinguishes them.
+
+    `says_temporary`: the row itself says if its chat is temporary. Every row does since 0.8.6.
+    """
 
     key: DocumentKey
     message_id: str
     conversation_id: str
-    parent_message_id: str | None
-    user_id: str | None
-    tenant_id: str | None
-    created_by_user: bool
-    sender: str | None
-    text: str | None
-    quotes: tuple[str, ...]
-    parts: tuple[Part, ...]
-    model: str | None
-    endpoint: str | None
-    token_count: int | None
-    unfinished: bool
-    error: bool
-    finish_reason: str | None
-    usage: ReportedUsage | None
-    run_id: str | None
-    context_tokens: int | None
-    instruction_tokens: int | None
-    sampling_decided: bool
-    native_destinations: tuple[str, ...]
-    temporary: bool
-    temporary_by_expiry: bool
-    expires_milliseconds: int | None
-    files: tuple[AttachedFile, ...]
-    skills: tuple[str, ...]
-    sources: tuple[SourceList, ...]
-    feedback: Feedback | None
-    created_milliseconds: int | None
-    updated_milliseconds: int | None
-    inserted_seconds: int | None
+    parent_message_id: str | None = None
+    user_id: str | None = None
+    tenant_id: str | None = None
+    created_by_user: bool = False
+    sender: str | None = None
+    text: str | None = None
+    quotes: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
+    model: str | None = None
+    endpoint: str | None = None
+    token_count: int | None = None
+    unfinished: bool = False
+    error: bool = False
+    finish_reason: str | None = None
+    usage: ReportedUsage | None = None
+    run_id: str | None = None
+    context_tokens: int | None = None
+    instruction_tokens: int | None = None
+    sampling_decided: bool = False
+    native_destinations: tuple[str, ...] = ()
+    temporary: bool = False
+    temporary_by_expiry: bool = False
+    expires_milliseconds: int | None = None
+    files: tuple[AttachedFile, ...] = ()
+    skills: tuple[str, ...] = ()
+    sources: tuple[SourceList, ...] = ()
+    feedback: Feedback | None = None
+    created_milliseconds: int | None = None
+    updated_milliseconds: int | None = None
+    inserted_seconds: int | None = None
     says_temporary: bool = True
-    """Whether the row itself says if its chat is temporary. Every row does since 0.8.6."""
+    _replay: Replay | None = field(init=False, default=None, compare=False, repr=False)
+
+    @property
+    def replay(self) -> Replay:
+        """The row as chat messages: made once, however many turns show it in their history."""
+        known = self._replay
+        if known is None:
+            known = replay_row(self.text, self.parts, created_by_user=self.created_by_user)
+            object.__setattr__(self, "_replay", known)
+        return known
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -181,6 +194,29 @@ def read_message(key: DocumentKey, document: Document) -> Message:
         updated_milliseconds=milliseconds(get("updatedAt")),
         inserted_seconds=inserted_seconds(key),
         says_temporary=says_temporary,
+    )
+
+
+def read_earlier(key: DocumentKey, document: Document) -> Message:
+    """Read of a row what a history shows: its ids, its role and its words. Everything else is as if it were not stored.
+
+    A long conversation is mostly history, and the rest of a row is more work than its words. Raises `MalformedDocument`
+    like `read_message`.
+    """
+    get = document.get
+    message_id, conversation_id = filled_string(get("messageId")), filled_string(get("conversationId"))
+    if message_id is None or conversation_id is None:
+        field_name = "messageId" if message_id is None else "conversationId"
+        raise MalformedDocument("messages", key, field_name)
+    content, quotes = get("content"), read_quotes(document)
+    return Message(
+        key=key,
+        message_id=message_id,
+        conversation_id=conversation_id,
+        created_by_user=get("isCreatedByUser") is True,
+        text=merge_quotes(quotes, string(get("text"))),
+        quotes=quotes,
+        parts=read_parts(content) if content else (),
     )
 
 

@@ -7,9 +7,10 @@ they wrote; the form in which LibreChat passes that on is not stored.
 from collections.abc import Mapping, Sequence
 
 from tailer.core.librechat.content import Part
+from tailer.core.librechat.replay import ChatMessage, chat_from_parts
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.authors import Authors
-from tailer.core.turn.history import ChatMessage, Prompt, chat_from_parts
+from tailer.core.turn.history import Prompt
 from tailer.core.turn.turns import TurnRecord
 
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from tailer.core.json_text import encode_json
 from tailer.core.librechat.content import Part, ReasoningPart, SummaryPart, ToolCall
+from tailer.core.librechat.replay import ChatMessage, tool_call_shape
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.trace.bounds import Allowance
-from tailer.core.turn.history import ChatMessage, tool_call_shape
 from tailer.core.turn.turns import join_text
 
 
@@ -18,8 +18,12 @@ class Texts:
 
     def prompt(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         """The chat messages that a call was sent."""
-        take = self.allowance.take
-        return [{**message, "content": take(str(message["content"]))} for message in messages]
+        shown = []
+        for message in messages:
+            text = str(message["content"])
+            taken = self.allowance.take(text)
+            shown.append(message if taken is text else {**message, "content": taken})
+        return shown
 
     def answer(self, parts: Sequence[Part], *, fallback: str) -> ChatMessage | None:
         """What a call wrote, as an assistant's message; `fallback` where its parts hold neither text nor tools."""

@@ -6,17 +6,14 @@ store, and prunes to the model's window.
 
 from collections.abc import Sequence
 
-from tailer.core.json_text import encode_json
-from tailer.core.librechat.content import Part, SteerPart, SummaryPart, TextPart, ToolCall
+from tailer.core.librechat.content import SummaryPart
 from tailer.core.librechat.documents import Message
+from tailer.core.librechat.replay import ChatMessage, has_summary
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.turns import TurnRecord
 
 _LEAST_CUT_BYTES = 200
 """A shorter beginning of a message says nothing."""
-
-ChatMessage = dict[str, object]
-"""`{role, content}` with `tool_calls` or `tool_call_id` where they belong, in OpenAI's shape."""
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -35,7 +32,7 @@ def build_prompt(record: TurnRecord, *, byte_limit: int) -> Prompt:
     The byte limit removes the oldest ancestors first; of the first one beyond it, the beginning is shown. A summary
     replaces what came before it, also one that the answer's own run made.
     """
-    kept: list[list[ChatMessage]] = []
+    kept: list[Sequence[ChatMessage]] = []
     spent, left_out = 0, 0
     own = _own_summary(record)
     replaced_from = _replaced_from(record, own)
@@ -43,17 +40,16 @@ def build_prompt(record: TurnRecord, *, byte_limit: int) -> Prompt:
     for position, message in enumerate(history):
         if position == replaced_from:
             break
-        chat = _to_chat(message)
-        size = _text_bytes(chat)
-        if spent + size > byte_limit:
+        row = message.replay
+        if spent + row.text_bytes > byte_limit:
             left_out = len(history) - position
-            cut = _cut(chat, byte_limit - spent)
-            if cut:
-                kept.append(cut)
+            beginning = _cut(row.chat, byte_limit - spent)
+            if beginning:
+                kept.append(beginning)
                 left_out -= 1
             break
-        spent += size
-        kept.append(chat)
+        spent += row.text_bytes
+        kept.append(row.chat)
     messages = [*_system_messages(record)]
     if own is not None:
         messages.append({"role": "system", "content": own.text})
@@ -61,7 +57,7 @@ def build_prompt(record: TurnRecord, *, byte_limit: int) -> Prompt:
         messages.extend(chat)
     if record.question is not None:
         messages.append({"role": "user", "content": record.question.text or ""})
-    if own is not None or _is_summary(history[-1:]):
+    if own is not None or (history and has_summary(history[-1].parts)):
         return Prompt(tuple(messages), left_out)
     return Prompt(tuple(messages), left_out + record.history_left_out, record.history_cut)
 
@@ -69,13 +65,10 @@ def build_prompt(record: TurnRecord, *, byte_limit: int) -> Prompt:
 def _since_summary(history: Sequence[Message]) -> Sequence[Message]:
     """The ancestors that no older summary replaces, newest first."""
     newest_first = history[::-1]
-    last = next((at for at, message in enumerate(newest_first, 1) if _is_summary([message])), None)
-    return newest_first[:last]
-
-
-def _is_summary(messages: Sequence[Message]) -> bool:
-    """Whether any of these rows has a summary in it."""
-    return any(isinstance(part, SummaryPart) and part.text for message in messages for part in message.parts)
+    for position, message in enumerate(newest_first, 1):
+        if has_summary(message.parts):
+            return newest_first[:position]
+    return newest_first
 
 
 def _own_summary(record: TurnRecord) -> SummaryPart | None:
@@ -114,48 +107,3 @@ def _system_messages(record: TurnRecord) -> Sequence[ChatMessage]:
     if instructions is None and record.conversation is not None:
         instructions = record.conversation.prompt_prefix
     return [{"role": "system", "content": instructions}] if instructions else []
-
-
-def _to_chat(message: Message) -> list[ChatMessage]:
-    if message.created_by_user:
-        return [{"role": "user", "content": message.text or ""}]
-    if not message.parts:
-        return [{"role": "assistant", "content": message.text or ""}]
-    return chat_from_parts(message.parts)
-
-
-def chat_from_parts(parts: Sequence[Part]) -> list[ChatMessage]:
-    """A response's parts as LibreChat replays them: answers, tool calls with results, steering as user messages."""
-    chat: list[ChatMessage] = []
-    for part in parts:
-        if isinstance(part, TextPart) and part.text:
-            chat.append({"role": "assistant", "content": part.text})
-        elif isinstance(part, ToolCall):
-            chat.append({"role": "assistant", "content": "", "tool_calls": [tool_call_shape(part)]})
-            if part.output is not None:
-                chat.append({"role": "tool", "tool_call_id": part.call_id or "", "content": part.output})
-        elif isinstance(part, SteerPart) and part.text:
-            chat.append({"role": "user", "content": part.text})
-        elif isinstance(part, SummaryPart) and part.text:
-            chat = [{"role": "system", "content": part.text}]
-    return chat
-
-
-def tool_call_shape(call: ToolCall) -> ChatMessage:
-    """A tool call in OpenAI's shape, which Langfuse understands."""
-    arguments = call.arguments if isinstance(call.arguments, str) else encode_json(call.arguments or {})
-    return {
-        "id": call.call_id or "",
-        "type": "function",
-        "function": {"name": call.name, "arguments": arguments},
-    }
-
-
-def _text_bytes(chat: Sequence[ChatMessage]) -> int:
-    size = 0
-    for message in chat:
-        size += len(str(message["content"]).encode("utf-8", "replace"))
-        calls = message.get("tool_calls")
-        if calls:
-            size += len(encode_json(calls))
-    return size
