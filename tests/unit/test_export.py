@@ -21,7 +21,16 @@ from tailer.core.policy.policies import (
     parse_rules,
 )
 from tailer.core.policy.users import User
-from tailer.core.trace.export import Exported, export_title, is_chosen, shows_media, trace_id_of
+from tailer.core.trace.bounds import Bounds
+from tailer.core.trace.export import (
+    Exported,
+    TurnExport,
+    export_title,
+    export_turn,
+    is_chosen,
+    shows_media,
+    trace_id_of,
+)
 from tailer.core.trace.observations import Level
 from tailer.core.turn.turns import Exclusion, Outcome, TurnRecord, Wait
 from tests.unit.documents import (
@@ -351,3 +360,41 @@ def test_groups_are_tags_and_metadata_where_they_were_read() -> None:
     assert tagged.metadata["user_groups"] == "Board, Finance"
     assert plain.tags == ()
     assert "user_groups" not in plain.metadata
+
+
+def test_several_destinations_get_of_one_turn_what_each_would_get_alone() -> None:
+    """What they share is made once; what each shows, under whose name, and where it ends, is its own."""
+    record = turn_record(
+        response_row(content=[{"type": "text", "text": "Write to ada@example.org."}]),
+        user_row(text="Whom?"),
+        *BILLED,
+        *TITLE,
+        conversation=conversation(conversation_row()),
+    )
+    own = row(response_row())
+    destinations = [
+        options(),
+        options(policies=Policies(content=ContentChoice.NONE), tags=("b",)),
+        options(
+            policies=Policies(content=ContentChoice.MASKED), mask=lambda trace: replace(trace, name="masked")
+        ),
+        options(bounds=Bounds(field_bytes=10)),
+        options(policies=Policies(deny=parse_rules(["model=gpt-4o"]))),
+        options(),
+    ]
+    shared = TurnExport(own, record)
+
+    for chosen in destinations:
+        alone = export_turn(own, record, chosen, deadline_passed=False)
+        assert shared.export(chosen, deadline_passed=False) == alone
+
+
+def test_what_destinations_share_is_made_once() -> None:
+    record = turn_record(response_row(), user_row(), *BILLED)
+    shared = TurnExport(row(response_row()), record)
+
+    first, second = (shared.export(options(), deadline_passed=False) for _ in range(2))
+
+    assert isinstance(first, Exported)
+    assert isinstance(second, Exported)
+    assert first.traces[0].observations is second.traces[0].observations

@@ -12,8 +12,8 @@ from tailer.core.trace.bounds import Bounds
 from tailer.core.trace.build import build_title_trace, build_turn_trace
 from tailer.core.trace.content_policy import ContentPolicy, drop_content, show_content
 from tailer.core.trace.files import files_of
-from tailer.core.trace.followup import SentTurn, mark_text
-from tailer.core.trace.late import mark_parts, mark_transactions
+from tailer.core.trace.followup import SentTurn, TextMark, mark_text
+from tailer.core.trace.late import PartMarks, mark_parts, mark_transactions
 from tailer.core.trace.observations import Trace
 from tailer.core.trace.spending import Spending, build_spending_trace
 from tailer.core.turn.assembly import saved_agent_id
@@ -50,6 +50,18 @@ class ExportOptions:
 
 
 @light_dataclass(frozen=True, slots=True)
+class _Told:
+    """A turn with one outcome: its facts, and the marks of its texts and rows."""
+
+    turn: Turn
+    facts: Facts
+    answer: TextMark
+    question: TextMark | None
+    parts: PartMarks
+    transactions: tuple[str, ...]
+
+
+@light_dataclass(frozen=True, slots=True)
 class Exported:
     """The traces of a turn, its own first; how the turn ended; what is remembered of it; whether it has feedback."""
 
@@ -79,12 +91,12 @@ class TurnExport:
     kept for the next.
     """
 
-    __slots__ = ("_drafts", "_record", "_row", "_turns")
+    __slots__ = ("_drafts", "_record", "_row", "_told")
 
     def __init__(self, row: Row, record: TurnRecord) -> None:
         self._row = row
         self._record = record
-        self._turns: dict[Outcome, tuple[Turn, Facts]] = {}
+        self._told: dict[Outcome, _Told] = {}
         self._drafts: list[tuple[Outcome, Bounds, tuple[Trace, ...]]] = []
 
     def export(self, options: ExportOptions, *, deadline_passed: bool) -> Exported | Wait | EntryOutcome:
@@ -94,7 +106,8 @@ class TurnExport:
             return outcome_of(verdict)
         if isinstance(verdict, Wait):
             return verdict
-        turn, facts = self._turn(verdict)
+        told = self._tell(verdict)
+        turn, facts = told.turn, told.facts
         rule = options.policies.denied_by(facts)
         if rule is not None:
             return denied(rule)
@@ -106,15 +119,14 @@ class TurnExport:
         return Exported(
             outcome=verdict,
             traces=finished,
-            sent=_remember(turn, finished[0], facts, options),
+            sent=_remember(told, finished[0], options),
             has_feedback=is_rated and verdict is not Outcome.COPIED,
         )
 
-    def _turn(self, outcome: Outcome) -> tuple[Turn, Facts]:
-        known = self._turns.get(outcome)
+    def _tell(self, outcome: Outcome) -> _Told:
+        known = self._told.get(outcome)
         if known is None:
-            turn = build_turn(self._record, outcome)
-            known = self._turns[outcome] = (turn, _facts(turn))
+            known = self._told[outcome] = _tell(build_turn(self._record, outcome))
         return known
 
     def _draft(self, turn: Turn, bounds: Bounds) -> tuple[Trace, ...]:
@@ -221,8 +233,21 @@ def _facts(turn: Turn) -> Facts:
     }
 
 
-def _remember(turn: Turn, trace: Trace, facts: Facts, options: ExportOptions) -> SentTurn:
-    anchor, question = turn.anchor, turn.record.question
+def _tell(turn: Turn) -> _Told:
+    question = turn.record.question
+    return _Told(
+        turn=turn,
+        facts=_facts(turn),
+        answer=mark_text(turn.answer),
+        question=mark_text(question.text or "") if question is not None else None,
+        parts=mark_parts(turn.anchor),
+        transactions=mark_transactions(turn.record.transactions),
+    )
+
+
+def _remember(told: _Told, trace: Trace, options: ExportOptions) -> SentTurn:
+    turn = told.turn
+    anchor = turn.anchor
     return SentTurn(
         trace_id=trace.id,
         message_id=anchor.message_id,
@@ -230,16 +255,16 @@ def _remember(turn: Turn, trace: Trace, facts: Facts, options: ExportOptions) ->
         user_id=trace.user_id,
         session_id=trace.session_id,
         tags=trace.tags,
-        content=options.policies.content_for(facts, temporary=anchor.temporary),
-        answer=mark_text(turn.answer),
-        question=mark_text(question.text or "") if question is not None else None,
+        content=options.policies.content_for(told.facts, temporary=anchor.temporary),
+        answer=told.answer,
+        question=told.question,
         edits=0,
         feedback=None,
         start_milliseconds=turn.start_milliseconds,
         end_milliseconds=trace.root.end_milliseconds,
         expires_milliseconds=anchor.expires_milliseconds,
-        parts=mark_parts(anchor),
-        transactions=mark_transactions(turn.record.transactions),
+        parts=told.parts,
+        transactions=told.transactions,
         usage_source=str(turn.usage.usage_source) if turn.usage is not None else None,
     )
 
