@@ -57,10 +57,12 @@ class Choice:
 
 @dataclass(slots=True)
 class Found:
-    """What a job has read so far: what is known of conversations, whole messages, and what else is to be read."""
+    """What a job has read so far: what is known of conversations, whole messages, messages as a history shows them, and
+    what else is to be read."""
 
     excerpts: dict[Owner, Excerpt] = field(default_factory=dict)
     messages: dict[DocumentKey, Message] = field(default_factory=dict)
+    earlier: dict[DocumentKey, Message] = field(default_factory=dict)
     selections: list[RowSelection] = field(default_factory=list)
     stored_bytes: int = 0
 
@@ -125,7 +127,8 @@ class TurnReading:
         own |= {selection.question.key for selection in group if selection.question is not None}
         earlier = {row.key for selection in group for row in selection.ancestors} - own
         messages = {
-            **read_messages(reading, earlier - found.messages.keys(), HISTORY_FIELDS),
+            **found.earlier,
+            **_read_earlier(reading, earlier - found.messages.keys() - found.earlier.keys()),
             **found.messages,
             **read_messages(reading, own - found.messages.keys(), CONTENT_FIELDS),
         }
@@ -201,31 +204,33 @@ class TurnReading:
         known = (reading.read_row(item.document, item.stored_bytes) for item in stored.values())
         excerpt = make_excerpt([row for row in known if row is not None], complete=complete)
 
-        def message_of(key: DocumentKey) -> Message | None:
-            message, item = found.messages.get(key), stored.get(key)
+        def message_of(key: DocumentKey, read: dict[DocumentKey, Message]) -> Message | None:
+            message, item = found.messages.get(key) or read.get(key), stored.get(key)
             if message is None and item is not None and item.is_whole:
-                message = reading.read_message(item.document)
+                message = reading.read_message(item.document, earlier=read is found.earlier)
                 if message is not None:
-                    found.messages[key] = message
+                    read[key] = message
             return message
 
         def text_of(row: Row) -> int | None:
-            message = message_of(row.key)
+            message = message_of(row.key, found.earlier)
             return 0 if message is None else least_text_bytes(message)
 
         bounded = HistoryLimits(self._stored_bytes, self._history_bytes, text_of)
         unbounded = HistoryLimits(self._stored_bytes)
         settled, odd = [], []
         for row in rows:
-            own = message_of(row.key)
+            own = message_of(row.key, found.messages)
             limits = unbounded if own is None or reaches_into_history(own) else bounded
             selection = select_rows(row, excerpt, limits)
             if not is_settled(selection, excerpt):
                 odd.append(row)
                 continue
             settled.append(selection)
-            for needed in selection.rows:
-                message_of(needed.key)
+            for needed in selection.own_rows:
+                message_of(needed.key, found.messages)
+            for needed in selection.ancestors:
+                message_of(needed.key, found.earlier)
         return Choice(excerpt, settled, odd)
 
     def _choose_from_all(self, reading: Reading, found: Found, rows: Sequence[Row]) -> None:
@@ -259,7 +264,7 @@ class TurnReading:
         answers = draft.rows_to_compare
         if answers:
             keys = (row.key for row in answers)
-            draft = draft.with_answers(read_messages(reading, keys, HISTORY_FIELDS).values())
+            draft = draft.with_answers(_read_earlier(reading, keys).values())
         if draft.needs_rows_elsewhere:
             draft = draft.with_rows_elsewhere(_read_nearby(reading, selection.row))
         return draft
@@ -268,12 +273,23 @@ class TurnReading:
 def read_messages(
     reading: Reading, keys: Iterable[DocumentKey], fields: Mapping[str, object]
 ) -> dict[DocumentKey, Message]:
-    """Messages by `_id`. A row that is not a message is reported and left out."""
-    wanted = [from_key(key) for key in keys]
-    if not wanted:
-        return {}
-    found = map(reading.read_message, reading.find("messages", {"_id": {"$in": wanted}}, fields))
+    """Whole messages by `_id`. A row that is not a message is reported and left out."""
+    found = map(reading.read_message, _find_messages(reading, keys, fields))
     return {message.key: message for message in found if message is not None}
+
+
+def _read_earlier(reading: Reading, keys: Iterable[DocumentKey]) -> dict[DocumentKey, Message]:
+    """Messages by `_id`, as far as a history shows them."""
+    documents = _find_messages(reading, keys, HISTORY_FIELDS)
+    found = [reading.read_message(document, earlier=True) for document in documents]
+    return {message.key: message for message in found if message is not None}
+
+
+def _find_messages(
+    reading: Reading, keys: Iterable[DocumentKey], fields: Mapping[str, object]
+) -> list[dict[str, Any]]:
+    wanted = [from_key(key) for key in keys]
+    return reading.find("messages", {"_id": {"$in": wanted}}, fields) if wanted else []
 
 
 def _read_nearby(reading: Reading, row: Row) -> Sequence[Row]:

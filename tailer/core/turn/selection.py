@@ -45,8 +45,12 @@ class RowSelection:
     @property
     def rows(self) -> tuple[Row, ...]:
         """The rows to read."""
-        own = (self.row,) if self.question is None else (self.row, self.question)
-        return (*own, *self.ancestors)
+        return (*self.own_rows, *self.ancestors)
+
+    @property
+    def own_rows(self) -> tuple[Row, ...]:
+        """The rows to read of which everything counts: the turn's own, and its question."""
+        return (self.row,) if self.question is None else (self.row, self.question)
 
     @property
     def keys(self) -> Iterator[DocumentKey]:
