@@ -347,3 +347,16 @@ def test_an_agent_is_the_version_that_answered(
     assert record.agent.instructions == instructions
     assert ("settings" in restored(following(), record).then.marks) is not exact
     assert export(record)
+
+
+def test_conversations_with_the_same_settings_share_one_copy_of_them() -> None:
+    """A memory of thousands of conversations holds the settings of a few presets."""
+    memory = following()
+    for number in range(3):
+        preset = {"temperature": 0.5 if number < 2 else 1, "model": "gpt-4o"}
+        memory.note(Stream.CONVERSATIONS, change(f"{number:024x}", written=stamp(0), settings=preset))
+
+    first, second, third = (changes[0].values for changes in memory._settings.items.values())
+    assert first is second
+    assert first == {"temperature": 0.5, "model": "gpt-4o"}
+    assert third == {"temperature": 1, "model": "gpt-4o"}

@@ -8,6 +8,7 @@ with the process. Whatever it does not hold is unknown, and the traces say so.
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Generic, TypeVar
 
 from tailer.core.identity import DocumentKey
@@ -16,14 +17,17 @@ from tailer.core.librechat.documents import inserted_seconds
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
 
-_TEXT_BYTES = 4_000_000
-"""The bytes of all texts of questions together: some ten thousand questions of ordinary length."""
+_TEXT_BYTES = 2_000_000
+"""The bytes of all texts of questions together: some four thousand questions of ordinary length, more than can be open
+at once."""
 _ENTRY_BYTES = 250
 """What an entry takes besides its text."""
 _SETTINGS_CHANGES = 5_000
 """Writes of settings together: those of the turns that are open, and of many before them."""
 _CONVERSATIONS = 5_000
 _CHANGES_OF_ONE = 12
+_DIFFERENT_SETTINGS = 200
+"""Settings that are kept once for all conversations that have them: most have those of a few models and presets."""
 _Value = TypeVar("_Value")
 
 
@@ -78,6 +82,12 @@ class _Bounded(Generic[_Value]):
             self.size -= self.size_of(known)
 
 
+@lru_cache(maxsize=512)
+def _settings_among(changed: frozenset[str]) -> frozenset[str]:
+    """The same few sets of fields change again and again, so one copy of each is kept."""
+    return SETTINGS_FIELDS & changed
+
+
 def _size_of_text(text: str) -> int:
     return len(text) + _ENTRY_BYTES
 
@@ -91,6 +101,7 @@ class StreamMemory:
         self._titles: _Bounded[FirstTitle] = _Bounded(_CONVERSATIONS, lambda _: 1)
         self._settings: _Bounded[tuple[SettingsChange, ...]] = _Bounded(_SETTINGS_CHANGES, len)
         self._since: dict[Stream, int] = {}
+        self._known: dict[str, Mapping[str, object]] = {}
 
     def follow(self, stream: Stream, since_seconds: int) -> None:
         """Note that a stream is read without a gap from this cluster second on; everything earlier is forgotten."""
@@ -139,12 +150,20 @@ class StreamMemory:
         is_first = hint.operation is Operation.UPDATE and key not in self._titles.items
         if is_first and hint.title is not None and written is not None:
             self._titles.put(key, FirstTitle(hint.title, written))
-        names = SETTINGS_FIELDS & hint.changed
+        names = _settings_among(hint.changed)
         whole = hint.operation is not Operation.UPDATE
         if (names or whole) and written is not None:
-            change = SettingsChange(written, names, hint.settings, whole)
+            change = SettingsChange(written, names, self._share(hint.settings), whole)
             known = () if whole else self._settings.items.get(key, ())
             self._settings.put(key, (*known, change)[-_CHANGES_OF_ONE:])
+
+    def _share(self, settings: Mapping[str, object] | None) -> Mapping[str, object] | None:
+        """These settings as one object for all who have the same."""
+        if settings is None:
+            return None
+        if len(self._known) >= _DIFFERENT_SETTINGS:
+            self._known.clear()
+        return self._known.setdefault(repr(settings), settings)
 
     def question_of(self, key: DocumentKey) -> tuple[str | None, bool]:
         """The text of a question as it was first written, if it is remembered, and whether it was changed since."""
