@@ -24,6 +24,8 @@ from tailer.flow.stores import StateStore
 _CHUNK_ROWS = 200
 """Rows read at once: few enough to be done within seconds, and a crash repeats no more than these."""
 _LOOK_SECONDS = 2.0
+_IDLE_LOOK_SECONDS = 5.0
+"""Between two looks for gaps and jobs while there are none."""
 """How often requests for a backfill are looked up, and how often a stream that is behind is checked."""
 _SHARE_OF_OPEN_TURNS = 4
 """A chunk waits while more than this fraction (one in so many) of the allowed open turns is open: the streams need the
@@ -69,7 +71,7 @@ class Backfilling:
             await self._plan_gaps()
             job = await self._state.next_job()
             if job is None:
-                await asyncio.sleep(_LOOK_SECONDS)
+                await asyncio.sleep(_IDLE_LOOK_SECONDS)
             else:
                 await self._do(job)
 

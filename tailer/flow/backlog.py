@@ -141,7 +141,9 @@ class Backlog:
         self.source_seconds = max(self.source_seconds, batch.source_seconds)
         self._answered[stream] = now
         self._last_answers[stream] = Answer(batch.source_seconds, now)
-        self._opened.set()
+        if batch.hints:
+            # An idle stream answers every second, and each lane would look for what it has not brought.
+            self._opened.set()
         self._read.set()
 
     def _take_hint(

@@ -25,13 +25,17 @@ _CATCH_UP: Final = timedelta(hours=1)
 """How far back the first look of a term goes, so that after a restart or a short absence every turn still gets its last
 look."""
 _PAUSE_SECONDS: Final = 5.0
-_SHORTEST_SLICE: Final = timedelta(seconds=0.25)
+_LATER_LOOKS: Final = timedelta(seconds=30)
+"""How much time a look after the first covers at least: it is not urgent, and an idle daemon asks less often."""
+_SHORTEST_SLICE: Final = timedelta(seconds=0.1)
 _LONGEST_SLICE: Final = timedelta(minutes=2)
-_STEADY_SLICE: Final = timedelta(seconds=2)
-"""The longest slice but when there is much time to catch up with: a busy time may follow a quiet one."""
+_BUSY_SLICE: Final = timedelta(seconds=2)
+"""The longest slice of a time in which many turns were open: it may hold thousands of records after a quiet one."""
+_BUSY_ENTRIES: Final = 500
 _MANY: Final = 250
 """The records that one slice of time should hold: busy times are read in short slices, quiet ones in long ones."""
-_TURNS: Final = 500
+_TURNS: Final = 100
+"""Turns whose ledgers are read together: some thousand rows, a few megabytes while they are looked at."""
 
 
 class LateLooks:
@@ -51,10 +55,11 @@ class LateLooks:
         self._reader = reader
         self._exports = exports
         self._wall_clock = wall_clock
-        self._slice = timedelta(seconds=1)
+        self._slice = _SHORTEST_SLICE
         began = self._now()
         self._looked = {delay: began - delay for delay in DELAYS}
         self._looked[DELAYS[-1]] -= _CATCH_UP
+        self._busy_until = datetime.min.replace(tzinfo=UTC)
 
     async def run(self) -> None:
         """Look, for ever."""
@@ -64,11 +69,16 @@ class LateLooks:
 
     async def sweep(self) -> None:
         """Do every look that is due."""
+        if len(self._backlog) > _BUSY_ENTRIES:
+            self._busy_until = self._now() + timedelta(seconds=_PAUSE_SECONDS)
         for delay in DELAYS:
             until = self._now() - delay
+            if delay is not DELAYS[0] and until - self._looked[delay] < _LATER_LOOKS:
+                continue
             while self._looked[delay] < until:
                 since = self._looked[delay]
-                longest = _LONGEST_SLICE if until - since > _LONGEST_SLICE else _STEADY_SLICE
+                is_busy = since < self._busy_until and until - since <= _LONGEST_SLICE
+                longest = _BUSY_SLICE if is_busy else _LONGEST_SLICE
                 end = min(since + min(self._slice, longest), until)
                 found = await self._look(since, end)
                 self._looked[delay] = end

@@ -147,8 +147,9 @@ class MongoChangeStream:
             reply = await self._open(position, session, pipeline, _BATCH_SIZE, by_time=by_time)
             if position is None:
                 # Servers that only speak MongoDB's protocol open a stream and cannot resume it: better known at once.
-                began, reply = reply, await self._reopen(reply, session, pipeline)
-                yield _make_batch(began, began["cursor"]["firstBatch"])
+                first = _make_batch(reply, reply["cursor"]["firstBatch"])
+                reply = await self._reopen(reply, session, pipeline)
+                yield first
             self._proven = True
             self._emit(StreamOpened(self._stream, position.cluster_seconds if position is not None else None))
             skip_until = position.token if by_time and position is not None else None
@@ -158,16 +159,24 @@ class MongoChangeStream:
                 events = _drop_seen(cursor[name], skip_until)
                 if len(events) < len(cursor[name]):
                     skip_until = None
-                yield _make_batch(reply, events)
-                if not cursor["id"]:
+                batch, cursor_id, is_busy = (
+                    _make_batch(reply, events),
+                    cursor["id"],
+                    len(events) >= _BUSY_EVENTS,
+                )
+                # A decoded reply takes megabytes, and a paused stream would hold it until there is room again.
+                del reply, cursor, events
+                yield batch
+                del batch
+                if not cursor_id:
                     return
-                if len(events) < _BUSY_EVENTS:
+                if not is_busy:
                     await asyncio.sleep(asked + _PACE_SECONDS[self._stream] - time.monotonic())
                 asked = time.monotonic()
                 name = "nextBatch"
                 reply = await self._database.command(
                     {
-                        "getMore": Int64(cursor["id"]),
+                        "getMore": Int64(cursor_id),
                         "collection": self._stream.value,
                         "batchSize": _BATCH_SIZE,
                         "maxTimeMS": self._poll_milliseconds,
