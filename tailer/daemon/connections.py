@@ -9,11 +9,13 @@ from datetime import timedelta
 from functools import partial
 from typing import Final, TypeVar
 
+from tailer.core.layout import Layout
 from tailer.core.lease import LeaseRhythm
 from tailer.core.stream.positions import Answer
 from tailer.daemon.destinations import OpenDestination, name_destination, open_destination
 from tailer.errors import SourceAway
 from tailer.events import Emit, SourceUnanswered
+from tailer.flow.layouts import Agreement
 from tailer.flow.leadership import Candidacy
 from tailer.mongo.collections import Collections
 from tailer.mongo.connection import (
@@ -32,6 +34,8 @@ from tailer.mongo.credential_files import CredentialFiles
 from tailer.mongo.source_identity import holds_any_row, identify_source
 from tailer.mongo.state import MongoLease, StateDatabase
 from tailer.mongo.state.checkpoints import was_delivered_before
+from tailer.mongo.state.layout import MongoLayouts
+from tailer.mongo.state.names import names_of
 from tailer.mongo.state.owner import claim_state
 from tailer.retrying import Backoff, Setback, try_through
 from tailer.settings import Settings
@@ -55,6 +59,7 @@ class Connections:
     state: StateDatabase
     lease: MongoLease
     candidacy: Candidacy
+    agreement: Agreement[MongoLease]
     destinations: Sequence[OpenDestination]
     began: Answer
     files: CredentialFiles
@@ -109,10 +114,19 @@ async def open_connections(
     cluster_seconds = int(time.time()) if facts.now is None else facts.now.time
     began = Answer(cluster_seconds, time.monotonic())
     state = StateDatabase(state_client, settings.state_database, emit)
-    lease = MongoLease(state, lease_time=settings.lease_time)
+    names = names_of(settings.shard)
+    lease = MongoLease(state, lease_time=settings.lease_time, names=names)
     rhythm = LeaseRhythm(settings.lease_time.total_seconds())
     candidacy = Candidacy(lease, rhythm, emit, clock=_unstopped_seconds, on_look=on_look)
-    known = await was_delivered_before(state, name_destination(settings))
+    agreement = Agreement(
+        MongoLayouts(state, lease_time=settings.lease_time),
+        Layout(settings.shard.total, None if settings.shard.is_whole else cluster_seconds),
+        rhythm,
+        emit,
+        clock=_unstopped_seconds,
+        on_look=on_look,
+    )
+    known = await was_delivered_before(state, name_destination(settings), names)
     destination = await stack.enter_async_context(
         open_destination(settings, emit, known=known, permit=candidacy)
     )
@@ -122,7 +136,9 @@ async def open_connections(
     streams = tolerant_database(streams_client, settings.mongo_database)
     # It opens its connections now, so that a standby takes over without waiting for any.
     await _ask_patiently(inspect_source, streams, emit)
-    return Connections(streams, source, facts, state, lease, candidacy, [destination], began, files)
+    return Connections(
+        streams, source, facts, state, lease, candidacy, agreement, [destination], began, files
+    )
 
 
 def _unstopped_seconds() -> float:

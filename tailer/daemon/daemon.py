@@ -204,15 +204,24 @@ class Daemon:
         """Stand by, lead for a term, and again, until a shutdown is asked for."""
         observers = Observers(self._emit, self._trace_observer(), self._metrics, self._health)
         while not shutdown.asked.is_set():
+            layout = await unless_asked(shutdown, "agree on shards", connections.agreement.reach())
+            if layout is None:
+                return
             leadership = await unless_asked(shutdown, "stand by", connections.candidacy.win())
             if leadership is None:
                 return
+            if not await connections.agreement.is_reached():
+                # While it stood by, the state was divided anew: what it waited for is no more.
+                await leadership.release()
+                await connections.lease.fence.close()
+                continue
             self._health.begin_term()
             waited = self._stood_by and connections.age_seconds > _START_SECONDS
             term = Term(
                 self._settings,
                 connections,
                 leadership,
+                layout,
                 observers,
                 http_port=http_port,
                 is_first=self._is_first,

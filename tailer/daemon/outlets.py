@@ -22,6 +22,7 @@ from tailer.flow.records import Batch
 from tailer.flow.sending.batch import BatchLimits
 from tailer.flow.sending.delivery import Delivery
 from tailer.flow.sending.destination_health import DestinationHealth
+from tailer.flow.sending.elsewhere import Elsewhere
 from tailer.flow.sending.letter_owners import LetterOwners
 from tailer.flow.sending.outgoing import Packing
 from tailer.flow.sending.replays import Replay
@@ -56,12 +57,14 @@ class Outlet:
     late_looks: LateLooks
     spot_checks: SpotChecks | None
     unfinished: Sequence[Batch]
+    elsewhere: Elsewhere
 
     def tasks(self, senders: int) -> Mapping[str, Work]:
         """The tasks of this destination, by name; so many of them send."""
         delivery = self.destination.delivery
         tasks: dict[str, Work] = {
             "recover": self._recover(),
+            "elsewhere": self.elsewhere.run(),
             "replay": self._replay(),
             "late looks": self.late_looks.run(),
             **{f"send {number}": delivery.work() for number in range(senders)},
@@ -110,6 +113,8 @@ async def make_outlet(
         spot_checks=spot_checks,
     )
     unfinished = await delivery.claim_unfinished() if settings.langfuse_enabled else []
+    elsewhere = Elsewhere(state, in_flight)
+    await elsewhere.hold()
     destination = Destination(
         name=opened.name,
         state=state,
@@ -127,4 +132,5 @@ async def make_outlet(
         LateLooks(common.backlog, common.reader, state, wall_clock=time.time, shard=settings.shard),
         spot_checks,
         unfinished,
+        elsewhere,
     )

@@ -5,11 +5,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tailer import __version__
+from tailer.core.layout import Layout
 from tailer.core.stream.positions import Answer
 from tailer.daemon.connections import Connections
 from tailer.daemon.destinations import name_destination
 from tailer.daemon.options import needs_groups, needs_users
 from tailer.daemon.pipeline import Pipeline
+from tailer.daemon.sharing import adopt_parked, begin_shard
 from tailer.daemon.supervision import Shutdown, supervise, within
 from tailer.daemon.wiring import Observers, make_pipeline
 from tailer.errors import LeaseLost
@@ -38,6 +40,7 @@ class Term:
         settings: Settings,
         connections: Connections,
         leadership: Leadership,
+        layout: Layout,
         observers: Observers,
         *,
         http_port: int,
@@ -47,6 +50,7 @@ class Term:
         self._settings = settings
         self._connections = connections
         self._leadership = leadership
+        self._layout = layout
         self._observers = observers
         self._http_port = http_port
         self._is_first = is_first
@@ -97,18 +101,21 @@ class Term:
         for destination in connections.destinations:
             await destination.prepare()
         since = connections.facts.now if self._begins_with_process else None
+        reader = MongoDocuments(
+            connections.source,
+            emit,
+            history_bytes=settings.history_bytes,
+            with_users=needs_users(settings),
+            with_groups=needs_groups(settings),
+            proven=True,
+        )
+        await begin_shard(state, settings.streams, self._layout, settings.start)
+        await adopt_parked(state, reader, self._layout, settings.shard)
         pipeline = await make_pipeline(
             settings,
             state,
             connections.destinations,
-            MongoDocuments(
-                connections.source,
-                emit,
-                history_bytes=settings.history_bytes,
-                with_users=needs_users(settings),
-                with_groups=needs_groups(settings),
-                proven=True,
-            ),
+            reader,
             MongoWalk(connections.source, Collections(connections.source, emit, proven=True)),
             [
                 MongoChangeStream(connections.streams, stream, emit, since, shard=settings.shard)

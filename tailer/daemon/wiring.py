@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tailer.core.backfill import START_JOB, Job, JobReason, Start, StartMode
 from tailer.core.policy.policies import DeletionPolicy
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.open_turns import OpenTurns
@@ -16,6 +15,7 @@ from tailer.daemon.gauges import Sampler
 from tailer.daemon.options import make_options
 from tailer.daemon.outlets import Common, make_outlet
 from tailer.daemon.pipeline import Pace, Pipeline
+from tailer.daemon.sharing import plan_start
 from tailer.events import Emit
 from tailer.flow.backfilling import Backfilling, BackfillPace
 from tailer.flow.backlog import Backlog
@@ -144,7 +144,7 @@ async def _make_backlog(
         if checkpoint is not None:
             backlog.start(stream, checkpoint)
         elif stream is Stream.MESSAGES:
-            await _plan_start(settings.start, state)
+            await plan_start(settings.start, state)
     return backlog
 
 
@@ -180,10 +180,3 @@ def _make_lanes(
         Followups(bench, ask(Channel.SCORES), followed),
         Deletions(bench, ask(Channel.DELETIONS), settings.deletions),
     )
-
-
-async def _plan_start(start: Start, state: MongoState) -> None:
-    """A first start's backfill, stored before any position is, so that a crash in between loses nothing."""
-    if start.mode is not StartMode.NOW:
-        since = None if start.since is None else int(start.since.timestamp())
-        await state.add_job(Job(START_JOB, JobReason.START, since_seconds=since))

@@ -39,10 +39,13 @@ from tailer.events.delivery import (
     TurnsSent,
 )
 from tailer.events.leadership import (
+    LayoutAwaited,
+    LayoutChanged,
     LeadershipLost,
     LeaseDoubted,
     LeaseReleased,
     LeaseTaken,
+    ShardsMissing,
     StandingBy,
 )
 from tailer.events.lifecycle import (
@@ -124,6 +127,8 @@ __all__ = [
     "FollowupRetried",
     "GapsLeft",
     "HintsRead",
+    "LayoutAwaited",
+    "LayoutChanged",
     "LeadershipLost",
     "LeaseDoubted",
     "LeaseReleased",
@@ -145,6 +150,7 @@ __all__ = [
     "RowUnreadable",
     "SendingDisabled",
     "SettingDoubted",
+    "ShardsMissing",
     "SideTask",
     "SideTaskFailed",
     "SourceUnanswered",

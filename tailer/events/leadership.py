@@ -50,3 +50,35 @@ class LeaseReleased(Event):
 
     name: ClassVar[str] = "lease_released"
     epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutAwaited(Event):
+    """The state is divided into another number of shards, and one of them has an active instance. This one stands by
+    until all of them have ended."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "layout_awaited"
+    shards_in_force: int
+    own_shards: int
+    active_host: str
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutChanged(Event):
+    """This instance has divided the state into another number of shards."""
+
+    name: ClassVar[str] = "layout_changed"
+    shards_before: int
+    shards: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardsMissing(Event):
+    """Shards of this LibreChat have no active instance, or do not get on. Told when that changes; none: all are well
+    again."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "shards_missing"
+    missing: tuple[str, ...]
+    shards: int

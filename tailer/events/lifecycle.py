@@ -88,6 +88,7 @@ class SideTask(StrEnum):
     BEAT = "beat"
     OPLOG = "oplog"
     DEAD_LETTERS = "dead_letters"
+    SHARDS = "shards"
 
 
 @dataclass(frozen=True, slots=True)

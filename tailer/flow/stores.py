@@ -112,6 +112,10 @@ class BatchStore(Protocol):
         """Batches that an earlier run began and did not finish."""
         ...
 
+    async def pending_elsewhere(self) -> Mapping[str, DocumentKey]:
+        """What is on its way in batches of other shards: record ids, with the row of each."""
+        ...
+
 
 class ParkedStore(Protocol):
     """Turns that wait long."""

@@ -46,7 +46,7 @@ class MemoryDatabase:
     """Everything that is kept. `epoch` is the fence: the writes of an earlier one are refused.
 
     Every call takes `latency_seconds`, and lets other tasks go first even where that is nothing. `writes` names the
-    writes in their order.
+    writes in their order. `elsewhere` is what other shards have on its way.
     """
 
     latency_seconds: float = 0.0
@@ -60,6 +60,7 @@ class MemoryDatabase:
     jobs: dict[str, Job] = field(default_factory=dict)
     gaps: dict[str, StoredGap] = field(default_factory=dict)
     writes: list[str] = field(default_factory=list)
+    elsewhere: dict[str, DocumentKey] = field(default_factory=dict)
 
     async def read(self) -> None:
         """The time that a read takes."""

@@ -103,6 +103,10 @@ class MemoryState:
             self._database.exports.setdefault(item.record_id, record)
         self._database.batches.pop(batch.batch_id, None)
 
+    async def pending_elsewhere(self) -> Mapping[str, DocumentKey]:
+        await self._database.read()
+        return dict(self._database.elsewhere)
+
     async def pending_batches(self) -> Sequence[Batch]:
         await self._database.read()
         return list(self._database.batches.values())

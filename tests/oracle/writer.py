@@ -62,7 +62,7 @@ class Writer:
     async def _write_turn(self, number: int) -> None:
         dice = self.dice
         question_id, response_id = str(UUID(int=dice.getrandbits(128))), str(UUID(int=dice.getrandbits(128)))
-        chat = f"chat-{dice.randrange(_CHATS)}-{number // 200}"
+        chat = _name_chat(dice.randrange(_CHATS), number // 200)
         question, answer = f"question {number}", f"answer {number} " + "word " * dice.randrange(200)
         shared = {"conversationId": chat, "user": "6" * 24, "endpoint": "openAI"}
         asked = ObjectId()
@@ -127,3 +127,9 @@ class Writer:
             except PyMongoError:
                 self.failures += 1
                 await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def _name_chat(number: int, generation: int) -> str:
+    """A UUID, as LibreChat makes them; of every fourth chat another id, as imports may have."""
+    name = f"chat-{number}-{generation}"
+    return name if number % 4 == 0 else str(UUID(int=Random(name).getrandbits(128), version=4))

@@ -6,11 +6,13 @@ slot was free. Both are empty while nothing is being sent.
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from bson import Binary
 from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo import UpdateOne
 
+from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Stream
 from tailer.events import StateOperation
 from tailer.flow.records import Batch, BatchItem, Checkpoint, DeadLetter
@@ -127,6 +129,34 @@ class Batches:
             )
             for batch_id, document in sorted(found.items(), key=lambda each: each[1]["began_at"])
         ]
+
+    async def pending_elsewhere(self) -> Mapping[str, DocumentKey]:
+        """What is on its way in batches of other shards: record ids, with the row of each."""
+        own = self._fence.names.shard
+        if own is None:
+            return {}
+        query = {"shard": {"$ne": own}, "destination": None}
+        fields = ("items.record_id", "items.document_key")
+
+        async def find_kept() -> list[dict[str, Any]]:
+            return await self._database.attempt(
+                StateOperation.PENDING_BATCHES,
+                lambda: self._database["batches"].find(query, dict.fromkeys(fields, 1)).to_list(None),
+            )
+
+        # Before and after the slots, because batches move from slots to here, and halves of these into slots.
+        kept = await find_kept()
+        slots = await self._database.attempt(
+            StateOperation.PENDING_BATCHES,
+            lambda: (
+                self._database["slots"]
+                .find({**query, "batch": {"$exists": True}}, {f"batch.{name}": 1 for name in fields})
+                .to_list(None)
+            ),
+        )
+        kept += await find_kept()
+        items = (item for batch in (*(slot["batch"] for slot in slots), *kept) for item in batch["items"])
+        return {str(item["record_id"]): DocumentKey(item["document_key"]) for item in items}
 
 
 def _write_records(delivered: Sequence[BatchItem], sent_at: datetime) -> list[UpdateOne]:

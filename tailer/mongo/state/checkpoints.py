@@ -82,7 +82,9 @@ async def write_checkpoints(
         )
 
 
-async def was_delivered_before(database: StateDatabase, destination: str) -> bool:
-    """Whether this destination was ever proven and written to."""
-    found = await database.attempt(StateOperation.LOAD_CHECKPOINT, lambda: find_positions(database))
+async def was_delivered_before(
+    database: StateDatabase, destination: str, names: StateNames | None = None
+) -> bool:
+    """Whether this destination was ever proven and written to, by this shard."""
+    found = await database.attempt(StateOperation.LOAD_CHECKPOINT, lambda: find_positions(database, names))
     return any(stored.destination == destination for stored in found.values())

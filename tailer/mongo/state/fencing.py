@@ -120,6 +120,11 @@ class Fence:
             await self._commit(operation)
             return result
 
+    async def prove(self, session: AsyncIOMotorClientSession) -> None:
+        """Prove this epoch within a transaction of another fence; raises LeaseLost if there is a later one."""
+        if not await self._prove(session):
+            raise self.lost()
+
     async def _require(self, proof: Proof) -> None:
         if not await proof(self._session):
             raise self.lost()

@@ -17,7 +17,11 @@ class Gaps:
 
     async def add_gap(self, gap: Gap) -> None:
         """Store a stretch of a stream that was never read. Declared again, it is the same gap."""
+        marks = self._fence.names.marks
         gap_id = f"{gap.stream.value}-{gap.from_seconds}-{gap.to_seconds}"
+        if marks:
+            # Only the rows of this shard were missed.
+            gap_id = f"{gap_id}-{self._fence.names.shard}"
         fields = {
             "stream": gap.stream.value,
             "from_seconds": gap.from_seconds,
@@ -25,6 +29,7 @@ class Gaps:
             "reason": gap.reason,
             "filled": False,
             "found_at": datetime.now(UTC),
+            **marks,
         }
         await self._fence.write(
             StateOperation.ADD_GAP,

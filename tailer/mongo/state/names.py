@@ -1,12 +1,13 @@
-"""The names of what one share of the work keeps for itself: its lease, its fence, its slots, its positions.
+"""The names of what one shard keeps for itself: its lease, its fence, its slots, its positions.
 
-Everything else in the state is shared. Today there is one share, and its names have no prefix.
+Everything else in the state is shared. Where there is one shard its names have no prefix.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 from tailer.core.stream.hints import Stream
+from tailer.core.stream.shard import Shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +50,8 @@ class StateNames:
 
     def _name(self, name: str) -> str:
         return name if self.shard is None else f"{self.shard}/{name}"
+
+
+def names_of(shard: Shard) -> StateNames:
+    """The names of a shard; of the only one they have no prefix."""
+    return StateNames(None if shard.is_whole else str(shard))

@@ -1,15 +1,22 @@
-"""`parked`: turns that wait long, so that they do not hold back a resume token."""
+"""`parked`: turns that wait long, so that they do not hold back a resume token.
+
+A turn is kept under its row's `_id`, and names its shard. After the number of shards was changed it names one that is
+no more, until the shard of its conversation adopts it.
+"""
 
 from collections.abc import Sequence
+from typing import Any
 
 from pymongo import DeleteOne, UpdateOne
 
 from tailer.core.identity import DocumentKey
+from tailer.core.stream.shard import Shard
 from tailer.core.turn.turns import Wait
 from tailer.events import StateOperation
 from tailer.flow.records import ParkedTurn
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence
+from tailer.mongo.state.names import names_of
 
 
 class ParkedTurns:
@@ -24,8 +31,9 @@ class ParkedTurns:
         writes: list[DeleteOne | UpdateOne] = []
         for turn in turns:
             fields = _describe(turn)
+            change = {"$setOnInsert": fields, **self._marking()}
             writes.append(DeleteOne({"_id": turn.document_key, "wait": {"$ne": fields["wait"]}}))
-            writes.append(UpdateOne({"_id": turn.document_key}, {"$setOnInsert": fields}, upsert=True))
+            writes.append(UpdateOne({"_id": turn.document_key}, change, upsert=True))
         if writes:
             await self._fence.write(
                 StateOperation.PARK,
@@ -45,7 +53,12 @@ class ParkedTurns:
         """Parked turns, earliest deadline first."""
         found = await self._database.attempt(
             StateOperation.LOAD_PARKED,
-            lambda: self._database["parked"].find({}).sort("deadline_seconds", 1).to_list(limit),
+            lambda: (
+                self._database["parked"]
+                .find(self._fence.names.query)
+                .sort("deadline_seconds", 1)
+                .to_list(limit)
+            ),
         )
         return [
             ParkedTurn(
@@ -57,6 +70,32 @@ class ParkedTurns:
             )
             for document in found
         ]
+
+    async def find_orphans(
+        self, layout: Sequence[Shard], after: DocumentKey | None, limit: int
+    ) -> Sequence[DocumentKey]:
+        """Turns that no shard of this division has, in the order of their `_id`s."""
+        query: dict[str, Any] = {"shard": {"$nin": [names_of(shard).shard for shard in layout]}}
+        if after is not None:
+            query["_id"] = {"$gt": after}
+        found = await self._database.attempt(
+            StateOperation.LOAD_PARKED,
+            lambda: self._database["parked"].find(query, {"_id": 1}).sort("_id", 1).to_list(limit),
+        )
+        return [DocumentKey(document["_id"]) for document in found]
+
+    async def adopt(self, keys: Sequence[DocumentKey]) -> None:
+        """Make turns this shard's."""
+        if keys:
+            query = {"_id": {"$in": list(keys)}}
+            await self._fence.write(
+                StateOperation.PARK,
+                lambda session: self._database["parked"].update_many(query, self._marking(), session=session),
+            )
+
+    def _marking(self) -> dict[str, Any]:
+        marks = self._fence.names.marks
+        return {"$set": marks} if marks else {"$unset": {"shard": ""}}
 
 
 def _describe(turn: ParkedTurn) -> dict[str, object]:

@@ -11,7 +11,7 @@ from struct import Struct
 from typing import Any, Final, Protocol
 
 from bson import Binary, Int64
-from motor.motor_asyncio import AsyncIOMotorCollection
+from motor.motor_asyncio import AsyncIOMotorClientSession, AsyncIOMotorCollection
 
 from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Stream
@@ -50,15 +50,17 @@ class Collections(Protocol):
 
 
 async def find_positions(
-    collections: Collections, names: StateNames | None = None
+    collections: Collections,
+    names: StateNames | None = None,
+    session: AsyncIOMotorClientSession | None = None,
 ) -> Mapping[Stream, StoredCheckpoint]:
     """The newest stored position of every stream that has one, in the order of their names."""
     names = names or StateNames()
     found = [
         read_position(names.stream(document["_id"]), document)
-        for document in await collections["checkpoints"].find(names.query).to_list(None)
+        for document in await collections["checkpoints"].find(names.query, session=session).to_list(None)
     ]
-    slots = await collections["slots"].find(names.query, {"positions": 1}).to_list(None)
+    slots = await collections["slots"].find(names.query, {"positions": 1}, session=session).to_list(None)
     found += [
         read_position(Stream(name), fields)
         for slot in slots
