@@ -41,6 +41,7 @@ class Health:
     `loop_seconds` is when the event loop last ran the sampler; `answered_seconds` when each stream last answered;
     `looked_seconds` is when a standby last saw the lease, None on the active instance;
     `refusal` is what to do where the destination refuses what is sent; `gaps` counts stretches of lost history;
+    `missing_shards` names those without an active instance;
     `faults` holds what an operator must mend, by subject, with when it was last told.
     """
 
@@ -51,6 +52,7 @@ class Health:
     looked_seconds: float | None = None
     refusal: str | None = None
     gaps: int = 0
+    missing_shards: tuple[str, ...] = ()
     faults: dict[str, tuple[float, str]] = field(default_factory=dict)
 
     def begin_term(self) -> None:

@@ -14,6 +14,7 @@ from tailer.commands.times import read_moment
 from tailer.core.moments import describe_seconds
 
 if TYPE_CHECKING:
+    from tailer.core.lease import LeaseRecord
     from tailer.operations.checkpoints import Change, Stretch, Survey
 
 EXIT_DECLINED: Final = 1
@@ -61,10 +62,11 @@ async def _show(*, as_json: bool) -> int:
 
 
 def _as_document(survey: "Survey") -> dict[str, object]:
-    lease, pending = survey.lease, survey.pending
+    pending = survey.pending
     return {
         "streams": [
             {
+                "shard": found.shard.index,
                 "stream": found.checkpoint.stream.value,
                 "position_time": describe_seconds(found.checkpoint.position.cluster_seconds),
                 "age_seconds": found.age_seconds,
@@ -81,14 +83,23 @@ def _as_document(survey: "Survey") -> dict[str, object]:
             "dead_letters": pending.dead_letters,
             "gaps": pending.gaps,
         },
-        "lease": None
-        if lease is None
-        else {"epoch": lease.epoch, "host": lease.host, "released": lease.released},
+        # The one of the first shard, which is the only one where the work is not divided.
+        "lease": _describe_lease(next(iter(survey.leases.values()))),
+        "leases": [
+            {"shard": shard.index, "lease": _describe_lease(lease)} for shard, lease in survey.leases.items()
+        ],
     }
 
 
+def _describe_lease(lease: "LeaseRecord | None") -> dict[str, object] | None:
+    if lease is None:
+        return None
+    return {"epoch": lease.epoch, "host": lease.host, "released": lease.released}
+
+
 def _describe_survey(survey: "Survey") -> Sequence[str]:
-    rows = [("stream", "position", "age", "resumable", "epoch", "destination")]
+    is_divided = len(survey.leases) > 1
+    rows: list[tuple[str, ...]] = [("stream", "position", "age", "resumable", "epoch", "destination")]
     rows += [
         (
             found.checkpoint.stream.value,
@@ -100,16 +111,23 @@ def _describe_survey(survey: "Survey") -> Sequence[str]:
         )
         for found in survey.streams
     ]
+    if is_divided:
+        shards = ["shard", *(str(found.shard) for found in survey.streams)]
+        rows = [(shard, *row) for shard, row in zip(shards, rows, strict=True)]
     lines = align(rows) if survey.streams else ["no checkpoint is stored: the next start is a first one"]
-    pending, lease = survey.pending, survey.lease
+    pending = survey.pending
     waiting = (
         f"{pending.batches} batches on their way, {pending.parked} parked turns, "
         f"{pending.dead_letters} dead letters, {pending.gaps} gaps"
     )
     lines += ["", f"pending: {waiting}"]
-    if lease is not None:
-        state = "given up" if lease.released else f"held by {lease.host}"
-        lines.append(f"lease:   epoch {lease.epoch}, {state}")
+    for shard, lease in survey.leases.items():
+        name = f"lease of {shard}:" if is_divided else "lease:  "
+        if lease is not None:
+            state = "given up" if lease.released else f"held by {lease.host}"
+            lines.append(f"{name} epoch {lease.epoch}, {state}")
+        elif is_divided:
+            lines.append(f"{name} never held: no instance of this shard has run")
     return lines
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import asdict
 from typing import Final
 
@@ -21,6 +21,7 @@ from tailer.daemon.gauges import BEAT_SECONDS, show_state
 from tailer.daemon.interpreter import fit_interpreter
 from tailer.daemon.left_out import LeftOutWatch
 from tailer.daemon.progress import Progress
+from tailer.daemon.shard_watch import LOOK_SECONDS, ShardWatch
 from tailer.daemon.side_tasks import looking
 from tailer.daemon.supervision import Shutdown, unless_asked
 from tailer.daemon.term import Term
@@ -36,6 +37,7 @@ from tailer.events import (
     Listening,
     ReadFailed,
     SettingDoubted,
+    ShardsMissing,
     SideTask,
     SideTaskFailed,
     Stopped,
@@ -86,7 +88,9 @@ class Daemon:
         self._observe = observe
         self._observe_traces = observe_traces
         self._metrics = Metrics(
-            __version__, usage_label_values=settings.usage_label_values if settings.usage_metrics else None
+            __version__,
+            shard=settings.shard,
+            usage_label_values=settings.usage_label_values if settings.usage_metrics else None,
         )
         # Bound once, because looking up a method of this kind costs more than counting.
         self._record = self._metrics.record
@@ -270,8 +274,18 @@ class Daemon:
                 every_seconds=_WATCH_SECONDS,
                 report=self._report_fault,
             ),
+            self._watching_shards(connections),
         ):
             yield
+
+    def _watching_shards(self, connections: Connections) -> AbstractAsyncContextManager[None]:
+        settings = self._settings
+        if settings.shard.is_whole:
+            return nullcontext()
+        watch = ShardWatch(
+            connections.state, settings.shard.total, settings.lease_time, self._emit, monotonic=time.monotonic
+        )
+        return looking(SideTask.SHARDS, watch.look, every_seconds=LOOK_SECONDS, report=self._report_fault)
 
     def _report_fault(self, task: SideTask, error: Exception) -> None:
         self._emit(SideTaskFailed(task, *_locate(error)))
@@ -313,6 +327,8 @@ class Daemon:
             self._health.gaps += 1
         elif isinstance(event, GapsLeft):
             self._health.gaps = event.gaps
+        elif isinstance(event, ShardsMissing):
+            self._health.missing_shards = event.missing
         elif isinstance(event, StreamFailed) and event.hint is not None:
             self._health.note_fault(f"stream {event.stream.value}", event.hint, time.monotonic())
         elif isinstance(event, ReadFailed) and event.hint is not None:

@@ -46,6 +46,7 @@ from tailer.events.leadership import (
     LeaseReleased,
     LeaseTaken,
     ShardsMissing,
+    ShardsSeen,
     StandingBy,
 )
 from tailer.events.lifecycle import (
@@ -151,6 +152,7 @@ __all__ = [
     "SendingDisabled",
     "SettingDoubted",
     "ShardsMissing",
+    "ShardsSeen",
     "SideTask",
     "SideTaskFailed",
     "SourceUnanswered",

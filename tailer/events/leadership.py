@@ -82,3 +82,12 @@ class ShardsMissing(Event):
     name: ClassVar[str] = "shards_missing"
     missing: tuple[str, ...]
     shards: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardsSeen(Event):
+    """All shards were looked at."""
+
+    level: ClassVar[str | None] = None
+    shards: int
+    missing: int

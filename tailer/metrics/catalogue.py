@@ -28,6 +28,21 @@ LEADER: Final = Metric("tailer_leader", Kind.GAUGE, "1 while this instance is th
 LEADER_EPOCH: Final = Metric(
     "tailer_leader_epoch", Kind.GAUGE, "Epoch of the lease that this instance took last"
 )
+SHARD_INFO: Final = Metric(
+    "tailer_shard_info",
+    Kind.GAUGE,
+    "Always 1; the labels say which of how many shards this instance works on, or stands by for",
+    (
+        Label("shard", "number of the shard, from 0"),
+        Label("shards", "how many there are, TAILER_TOTAL_SHARDS"),
+    ),
+)
+SHARDS_MISSING: Final = Metric(
+    "tailer_shards_missing",
+    Kind.GAUGE,
+    "Shards that have had no active instance for half a minute, or whose stored position lies five minutes behind the "
+    "others, as this instance sees it",
+)
 LOOP_LAG: Final = Metric(
     "tailer_event_loop_lag_seconds",
     Kind.HISTOGRAM,
@@ -338,7 +353,7 @@ ABSENT_UNTIL_KNOWN: Final = frozenset(
 """Gauges without labels for which 0 would be a lie."""
 
 CATALOGUE: Final = (
-    Section("The daemon", (BUILD_INFO, STATE, LEADER, LEADER_EPOCH, LOOP_LAG, TASK_FAILURES)),
+    Section("The daemon", (BUILD_INFO, STATE, LEADER, LEADER_EPOCH, SHARD_INFO, SHARDS_MISSING, LOOP_LAG, TASK_FAILURES)),
     Section(
         "MongoDB and the streams",
         (

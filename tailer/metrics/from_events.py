@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import singledispatchmethod
 
+from tailer.core.stream.shard import WHOLE, Shard
 from tailer.core.trace.observations import Trace
 from tailer.events import (
     BackfillAdvanced,
@@ -34,6 +35,7 @@ from tailer.events import (
     ReadingPaused,
     RequestDone,
     RowUnreadable,
+    ShardsSeen,
     SideTask,
     SideTaskFailed,
     SpotChecked,
@@ -90,9 +92,10 @@ class Metrics(Instruments):
     """The metrics of one daemon. `usage_label_values` is how many values a label of the usage metrics may have; None:
     there are no usage metrics."""
 
-    def __init__(self, version: str, *, usage_label_values: int | None = None) -> None:
+    def __init__(self, version: str, *, shard: Shard = WHOLE, usage_label_values: int | None = None) -> None:
         super().__init__(with_usage=usage_label_values is not None)
         self.gauge(catalogue.BUILD_INFO).labels(version).set(1)
+        self.gauge(catalogue.SHARD_INFO).labels(str(shard.index), str(shard.total)).set(1)
         self._stored: dict[str, int] = {}
         self._oplog_first: int | None = None
         self._usage = None if usage_label_values is None else Usage(self, most_values=usage_label_values)
@@ -116,6 +119,10 @@ class Metrics(Instruments):
         self.gauge(catalogue.LEADER).set(1)
         self.gauge(catalogue.LEADER_EPOCH).set(event.epoch)
         self.gauge(catalogue.BACKFILL_REMAINING).set(0)
+
+    @record.register
+    def _(self, event: ShardsSeen) -> None:
+        self.gauge(catalogue.SHARDS_MISSING).set(event.missing)
 
     @record.register
     def _(self, event: LeaseReleased) -> None:

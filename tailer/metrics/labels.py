@@ -32,7 +32,7 @@ STATE: Final = Label(
 )
 SIDE_TASK: Final = Label(
     "task",
-    "beat: state, progress, status page; oplog: its window and the clocks; dead_letters: how many are kept",
+    "beat: state, progress, status page; oplog: its window and the clocks; dead_letters: how many are kept; shards: whether each is at work",
     tuple(task.value for task in SideTask),
 )
 WAITING: Final = Label(

@@ -14,15 +14,16 @@ from tailer.core.trace.export import trace_id_of
 from tailer.daemon.daemon import Daemon
 from tailer.daemon.supervision import Shutdown
 from tailer.errors import RequestRefused
-from tailer.flow.leadership import has_active_instance
 from tailer.logs import LogLevel, LogWriter
 from tailer.mongo.collections import Collections
 from tailer.mongo.connection import Database
 from tailer.mongo.resuming import server_seconds
-from tailer.mongo.state import MongoLease, StateDatabase
+from tailer.mongo.state import StateDatabase
+from tailer.mongo.state.layout import read_layout
 from tailer.mongo.state.requests import ask_for_backfill
 from tailer.mongo.state.survey import count_exported, find_asked_job, look_at_job
 from tailer.mongo.walk import MongoWalk
+from tailer.operations.instances import find_active_shards
 from tailer.operations.opening import ignore_event, open_both
 from tailer.settings import Settings
 
@@ -116,12 +117,22 @@ class BackfillDesk:
 
     async def has_daemon(self) -> bool:
         """Whether an active instance does the job."""
-        lease = MongoLease(self._state, lease_time=self._settings.lease_time)
-        return await has_active_instance(lease, self._settings.lease_time)
+        active = await find_active_shards(self._state, self._settings.lease_time)
+        return any(active.values())
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[asyncio.Task[int]]:
-        """A daemon for as long as the block lasts. Whatever else it does is what any daemon would do."""
+        """A daemon for as long as the block lasts. Whatever else it does is what any daemon would do.
+
+        Raises RequestRefused where the work is divided, because one daemon would do a part of it.
+        """
+        layout = await read_layout(self._state)
+        if layout.total > 1:
+            raise RequestRefused(
+                operation="doing the backfill here",
+                subject=f"a state that is divided into {layout.total} shards",
+                hint="no instance of any shard is running: start them; they do it, because it stays asked for",
+            )
         settings = self._settings.model_copy(update={"http_port": 0, "http_host": "127.0.0.1"})
         shutdown = Shutdown()
         log = LogWriter(sys.stderr, settings.log_format, LogLevel.WARNING)

@@ -1,7 +1,7 @@
 """Reads the stored positions, and moves them while a daemon may be running. The work of `tailer checkpoint`."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,14 +9,17 @@ from tailer.core.lease import LeaseRecord
 from tailer.core.moments import describe_seconds
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
+from tailer.core.stream.shard import Shard
 from tailer.daemon.destinations import name_destination
 from tailer.errors import RequestRefused
 from tailer.flow.records import Checkpoint
 from tailer.mongo.connection import Database
 from tailer.mongo.resuming import RowCount, count_rows, is_resumable, server_seconds
 from tailer.mongo.state import MongoLease, MongoState, StateDatabase
-from tailer.mongo.state.positions import StoredCheckpoint
-from tailer.mongo.state.survey import Pending, count_pending, list_checkpoints
+from tailer.mongo.state.layout import forget_beginning, read_layout
+from tailer.mongo.state.names import names_of
+from tailer.mongo.state.positions import StoredCheckpoint, find_oldest
+from tailer.mongo.state.survey import Pending, count_pending, list_all_checkpoints, list_checkpoints
 from tailer.operations.opening import open_both
 from tailer.settings import Settings
 
@@ -39,8 +42,9 @@ class Repositioning:
 
 @dataclass(frozen=True, slots=True)
 class StreamSurvey:
-    """The present state of a stream. `age_seconds` is by the server's clock."""
+    """The present state of a stream of one shard. `age_seconds` is by the server's clock."""
 
+    shard: Shard
     checkpoint: StoredCheckpoint
     age_seconds: int
     resumable: bool
@@ -52,7 +56,7 @@ class Survey:
 
     streams: Sequence[StreamSurvey]
     pending: Pending
-    lease: LeaseRecord | None
+    leases: Mapping[Shard, LeaseRecord | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +80,19 @@ class CheckpointDesk:
 
     async def survey(self) -> Survey:
         """The present state of everything; changes nothing."""
-        now = await server_seconds(self._source)
+        now, layout = await server_seconds(self._source), await read_layout(self._state)
         streams = [
             StreamSurvey(
+                shard,
                 stored,
                 max(0, now - stored.position.cluster_seconds),
                 await is_resumable(self._source, stored.stream, stored.position),
             )
-            for stored in await list_checkpoints(self._state)
+            for shard in layout.shards
+            for stored in await list_checkpoints(self._state, names_of(shard))
         ]
-        return Survey(streams, await count_pending(self._state), await self._lease().read())
+        leases = {shard: await self._lease(shard).read() for shard in layout.shards}
+        return Survey(streams, await count_pending(self._state), leases)
 
     async def plan(self, begin: datetime | None) -> Sequence[Change]:
         """What would follow from beginning at a time, or, for None, from now like a first start.
@@ -100,7 +107,7 @@ class CheckpointDesk:
                 subject=describe_seconds(begin_seconds),
                 hint=f"it lies in the future: MongoDB's own time is {describe_seconds(now)}",
             )
-        stored = {found.stream: found.position for found in await list_checkpoints(self._state)}
+        stored = find_oldest(await list_all_checkpoints(self._state))
         return [
             await self._plan_stream(stream, stored.get(stream), begin_seconds, now)
             for stream in self._settings.streams
@@ -129,34 +136,45 @@ class CheckpointDesk:
         return Change(stream, stored_seconds, begin_seconds, effect, rows)
 
     async def move(self, begin: datetime) -> int:
-        """Let every stream begin at a time; returns the epoch of the change."""
-        async with self._taken() as (state, epoch):
-            for stream in self._settings.streams:
-                position = StreamPosition(None, int(begin.timestamp()))
-                await state.save_checkpoint(stream, Checkpoint(position))
-            return epoch
+        """Let every stream of every shard begin at a time; returns the latest epoch of the change."""
+        async with self._taken() as states:
+            for state in states:
+                for stream in self._settings.streams:
+                    position = StreamPosition(None, int(begin.timestamp()))
+                    await state.save_checkpoint(stream, Checkpoint(position))
+            return max(state.epoch for state in states)
 
     async def reset(self) -> int:
-        """Forget every position; returns the epoch of the change."""
-        async with self._taken() as (state, epoch):
-            await state.forget_checkpoints()
-            return epoch
+        """Forget every position; returns the latest epoch of the change."""
+        async with self._taken() as states:
+            for state in states:
+                await state.forget_checkpoints()
+            await forget_beginning(self._state)
+            return max(state.epoch for state in states)
 
     @asynccontextmanager
-    async def _taken(self) -> AsyncIterator[tuple[MongoState, int]]:
-        """The lease, taken from its holder: a running daemon stands by until the block ends."""
+    async def _taken(self) -> AsyncIterator[Sequence[MongoState]]:
+        """The leases of all shards, taken from their holders: running daemons stand by until the block ends."""
         await self._state.prepare()
-        lease = self._lease()
+        async with AsyncExitStack() as stack:
+            yield [
+                await stack.enter_async_context(self._take(shard))
+                for shard in (await read_layout(self._state)).shards
+            ]
+
+    @asynccontextmanager
+    async def _take(self, shard: Shard) -> AsyncIterator[MongoState]:
+        lease = self._lease(shard)
         while (epoch := await lease.take(await lease.read())) is None:
             continue
         try:
-            yield MongoState(self._state, lease.fence, destination=name_destination(self._settings)), epoch
+            yield MongoState(self._state, lease.fence, destination=name_destination(self._settings))
         finally:
             await lease.release(epoch)
             await lease.fence.close()
 
-    def _lease(self) -> MongoLease:
-        return MongoLease(self._state, lease_time=self._settings.lease_time)
+    def _lease(self, shard: Shard) -> MongoLease:
+        return MongoLease(self._state, lease_time=self._settings.lease_time, names=names_of(shard))
 
 
 @asynccontextmanager

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tailer.errors import RequestRefused
-from tailer.flow.leadership import has_active_instance
-from tailer.mongo.state import MongoLease, StateDatabase
+from tailer.mongo.state import StateDatabase
 from tailer.mongo.state.requests import ask_for_replays, drop_letters
 from tailer.mongo.state.survey import StoredLetter, list_letters
+from tailer.operations.instances import find_active_shards
 from tailer.operations.opening import open_state
 from tailer.settings import Settings
 
@@ -33,9 +33,8 @@ class Replayed:
 class LetterDesk:
     """The dead letters of one tailer."""
 
-    def __init__(self, state: StateDatabase, lease: MongoLease, lease_time: timedelta) -> None:
+    def __init__(self, state: StateDatabase, lease_time: timedelta) -> None:
         self._state = state
-        self._lease = lease
         self._lease_time = lease_time
 
     async def list_letters(self) -> Sequence[StoredLetter]:
@@ -66,8 +65,8 @@ class LetterDesk:
         return await drop_letters(self._state, [letter.record_id for letter in letters])
 
     async def has_sender(self) -> bool:
-        """Whether an instance is active."""
-        return await has_active_instance(self._lease, self._lease_time)
+        """Whether every shard has an active instance: a letter is sent by that of its conversation."""
+        return all((await find_active_shards(self._state, self._lease_time)).values())
 
     async def follow(self, letters: Sequence[StoredLetter], patience: timedelta) -> Replayed:
         """Wait until every letter is done, or the time is up."""
@@ -87,7 +86,7 @@ class LetterDesk:
 async def open_letters(settings: Settings) -> AsyncIterator[LetterDesk]:
     """The desk over a connection of its own."""
     async with open_state(settings, command="dead-letters") as state:
-        yield LetterDesk(state, MongoLease(state, lease_time=settings.lease_time), settings.lease_time)
+        yield LetterDesk(state, settings.lease_time)
 
 
 def _is_named(letter: StoredLetter, name: str) -> bool:

@@ -99,6 +99,11 @@ class WebServer:
             body["problems"] = "; ".join(problems)
         if self._health.gaps:
             body["gaps"] = f"{self._health.gaps} stretches of history were lost and are not exported"
+        if self._health.missing_shards:
+            # This one is well: to restart it would help nothing.
+            body["missing_shards"] = (
+                f"{', '.join(self._health.missing_shards)} have no active instance, or stand still"
+            )
         return web.Response(
             text=json.dumps(body), status=503 if problems else 200, content_type="application/json"
         )

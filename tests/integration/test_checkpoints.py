@@ -8,6 +8,7 @@ import pytest
 
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
+from tailer.core.stream.shard import WHOLE
 from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import RequestRefused
 from tailer.flow.records import Checkpoint
@@ -58,8 +59,9 @@ async def test_a_time_before_the_oplog_is_refused_and_a_position_there_shows_as_
     survey = await desk.survey()
 
     assert [found.resumable for found in survey.streams] == [False]
-    assert survey.lease is not None
-    assert survey.lease.epoch == 1
+    lease = survey.leases[WHOLE]
+    assert lease is not None
+    assert lease.epoch == 1
     assert await state.load_checkpoint(Stream.MESSAGES) == stored
 
 

@@ -274,4 +274,4 @@ async def test_a_tailer_is_only_told_from_a_lease_that_beats(
 
 
 def replace_lease_time(desk: LetterDesk, lease_time: timedelta) -> LetterDesk:
-    return LetterDesk(desk._state, desk._lease, lease_time)
+    return LetterDesk(desk._state, lease_time)

@@ -4,7 +4,7 @@ A position is stored in a checkpoint document of its own, or in the slot of the 
 epoch of its writer and a number within that epoch, in the order in which the writer worked them out: the newest counts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from struct import Struct
@@ -68,6 +68,16 @@ async def find_positions(
     ]
     found.sort(key=lambda stored: (stored.stream, stored.epoch, stored.number))
     return {stored.stream: stored for stored in found}
+
+
+def find_oldest(stored: Iterable[StoredCheckpoint]) -> Mapping[Stream, StreamPosition]:
+    """The oldest position of every stream among those of several shards."""
+    positions: dict[Stream, StreamPosition] = {}
+    for each in stored:
+        known = positions.get(each.stream)
+        if known is None or each.position.moment < known.moment:
+            positions[each.stream] = each.position
+    return positions
 
 
 def write_position(

@@ -9,9 +9,11 @@ from tailer.core.backfill import Job, JobReason
 from tailer.core.identity import TraceId
 from tailer.events import StateOperation
 from tailer.flow.letter_reasons import LetterReason
-from tailer.mongo.state.backfills import read_job
+from tailer.mongo.state.backfills import read_job, survey_job
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.dead_letters import ASKED
+from tailer.mongo.state.layout import read_layout
+from tailer.mongo.state.names import StateNames, names_of
 from tailer.mongo.state.positions import StoredCheckpoint, find_positions
 
 
@@ -46,10 +48,18 @@ class StoredLetter:
         return self.replay == ASKED
 
 
-async def list_checkpoints(database: StateDatabase) -> Sequence[StoredCheckpoint]:
-    """The newest stored positions of all streams, by name."""
-    found = await database.attempt(StateOperation.LIST_CHECKPOINTS, lambda: find_positions(database))
+async def list_checkpoints(
+    database: StateDatabase, names: StateNames | None = None
+) -> Sequence[StoredCheckpoint]:
+    """The newest stored positions of all streams of a shard, by name."""
+    found = await database.attempt(StateOperation.LIST_CHECKPOINTS, lambda: find_positions(database, names))
     return list(found.values())
+
+
+async def list_all_checkpoints(database: StateDatabase) -> Sequence[StoredCheckpoint]:
+    """The newest stored positions of all streams of all shards."""
+    layout = await read_layout(database)
+    return [stored for shard in layout.shards for stored in await list_checkpoints(database, names_of(shard))]
 
 
 async def count_pending(database: StateDatabase) -> Pending:
@@ -116,7 +126,7 @@ async def look_at_job(database: StateDatabase, job_id: str) -> Job | None:
     found = await database.attempt(
         StateOperation.LOOK_AT_JOB, lambda: database["backfills"].find_one({"_id": job_id})
     )
-    return None if found is None else read_job(found)
+    return None if found is None else survey_job(found)
 
 
 async def count_exported(database: StateDatabase, trace_ids: Sequence[TraceId]) -> int:

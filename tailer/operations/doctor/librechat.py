@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 from tailer.core.stream.hints import Stream
+from tailer.core.stream.positions import StreamPosition
 from tailer.mongo.connection import Database, describe_address
 from tailer.mongo.examination import (
     ExaminationFailed,
@@ -18,7 +19,7 @@ from tailer.mongo.examination import (
     read_last_rows,
     try_resuming,
 )
-from tailer.mongo.state.positions import StoredCheckpoint
+from tailer.mongo.state.positions import StoredCheckpoint, find_oldest
 from tailer.operations.doctor.findings import Finding, failed, passed, skipped, warned
 from tailer.operations.doctor.privileges import Rights, judge_reading
 
@@ -157,14 +158,14 @@ async def check_streams(
     database: Database, streams: Sequence[Stream], checkpoints: Sequence[StoredCheckpoint]
 ) -> list[Finding]:
     """Whether each stream opens where the daemon would open it."""
-    stored = {checkpoint.stream: checkpoint for checkpoint in checkpoints}
+    stored = find_oldest(checkpoints)
     return [await _check_stream(database, stream, stored.get(stream)) for stream in streams]
 
 
-async def _check_stream(database: Database, stream: Stream, stored: StoredCheckpoint | None) -> Finding:
+async def _check_stream(database: Database, stream: Stream, stored: StreamPosition | None) -> Finding:
     check = f"stream {stream.value}"
     try:
-        await try_resuming(database, stream, None if stored is None else stored.position)
+        await try_resuming(database, stream, stored)
     except ExaminationFailed as error:
         if error.history_lost and stored is not None:
             return failed(

@@ -1,19 +1,20 @@
 """The checks of the state database."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from tailer.core.moments import describe_seconds
+from tailer.core.stream.shard import Shard
 from tailer.errors import StateError, TailerError
-from tailer.flow.leadership import has_active_instance
 from tailer.mongo.connection import Client, Database
 from tailer.mongo.examination import ExaminationFailed, try_writing
 from tailer.mongo.source_identity import holds_any_row, identify_source
-from tailer.mongo.state import MongoLease, StateDatabase
+from tailer.mongo.state import StateDatabase
 from tailer.mongo.state.owner import check_owner
 from tailer.mongo.state.positions import StoredCheckpoint
-from tailer.mongo.state.survey import count_pending, list_checkpoints
+from tailer.mongo.state.survey import count_pending, list_all_checkpoints
 from tailer.operations.doctor.findings import Finding, failed, passed, warned
+from tailer.operations.instances import find_active_shards
 from tailer.operations.opening import ignore_event
 from tailer.settings import Settings
 
@@ -47,11 +48,9 @@ async def check_state(
     whose = "has no owner yet" if owner is None else f"is that of {owner}"
     findings.append(passed("state's owner", f"the state {whose}"))
     try:
-        checkpoints = await list_checkpoints(state)
+        checkpoints = await list_all_checkpoints(state)
         pending = await count_pending(state)
-        active = await has_active_instance(
-            MongoLease(state, lease_time=settings.lease_time), settings.lease_time
-        )
+        active = await find_active_shards(state, settings.lease_time)
     except StateError as error:
         return (), [*findings, failed("state", error.subject, error.hint)]
     findings.append(_judge_checkpoints(checkpoints))
@@ -65,9 +64,38 @@ async def check_state(
         findings.append(
             warned("gaps", seen, "the running daemon fills them; docs/runbooks/TailerHistoryLost.md")
         )
-    seen = "one is active" if active else "none is active"
-    findings.append(passed("instances", f"{seen} on this state database; more of them stand by"))
+    findings += judge_instances(active, settings.shard.total)
     return checkpoints, findings
+
+
+def judge_instances(active: Mapping[Shard, bool], wanted_total: int) -> list[Finding]:
+    """Whether every shard has an active instance, and the state is divided as the settings say."""
+    if len(active) == 1:
+        seen = "one is active" if all(active.values()) else "none is active"
+        findings = [passed("instances", f"{seen} on this state database; more of them stand by")]
+    elif missing := [str(shard) for shard, is_active in active.items() if not is_active]:
+        findings = [
+            failed(
+                "instances",
+                f"shards {', '.join(missing)} have no active instance: nobody follows their conversations",
+                f"start an instance with TAILER_TOTAL_SHARDS={len(active)} for each; docs/scaling.md",
+            )
+        ]
+    else:
+        findings = [passed("instances", f"all {len(active)} shards have an active one")]
+    if len(active) != wanted_total and not any(active.values()):
+        seen = f"the next start divides the state into {wanted_total}, it is divided into {len(active)}"
+        return [passed("shards", seen)]
+    if len(active) != wanted_total:
+        findings.append(
+            warned(
+                "shards",
+                f"the state is divided into {len(active)}, and TAILER_TOTAL_SHARDS is {wanted_total}",
+                "to change the number, stop all instances and start them with the new one (docs/scaling.md); otherwise "
+                f"give this command TAILER_TOTAL_SHARDS={len(active)} too",
+            )
+        )
+    return findings
 
 
 def _judge_checkpoints(checkpoints: Sequence[StoredCheckpoint]) -> Finding:
