@@ -100,8 +100,9 @@ def only(manifests: Sequence[Manifest], kind: str) -> Manifest:
 
 
 def pod_of(manifests: Sequence[Manifest]) -> dict[str, Any]:
-    """The pod's specification in the Deployment."""
-    return dict(only(manifests, "Deployment")["spec"]["template"]["spec"])
+    """The pod's specification in the Deployment, or the StatefulSet of shards."""
+    (found,) = [each for each in manifests if each["kind"] in ("Deployment", "StatefulSet")]
+    return dict(found["spec"]["template"]["spec"])
 
 
 def container_of(manifests: Sequence[Manifest]) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from tailer import __version__
+from tailer.core.stream.shard import Shard
 from tailer.settings import Settings, load_settings
 from tailer.settings.environment import collect_settings
+from tailer.settings.sharding import ShardingSettings
 from tests.deploy.manifests import (
     CHART,
     check_strictly,
@@ -140,8 +142,9 @@ def test_the_daemon_takes_the_environment_that_the_chart_gives_it(
     }
     monkeypatch.chdir(tmp_path)
     for name, value in environment_of(render_chart(EVERYTHING)).items():
+        given = {"fieldRef": {"fieldPath": "metadata.name"}} == value and "traces-5"
         monkeypatch.setenv(
-            name, value if isinstance(value, str) else in_secrets[value["secretKeyRef"]["key"]]
+            name, given or (value if isinstance(value, str) else in_secrets[value["secretKeyRef"]["key"]])
         )
 
     settings = load_settings()
@@ -325,6 +328,37 @@ def test_one_replica_is_recreated_and_of_several_one_at_a_time_is_replaced() -> 
     assert several["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
     (spread,) = several["spec"]["template"]["spec"]["topologySpreadConstraints"]
     assert spread["labelSelector"] == several["spec"]["selector"]
+
+
+def test_shards_are_the_ordinals_of_a_stateful_set_with_standbys_behind_them() -> None:
+    """Pod 3 of two shards with two replicas is the standby of the second."""
+    manifests = render_chart({"shards": 2, "replicas": 2})
+    workload, env = only(manifests, "StatefulSet")["spec"], environment_of(manifests)
+
+    assert [each["kind"] for each in manifests if each["kind"] == "Deployment"] == []
+    assert (workload["replicas"], workload["podManagementPolicy"]) == (4, "Parallel")
+    assert env["TAILER_TOTAL_SHARDS"] == "2"
+    assert env["TAILER_SHARD"] == {"fieldRef": {"fieldPath": "metadata.name"}}
+    assert (
+        Shard(1, 2)
+        == ShardingSettings.model_validate(
+            {"total_shards": 2, "shard_ordinal": "tailer-librechat-tailer-3"}
+        ).shard
+    )
+    assert "statefulset/tailer-librechat-tailer" in render_notes({"shards": 2})
+    (spread,) = workload["template"]["spec"]["topologySpreadConstraints"]
+    assert spread["labelSelector"] == workload["selector"]
+    check_strictly(manifests)
+
+
+def test_without_shards_no_pod_hears_of_them_and_both_ways_at_once_are_refused() -> None:
+    """An operator may number Deployments of their own instead."""
+    given = {"TAILER_SHARD": "1", "TAILER_TOTAL_SHARDS": "2"}
+
+    assert not {"TAILER_SHARD", "TAILER_TOTAL_SHARDS"} & environment_of(render_chart()).keys()
+    assert environment_of(render_chart({"settings": given}))["TAILER_SHARD"] == "1"
+    with pytest.raises(helm.HelmError, match="exclude each other"):
+        render_chart({"shards": 2, "settings": given})
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 3])

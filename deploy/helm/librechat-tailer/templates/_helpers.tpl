@@ -197,6 +197,19 @@ secret:
 {{- else if and (eq (toString $settings.TAILER_USER_ID) "hash") (not .Values.extraEnv) (not .Values.extraEnvFrom) }}
 {{- fail "settings.TAILER_USER_ID is hash: give userIdHash.existingSecret.name, the Secret with the key of the hash" }}
 {{- end }}
+{{- if gt (int .Values.shards) 1 }}
+{{- range tuple "TAILER_SHARD" "TAILER_TOTAL_SHARDS" }}
+{{- if hasKey $settings . }}
+{{- fail (printf "settings.%s and shards exclude each other: the chart gives every pod its number" .) }}
+{{- end }}
+{{- end }}
+- name: TAILER_TOTAL_SHARDS
+  value: {{ int .Values.shards | quote }}
+- name: TAILER_SHARD
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.name
+{{- end }}
 {{- range $name, $value := $given }}
 {{- if not (kindIs "invalid" $value) }}
 - name: {{ $name }}
