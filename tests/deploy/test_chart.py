@@ -142,7 +142,7 @@ def test_the_daemon_takes_the_environment_that_the_chart_gives_it(
     }
     monkeypatch.chdir(tmp_path)
     for name, value in environment_of(render_chart(EVERYTHING)).items():
-        given = {"fieldRef": {"fieldPath": "metadata.name"}} == value and "traces-5"
+        given = value == {"fieldRef": {"fieldPath": "metadata.name"}} and "traces-5"
         monkeypatch.setenv(
             name, given or (value if isinstance(value, str) else in_secrets[value["secretKeyRef"]["key"]])
         )
