@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, Self
 from urllib.request import urlopen
 
@@ -125,8 +125,15 @@ def start_fake(directory: Path) -> tuple[Process, ControlClient, str]:
     return fake, ControlClient(url, timeout_seconds=60), url
 
 
-def start_tailer(uri: str, langfuse_url: str, directory: Path) -> Process:
-    """Our daemon as a user runs it, with its defaults; returns once it is ready."""
+def start_tailer(
+    uri: str,
+    langfuse_url: str,
+    directory: Path,
+    settings: Mapping[str, str] = MappingProxyType({}),
+    *,
+    name: str = "tailer",
+) -> Process:
+    """Our daemon as a user runs it, with its defaults but for these settings; returns once it is ready."""
     environment = {
         "TAILER_MONGO_URI": uri,
         "TAILER_HTTP_PORT": "0",
@@ -134,8 +141,9 @@ def start_tailer(uri: str, langfuse_url: str, directory: Path) -> Process:
         "LANGFUSE_PUBLIC_KEY": PUBLIC_KEY,
         "LANGFUSE_SECRET_KEY": SECRET_KEY,
         "TAILER_LOG_FORMAT": "json",
+        **settings,
     }
-    daemon = Process(["-m", "tailer", "run"], environment, log=directory / "tailer.log")
+    daemon = Process(["-m", "tailer", "run"], environment, log=directory / f"{name}.log")
     port = 0
     while not _is_ready(port):
         daemon.check()
