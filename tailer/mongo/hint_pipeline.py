@@ -146,6 +146,7 @@ PIPELINE_FINGERPRINTS = {
 }
 """Stored with every token, because a token that was read under another pipeline may not be found again (code 280)."""
 
+_NO_NAMES: frozenset[str] = frozenset()
 _OPERATIONS = {operation.value: operation for operation in Operation}
 
 
@@ -154,26 +155,41 @@ def decode_hint(event: Mapping[str, object], position: StreamPosition) -> Change
 
     `position` is the event's own: its resume token begins with the cluster time.
     """
-    operation = _OPERATIONS.get(str(event.get("operationType")))
-    document_key = event.get("documentKey")
+    get = event.get
+    operation = _OPERATIONS.get(str(get("operationType")))
+    document_key = get("documentKey")
     if operation is None or not isinstance(document_key, dict):
         return None
-    settings = event.get("settings")
-    whole = operation is Operation.INSERT or operation is Operation.REPLACE
+    key, changed = to_key(document_key.get("_id")), get("changed")
+    names = _name_set(strings(changed)) if changed else _NO_NAMES
+    settings = get("settings")
+    if operation is not Operation.INSERT and operation is not Operation.REPLACE:
+        # Most events are updates, and an update brings no document along.
+        return ChangeHint(
+            operation,
+            key,
+            position.cluster_seconds,
+            milliseconds(get("written")),
+            names,
+            None,
+            None,
+            None,
+            title=string(get("title")),
+            settings=settings if isinstance(settings, dict) else None,
+        )
     return ChangeHint(
         operation=operation,
-        document_key=to_key(document_key.get("_id")),
+        document_key=key,
         cluster_seconds=position.cluster_seconds,
-        written_milliseconds=milliseconds(event.get("written")),
-        changed=_name_set(strings(event.get("changed"))),
-        message_id=string(event.get("message")),
-        parent_message_id=string(event.get("parent")),
-        created_by_user=event.get("byUser") is True if whole else None,
-        conversation_id=string(event.get("conversation")),
-        stopped=event.get("stopped") is True,
-        unfinished=event.get("unfinished") is True,
-        text=string(event.get("text")),
-        title=string(event.get("title")),
+        written_milliseconds=milliseconds(get("written")),
+        changed=names,
+        message_id=string(get("message")),
+        parent_message_id=string(get("parent")),
+        created_by_user=get("byUser") is True,
+        conversation_id=string(get("conversation")),
+        stopped=get("stopped") is True,
+        unfinished=get("unfinished") is True,
+        text=string(get("text")),
         settings=settings if isinstance(settings, dict) else None,
     )
 

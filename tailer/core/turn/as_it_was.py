@@ -16,6 +16,7 @@ from tailer.core.turn.record import Then, TurnRecord
 
 _OWN_SAVES_MILLISECONDS: Final = 1_000
 """How long after a turn LibreChat itself still saves its rows."""
+_CONTEXT: Final = "maxContextTokens"
 SETTINGS_MARK: Final = "settings"
 QUESTION_MARK: Final = "question_text"
 ANSWER_MARK: Final = "answer_text"
@@ -25,8 +26,17 @@ _PERHAPS_EDITED: Final = "saved again after the turn, perhaps edited"
 _READ_LATER: Final = "as of the reading; the conversation went on after the turn"
 
 
-def restore(record: TurnRecord, told: Told) -> TurnRecord:
-    """The record with texts and settings of the turn's own time, and with a mark for each that may be from later."""
+def restore(
+    record: TurnRecord,
+    told: Told,
+    *,
+    finished_milliseconds: int | None = None,
+    question_touches: tuple[int, ...] = (),
+) -> TurnRecord:
+    """The record with texts and settings of the turn's own time, and with a mark for each that may be from later.
+
+    The times are those that the stream reported of the turn's rows.
+    """
     marks: dict[str, str] = {}
     question = _restore_question(record, told, marks)
     conversation = _restore_settings(record, told, marks)
@@ -34,7 +44,7 @@ def restore(record: TurnRecord, told: Told) -> TurnRecord:
     if response is not None:
         if told.answer_edited:
             marks[ANSWER_MARK] = _EDITED
-        elif not told.followed and _was_saved_again(response, record.finished_milliseconds):
+        elif not told.followed and _was_saved_again(response, finished_milliseconds):
             marks[ANSWER_MARK] = _PERHAPS_EDITED
     agent = record.agent
     if agent is not None and _had_no_instructions(response):
@@ -44,6 +54,8 @@ def restore(record: TurnRecord, told: Told) -> TurnRecord:
         question=question,
         conversation=conversation,
         agent=agent,
+        finished_milliseconds=finished_milliseconds,
+        question_touches=question_touches,
         then=Then(
             # Old releases store an answer in the making in the same shape; those end with their text in `text`.
             stopped=told.stopped and response is not None and not response.text,
@@ -97,13 +109,21 @@ def _restore_settings(record: TurnRecord, told: Told, marks: dict[str, str]) -> 
         marks.setdefault(SETTINGS_MARK, "as of the reading; the agent's version at the turn is not stored")
     if response is None:
         return conversation
-    settings = dict(conversation.settings)
-    if response.context_tokens is not None:
-        settings["maxContextTokens"] = response.context_tokens
-    without = _had_no_instructions(response)
-    return replace(
-        conversation, settings=settings, prompt_prefix=None if without else conversation.prompt_prefix
-    )
+    prompt = None if _had_no_instructions(response) else conversation.prompt_prefix
+    settings = _with_context(conversation.settings, response.context_tokens)
+    if settings is conversation.settings and prompt == conversation.prompt_prefix:
+        return conversation
+    return replace(conversation, settings=settings, prompt_prefix=prompt)
+
+
+def _with_context(settings: Mapping[str, object], context_tokens: int | None) -> Mapping[str, object]:
+    """The settings with the size of the context that the answer was given; as they are where they say so already."""
+    if context_tokens is None:
+        return settings
+    known = settings.get(_CONTEXT)
+    if known == context_tokens and type(known) is int:
+        return settings
+    return {**settings, _CONTEXT: context_tokens}
 
 
 def _apply(conversation: Conversation, settings: ToldSettings) -> Conversation:

@@ -258,8 +258,14 @@ class Turns(Lane):
         unknown = unknown_parts(record)
         if unknown:
             self._bench.emit(PartsUnknown(len(unknown)))
-        packed = destination.packing.pack(entry.key, outcome_of(made.outcome), made.traces, sent=made.sent)
-        return replace(packed, has_feedback=made.has_feedback, also=self._titles_of(made, record))
+        return destination.packing.pack(
+            entry.key,
+            outcome_of(made.outcome),
+            made.traces,
+            sent=made.sent,
+            has_feedback=made.has_feedback,
+            also=self._titles_of(made, record),
+        )
 
     def _titles_of(self, made: Exported, record: TurnRecord) -> tuple[EntryKey, ...]:
         """The open entry of the title that goes with a turn, if there is one."""
@@ -274,12 +280,12 @@ class Turns(Lane):
         """Add what only the stream knows: when a partial row was finished, when a question was saved again, and how the
         turn was before an edit."""
         question, backlog = record.question, self._bench.backlog
-        timed = replace(
+        return restore(
             record,
+            backlog.told_of(entry, record),
             finished_milliseconds=entry.finished_milliseconds,
             question_touches=backlog.touches_of(question.key) if question is not None else (),
         )
-        return restore(timed, backlog.told_of(entry, record))
 
 
 def _possible_traces(message_id: str) -> tuple[TraceId, TraceId, TraceId]:

@@ -60,11 +60,13 @@ class Packing:
         sent: SentTurn | None = None,
         edits: Mapping[str, Edit] | None = None,
         late: LateMarks | None = None,
+        has_feedback: bool = False,
+        also: tuple[EntryKey, ...] = (),
     ) -> Outgoing:
         """Encode traces. `sent` is what is remembered of the turn among them, `edits` by record what pieces
-        show, `late` what a piece of late facts brings that record up to."""
-        chunks = tuple(self._sink.encode(trace) for trace in traces)
-        items = tuple(
+        show, `late` what a piece of late facts brings that record up to; the rest is as in `Outgoing`."""
+        chunks = tuple([self._sink.encode(trace) for trace in traces])
+        items = [
             BatchItem(
                 record_id=trace.record_id,
                 probe=Probe(trace.id, trace.root.id),
@@ -78,8 +80,16 @@ class Packing:
                 ended_milliseconds=trace.root.end_milliseconds,
             )
             for trace, chunk in zip(traces, chunks, strict=True)
+        ]
+        return Outgoing(
+            key,
+            outcome,
+            tuple(items),
+            chunks,
+            traces=tuple(traces) if self._keep_traces else (),
+            has_feedback=has_feedback,
+            also=also,
         )
-        return Outgoing(key, outcome, items, chunks, tuple(traces) if self._keep_traces else ())
 
 
 def join(pieces: Sequence[Outgoing]) -> Outgoing:
