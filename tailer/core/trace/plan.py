@@ -51,7 +51,7 @@ def make_plan(parts: Sequence[Part], usage: Usage, authors: Authors, *, cut_shor
         # Only calls beside the answer were billed, as for a stopped run: the answer is shown without numbers.
         answering = [(len(numbered), NO_USAGE.calls[0])]
     stretches = split_stretches(parts)
-    if len({stretch.agent_id for stretch in stretches}) > 1:
+    if len(stretches) > 1 and len({stretch.agent_id for stretch in stretches}) > 1:
         # Several agents are several calls; one of which nothing is known adds nothing to that.
         answering = [item for item in answering if item[1] != NO_USAGE.calls[0]]
     # A report of a stopped turn holds the calls that finished.
@@ -64,16 +64,20 @@ def make_plan(parts: Sequence[Part], usage: Usage, authors: Authors, *, cut_shor
     if not numbered:
         # LibreChat refused the question: whatever the row holds, no model wrote it.
         stages = [_without_calls(stage) for stage in stages]
-    others = [item for item in numbered if item[1].context not in ANSWERING_CONTEXTS]
-    summaries = [item for item in others if item[1].context == _SUMMARY_CONTEXT]
-    subagents, spare = _plan_subagents(
-        stages, [item for item in others if item[1].context == _SUBAGENT_CONTEXT], authors
-    )
-    beside = [
-        Step(call, place, ())
-        for place, call in others
-        if call.context not in (_SUBAGENT_CONTEXT, _SUMMARY_CONTEXT)
-    ]
+    by_agents: list[tuple[int, ModelCall]] = []
+    summaries: list[tuple[int, ModelCall]] = []
+    beside: list[Step] = []
+    for item in numbered:
+        place, call = item
+        if call.context in ANSWERING_CONTEXTS:
+            continue
+        if call.context == _SUMMARY_CONTEXT:
+            summaries.append(item)
+        elif call.context == _SUBAGENT_CONTEXT:
+            by_agents.append(item)
+        else:
+            beside.append(Step(call, place, ()))
+    subagents, spare = _plan_subagents(stages, parts, by_agents, authors)
     return Plan(
         stages=(*_plan_summaries(summaries, parts), *stages) if summaries else tuple(stages),
         beside=(*spare, *beside),
@@ -125,12 +129,13 @@ def _plan_summaries(calls: Sequence[tuple[int, ModelCall]], parts: Sequence[Part
 
 
 def _plan_subagents(
-    stages: Sequence[Stage], calls: Sequence[tuple[int, ModelCall]], authors: Authors
+    stages: Sequence[Stage], parts: Sequence[Part], calls: Sequence[tuple[int, ModelCall]], authors: Authors
 ) -> tuple[dict[int, tuple[Step, ...]], tuple[Step, ...]]:
     """The steps of each sub-agent, and the calls that no sub-agent is known to have made."""
     tools: list[ToolCall] = []
     stretches: list[Stretch] = []
-    steps = [step for stage in stages for row in stage.rows for step in row]
+    has_tools = ToolCall in map(type, parts)
+    steps = [step for stage in stages for row in stage.rows for step in row] if has_tools else ()
     for number, step in enumerate(steps):
         started = [part for part in step.parts if isinstance(part, ToolCall) and part.is_subagent]
         for tool in started:

@@ -165,7 +165,7 @@ class StepBuilder:
     def _describe(self, placed: PlacedStep, *, first: bool) -> Mapping[str, str]:
         step = placed.step
         notes: dict[str, str] = {}
-        if not placed.call.length:
+        if placed.call.start == placed.call.end:
             notes["timing"] = "not stored"
         elif not self._exact:
             notes["timing"] = "estimated"

@@ -14,7 +14,7 @@ from tailer.core.turn.assignment import Step
 Rows = Sequence[Sequence[Step]]
 """Steps that follow each other; several such rows ran side by side."""
 _CHARACTERS_OF_A_TOKEN = 4
-_TIMED = (ToolCall, HandOffPart, SteerPart, SummaryPart)
+_TIMED = frozenset({ToolCall, HandOffPart, SteerPart, SummaryPart})
 """The parts that have a time of their own."""
 
 
@@ -42,10 +42,11 @@ class PlacedStep:
 
 def place_steps(stages: Sequence[Rows], whole: Span) -> list[list[list[PlacedStep]]]:
     """The steps in time: stages, their rows, and the steps of a row."""
-    measured = [[_measure(row, whole.length) for row in stage] for stage in stages]
+    length = whole.end - whole.start
+    measured = [[_measure(row, length) for row in stage] for stage in stages]
     fixed = [max([row.fixed for row in stage], default=0) for stage in measured]
-    weights = [max([row.weight for row in stage], default=0) for stage in measured]
-    shares = share_out(whole.length - sum(fixed), weights)
+    weights = [max([sum(row.weights) for row in stage], default=0) for stage in measured]
+    shares = share_out(length - sum(fixed), weights)
     placed: list[list[list[PlacedStep]]] = []
     at = whole.start
     for stage, needed, share in zip(measured, fixed, shares, strict=True):
@@ -63,17 +64,13 @@ class _Row:
     fixed: int
     weights: Sequence[int]
 
-    @property
-    def weight(self) -> int:
-        """That of all calls together."""
-        return sum(self.weights)
-
 
 def _measure(row: Sequence[Step], longest: int) -> _Row:
-    start = Span(0, longest)
-    return _Row(
-        row, sum([_place_parts(step.parts, 0, start)[1] for step in row]), [weigh(step) for step in row]
-    )
+    fixed = 0
+    for step in row:
+        if not _TIMED.isdisjoint(map(type, step.parts)):
+            fixed += _place_parts(step.parts, 0, Span(0, longest))[1]
+    return _Row(row, fixed, [weigh(step) for step in row])
 
 
 def weigh(step: Step) -> int:
@@ -124,9 +121,11 @@ def _place_parts(parts: Sequence[Part], at: int, whole: Span) -> tuple[dict[int,
     timeline. A tool that outlasted the turn ran in the background and did not delay it.
     """
     placed: dict[int, Span] = {}
+    if _TIMED.isdisjoint(map(type, parts)):
+        return placed, at
     done = at
     for place, part in enumerate(parts):
-        if not isinstance(part, _TIMED):
+        if type(part) not in _TIMED:
             at = done
             continue
         lasts = part.duration_milliseconds or 0 if isinstance(part, ToolCall) else 0

@@ -5,7 +5,7 @@ a model is called again after its tool calls. The last text of an agent belongs 
 may have written are assigned to neither.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import permutations
 
 from tailer.core.json_text import encode_json
@@ -67,7 +67,11 @@ def assign_calls(
     used: set[int] = set()
     rounds_of = [_rounds(number, stretch) for number, stretch in enumerate(stretches)]
     for members, own in _match(stretches, calls, authors):
-        rounds = [item for number in members for item in rounds_of[number]]
+        rounds = (
+            rounds_of[members[0]]
+            if len(members) == 1
+            else [item for number in members for item in rounds_of[number]]
+        )
         for item, step in _fill(rounds, own, may_lack_last=may_lack_last):
             found[item.stretch].append(step)
             if step.place is not None:
@@ -89,7 +93,10 @@ def _match(
     stretches: Sequence[Stretch], calls: Sequence[_Numbered], authors: Authors
 ) -> Iterator[tuple[list[int], list[_Numbered]]]:
     """Stretches and the calls of their model: each pair of lists is of one model."""
-    models = list(dict.fromkeys(call.model for _, call in calls))
+    models = list(dict.fromkeys([call.model for _, call in calls]))
+    if len(models) == len(stretches) == 1:
+        yield [0], list(calls)
+        return
     everything = list(range(len(stretches)))
     one_author = len({stretch.agent_id for stretch in stretches}) == 1
     if len(models) == 1 and (one_author or models[0] is not None):
@@ -152,40 +159,41 @@ def _rounds(number: int, stretch: Stretch) -> list[_Round]:
 
 def _fill(
     rounds: list[_Round], calls: list[_Numbered], *, may_lack_last: bool
-) -> Iterator[tuple[_Round, Step]]:
+) -> Iterable[tuple[_Round, Step]]:
     """Rounds and calls of one model."""
     pieces = [piece for item in rounds for piece in _split(item)]
     if len(calls) >= len(pieces):
-        yield from _fill_pieces(pieces, calls)
-    elif len(calls) > len(rounds):
-        yield from _fill_loosely(rounds, calls)
-    elif len(calls) == len(rounds):
-        yield from _fill_pieces(rounds, calls)
-    else:
-        yield from _fill_tightly(rounds, calls, may_lack_last=may_lack_last)
+        return _fill_pieces(pieces, calls)
+    if len(calls) > len(rounds):
+        return _fill_loosely(rounds, calls)
+    if len(calls) == len(rounds):
+        return _fill_pieces(rounds, calls)
+    return _fill_tightly(rounds, calls, may_lack_last=may_lack_last)
 
 
 def _split(item: _Round) -> Sequence[_Round]:
     """A round, cut before each further tool call."""
-    if len([part for part in item.parts if isinstance(part, ToolCall)]) <= 1:
+    if len(item.parts) == 1 or len([part for part in item.parts if isinstance(part, ToolCall)]) <= 1:
         return (item,)
     return [
         _Round(item.stretch, item.agent_id, item.group_id, tuple(piece)) for piece in split_tools(item.parts)
     ]
 
 
-def _fill_pieces(pieces: list[_Round], calls: list[_Numbered]) -> Iterator[tuple[_Round, Step]]:
+def _fill_pieces(pieces: list[_Round], calls: list[_Numbered]) -> list[tuple[_Round, Step]]:
     """One call each. If there are more calls, the last words belong to the last call, and some call wrote nothing."""
     if not pieces:
-        return
+        return []
     extra = len(calls) > len(pieces)
     ordered = [*calls[: len(pieces) - 1], calls[-1]]
     several = len(pieces) > 1 and len({item.stretch for item in pieces}) > 1
     beside = several and any(item.group_id is not None for item in pieces)
     if beside:
         ordered = _fit(pieces, ordered)
-    for item, (place, call) in zip(pieces, ordered, strict=True):
-        yield item, Step(call, place, item.parts, item.agent_id, by_order=extra or beside)
+    return [
+        (item, Step(call, place, item.parts, item.agent_id, by_order=extra or beside))
+        for item, (place, call) in zip(pieces, ordered, strict=True)
+    ]
 
 
 def _fill_loosely(rounds: list[_Round], calls: list[_Numbered]) -> Iterator[tuple[_Round, Step]]:
