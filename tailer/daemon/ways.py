@@ -4,7 +4,13 @@ from tailer.langfuse.access import Access
 from tailer.langfuse.connection import Credentials
 from tailer.otlp.options import Compression, OtlpOptions, SignalOptions
 from tailer.outbound.certificates import CertificateFiles
-from tailer.settings.destinations import DEFAULT_NAME, LangfuseDestination, OtlpDestination, Way
+from tailer.settings.destinations import (
+    DEFAULT_NAME,
+    LangfuseDestination,
+    MetricsWay,
+    OtlpDestination,
+    Way,
+)
 
 _FILES = ("ca_file", "cert_file", "key_file")
 
@@ -22,22 +28,20 @@ def langfuse_access(destination: LangfuseDestination) -> Access:
 def otlp_options(destination: OtlpDestination) -> OtlpOptions:
     """The way to an OTLP receiver, of traces and, where asked for, of metrics."""
 
-    def signal(url: str) -> SignalOptions:
+    def signal(url: str, described: OtlpDestination | MetricsWay) -> SignalOptions:
         return SignalOptions(
             url,
-            destination.way.headers,
-            destination.timeout,
-            Compression(destination.compression.value),
-            certificate_files(destination.name, destination.way),
+            described.way.headers,
+            described.timeout,
+            Compression(described.compression.value),
+            certificate_files(destination.name, described.way),
         )
 
-    metrics = destination.metrics_url
-    return OtlpOptions(
-        traces=signal(destination.traces_url),
-        metrics=None if metrics is None else signal(metrics),
-        service_name=destination.service_name,
-        resource=destination.resource,
-    )
+    traces, metrics = signal(destination.traces_url, destination), destination.metrics
+    service, resource = destination.service_name, destination.resource
+    if metrics is None:
+        return OtlpOptions(traces, service_name=service, resource=resource)
+    return OtlpOptions(traces, signal(metrics.url, metrics), metrics.interval, service, resource)
 
 
 def certificate_files(name: str, way: Way) -> CertificateFiles:

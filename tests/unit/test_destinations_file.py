@@ -20,7 +20,9 @@ from tailer.settings.destinations import (
     Compression,
     FileDestination,
     LangfuseDestination,
+    MetricsWay,
     OtlpDestination,
+    Way,
     address_of,
 )
 from tailer.settings.destinations.tables import TABLES
@@ -126,9 +128,13 @@ def test_a_file_names_destinations_of_every_kind_in_its_order(place: Place) -> N
     chosen = team.choices
     assert (chosen.content, chosen.user_id, chosen.sample_rate) == ("none", UserIdChoice.USERNAME, 1.0)
     assert (chosen.environment, chosen.release) == ("production", "1.2")
-    assert (collector.traces_url, collector.metrics_url) == (
-        "http://collector:4318/v1/traces",
+    assert collector.traces_url == "http://collector:4318/v1/traces"
+    assert collector.metrics == MetricsWay(
         "http://collector:4318/v1/metrics",
+        Compression.NONE,
+        timedelta(seconds=2.5),
+        collector.way,
+        timedelta(minutes=1),
     )
     assert (collector.compression, collector.timeout) == (Compression.NONE, timedelta(seconds=2.5))
     assert collector.way.headers == {"Authorization": "Basic gateway-hidden"}
@@ -234,12 +240,68 @@ def test_an_otlp_server_takes_opentelemetrys_own_names(place: Place) -> None:
 
     (only,) = settings.destinations
     assert isinstance(only, OtlpDestination)
-    assert (only.traces_url, only.metrics_url) == (
+    assert only.metrics is not None
+    assert (only.traces_url, only.metrics.url) == (
         "https://traces.example.com/in",
         "https://otel.example.com/v1/metrics",
     )
+    assert only.metrics.way == only.way
     assert only.way.headers == {"Authorization": "Basic gateway-hidden", "X-Org": "a,b"}
     assert (only.timeout, only.compression) == (timedelta(seconds=3), Compression.GZIP)
+
+
+def test_the_names_of_one_signal_win_and_what_is_for_traces_is_not_shown_to_the_server_of_metrics(
+    place: Place, tmp_path: Path
+) -> None:
+    authority = tmp_path / "metrics-ca.pem"
+    authority.write_text("PEM")
+    settings = place.load(
+        '[destinations.otel]\nkind = "otlp"\nmetrics = true\n',
+        OTEL_EXPORTER_OTLP_ENDPOINT="https://otel.example.com",
+        OTEL_EXPORTER_OTLP_TRACES_HEADERS="Authorization=gateway-hidden",
+        OTEL_EXPORTER_OTLP_METRICS_ENDPOINT="https://metrics.example.com/in",
+        OTEL_EXPORTER_OTLP_METRICS_HEADERS="X-Key=other-hidden",
+        OTEL_EXPORTER_OTLP_METRICS_TIMEOUT="1000",
+        OTEL_EXPORTER_OTLP_METRICS_COMPRESSION="none",
+        OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE=str(authority),
+        OTEL_METRIC_EXPORT_INTERVAL="5000",
+    )
+
+    (only,) = settings.destinations
+    assert isinstance(only, OtlpDestination)
+    assert only.way.headers == {"Authorization": "gateway-hidden"}
+    assert only.metrics == MetricsWay(
+        "https://metrics.example.com/in",
+        Compression.NONE,
+        timedelta(seconds=1),
+        Way({"X-Key": "other-hidden"}, ca_file=authority),
+        timedelta(seconds=5),
+    )
+    assert "hidden" not in repr(only)
+
+
+def test_headers_of_the_variables_do_not_go_to_an_endpoint_for_metrics_of_the_file(place: Place) -> None:
+    """Nor do certificates: they belong to the server of the variables."""
+    settings = place.load(
+        '[destinations.otel]\nkind = "otlp"\nmetrics = true\nmetrics_endpoint = "https://metrics.example.com/in"\n',
+        OTEL_EXPORTER_OTLP_ENDPOINT="https://otel.example.com",
+        OTEL_EXPORTER_OTLP_HEADERS="Authorization=gateway-hidden",
+    )
+
+    (only,) = settings.destinations
+    assert isinstance(only, OtlpDestination)
+    assert only.metrics is not None
+    assert (only.way.headers, only.metrics.way) == ({"Authorization": "gateway-hidden"}, Way())
+
+
+def test_sums_since_the_start_cannot_be_asked_for(place: Place) -> None:
+    with pytest.raises(
+        SettingsError, match="OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE is 'cumulative'"
+    ):
+        place.load(
+            '[destinations.otel]\nkind = "otlp"\nmetrics = true\nendpoint = "http://collector:4318"\n',
+            OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE="cumulative",
+        )
 
 
 def test_headers_of_opentelemetrys_names_do_not_go_to_an_endpoint_of_the_file(place: Place) -> None:

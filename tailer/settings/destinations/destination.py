@@ -79,18 +79,29 @@ class LangfuseDestination:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsWay:
+    """Where the metrics of an OTLP destination go, and how often; the variables may name another server for them."""
+
+    url: str = field(repr=False)
+    compression: Compression
+    timeout: timedelta
+    way: Way
+    interval: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class OtlpDestination:
     """A server that takes OTLP over HTTP as protobuf.
 
-    `traces_url` and `metrics_url` are complete; `metrics_url` is None if no GenAI metrics are to be sent. A query
-    may hold a key, so they appear in no representation. `resource` are further attributes of the resource.
+    `traces_url` is complete, a query may hold a key, so it appears in no representation. `metrics` is None if no GenAI
+    metrics are to be sent. `resource` are further attributes of the resource.
     """
 
     kind: ClassVar[DestinationKind] = DestinationKind.OTLP
     name: str
     choices: Choices
     traces_url: str = field(repr=False)
-    metrics_url: str | None = field(repr=False)
+    metrics: MetricsWay | None
     compression: Compression
     timeout: timedelta
     way: Way

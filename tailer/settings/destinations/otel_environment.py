@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, Literal, cast
 from urllib.parse import unquote
 
 from tailer.settings.addresses import parse_otlp_base_url, parse_otlp_url
@@ -18,7 +18,8 @@ from tailer.settings.kinds import Kind, UnfitValueError, choice, duration, quote
 from tailer.settings.langfuse_access import check_file, check_headers, split_headers
 
 _GENERAL: Final = "OTEL_EXPORTER_OTLP_"
-_OF_TRACES: Final = "OTEL_EXPORTER_OTLP_TRACES_"
+_INTERVAL: Final = "OTEL_METRIC_EXPORT_INTERVAL"
+_TEMPORALITY: Final = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
 _SERVICE: Final = "OTEL_SERVICE_NAME"
 _RESOURCE: Final = "OTEL_RESOURCE_ATTRIBUTES"
 _MILLISECOND: Final = timedelta(milliseconds=1)
@@ -39,17 +40,31 @@ class UnfitVariableError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class OtelEnvironment:
-    """The variables of the process; each method raises `UnfitVariableError`, which quotes no secret."""
+    """The variables of the process, as they count for one signal; each method raises `UnfitVariableError`, which quotes
+    no secret."""
 
     variables: Mapping[str, str | None]
+    signal: Literal["TRACES", "METRICS"] = "TRACES"
 
-    def traces_url(self) -> tuple[str, str] | None:
-        """The complete URL for traces, and the variable that gave it."""
-        return self._url(f"{_OF_TRACES}ENDPOINT", TRACES_PATH)
+    def url(self) -> tuple[str, str] | None:
+        """The complete URL for the signal, and the variable that gave it."""
+        path = TRACES_PATH if self.signal == "TRACES" else METRICS_PATH
+        return self._url(f"{_GENERAL}{self.signal}_ENDPOINT", path)
 
-    def metrics_url(self) -> tuple[str, str] | None:
-        """The complete URL for metrics, and the variable that gave it."""
-        return self._url(f"{_GENERAL}METRICS_ENDPOINT", METRICS_PATH)
+    def interval(self) -> tuple[timedelta, str] | None:
+        """How often metrics are reported, and the variable that said so."""
+        value = self._read(_INTERVAL)
+        if not value:
+            return None
+        found = (_INTERVAL, value)
+        return cast("timedelta", _convert(found, duration(1, 3_600_000, _MILLISECOND))), _INTERVAL
+
+    def check_temporality(self) -> None:
+        """Refuse sums since the start, which the tailer does not keep."""
+        value = self._read(_TEMPORALITY)
+        if value and value.lower() != "delta":
+            remedy = "give delta, or leave it out; a collector makes sums of it"
+            raise UnfitVariableError(_TEMPORALITY, f"is {quote(value)}", remedy)
 
     def headers(self) -> tuple[Mapping[str, str], str] | None:
         """The headers by name, and the variable that gave them."""
@@ -125,7 +140,7 @@ class OtelEnvironment:
         return None
 
     def _find(self, end: str) -> tuple[str, str] | None:
-        names = (f"{_OF_TRACES}{end}", f"{_GENERAL}{end}")
+        names = (f"{_GENERAL}{self.signal}_{end}", f"{_GENERAL}{end}")
         return next(((name, value) for name in names if (value := self._read(name))), None)
 
     def _read(self, name: str) -> str:

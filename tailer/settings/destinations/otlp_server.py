@@ -4,9 +4,16 @@ The `OTEL_EXPORTER_OTLP_*` variables lead to one server: their headers and certi
 table states. Time limit and compression hold for any.
 """
 
+from datetime import timedelta
 from typing import Final, TypeVar
 
-from tailer.settings.destinations.destination import Choices, Compression, OtlpDestination, Way
+from tailer.settings.destinations.destination import (
+    Choices,
+    Compression,
+    MetricsWay,
+    OtlpDestination,
+    Way,
+)
 from tailer.settings.destinations.otel_environment import (
     METRICS_PATH,
     TRACES_PATH,
@@ -19,6 +26,7 @@ from tailer.settings.destinations.tables import OtlpTable
 
 _DEFAULT: Final = "default"
 _DEFAULT_SERVICE: Final = "librechat"
+_DEFAULT_INTERVAL: Final = timedelta(minutes=1)
 _FILES: Final = {"ca_file": "CERTIFICATE", "cert_file": "CLIENT_CERTIFICATE", "key_file": "CLIENT_KEY"}
 _Value = TypeVar("_Value")
 
@@ -27,16 +35,17 @@ def make_server(making: Resolution, table: OtlpTable, choices: Choices) -> OtlpD
     """The server; raises `UnusableDestinationError`, or `UnfitVariableError` for a variable that cannot be used."""
     otel = OtelEnvironment(making.around.variables)
     is_own = table.endpoint is not None or table.traces_endpoint is not None
+    way = making.way(table, OtherWay() if is_own else _read_way(otel), decode_headers)
     return OtlpDestination(
         name=making.name,
         choices=choices,
         traces_url=_find_traces_url(making, table, otel),
-        metrics_url=_find_metrics_url(making, table, otel, is_own=is_own) if table.metrics else None,
+        metrics=_make_metrics(making, table, way, is_own=is_own) if table.metrics else None,
         compression=_choose(making, "compression", table.compression, otel.compression(), Compression.GZIP),
         timeout=_choose(
             making, "timeout_seconds", table.timeout_seconds, otel.timeout(), making.around.request_timeout
         ),
-        way=making.way(table, OtherWay() if is_own else _read_way(otel), decode_headers),
+        way=way,
         service_name=_choose(
             making, "service_name", table.service_name, otel.service_name(), _DEFAULT_SERVICE
         ),
@@ -51,7 +60,7 @@ def _find_traces_url(making: Resolution, table: OtlpTable, otel: OtelEnvironment
     if table.endpoint is not None:
         return table.endpoint + TRACES_PATH
     otel.check_protocol()
-    found = otel.traces_url()
+    found = otel.url()
     if found is None:
         remedy = "give a URL such as http://collector:4318, or set OTEL_EXPORTER_OTLP_ENDPOINT"
         making.refuse("endpoint", "is missing", remedy)
@@ -60,13 +69,42 @@ def _find_traces_url(making: Resolution, table: OtlpTable, otel: OtelEnvironment
     return found[0]
 
 
+def _make_metrics(making: Resolution, table: OtlpTable, way: Way, *, is_own: bool) -> MetricsWay:
+    """What a table states holds for metrics too. The variables may lead them to another server, with headers and
+    certificates of its own: those for traces are not shown to it."""
+    otel = OtelEnvironment(making.around.variables, "METRICS")
+    otel.check_temporality()
+    is_own_url = is_own or table.metrics_endpoint is not None
+    otherwise = Way() if is_own_url else _read_way(otel).way
+    states_headers = any((table.headers, table.headers_env, table.headers_file))
+    states_pair = any((table.cert_file, table.key_file))
+    pair: OtlpTable | Way = table if states_pair else otherwise
+    if pair.key_file is not None and pair.cert_file is None and not states_pair:
+        making.refuse(
+            "metrics", "have a client key without a certificate", "set both, or the certificate only"
+        )
+    compression, timeout, interval = otel.compression(), otel.timeout(), otel.interval()
+    return MetricsWay(
+        url=_find_metrics_url(making, table, otel, is_own=is_own),
+        compression=table.compression or (Compression.GZIP if compression is None else compression[0]),
+        timeout=table.timeout_seconds or (making.around.request_timeout if timeout is None else timeout[0]),
+        way=Way(
+            way.headers if states_headers else otherwise.headers,
+            ca_file=table.ca_file or otherwise.ca_file,
+            cert_file=pair.cert_file,
+            key_file=pair.key_file,
+        ),
+        interval=_DEFAULT_INTERVAL if interval is None else interval[0],
+    )
+
+
 def _find_metrics_url(making: Resolution, table: OtlpTable, otel: OtelEnvironment, *, is_own: bool) -> str:
     making.sources["metrics"] = BY_VALUE
     if table.metrics_endpoint is not None:
         return table.metrics_endpoint
     if table.endpoint is not None:
         return table.endpoint + METRICS_PATH
-    found = None if is_own else otel.metrics_url()
+    found = None if is_own else otel.url()
     if found is None:
         remedy = "give endpoint or metrics_endpoint"
         making.refuse("metrics_endpoint", "is missing, while metrics is true", remedy)

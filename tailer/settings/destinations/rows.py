@@ -78,7 +78,7 @@ def _values(destination: DestinationSettings) -> Iterator[tuple[str, str]]:
             yield from _way(destination.way)
         case OtlpDestination():
             yield "endpoint", address_of(destination)
-            yield "metrics", _without_query(destination.metrics_url)
+            yield "metrics", _without_query(destination.metrics.url if destination.metrics else None)
             yield "compression", destination.compression.value
             yield "timeout_seconds", f"{destination.timeout.total_seconds():.15g}"
             yield "service_name", destination.service_name
