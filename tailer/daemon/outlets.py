@@ -108,7 +108,6 @@ async def make_outlet(
         emit,
         new_id=lambda: uuid4().hex,
         wall_clock=time.time,
-        monotonic=time.monotonic,
         observe_traces=common.observe_traces,
         spot_checks=spot_checks,
     )

@@ -2,7 +2,8 @@
 position is stored by itself from time to time, and at the end of a run."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -42,6 +43,7 @@ class Checkpointing:
         self._state = state
         self._emit = emit
         self._monotonic = monotonic
+        self._storing = asyncio.Lock()
         self._saved: dict[Stream, Checkpoint] = {}
         self._marks: dict[Stream, _Mark] = {}
         self._first = {stream: asyncio.Event() for stream in Stream}
@@ -55,19 +57,26 @@ class Checkpointing:
         for stream in streams:
             await self._first[stream].wait()
 
-    def carry(self, closing: Collection[EntryKey]) -> Mapping[Stream, Checkpoint]:
-        """What a batch carries: the positions that changed, as they are once these entries are closed."""
-        positions = self._backlog.checkpoints_without(closing)
-        return {
-            stream: checkpoint
-            for stream, checkpoint in positions.items()
-            if checkpoint != self._saved.get(stream)
-        }
+    @asynccontextmanager
+    async def carrying(
+        self, closing: Callable[[], Collection[EntryKey]]
+    ) -> AsyncIterator[Mapping[Stream, Checkpoint]]:
+        """The positions that a batch carries, to be stored within the block: those that changed, as they are once the
+        entries that `closing` gives are closed.
 
-    def note(self, carried: Mapping[Stream, Checkpoint], began: float) -> None:
-        """Note that a batch stored what it carried, in a write that began at a moment of the monotonic clock."""
-        for stream, checkpoint in carried.items():
-            self._remember(stream, checkpoint, self._backlog.moves(stream), began)
+        One batch after another: each knows which entries the one before has closed, so no position goes back.
+        """
+        async with self._storing:
+            began = self._monotonic()
+            positions = self._backlog.checkpoints_without(closing())
+            carried = {
+                stream: checkpoint
+                for stream, checkpoint in positions.items()
+                if checkpoint != self._saved.get(stream)
+            }
+            yield carried
+            for stream, checkpoint in carried.items():
+                self._remember(stream, checkpoint, self._backlog.moves(stream), began)
 
     async def run(self, streams: Sequence[Stream], every: timedelta) -> None:
         """Save what is due, for ever."""
@@ -85,11 +94,12 @@ class Checkpointing:
                 await self._save(stream)
 
     async def _save(self, stream: Stream) -> None:
-        moves = self._backlog.moves(stream)
-        checkpoint = self._backlog.checkpoint(stream)
-        began = self._monotonic()
-        await self._state.save_checkpoint(stream, checkpoint)
-        self._remember(stream, checkpoint, moves, began)
+        async with self._storing:
+            moves = self._backlog.moves(stream)
+            checkpoint = self._backlog.checkpoint(stream)
+            began = self._monotonic()
+            await self._state.save_checkpoint(stream, checkpoint)
+            self._remember(stream, checkpoint, moves, began)
 
     def _remember(self, stream: Stream, checkpoint: Checkpoint, moves: int, began: float) -> None:
         self._saved[stream] = checkpoint

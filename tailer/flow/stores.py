@@ -92,8 +92,8 @@ class ExportStore(Protocol):
 class BatchStore(Protocol):
     """What is on its way."""
 
-    async def begin_batch(self, batch: Batch) -> None:
-        """Record that a batch is about to be sent."""
+    async def begin_batch(self, batch: Batch) -> bool:
+        """Record that a batch is about to be sent. False if it is too large to be stored: then nothing is."""
         ...
 
     async def finish_batch(

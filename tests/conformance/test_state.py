@@ -108,6 +108,19 @@ async def test_a_batch_takes_what_it_carries_along_when_it_is_finished(
     assert await later.pending_batches() == []
 
 
+async def test_a_batch_that_is_too_large_to_be_stored_is_refused_and_takes_no_place(
+    state: StateStore,
+) -> None:
+    """Sixteen megabytes are a document's limit. The same again is refused again, and a smaller one is begun."""
+    large, small = replace(make_batch("a", "m1"), payload=bytes(16_500_000)), make_batch("a", "m1")
+    for _ in range(2):
+        assert not await state.begin_batch(large)
+        assert await state.pending_batches() == []
+
+    assert await state.begin_batch(small)
+    assert await state.pending_batches() == [small]
+
+
 async def test_any_number_of_batches_is_on_its_way_at_a_time(database: StateWorld, state: StateStore) -> None:
     """More than there are slots; the next epoch finds those that were not finished, oldest first, and begins its
     own."""

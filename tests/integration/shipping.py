@@ -67,7 +67,6 @@ class Shipping:
             self.events,
             new_id=lambda: f"batch-{id(self)}-{next(numbers)}",
             wall_clock=time.time,
-            monotonic=time.monotonic,
         )
 
     @asynccontextmanager

@@ -59,6 +59,7 @@ class MemoryDatabase:
     letters: dict[str, StoredLetter] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     gaps: dict[str, StoredGap] = field(default_factory=dict)
+    largest_batch_bytes: int = 16_000_000
     writes: list[str] = field(default_factory=list)
     elsewhere: dict[str, DocumentKey] = field(default_factory=dict)
 

@@ -75,11 +75,14 @@ class MemoryState:
             if trace_id in self._database.exports:
                 self._database.exports[trace_id].deleted = True
 
-    async def begin_batch(self, batch: Batch) -> None:
+    async def begin_batch(self, batch: Batch) -> bool:
+        if len(batch.payload) > self._database.largest_batch_bytes:
+            return False
         await self._write("begin_batch")
         # Begun again it is the latest; and of an edit the text is not kept.
         self._database.batches.pop(batch.batch_id, None)
         self._database.batches[batch.batch_id] = replace(batch, items=tuple(map(_without_text, batch.items)))
+        return True
 
     async def finish_batch(
         self,

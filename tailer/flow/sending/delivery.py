@@ -47,7 +47,6 @@ class Delivery:
         *,
         new_id: Callable[[], str],
         wall_clock: Callable[[], float],
-        monotonic: Callable[[], float],
         observe_traces: Callable[[Sequence[Trace]], None] | None = None,
         spot_checks: SpotChecks | None = None,
     ) -> None:
@@ -63,7 +62,6 @@ class Delivery:
         self._emit = emit
         self._new_id = new_id
         self._wall_clock = wall_clock
-        self._monotonic = monotonic
         self._observe_traces = observe_traces
         self._spot_checks = spot_checks
         # One batch waits, however many are being sent: a lane is one step ahead, and memory holds no more.
@@ -96,8 +94,7 @@ class Delivery:
         """Send batches, one after another, for ever."""
         while True:
             batch, pieces = await self._queue.get()
-            await self._state.begin_batch(batch)
-            acknowledged = await self._see_through(batch, pieces, maybe_sent=False)
+            acknowledged = await self._send(batch, pieces, begun=await self._state.begin_batch(batch))
             self._report(pieces, acknowledged)
             for piece in pieces:
                 self._finish(piece, arrived=piece.items[0].record_id in acknowledged)
@@ -110,8 +107,7 @@ class Delivery:
         if not self._in_flight.claim({item.record_id: item.document_key}):
             return
         batch = Batch(self._new_id(), (item,), self._sink.frame([chunk]))
-        await self._state.begin_batch(batch)
-        await self._see_through(batch, (), maybe_sent=False)
+        await self._send(batch, (), begun=await self._state.begin_batch(batch))
 
     async def claim_unfinished(self) -> Sequence[Batch]:
         """The batches of an earlier run. Their traces count as on their way from now on."""
@@ -135,6 +131,12 @@ class Delivery:
                 self._land(batch.items)
             else:
                 await self._see_through(batch, (), maybe_sent=True)
+
+    async def _send(self, batch: Batch, pieces: Sequence[Outgoing], *, begun: bool) -> frozenset[str]:
+        """See a batch through that was never sent. One that is too large to be stored is divided at once."""
+        if begun:
+            return await self._see_through(batch, pieces, maybe_sent=False)
+        return await self._divide(batch, pieces, _TOO_LARGE)
 
     async def _see_through(
         self, batch: Batch, pieces: Sequence[Outgoing], *, maybe_sent: bool
@@ -164,11 +166,10 @@ class Delivery:
         if len(batch.items) > 1:
             self._emit(BatchSplit(reason, len(batch.items)))
             halves = halve(batch, self._sink, self._new_id)
-            for half in halves:
-                await self._state.begin_batch(half)
+            begun = [await self._state.begin_batch(half) for half in halves]
             await self._state.finish_batch(batch, ())
-            first = await self._see_through(halves[0], (), maybe_sent=False)
-            return first | await self._see_through(halves[1], pieces, maybe_sent=False)
+            first = await self._send(halves[0], (), begun=begun[0])
+            return first | await self._send(halves[1], pieces, begun=begun[1])
         item = batch.items[0]
         chunk = self._sink.unframe(batch.payload, [item.chunk_bytes])[0]
         smaller = self._sink.shrink(chunk) if reason == _TOO_LARGE else None
@@ -177,9 +178,9 @@ class Delivery:
             cut = Batch(
                 self._new_id(), (replace(item, chunk_bytes=len(smaller)),), self._sink.frame([smaller])
             )
-            await self._state.begin_batch(cut)
+            begun_cut = await self._state.begin_batch(cut)
             await self._state.finish_batch(batch, ())
-            return await self._see_through(cut, pieces, maybe_sent=False)
+            return await self._send(cut, pieces, begun=begun_cut)
         letter = DeadLetter(
             item.record_id,
             item.message_id,
@@ -202,11 +203,12 @@ class Delivery:
         letters: Sequence[DeadLetter] = (),
     ) -> None:
         """Record what became of a batch, and with it how far the streams are done once its entries are closed."""
-        began = self._monotonic()
-        closing = [key for piece in pieces for key in self._shares.closed_by(*self._share_of(piece))]
-        positions = self._checkpointing.carry(closing)
-        await self._state.finish_batch(batch, delivered, letters=letters, positions=positions)
-        self._checkpointing.note(positions, began)
+
+        def closing() -> list[EntryKey]:
+            return [key for piece in pieces for key in self._shares.closed_by(*self._share_of(piece))]
+
+        async with self._checkpointing.carrying(closing) as positions:
+            await self._state.finish_batch(batch, delivered, letters=letters, positions=positions)
 
     def _land(self, items: Sequence[BatchItem]) -> None:
         self._in_flight.release(item.record_id for item in items)

@@ -6,9 +6,11 @@ slot was free. Both are empty while nothing is being sent.
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
+import bson
 from bson import Binary
+from bson.raw_bson import RawBSONDocument
 from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo import UpdateOne
 
@@ -24,6 +26,9 @@ from tailer.mongo.state.positions import write_position
 from tailer.mongo.state.records import amend_export, amend_late, read_item, write_export, write_item
 from tailer.mongo.state.slots import Slots
 
+_LARGEST_BYTES: Final = 16_000_000
+"""Of the 16 MiB of a document; positions take the rest of a slot: fifty kilobytes at the most."""
+
 
 class Batches:
     """A `BatchStore`. `destination` is what a carried position remembers of the target of its turns."""
@@ -34,18 +39,22 @@ class Batches:
         self._destination = destination
         self._slots = Slots(database, fence)
 
-    async def begin_batch(self, batch: Batch) -> None:
-        """Record that a batch is about to be sent, with its exact bytes."""
+    async def begin_batch(self, batch: Batch) -> bool:
+        """Record that a batch is about to be sent, with its exact bytes; False if no document can hold them."""
         fields = {
+            "batch_id": batch.batch_id,
             "items": [write_item(item) for item in batch.items],
             "payload": Binary(batch.payload),
             "began_at": datetime.now(UTC),
         }
+        encoded = RawBSONDocument(bson.encode(fields))
+        if len(encoded.raw) > _LARGEST_BYTES:
+            return False
         await self._slots.open()
         slot = self._slots.take(batch.batch_id)
         if slot is not None:
-            await self._slots.fill(slot, batch.batch_id, fields)
-            return
+            await self._slots.fill(slot, encoded)
+            return True
         document = {**fields, **self._fence.names.marks}
         await self._fence.write(
             StateOperation.BEGIN_BATCH,
@@ -53,6 +62,7 @@ class Batches:
                 {"_id": batch.batch_id}, document, upsert=True, session=session
             ),
         )
+        return True
 
     async def finish_batch(
         self,

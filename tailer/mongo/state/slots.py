@@ -77,9 +77,9 @@ class Slots:
         slot.steps += 2
         heappush(self._free, slot)
 
-    async def fill(self, slot: Slot, batch_id: str, fields: Mapping[str, Any]) -> None:
-        """Put a batch into a slot, with its first write; raises LeaseLost if a later epoch exists."""
-        change = {"$set": {"batch": {"batch_id": batch_id, **fields}, "steps": slot.steps + 1}}
+    async def fill(self, slot: Slot, batch: Mapping[str, Any]) -> None:
+        """Put a batch into a slot, with one write; raises LeaseLost if a later epoch exists."""
+        change = {"$set": {"batch": batch, "steps": slot.steps + 1}}
         await self._write(StateOperation.BEGIN_BATCH, _at(slot, slot.steps, self._fence.epoch), change)
 
     async def empty(self, slot: Slot, fields: Mapping[str, Any]) -> None:
@@ -149,10 +149,9 @@ class Slots:
         if found is None or "batch" not in found:
             return
         batch = found["batch"]
-        document = {name: value for name, value in batch.items() if name != "batch_id"}
         await self._database["batches"].replace_one(
             {"_id": batch["batch_id"]},
-            {**document, **self._fence.names.marks},
+            {**batch, **self._fence.names.marks},
             upsert=True,
             session=session,
         )

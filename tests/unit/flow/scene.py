@@ -101,7 +101,6 @@ class Scene:
             self.events,
             new_id=lambda: f"batch-{id(self)}-{next(numbers)}",
             wall_clock=server_clock,
-            monotonic=monotonic,
         )
 
     def open_turns(self, *message_ids: str) -> list[Outgoing]:

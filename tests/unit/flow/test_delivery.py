@@ -200,6 +200,44 @@ async def test_a_batch_that_is_too_large_is_halved_until_it_fits(scene: Scene) -
     assert scene.destination.duplicates() == []
 
 
+async def test_a_batch_that_is_too_large_to_be_stored_is_divided_before_it_is_sent(scene: Scene) -> None:
+    """However large the settings let it become. Nothing is sent that is not stored; a lone one is cut."""
+    outgoing = scene.open_turns(*ids(8))
+    delivery = scene.make_delivery()
+    scene.database.largest_batch_bytes = 3 * len(outgoing[0].chunks[0])
+    async with working(delivery.work()):
+        await delivery.hand_over(outgoing)
+        await settle(scene)
+
+    assert scene.destination.trace_ids() == trace_ids(*ids(8))
+    assert scene.destination.duplicates() == []
+    assert all(len(payload) <= scene.database.largest_batch_bytes for payload in scene.destination.payloads)
+    assert scene.database.batches == {}
+    assert scene.database.checkpoints[Stream.MESSAGES].position.cluster_seconds == 8
+
+
+@pytest.mark.parametrize("senders", [2, 4])
+async def test_with_several_senders_the_last_batch_carries_the_last_position(
+    scene: Scene, senders: int
+) -> None:
+    """All of them are acknowledged in the same moment, and each takes a second to be recorded; no position goes
+    back."""
+    delivery = scene.make_delivery(traces=1)
+    scene.destination.latency_seconds = 10
+    scene.database.latency_seconds = 1
+    seen = []
+    async with working(*(delivery.work() for _ in range(senders))):
+        await delivery.hand_over(scene.open_turns(*ids(8)))
+        while len(scene.backlog):
+            await asyncio.sleep(0.25)
+            stored = scene.database.checkpoints.get(Stream.MESSAGES)
+            seen.append(0 if stored is None else stored.position.cluster_seconds)
+
+    assert seen == sorted(seen)
+    assert scene.database.checkpoints[Stream.MESSAGES].position.cluster_seconds == 8
+    assert "save_checkpoint" not in scene.database.writes
+
+
 async def test_batches_hold_no_more_than_their_limits(scene: Scene) -> None:
     """Traces, and bytes; one that is larger by itself goes alone."""
     outgoing = scene.open_turns(*ids(5))
