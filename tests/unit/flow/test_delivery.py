@@ -124,6 +124,8 @@ async def test_a_batch_that_is_split_passes_its_turns_only_when_the_last_of_them
 ) -> None:
     """Killed after any of its writes: what is stored passes no turn that is neither recorded nor buried nor pending."""
     delivery = scene.make_delivery()
+    # Slower than it is looked.
+    scene.database.latency_seconds = 10
     scene.destination.rejects = lambda message_id: message_id == "m002"
     async with working(delivery.work()):
         await delivery.hand_over(scene.open_turns(*ids(4)))
