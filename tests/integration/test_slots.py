@@ -183,6 +183,37 @@ async def test_a_batch_is_begun_once_where_the_answer_is_lost(
     assert await state.find_exported(trace_ids("m0", "m1", "m2")) == frozenset(trace_ids("m0", "m1", "m2"))
 
 
+async def test_a_beginning_that_arrives_after_a_takeover_begins_nothing(
+    client: Client, database: StateDatabase
+) -> None:
+    """It was on its way to the server meanwhile: nobody may send the batch, and nothing of it is found."""
+    earlier = await lead(database)
+    batch = make_batch("b", "m1")
+    await earlier.begin_batch(batch)
+    await earlier.finish_batch(batch, ())
+    data = {
+        "failCommands": ["update"], "namespace": f"{database.name}.slots",
+        "blockConnection": True, "blockTimeMS": 3_000, "appName": APPLICATION,
+    }  # fmt: skip
+    await client.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=data)
+    beginning = asyncio.create_task(earlier.begin_batch(batch))
+    await until_running(client, {"command.update": "slots"})
+
+    later = await lead(database)
+
+    assert not beginning.done()
+    with pytest.raises(LeaseLost):
+        await beginning
+    assert await later.pending_batches() == []
+
+
+async def until_running(client: Client, operation: Mapping[str, Any]) -> None:
+    """Return once the server is at work on an operation."""
+    async with asyncio.timeout(10):
+        while not await client.admin.aggregate([{"$currentOp": {}}, {"$match": operation}]).to_list(None):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
 HELD = {"update": "exports", "commitTransaction": None}
 """The commands of a finish, after the one of its slot, and their collections."""
 
@@ -203,10 +234,7 @@ async def test_a_takeover_during_a_finish_waits_for_nothing_and_one_of_the_two_c
     }  # fmt: skip
     await client.admin.command("configureFailPoint", "failCommand", mode={"times": 1}, data=data)
     finishing = asyncio.create_task(dead.finish_batch(batch, batch.items, positions={Stream.MESSAGES: at(9)}))
-    running = {"$match": {f"command.{held}": HELD[held] or {"$exists": True}}}
-    async with asyncio.timeout(10):
-        while not await client.admin.aggregate([{"$currentOp": {}}, running]).to_list(None):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+    await until_running(client, {f"command.{held}": HELD[held] or {"$exists": True}})
 
     async with asyncio.timeout(8):
         later = await lead(database)
