@@ -29,6 +29,7 @@ _INDEXES: Final[Sequence[Hint | None]] = (
     [("conversationId", 1)],
     None,
 )
+_FIRST_THAT_SORTS: Final = 2
 _AGAIN_SECONDS: Final = 600.0
 """How long an index that was not there is not asked for: an upgrade of LibreChat brings it."""
 
@@ -84,7 +85,14 @@ class ConversationPages:
             index = self._index
             try:
                 found = reading.find(
-                    "messages", query, WHOLE_IF_SMALL, limit=limit, sort=sort, hint=_INDEXES[index]
+                    "messages",
+                    query,
+                    WHOLE_IF_SMALL,
+                    limit=limit,
+                    sort=sort,
+                    hint=_INDEXES[index],
+                    # A page of very large rows is more than a server sorts in memory.
+                    allow_disk_use=index >= _FIRST_THAT_SORTS,
                 )
                 return [StoredRow(to_key(item["row"]["_id"]), item["row"], item["bytes"]) for item in found]
             except OperationFailure as error:

@@ -36,6 +36,7 @@ class Reading:
         limit: int = 0,
         sort: Sequence[tuple[str, int]] = (),
         hint: Hint | None = None,
+        allow_disk_use: bool = False,
     ) -> list[dict[str, Any]]:
         """All documents of a query; none from a collection that may not be read."""
         if collection in self._denied:
@@ -47,6 +48,8 @@ class Reading:
             cursor = cursor.sort(list(sort))
         if hint is not None:
             cursor = cursor.hint(list(hint))
+        if allow_disk_use:
+            cursor = cursor.allow_disk_use(True)
         return list(cursor)
 
     def read_row(self, document: Mapping[str, Any], stored_bytes: object) -> Row | None:

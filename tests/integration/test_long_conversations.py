@@ -5,6 +5,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -26,6 +27,7 @@ from tailer.mongo.documents import MongoDocuments
 from tests.evidence import Events
 from tests.memory import MemoryLibreChat, MemoryReader
 from tests.rows import ALICE, BOB, answer, question, transaction
+from tests.sent import make_sent
 from tests.unit.documents import traces_of
 
 INDEXES = {
@@ -201,15 +203,28 @@ async def test_a_turn_of_a_long_conversation_costs_what_one_of_a_short_one_does(
     """In documents that the server looks at: a page of rows, and the transactions of the last half minute."""
     if len(INDEXES[request.node.callspec.params["stored"]]) < 2:
         pytest.skip("without that index the server looks at the whole conversation")
-    examined = {}
+    examined: dict[str, int] = {}
+    looked_at: dict[str, int] = {}
     for name in ("long", "short 3"):
         row = stored["messages"].find({"conversationId": name}).sort("createdAt", -1)[0]
-        stored.command("profile", 2)
-        await read_all(reader, [to_key(row["_id"])], 1)
-        stored.command("profile", 0)
-        examined[name] = sum(
-            entry.get("docsExamined", 0) for entry in stored["system.profile"].find({"op": "query"})
-        )
-        stored.drop_collection("system.profile")
+        with count_documents(stored, examined, name):
+            await read_all(reader, [to_key(row["_id"])], 1)
+        began = int(row["createdAt"].replace(tzinfo=UTC).timestamp() * 1000)
+        sent = replace(make_sent(row["messageId"]), session_id=name, start_milliseconds=began)
+        with count_documents(stored, looked_at, name):
+            ledgers = await reader.read_ledgers([sent])
+        assert len(ledgers[row["messageId"]]) == 2
 
     assert examined["long"] <= examined["short 3"] + 200
+    assert looked_at["long"] <= looked_at["short 3"] + 100
+
+
+@contextmanager
+def count_documents(stored: PlainDatabase[Document], counted: dict[str, int], name: str) -> Iterator[None]:
+    """Count the documents that the server looks at for queries within the block."""
+    stored.command("profile", 2)
+    yield
+    stored.command("profile", 0)
+    queries = stored["system.profile"].find({"op": "query"})
+    counted[name] = sum(entry.get("docsExamined", 0) for entry in queries)
+    stored.drop_collection("system.profile")
