@@ -12,9 +12,8 @@ from typing import Any, Final
 
 from pymongo.errors import OperationFailure
 
-from tailer.core.identity import DocumentKey
 from tailer.core.light_dataclass import light_dataclass
-from tailer.mongo.document_keys import to_key
+from tailer.core.turn.readback import Row
 from tailer.mongo.message_rows import SMALL_BYTES, WHOLE_IF_SMALL
 from tailer.mongo.reading import Hint, Reading
 
@@ -38,14 +37,13 @@ _AGAIN_SECONDS: Final = 600.0
 class StoredRow:
     """A message read with `WHOLE_IF_SMALL`: the whole document, or only what `ROW_FIELDS` names."""
 
-    key: DocumentKey
+    row: Row
     document: Mapping[str, Any]
-    stored_bytes: int
 
     @property
     def is_whole(self) -> bool:
         """Whether the content was read too."""
-        return self.stored_bytes < SMALL_BYTES
+        return self.row.stored_bytes < SMALL_BYTES
 
 
 class ConversationPages:
@@ -57,34 +55,34 @@ class ConversationPages:
 
     def read_newest(
         self, reading: Reading, conversation_id: str, user_id: str, *, since: object = None
-    ) -> Sequence[StoredRow]:
-        """The newest rows of an owner's conversation, newest first; `since` is the `createdAt` to begin at."""
+    ) -> tuple[Sequence[StoredRow], bool]:
+        """The newest rows of an owner's conversation, newest first, and whether there are no older ones; `since` is the
+        `createdAt` to begin at."""
         query: dict[str, object] = {"conversationId": conversation_id, "user": user_id}
         if since is not None:
             query["createdAt"] = {"$lte": since}
-        return self._find(reading, query, [("createdAt", -1)], PAGE_ROWS)
+        found = self._find(reading, query, [("createdAt", -1)], PAGE_ROWS)
+        return _read_rows(reading, found), len(found) < PAGE_ROWS
 
-    def read_together(
-        self, reading: Reading, conversation_ids: Sequence[str]
-    ) -> tuple[Sequence[StoredRow], frozenset[str]]:
-        """The rows of conversations of all owners in any order, and those conversations of which this is not all."""
+    def read_together(self, reading: Reading, conversation_ids: Sequence[str]) -> Sequence[StoredRow]:
+        """The rows of all owners of conversations in any order, without conversations that they do not hold whole."""
         query = {"conversationId": {"$in": conversation_ids}}
         found = self._find(reading, query, [("conversationId", 1)], _BATCH_ROWS)
+        rows = _read_rows(reading, found)
         if len(found) < _BATCH_ROWS:
-            return found, frozenset()
-        last = found[-1].document.get("conversationId")
-        whole = {row.document.get("conversationId") for row in found} - {last}
-        return found, frozenset(conversation_ids) - whole
+            return rows
+        last = found[-1]["row"]["conversationId"]
+        return [item for item in rows if item.row.conversation_id != last]
 
     def _find(
         self, reading: Reading, query: Mapping[str, object], sort: Hint, limit: int
-    ) -> Sequence[StoredRow]:
+    ) -> list[dict[str, Any]]:
         if self._index and time.monotonic() - self._lowered_seconds > _AGAIN_SECONDS:
             self._index = 0
         while True:
             index = self._index
             try:
-                found = reading.find(
+                return reading.find(
                     "messages",
                     query,
                     WHOLE_IF_SMALL,
@@ -94,9 +92,13 @@ class ConversationPages:
                     # A page of very large rows is more than a server sorts in memory.
                     allow_disk_use=index >= _FIRST_THAT_SORTS,
                 )
-                return [StoredRow(to_key(item["row"]["_id"]), item["row"], item["bytes"]) for item in found]
             except OperationFailure as error:
                 if error.code != _NO_SUCH_INDEX or _INDEXES[index] is None:
                     raise
                 self._index = index + 1
                 self._lowered_seconds = time.monotonic()
+
+
+def _read_rows(reading: Reading, found: Sequence[Mapping[str, Any]]) -> list[StoredRow]:
+    rows = ((reading.read_row(item["row"], item["bytes"]), item["row"]) for item in found)
+    return [StoredRow(row, document) for row, document in rows if row is not None]

@@ -28,7 +28,7 @@ from tailer.core.turn.selection import (
     select_rows,
 )
 from tailer.core.turn.turns import TurnRecord
-from tailer.mongo.conversation_pages import PAGE_ROWS, ConversationPages, StoredRow
+from tailer.mongo.conversation_pages import ConversationPages, StoredRow
 from tailer.mongo.document_keys import from_key, to_key
 from tailer.mongo.message_rows import CONTENT_FIELDS, HISTORY_FIELDS, ROW_FIELDS, SMALL_BYTES
 from tailer.mongo.reading import Reading
@@ -163,12 +163,9 @@ class TurnReading:
     ) -> Mapping[Owner, Mapping[DocumentKey, StoredRow]]:
         """The conversations that a common query gives whole, by owner."""
         wanted = list(dict.fromkeys(conversation_id for conversation_id, _ in owners))
-        stored, partial = self._pages.read_together(reading, wanted)
         by_owner: dict[Owner, dict[DocumentKey, StoredRow]] = defaultdict(dict)
-        for item in stored:
-            row = reading.read_row(item.document, item.stored_bytes)
-            if row is not None and row.conversation_id not in partial:
-                by_owner[owner_of(row)][row.key] = item
+        for item in self._pages.read_together(reading, wanted):
+            by_owner[owner_of(item.row)][item.row.key] = item
         return by_owner
 
     def _choose_from_pages(self, reading: Reading, found: Found, owner: Owner, rows: Sequence[Row]) -> Choice:
@@ -178,10 +175,9 @@ class TurnReading:
         stored: dict[DocumentKey, StoredRow] = {}
         since: object = None
         for _ in range(_MOST_PAGES if user_id is not None else 0):
-            page = self._pages.read_newest(reading, conversation_id, user_id or "", since=since)
+            page, complete = self._pages.read_newest(reading, conversation_id, user_id or "", since=since)
             before = len(stored)
-            stored.update((item.key, item) for item in page)
-            complete = len(page) < PAGE_ROWS
+            stored.update((item.row.key, item) for item in page)
             choice = self._choose(reading, found, rows, stored, complete=complete)
             is_there = all(row.message_id in choice.excerpt.rows for row in choice.odd)
             if complete or not choice.odd or not (is_there and choice.excerpt.is_orderly):
@@ -201,8 +197,7 @@ class TurnReading:
         complete: bool,
     ) -> Choice:
         """Choose from what was read of a conversation; `odd` are the rows for which that does not tell enough."""
-        known = (reading.read_row(item.document, item.stored_bytes) for item in stored.values())
-        excerpt = make_excerpt([row for row in known if row is not None], complete=complete)
+        excerpt = make_excerpt([item.row for item in stored.values()], complete=complete)
 
         def message_of(key: DocumentKey, read: dict[DocumentKey, Message]) -> Message | None:
             message, item = found.messages.get(key) or read.get(key), stored.get(key)
