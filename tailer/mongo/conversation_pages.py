@@ -19,8 +19,9 @@ from tailer.mongo.reading import Hint, Reading
 
 PAGE_ROWS = 110
 """Rows of a page: as many as fill the history of a common chat."""
-_BATCH_ROWS = 1_200
-"""Rows that are read of many conversations together."""
+_ROWS_EACH = 20
+_MOST_ROWS = 1_600
+"""Rows that are read of several conversations together, for each and at most: enough where most of them are short."""
 _NO_SUCH_INDEX: Final = 2
 _INDEXES: Final[Sequence[Hint | None]] = (
     [("conversationId", 1), ("user", 1), ("createdAt", 1), ("_id", 1)],
@@ -64,15 +65,19 @@ class ConversationPages:
         found = self._find(reading, query, [("createdAt", -1)], PAGE_ROWS)
         return _read_rows(reading, found), len(found) < PAGE_ROWS
 
-    def read_together(self, reading: Reading, conversation_ids: Sequence[str]) -> Sequence[StoredRow]:
-        """The rows of all owners of conversations in any order, without conversations that they do not hold whole."""
+    def read_together(
+        self, reading: Reading, conversation_ids: Sequence[str]
+    ) -> tuple[Sequence[StoredRow], bool]:
+        """The rows of all owners of some of these conversations, in any order and each conversation whole; and whether
+        nothing of the others was read."""
         query = {"conversationId": {"$in": conversation_ids}}
-        found = self._find(reading, query, [("conversationId", 1)], _BATCH_ROWS)
+        limit = min(_MOST_ROWS, _ROWS_EACH * len(conversation_ids))
+        found = self._find(reading, query, [("conversationId", 1)], limit)
         rows = _read_rows(reading, found)
-        if len(found) < _BATCH_ROWS:
-            return rows
+        if len(found) < limit:
+            return rows, True
         last = found[-1]["row"]["conversationId"]
-        return [item for item in rows if item.row.conversation_id != last]
+        return [item for item in rows if item.row.conversation_id != last], False
 
     def _find(
         self, reading: Reading, query: Mapping[str, object], sort: Hint, limit: int

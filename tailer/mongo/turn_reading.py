@@ -28,7 +28,7 @@ from tailer.core.turn.selection import (
     select_rows,
 )
 from tailer.core.turn.turns import TurnRecord
-from tailer.mongo.conversation_pages import ConversationPages, StoredRow
+from tailer.mongo.conversation_pages import PAGE_ROWS, ConversationPages, StoredRow
 from tailer.mongo.document_keys import from_key, to_key
 from tailer.mongo.message_rows import CONTENT_FIELDS, HISTORY_FIELDS, ROW_FIELDS, SMALL_BYTES
 from tailer.mongo.reading import Reading
@@ -36,8 +36,8 @@ from tailer.mongo.transactions import read_transactions
 
 _MOST_PAGES: Final = 3
 """Pages of one conversation, before it is read in the other way."""
-_FEW_CONVERSATIONS: Final = 12
-"""So many are read one by one; more are read together."""
+_SHORT_SHARE: Final = 4
+"""Conversations are read together again while at least one in so many is short."""
 _NEARBY_SECONDS: Final = 3_600
 _NEARBY_ROWS: Final = 30
 """How far around a row others are looked at, and how many each way, where only they can tell what it is."""
@@ -104,15 +104,13 @@ class TurnReading:
         by_owner: dict[Owner, list[Row]] = defaultdict(list)
         for row in rows:
             by_owner[owner_of(row)].append(row)
-        together = self._read_together(reading, by_owner) if len(by_owner) > _FEW_CONVERSATIONS else {}
-        odd: list[Row] = []
+        odd = self._choose_together(reading, found, by_owner)
         unread: list[Row] = []
         for owner, own in by_owner.items():
+            if owner in found.excerpts:
+                continue
             if found.stored_bytes > self._group_bytes:
                 unread += own
-            elif owner in together:
-                choice = self._choose(reading, found, own, together[owner], complete=True)
-                odd += found.add(owner, choice)
             else:
                 odd += found.add(owner, self._choose_from_pages(reading, found, owner, own))
         if odd:
@@ -158,15 +156,26 @@ class TurnReading:
             for selection, draft in zip(group, drafts, strict=True)
         ]
 
-    def _read_together(
-        self, reading: Reading, owners: Iterable[Owner]
-    ) -> Mapping[Owner, Mapping[DocumentKey, StoredRow]]:
-        """The conversations that a common query gives whole, by owner."""
-        wanted = list(dict.fromkeys(conversation_id for conversation_id, _ in owners))
-        by_owner: dict[Owner, dict[DocumentKey, StoredRow]] = defaultdict(dict)
-        for item in self._pages.read_together(reading, wanted):
-            by_owner[owner_of(item.row)][item.row.key] = item
-        return by_owner
+    def _choose_together(
+        self, reading: Reading, found: Found, by_owner: Mapping[Owner, Sequence[Row]]
+    ) -> list[Row]:
+        """Choose what to read from the short conversations, of which many are read at once; gives the odd rows."""
+        odd: list[Row] = []
+        left = dict(by_owner)
+        while len(left) > 1 and found.stored_bytes <= self._group_bytes:
+            wanted = list(dict.fromkeys(conversation_id for conversation_id, _ in left))
+            rows, is_all = self._pages.read_together(reading, wanted)
+            read: dict[Owner, dict[DocumentKey, StoredRow]] = defaultdict(dict)
+            for item in rows:
+                read[owner_of(item.row)][item.row.key] = item
+            # A long conversation is read by pages whatever it is read with, so that its trace is the same.
+            short = [owner for owner in left if len(read.get(owner, ())) in range(1, PAGE_ROWS)]
+            for owner in short:
+                choice = self._choose(reading, found, left.pop(owner), read[owner], complete=True)
+                odd += found.add(owner, choice)
+            if is_all or len(short) * _SHORT_SHARE < len(wanted):
+                break
+        return odd
 
     def _choose_from_pages(self, reading: Reading, found: Found, owner: Owner, rows: Sequence[Row]) -> Choice:
         """Choose what to read from an owner's newest rows, of which a few pages are read at most."""
