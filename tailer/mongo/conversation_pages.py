@@ -14,6 +14,7 @@ from pymongo.errors import OperationFailure
 
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.readback import Row
+from tailer.mongo.error_codes import NO_SUCH_INDEX
 from tailer.mongo.message_rows import SMALL_BYTES, WHOLE_IF_SMALL
 from tailer.mongo.reading import Hint, Reading
 
@@ -22,7 +23,6 @@ PAGE_ROWS = 110
 _ROWS_EACH = 20
 _MOST_ROWS = 1_600
 """Rows that are read of several conversations together, for each and at most: enough where most of them are short."""
-_NO_SUCH_INDEX: Final = 2
 _INDEXES: Final[Sequence[Hint | None]] = (
     [("conversationId", 1), ("user", 1), ("createdAt", 1), ("_id", 1)],
     [("conversationId", 1), ("user", 1), ("createdAt", 1)],
@@ -98,7 +98,7 @@ class ConversationPages:
                     allow_disk_use=index >= _FIRST_THAT_SORTS,
                 )
             except OperationFailure as error:
-                if error.code != _NO_SUCH_INDEX or _INDEXES[index] is None:
+                if error.code != NO_SUCH_INDEX or _INDEXES[index] is None:
                     raise
                 self._index = index + 1
                 self._lowered_seconds = time.monotonic()

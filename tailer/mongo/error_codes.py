@@ -44,6 +44,8 @@ REPLICA_SET_REMEDY: Final = (
     "`rs.initiate({_id: 'rs0', members: [{_id: 0, host: 'mongodb:27017'}]})` in mongosh, with the host name under "
     "which LibreChat reaches it; LibreChat's own MONGO_URI stays as it is"
 )
+NO_SUCH_INDEX: Final = 2
+"""The code for a hint at an index that is not there; also for other values that the server refuses."""
 GRANT_REMEDY: Final = (
     "the MongoDB user lacks a privilege; grant find and changeStream on the collections messages and "
     "conversations, and find on transactions and agents, for example with the built-in role `read` on "

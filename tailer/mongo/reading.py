@@ -52,6 +52,16 @@ class Reading:
             cursor = cursor.allow_disk_use(True)
         return list(cursor)
 
+    def aggregate(
+        self, collection: str, pipeline: Sequence[Mapping[str, Any]], *, hint: Hint
+    ) -> list[dict[str, Any]]:
+        """All that a pipeline gives; nothing from a collection that may not be read."""
+        if collection in self._denied:
+            return []
+        self.collection = collection
+        self.asked.add(collection)
+        return list(self._database[collection].aggregate(list(pipeline), hint=dict(hint)))
+
     def read_row(self, document: Mapping[str, Any], stored_bytes: object) -> Row | None:
         """A row without its content. A message without ids is reported and becomes None."""
         row = read_row(document, stored_bytes)

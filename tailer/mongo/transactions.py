@@ -1,8 +1,7 @@
 """Reads `transactions`: those of turns, and spending that belongs to no chat."""
 
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bson import ObjectId
@@ -18,6 +17,7 @@ from tailer.core.turn.transactions_by_time import assign_by_time
 from tailer.mongo.collections import Collections
 from tailer.mongo.document_keys import from_key, to_key
 from tailer.mongo.reading import Reading
+from tailer.mongo.recent_transactions import read_recent
 
 TRANSACTION_FIELDS: Final[Mapping[str, object]] = dict.fromkeys(
     (
@@ -40,7 +40,6 @@ TRANSACTION_FIELDS: Final[Mapping[str, object]] = dict.fromkeys(
 """What `read_transaction` reads."""
 _EARLIER_SECONDS: Final = 10
 """How much earlier than its question a turn's transactions may seem to have been written: clocks differ."""
-_JUST_NOW_SECONDS: Final = 120
 
 
 def read_transactions(
@@ -50,10 +49,7 @@ def read_transactions(
     owners = {owner_of(selection.row) for selection in group}
     grouped: dict[str, list[Transaction]] = defaultdict(list)
     unnamed: dict[Owner, list[Transaction]] = defaultdict(list)
-    found: list[Mapping[str, Any]] = []
-    for query in _queries(group, excerpts):
-        found += reading.find("transactions", query, TRANSACTION_FIELDS)
-    for document in sorted(found, key=_by_id):
+    for document in sorted(_find_entries(reading, group, excerpts), key=_by_id):
         entry = read_transaction(document)
         if entry is not None and entry.message_id is not None:
             grouped[entry.message_id].append(entry)
@@ -65,25 +61,29 @@ def read_transactions(
     return {message_id: tuple(entries) for message_id, entries in grouped.items()}
 
 
-def _queries(group: Sequence[RowSelection], excerpts: Excerpts) -> Iterator[Mapping[str, object]]:
-    """What finds the transactions of turns; a missing messageId equals null here.
-
-    Only `conversationId` has an index, so a long conversation costs as much as it has transactions. Those of turns that
-    ended just now are found by the time of their `_id` as well, and the server takes the shorter way.
-    """
-    short = [item for item in group if excerpts[owner_of(item.row)].complete]
-    long = [item for item in group if not excerpts[owner_of(item.row)].complete]
-    for selections in filter(None, (short, long)):
-        query: dict[str, object] = {
-            "conversationId": {"$in": list({item.row.conversation_id for item in selections})},
-            "messageId": {"$in": [*(item.row.message_id for item in selections), None]},
-        }
-        began = [began_seconds(item) for item in selections] if selections is long else []
-        since = min(began, default=0)
-        # Another shape of query for old turns, because the server remembers the best way for each shape.
-        if since > time.time() - _JUST_NOW_SECONDS:
-            query["_id"] = {"$gte": _first_id(since)}
-        yield query
+def _find_entries(
+    reading: Reading, group: Sequence[RowSelection], excerpts: Excerpts
+) -> Sequence[Mapping[str, Any]]:
+    """What the ledger has for turns, and what names no message in their conversations."""
+    found: list[Mapping[str, Any]] = []
+    left: dict[str, list[RowSelection]] = defaultdict(list)
+    for selection in group:
+        left[selection.row.conversation_id].append(selection)
+    for conversation_id, selections in list(left.items()):
+        began = min(began_seconds(item) for item in selections)
+        if not began or any(excerpts[owner_of(item.row)].complete for item in selections):
+            continue
+        responses = [(item.row.message_id, item.row.user_id) for item in selections]
+        recent = read_recent(reading, conversation_id, responses, _first_id(began))
+        if recent is not None:
+            found += recent
+            del left[conversation_id]
+    if left:
+        message_ids = [item.row.message_id for selections in left.values() for item in selections]
+        # A missing messageId equals null here.
+        query = {"conversationId": {"$in": list(left)}, "messageId": {"$in": [*message_ids, None]}}
+        found += reading.find("transactions", query, TRANSACTION_FIELDS)
+    return found
 
 
 def _first_id(seconds: int) -> ObjectId:

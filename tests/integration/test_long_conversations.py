@@ -110,7 +110,7 @@ def chat(
         return {"_id": stamp, "conversationId": name, "createdAt": shown, "updatedAt": shown}
 
     def add(number: int, asked: str, suffix: str, seconds: float) -> str:
-        message_id = f"{name} a{number}{suffix}"
+        message_id = f"{name} {user} a{number}{suffix}"
         text = "x" * (10_000 if number % 10 == 7 else 90)
         rows.append(
             answer(message_id, asked, user, text="", content=[{"type": "text", "text": text}], **at(seconds))
@@ -123,14 +123,14 @@ def chat(
 
     for number in range(turns):
         start = 60.0 * number
-        asked = f"{name} q{number}"
+        asked = f"{name} {user} q{number}"
         rows.append(question(asked, parent, user, text=f"{number} " + "y" * 60, **at(start)))
         parent = add(number, asked, "", start + 8)
         if branches and number % 9 == 4:
             parent = add(number, asked, " again", start + 20)
         if branches and number % 11 == 6:
             before = rows[-4]["parentMessageId"] if number % 9 == 4 else rows[-2]["parentMessageId"]
-            edited = f"{name} q{number} edited"
+            edited = f"{name} {user} q{number} edited"
             rows.append(question(edited, before, user, text="edited", **at(start + 30)))
             parent = add(number, edited, " edited", start + 40)
         if number == gap:
