@@ -1,5 +1,6 @@
 """Reads `transactions`: those of turns, and spending that belongs to no chat."""
 
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -40,6 +41,7 @@ TRANSACTION_FIELDS: Final[Mapping[str, object]] = dict.fromkeys(
 """What `read_transaction` reads."""
 _EARLIER_SECONDS: Final = 10
 """How much earlier than its question a turn's transactions may seem to have been written: clocks differ."""
+_RECENT_SECONDS: Final = 3_600
 
 
 def read_transactions(
@@ -71,7 +73,9 @@ def _find_entries(
         left[selection.row.conversation_id].append(selection)
     for conversation_id, selections in list(left.items()):
         began = min(began_seconds(item) for item in selections)
-        if not began or any(excerpts[owner_of(item.row)].complete for item in selections):
+        # A restore may have written old entries in any order.
+        is_recent = began > time.time() - _RECENT_SECONDS
+        if not is_recent or any(excerpts[owner_of(item.row)].complete for item in selections):
             continue
         responses = [(item.row.message_id, item.row.user_id) for item in selections]
         recent = read_recent(reading, conversation_id, responses, _first_id(began))
