@@ -12,11 +12,12 @@ from tailer.core.librechat.bson_values import filled_string, identifier
 from tailer.core.librechat.documents import Transaction, read_transaction
 from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.spending import Spending, names_chat_message
-from tailer.core.turn.readback import DeletedRow, Excerpts, Owner, owner_of
+from tailer.core.turn.readback import DeletedRow, Excerpt, Excerpts, Owner, Row, owner_of
 from tailer.core.turn.selection import RowSelection, began_seconds
 from tailer.core.turn.transactions_by_time import assign_by_time
 from tailer.mongo.collections import Collections
 from tailer.mongo.document_keys import from_key, to_key
+from tailer.mongo.message_rows import ROW_FIELDS
 from tailer.mongo.reading import Reading
 from tailer.mongo.recent_transactions import read_recent
 
@@ -42,6 +43,8 @@ TRANSACTION_FIELDS: Final[Mapping[str, object]] = dict.fromkeys(
 _EARLIER_SECONDS: Final = 10
 """How much earlier than its question a turn's transactions may seem to have been written: clocks differ."""
 _RECENT_SECONDS: Final = 3_600
+_SHARED_MILLISECONDS: Final = 15_000
+"""An entry that names no message belongs to a response of at most so much earlier (`transactions_by_time`)."""
 
 
 def read_transactions(
@@ -58,9 +61,23 @@ def read_transactions(
         elif entry is not None and entry.conversation_id is not None:
             unnamed[entry.conversation_id, entry.user_id].append(entry)
     for owner in owners & unnamed.keys():
-        for message_id, entries in assign_by_time(unnamed[owner], excerpts[owner].rows).items():
+        rows = _rows_around(reading, owner, group, excerpts[owner])
+        for message_id, entries in assign_by_time(unnamed[owner], rows).items():
             grouped[message_id].extend(entries)
     return {message_id: tuple(entries) for message_id, entries in grouped.items()}
+
+
+def _rows_around(
+    reading: Reading, owner: Owner, group: Sequence[RowSelection], excerpt: Excerpt
+) -> Mapping[str, Row]:
+    """The rows among which the entries that name none are shared out: all that may have been answered when these turns
+    were, or else the whole conversation."""
+    questions = [item.question for item in group if owner_of(item.row) == owner]
+    if excerpt.complete or all(excerpt.reaches_behind(row, _SHARED_MILLISECONDS) for row in questions):
+        return excerpt.rows
+    found = reading.find("messages", {"conversationId": owner[0]}, ROW_FIELDS)
+    rows = (reading.read_row(document, document.get("bytes")) for document in found)
+    return {row.message_id: row for row in rows if row is not None and owner_of(row) == owner}
 
 
 def _find_entries(

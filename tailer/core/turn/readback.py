@@ -7,8 +7,9 @@ from typing import TypeAlias
 from tailer.core.identity import DocumentKey
 from tailer.core.light_dataclass import light_dataclass
 
-_SLACK_MILLISECONDS = 2_000
-"""How far the clocks of LibreChat's processes may stand apart: a row may seem older than its parent by so much."""
+_SLACK_MILLISECONDS = 5_000
+"""A row may seem older than its parent by so much: clocks of LibreChat's processes differ, and a program may ask before
+the answer before is stored."""
 
 
 @light_dataclass(frozen=True, slots=True)

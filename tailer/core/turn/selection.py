@@ -13,8 +13,6 @@ from tailer.core.librechat.documents import Message, inserted_seconds
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.readback import Excerpt, Row
 
-_LEDGER_MILLISECONDS = 15_000
-"""A transaction that names no message belongs to a response of at most so much earlier (`transactions_by_time`)."""
 NO_LIMIT = 1 << 62
 """More bytes than there are."""
 
@@ -134,8 +132,6 @@ def is_settled(selection: RowSelection, excerpt: Excerpt) -> bool:
         # An answer without a parent has no question; one whose parent is not here may have one.
         parent = row.parent_message_id
         return excerpt.reaches_behind(row) and (parent in (None, NO_PARENT) or parent in excerpt.rows)
-    if not excerpt.reaches_behind(question, _LEDGER_MILLISECONDS):
-        return False
     parent = question.parent_message_id
     if parent is None or not excerpt.reaches_behind(excerpt.rows.get(parent)):
         return False
