@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import textwrap
 from typing import Any
 
@@ -105,6 +106,22 @@ def test_base64_in_lines_is_a_placeholder_too() -> None:
     wrapped = "\n".join(textwrap.wrap(PICTURE[:4_000], 76))
 
     assert without_bytes(f"$ base64 a.png\n{wrapped}\n$") == "$ base64 a.png\n[data, 3.0 kB]\n$"
+
+
+RUNS = st.builds(
+    lambda size, end: ("aB3/+" * 100)[:size] + end,
+    # Lengths around those at which a run, or a line of one, counts.
+    st.sampled_from([1, 59, 60, 61, 76, 399, 400, 401]),
+    st.sampled_from(["", "=", "==", "\n", "\r\n", "\\n", " ", "é", "€", "😀", "\ud800", "\0"]),
+)
+
+
+@given(st.lists(RUNS, max_size=12).map("".join))
+def test_what_is_looked_for_in_vain_is_found_by_no_slower_look(text: str) -> None:
+    """The quick look before the expression passes over nothing that the expression would find."""
+    found = re.search(r"[A-Za-z0-9+/]{400}|(?:[A-Za-z0-9+/]{60,}(?:\r?\n|\\n)){5}", text)
+
+    assert (without_bytes(text) == text) == (found is None)
 
 
 @pytest.mark.parametrize("text", ["-" * 900, "7" * 900, "ab" * 450, "A long line of words. " * 60])

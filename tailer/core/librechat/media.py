@@ -31,6 +31,11 @@ _BARE: Final = re.compile(
 )
 """In one piece, or in lines."""
 _SHORTEST_BARE: Final = 400
+_SHORTEST_LINE: Final = 60
+_OF_BASE64: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_RUNS: Final = bytes(ord("a") if byte in _OF_BASE64 else ord(" ") for byte in range(256))
+"""Turns each character of base64 into the same letter, so that a run of them is found as a text."""
+_RUN: Final = b"a" * _SHORTEST_LINE
 _UNITS: Final = ((1_000_000, "MB"), (1_000, "kB"))
 _MARKS: Final = (re.compile("[a-z]"), re.compile("[A-Z]"), re.compile("[0-9]"))
 
@@ -70,7 +75,14 @@ def without_data_uris(text: str) -> str:
 def without_bytes(text: str) -> str:
     """A tool's text with placeholders in place of data URIs and of long stretches of base64."""
     shown = without_data_uris(text)
-    return _BARE.sub(_replace_bare, shown) if len(shown) >= _SHORTEST_BARE else shown
+    if len(shown) < _SHORTEST_BARE or not _may_hold_base64(shown):
+        return shown
+    return _BARE.sub(_replace_bare, shown)
+
+
+def _may_hold_base64(text: str) -> bool:
+    """Whether enough characters of base64 stand together. The expression takes ten times as long to find none."""
+    return _RUN in text.encode("utf-8", "surrogatepass").translate(_RUNS)
 
 
 def _replace_bare(found: re.Match[str]) -> str:

@@ -25,6 +25,7 @@ from tailer.core.turn.selection import RowSelection
 from tailer.core.turn.turns import Sibling, TurnRecord
 
 _AGENT_PREFIX = "agent_"
+_OF_ONE_AGENT = (TextPart, ReasoningPart, HandOffPart)
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -111,14 +112,16 @@ def make_record(
         history=tuple(reversed(found)),
         history_left_out=selection.ancestors_left_out,
         history_cut=selection.is_cut,
-        siblings=tuple(Sibling(row.message_id, row.created_milliseconds) for row in selection.responses),
+        siblings=tuple([Sibling(row.message_id, row.created_milliseconds) for row in selection.responses]),
         question_siblings=tuple(
-            Sibling(
-                row.message_id,
-                row.created_milliseconds,
-                answered=row.message_id in selection.answered_ids,
-            )
-            for row in selection.questions
+            [
+                Sibling(
+                    row.message_id,
+                    row.created_milliseconds,
+                    answered=row.message_id in selection.answered_ids,
+                )
+                for row in selection.questions
+            ]
         ),
         transactions=draft.transactions,
         conversation=draft.conversation,
@@ -143,13 +146,13 @@ def _look_around(
 ) -> Surroundings:
     row = selection.row
     question = selection.question if selection.question is not row else None
-    stamps = (stamp(other.key, other.created_milliseconds) for other in selection.others)
+    stamps = [stamp(other.key, other.created_milliseconds) for other in selection.others]
     return look_around(
         stamp(row.key, row.created_milliseconds),
-        (found for found in stamps if found is not None),
+        [found for found in stamps if found is not None],
         question=stamp(question.key, question.created_milliseconds) if question is not None else None,
         conversation=conversation,
-        billed=any(entry.message_id == row.message_id for entry in transactions),
+        billed=row.message_id in [entry.message_id for entry in transactions],
     )
 
 
@@ -166,12 +169,12 @@ def named_agent_ids(response: Message | None, conversation: Conversation | None)
     """The saved agents that a turn names: the one that answered, and those of its parts, hand-offs and sub-agents."""
     parts = response.parts if response is not None else ()
     named = {saved_agent_id(response, conversation), *_agent_ids_in(parts)}
-    return frozenset(item for item in named if item is not None and item.startswith(_AGENT_PREFIX))
+    return frozenset([item for item in named if item is not None and item.startswith(_AGENT_PREFIX)])
 
 
 def _agent_ids_in(parts: Sequence[Part]) -> Iterator[str | None]:
     for part in parts:
-        if isinstance(part, TextPart | ReasoningPart | HandOffPart):
+        if isinstance(part, _OF_ONE_AGENT):
             yield part.agent_id
         elif isinstance(part, ToolCall):
             yield from (part.agent_id, part.receiver_id, part.subagent_type)
