@@ -4,6 +4,7 @@ Langfuse silently drops an observation above 9.5 MB. So every text and every tra
 marked.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tailer.core.json_text import encode_json
@@ -52,6 +53,15 @@ class Allowance:
         shown = self._cut(text)
         self._sure = self._left
         return shown
+
+    def take_all(self, texts: Sequence[str]) -> bool:
+        """Whether all of these texts fit whatever they consist of; if so, they are taken as they are."""
+        most = _MOST_BYTES_OF_A_CHARACTER * sum(map(len, texts))
+        if most > self._sure or most > self._field_bytes:
+            return False
+        self._sure -= most
+        self._unmeasured += texts
+        return True
 
     def _measure(self) -> None:
         for text in self._unmeasured:

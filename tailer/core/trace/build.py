@@ -12,7 +12,7 @@ from tailer.core.identity import (
     title_trace_id,
     turn_trace_id,
 )
-from tailer.core.librechat.conversations import Conversation
+from tailer.core.librechat.conversations import SubagentThread
 from tailer.core.trace.answers import show_answer
 from tailer.core.trace.bounds import Allowance, Bounds
 from tailer.core.trace.files import describe_files
@@ -208,7 +208,7 @@ def _chosen_model(turn: Turn) -> str | None:
 
 def _describe_turn(turn: Turn) -> dict[str, str]:
     anchor, conversation, agent = turn.anchor, turn.record.conversation, turn.record.agent
-    branch = find_branch(turn.record)
+    branch, question = find_branch(turn.record), turn.record.question
     entries = {
         "message_id": anchor.message_id,
         "parent_message_id": anchor.parent_message_id,
@@ -216,30 +216,31 @@ def _describe_turn(turn: Turn) -> dict[str, str]:
         "endpoint": anchor.endpoint,
         "sender": anchor.sender,
         "tenant_id": anchor.tenant_id,
-        **_describe_parent(conversation),
-        "agent_id": agent.agent_id if agent is not None else None,
-        "agent_name": agent.name if agent is not None else None,
-        "conversation_title": turn.title,
-        "conversation_tags": ", ".join(conversation.tags) if conversation is not None else None,
-        "conversation_project_id": conversation.project_id if conversation is not None else None,
-        "conversation_archived": "true" if conversation is not None and conversation.archived else None,
-        "chosen_model": _chosen_model(turn),
-        "model_spec": conversation.model_spec if conversation is not None else None,
-        "branch_index": str(branch.index) if branch is not None else None,
-        "branch_sibling_of": branch.sibling_of if branch is not None else None,
-        "branch_reason": branch.reason.value if branch is not None else None,
-        "files": describe_files(turn.record),
-        "skills": ", ".join(turn.record.question.skills) if turn.record.question is not None else None,
-        "parts_not_shown": ", ".join(unknown_parts(turn.record)),
     }
+    if conversation is not None and conversation.thread is not None:
+        entries |= _describe_parent(conversation.thread)
+    if agent is not None:
+        entries |= {"agent_id": agent.agent_id, "agent_name": agent.name}
+    entries["conversation_title"] = turn.title
+    if conversation is not None:
+        entries["conversation_tags"] = ", ".join(conversation.tags)
+        entries["conversation_project_id"] = conversation.project_id
+        entries["conversation_archived"] = "true" if conversation.archived else None
+        entries["chosen_model"] = _chosen_model(turn)
+        entries["model_spec"] = conversation.model_spec
+    if branch is not None:
+        entries["branch_index"] = str(branch.index)
+        entries["branch_sibling_of"] = branch.sibling_of
+        entries["branch_reason"] = branch.reason.value
+    entries["files"] = describe_files(turn.record)
+    if question is not None:
+        entries["skills"] = ", ".join(question.skills)
+    entries["parts_not_shown"] = ", ".join(unknown_parts(turn.record))
     return {name: value for name, value in entries.items() if value}
 
 
-def _describe_parent(conversation: Conversation | None) -> dict[str, str | None]:
+def _describe_parent(thread: SubagentThread) -> dict[str, str | None]:
     """Where a conversation is that of a sub-agent: the turn whose tool call started it."""
-    thread = conversation.thread if conversation is not None else None
-    if thread is None:
-        return {}
     message_id = thread.parent_message_id
     return {
         "parent_conversation_id": thread.parent_conversation_id,

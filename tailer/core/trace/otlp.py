@@ -230,6 +230,8 @@ def _varint(number: int) -> bytes:
 
 
 def _write_varint(number: int) -> bytes:
+    if 0x80 <= number < 0x4000:  # noqa: PLR2004 - two bytes, as most lengths are that are not looked up
+        return bytes((number & 0x7F | 0x80, number >> 7))
     digits = bytearray()
     while number >= 0x80:  # noqa: PLR2004 - seven bits a byte, the eighth says that more follow
         digits.append(number & 0x7F | 0x80)

@@ -18,9 +18,11 @@ class Texts:
 
     def prompt(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         """The chat messages that a call was sent."""
+        texts = [str(message["content"]) for message in messages]
+        if self.allowance.take_all(texts):
+            return list(messages)
         shown = []
-        for message in messages:
-            text = str(message["content"])
+        for message, text in zip(messages, texts, strict=True):
             taken = self.allowance.take(text)
             shown.append(message if taken is text else {**message, "content": taken})
         return shown

@@ -82,9 +82,11 @@ Verdict: TypeAlias = Outcome | Wait | Exclusion
 
 @light_dataclass(frozen=True, slots=True)
 class Turn:
-    """A turn as it happened. `usage` is None for an unanswered question; `start` says how its start is known."""
+    """A turn as it happened. `anchor` is the row that gives it its id: the response, or the question without a
+    response. `usage` is None for an unanswered question; `start` says how its start is known."""
 
     record: TurnRecord
+    anchor: Message
     outcome: Outcome
     answer: str
     reasoning: str
@@ -96,13 +98,6 @@ class Turn:
     start_milliseconds: int
     end_milliseconds: int
     start: Start = Start.STORED
-
-    @property
-    def anchor(self) -> Message:
-        """The row that gives the turn its id: the response, or the question without a response."""
-        anchor = self.record.response or self.record.question
-        assert anchor is not None  # noqa: S101 - build_turn makes no turn of nothing
-        return anchor
 
 
 def judge_response(
@@ -203,6 +198,7 @@ def build_turn(record: TurnRecord, outcome: Outcome) -> Turn:
     title = record.conversation.title if record.conversation is not None else None
     return Turn(
         record=record,
+        anchor=anchor,
         outcome=outcome,
         answer=answer_text(response),
         reasoning="".join([part.text for part in parts if isinstance(part, ReasoningPart)]),
