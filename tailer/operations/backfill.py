@@ -127,10 +127,10 @@ class BackfillDesk:
         Raises RequestRefused where the work is divided, because one daemon would do a part of it.
         """
         layout = await read_layout(self._state)
-        if layout.total > 1:
+        if layout.total > 1 or not self._settings.shard.is_whole:
             raise RequestRefused(
                 operation="doing the backfill here",
-                subject=f"a state that is divided into {layout.total} shards",
+                subject=f"a state of {layout.total} shards, with TAILER_TOTAL_SHARDS={self._settings.total_shards}",
                 hint="no instance of any shard is running: start them; they do it, because it stays asked for",
             )
         settings = self._settings.model_copy(update={"http_port": 0, "http_host": "127.0.0.1"})
