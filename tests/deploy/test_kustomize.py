@@ -42,29 +42,6 @@ def settings_of(manifests: list[Manifest]) -> Mapping[str, str]:
 
 
 @pytest.mark.parametrize("name", [path.name for path in BUILDABLE])
-def test_every_shard_is_an_overlay_as_the_page_on_scaling_shows_it(tmp_path: Path) -> None:
-    """Two Deployments with numbers, selectors and settings of their own."""
-    shutil.copytree(KUSTOMIZE, tmp_path / "kustomize")
-    page = (KUSTOMIZE.parents[1] / "docs" / "scaling.md").read_text(encoding="utf-8")
-    (first,) = re.findall(r"```yaml\n(# kustomization.*?)```", page, re.DOTALL)
-    second = first.replace('"-0"', '"-1"').replace('"0"', '"1"').replace("SHARD=0", "SHARD=1")
-    for name, text in (("first", first), ("second", second)):
-        folder = tmp_path / "kustomize" / "shards" / name
-        folder.mkdir(parents=True)
-        (folder / "kustomization.yaml").write_text(text)
-    (tmp_path / "kustomize" / "shards" / "kustomization.yaml").write_text("resources: [first, second]\n")
-
-    manifests = build_kustomization(tmp_path / "kustomize" / "shards")
-
-    check_strictly(manifests)
-    deployments = [each for each in manifests if each["kind"] == "Deployment"]
-    settings = [each["data"] for each in manifests if "TAILER_SHARD" in each.get("data", {})]
-    assert [each["TAILER_SHARD"] for each in settings] == ["0", "1"]
-    assert {each["TAILER_TOTAL_SHARDS"] for each in settings} == {"2"}
-    assert [each["spec"]["selector"]["matchLabels"]["shard"] for each in deployments] == ["0", "1"]
-    assert len({each["metadata"]["name"] for each in deployments}) == 2
-
-
 def test_what_is_built_passes_the_strict_schemas_of_kubernetes(
     built: Mapping[str, list[Manifest]], name: str
 ) -> None:
@@ -194,3 +171,26 @@ def test_every_overlay_is_named_in_the_readme() -> None:
     readme = Path(KUSTOMIZE / "README.md").read_text()
 
     assert [path.name for path in BUILDABLE if f"`{path.name}`" not in readme and path.name != "base"] == []
+
+
+def test_every_shard_is_an_overlay_as_the_page_on_scaling_shows_it(tmp_path: Path) -> None:
+    """Two Deployments with numbers, selectors and settings of their own."""
+    shutil.copytree(KUSTOMIZE, tmp_path / "kustomize")
+    page = (KUSTOMIZE.parents[1] / "docs" / "scaling.md").read_text(encoding="utf-8")
+    (first,) = re.findall(r"```yaml\n(# kustomization.*?)```", page, re.DOTALL)
+    second = first.replace('"-0"', '"-1"').replace('"0"', '"1"').replace("SHARD=0", "SHARD=1")
+    for name, text in (("first", first), ("second", second)):
+        folder = tmp_path / "kustomize" / "shards" / name
+        folder.mkdir(parents=True)
+        (folder / "kustomization.yaml").write_text(text)
+    (tmp_path / "kustomize" / "shards" / "kustomization.yaml").write_text("resources: [first, second]\n")
+
+    manifests = build_kustomization(tmp_path / "kustomize" / "shards")
+
+    check_strictly(manifests)
+    deployments = [each for each in manifests if each["kind"] == "Deployment"]
+    settings = [each["data"] for each in manifests if "TAILER_SHARD" in each.get("data", {})]
+    assert [each["TAILER_SHARD"] for each in settings] == ["0", "1"]
+    assert {each["TAILER_TOTAL_SHARDS"] for each in settings} == {"2"}
+    assert [each["spec"]["selector"]["matchLabels"]["shard"] for each in deployments] == ["0", "1"]
+    assert len({each["metadata"]["name"] for each in deployments}) == 2
