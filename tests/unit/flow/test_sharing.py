@@ -17,6 +17,7 @@ from tailer.core.trace.followup import feedback_score_id
 from tailer.events import DeadLetterReplayed
 from tailer.flow.lanes import followups, spending, titles
 from tailer.settings.sharding import Ordinal
+from tests.memory.database import ASKED
 from tests.rows import ALICE, answer, question, transaction
 from tests.unit.flow.run import Run, running
 from tests.unit.flow.scene import Scene, until
@@ -223,3 +224,27 @@ async def test_a_replay_is_done_by_one_shard(
     assert [(event.record_id, event.outcome) for event in replayed] == [(letter, "sent")]
     assert scene.database.letters == {}
     assert scene.destination.duplicates() == []
+
+
+async def test_a_replay_waits_for_its_own_shard(scene: Scene) -> None:
+    """Another one does not end it with the word that there is nothing to send."""
+    scenes = share(scene)
+    owner = next(index for index in range(SHARDS) if Shard(index, SHARDS).owns("c3"))
+    for own in scenes:
+        own.sink.breaks_on = frozenset({"a3"})
+    async with sharing(scenes) as runs:
+        store_chats(scene)
+        await until_done(runs)
+    for own in scenes:
+        own.sink.breaks_on = frozenset()
+    (letter,) = scene.database.letters
+    scene.database.ask_for_replay(letter)
+    numbers = {index: {"total_shards": SHARDS, "shard_ordinal": Ordinal(index)} for index in range(SHARDS)}
+
+    async with running(scenes[1 - owner], **numbers[1 - owner]):
+        await asyncio.sleep(60)
+        assert scene.database.letters[letter].replay == ASKED
+    async with running(scenes[owner], **numbers[owner]):
+        await until(lambda: not scene.database.letters, seconds=60)
+
+    assert sorted(scene.destination.record_ids()) == turns()
