@@ -239,7 +239,9 @@ async def test_a_replay_waits_for_its_own_shard(scene: Scene) -> None:
         own.sink.breaks_on = frozenset()
     (letter,) = scene.database.letters
     scene.database.ask_for_replay(letter)
-    numbers = {index: {"total_shards": SHARDS, "shard_ordinal": Ordinal(index)} for index in range(SHARDS)}
+    numbers: dict[int, dict[str, Any]] = {
+        index: {"total_shards": SHARDS, "shard_ordinal": Ordinal(index)} for index in range(SHARDS)
+    }
 
     async with running(scenes[1 - owner], **numbers[1 - owner]):
         await asyncio.sleep(60)
