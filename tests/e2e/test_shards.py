@@ -154,6 +154,43 @@ async def test_an_instance_with_another_number_of_shards_stands_by(
                 assert (await databases.state["lease"].find_one({"_id": "layout"}) or {})["total"] == 1
 
 
+async def test_a_standby_of_an_old_division_that_was_asleep_changes_nothing(
+    databases: Databases, tmp_path: Path
+) -> None:
+    """It takes the lease that it waited for, sees that the state is divided anew, and gives it back."""
+    async with FakeLangfuse() as fake:
+        whole, halves = settings_of(databases, fake, Shard()), Shard(0, 2).all()
+        async with start(whole, directory=tmp_path) as old, start(whole, directory=tmp_path) as asleep:
+            await asyncio.gather(old.wait_for_line("listening"), asleep.wait_for_line("listening"))
+            await asyncio.wait(
+                [asyncio.create_task(each.wait_until_ready()) for each in (old, asleep)],
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not old.lines("lease_taken"):
+                old, asleep = asleep, old
+            await asleep.wait_until_ready(state="standby")
+            asleep.stop()
+            old.terminate()
+            await old.exit_code()
+            async with (
+                start(settings_of(databases, fake, halves[0]), directory=tmp_path) as first,
+                start(settings_of(databases, fake, halves[1]), directory=tmp_path) as second,
+            ):
+                await asyncio.gather(first.wait_until_ready(), second.wait_until_ready())
+                asleep.resume()
+                awaited = await asleep.wait_for_line("layout_awaited")
+                await asleep.wait_until_ready(state="standby")
+                async with writing(databases, "asleep", 20) as writer:
+                    await asyncio.sleep(1)
+                await until_done(databases, 2)
+                assert awaited["shards_in_force"] == 2
+                assert asleep.lines("started") == []
+                first.must_run()
+                second.must_run()
+        assert set(fake.trace_ids()) == set(writer.written)
+        assert fake.duplicates() == []
+
+
 @pytest.mark.timeout(400)
 async def test_the_number_of_shards_is_changed_under_way_and_nothing_is_lost_or_doubled(
     databases: Databases, tmp_path: Path

@@ -11,7 +11,7 @@ from bson import ObjectId
 from tailer.core.backfill import Counts, Job, JobReason, Start, StartMode
 from tailer.core.identity import DocumentKey
 from tailer.core.layout import Layout
-from tailer.core.lease import LeaseRhythm
+from tailer.core.lease import LeaseRecord, LeaseRhythm
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.core.stream.shard import WHOLE, Shard
@@ -175,6 +175,34 @@ async def test_nothing_of_the_old_division_is_written_after_the_change(state: St
     await change(state, 1)
     with pytest.raises(LeaseLost):
         await sleeper.save_checkpoint(Stream.MESSAGES, Checkpoint(position(1)))
+
+
+class Overtaken(MongoLease):
+    """A lease that another instance takes right after it was taken here."""
+
+    async def take(self, seen: LeaseRecord | None) -> int | None:
+        epoch = await super().take(seen)
+        other = MongoLease(self._database, lease_time=LEASE, names=self._names)
+        await other.take(await other.read())
+        return epoch
+
+
+@pytest.mark.parametrize("overtaken", [0, 1])
+async def test_a_change_fails_where_an_old_shard_came_to_life_again(
+    state: StateDatabase, overtaken: int
+) -> None:
+    """Whichever of them it is, the transaction cannot prove its epoch."""
+    await change(state, 2)
+    for shard in Shard(0, 2).all():
+        await (await lead(state, shard)).save_checkpoint(Stream.MESSAGES, Checkpoint(position(100)))
+    layouts, old = MongoLayouts(state, lease_time=LEASE), await read_layout(state)
+    leases = list(layouts.leases(old))
+    leases[overtaken] = Overtaken(state, lease_time=LEASE, names=names_of(Shard(overtaken, 2)))
+    seen = [await lease.read() for lease in leases]
+
+    assert not await layouts.change(old, seen, leases, Layout(3, 1000))
+    assert await read_layout(state) == old
+    assert await positions(state, 2) == [100, 100]
 
 
 async def test_several_that_change_it_at_once_change_it_once(state: StateDatabase) -> None:
