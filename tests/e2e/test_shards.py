@@ -5,7 +5,7 @@ import os
 import random
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -160,14 +160,9 @@ async def test_a_standby_of_an_old_division_that_was_asleep_changes_nothing(
     """It takes the lease that it waited for, sees that the state is divided anew, and gives it back."""
     async with FakeLangfuse() as fake:
         whole, halves = settings_of(databases, fake, Shard()), Shard(0, 2).all()
-        async with start(whole, directory=tmp_path) as old, start(whole, directory=tmp_path) as asleep:
-            await asyncio.gather(old.wait_for_line("listening"), asleep.wait_for_line("listening"))
-            await asyncio.wait(
-                [asyncio.create_task(each.wait_until_ready()) for each in (old, asleep)],
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if not old.lines("lease_taken"):
-                old, asleep = asleep, old
+        async with start(whole, directory=tmp_path) as old, AsyncExitStack() as stack:
+            await old.wait_until_ready()
+            asleep = await stack.enter_async_context(start(whole, directory=tmp_path))
             await asleep.wait_until_ready(state="standby")
             asleep.stop()
             old.terminate()
