@@ -204,6 +204,8 @@ class Settings(
         return tuple(found)
 
     def _unused(self) -> Iterator[tuple[str, str]]:
+        if self.shard.is_whole and self.shard_ordinal.pod is not None:
+            yield "TAILER_SHARD", "TAILER_TOTAL_SHARDS is 1, and one instance does everything"
         users = {destination.choices.user_id for destination in self.destinations}
         if self.user_id_secret is not None and UserIdChoice.HASH not in users:
             yield "TAILER_USER_ID_SECRET", f"TAILER_USER_ID is {self.user_id.value}, not hash"

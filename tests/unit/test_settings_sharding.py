@@ -49,6 +49,15 @@ def test_a_number_or_a_pods_ordinal_names_the_shard(
     assert {row.name: row.value for row in describe_settings(settings)}["TAILER_SHARD"] == given
 
 
+def test_a_pods_name_without_a_number_of_shards_is_doubted(environment: pytest.MonkeyPatch) -> None:
+    """Every pod would do everything, or stand by."""
+    environment.setenv("TAILER_SHARD", "librechat-tailer-1")
+
+    assert any("TAILER_SHARD is not used" in warning for warning in load_settings().warnings)
+    environment.setenv("TAILER_TOTAL_SHARDS", "2")
+    assert not any("TAILER_SHARD" in warning for warning in load_settings().warnings)
+
+
 @pytest.mark.parametrize(
     ("given", "total"),
     [
