@@ -92,6 +92,7 @@ def test_every_trace_can_be_encoded_and_read_back(trace: Trace) -> None:
     spans = decode_spans(request_of([trace]))
 
     assert [span.span_id for span in spans] == [item.id for item in trace.observations]
+    assert all(span.start_nanoseconds <= span.end_nanoseconds for span in spans)
 
 
 def test_a_plain_turn_is_an_agent_with_one_chat() -> None:

@@ -1,13 +1,14 @@
 """What is counted of acknowledged turns, in which bucket, under which attributes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from tailer.core.trace.observations import Trace
+from tailer.core.trace.observations import ObservationType, Trace
 from tailer.otlp.histograms import Histogram, Instrument, frame_metrics
 from tailer.otlp.metrics import GenAiMetrics
 from tests.fakes.otlp.decoding import ReceivedPoint, decode_points
@@ -75,6 +76,17 @@ def test_times_that_are_not_stored_are_no_durations() -> None:
 
     assert {point.attributes["librechat.timing"] for point in durations} == {"stored", "estimated"}
     assert all(point.sum > 0 for point in durations)
+
+
+def test_a_call_whose_times_are_those_of_its_bill_has_tokens_and_no_duration() -> None:
+    """The agents API stores no other times."""
+    trace = trace_of_turn(*TURNS[0].values)  # type: ignore[arg-type]
+    chat = next(item for item in trace.observations if item.type is ObservationType.GENERATION)
+    billed = replace(chat, parent_id=None, metadata={**chat.metadata, "timing": "not stored"})
+
+    assert billed.end_milliseconds > billed.start_milliseconds
+    points = points_of([replace(trace, observations=(billed,))])
+    assert {point.metric for point in points} == {"gen_ai.client.token.usage"}
 
 
 @pytest.mark.parametrize(("value", "bucket"), [(0.0, 0), (1.0, 0), (1.1, 1), (4.0, 1), (16.0, 2), (16.1, 3)])
