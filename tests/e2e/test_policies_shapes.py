@@ -255,7 +255,7 @@ async def test_calls_of_the_remote_api_become_usage_traces_on_request(
                 await databases.source["transactions"].insert_many(api_call(reference, user))
             await databases.wait_until_done(daemon.must_run)
             await fake.wait_until(lambda: len(fake.trace_ids()) >= 4, timeout_seconds=30)
-            metrics = await daemon.metrics()
+            metrics = await daemon.wait_for_metrics(lambda found: turns_done(found, "api_usage") >= 2)
             daemon.terminate()
             assert await daemon.exit_code() == 0
 
