@@ -14,9 +14,9 @@ from tailer.core.librechat.bson_values import identifier
 from tailer.mongo.error_codes import NO_SUCH_INDEX
 from tailer.mongo.reading import Reading
 
-_NEWEST: Final = 64
+_NEWEST: Final = 100
 """Transactions that are looked at: a turn has two for each call of a model, and two for its title."""
-_ENOUGH_OLDER: Final = _NEWEST // 2
+_ENOUGH_OLDER: Final = 16
 """So many of them must be older than the turns, before the others are taken to be all that came since."""
 
 

@@ -40,7 +40,7 @@ TRANSACTION_FIELDS: Final[Mapping[str, object]] = dict.fromkeys(
     1,
 )
 """What `read_transaction` reads."""
-_EARLIER_SECONDS: Final = 10
+_EARLIER_SECONDS: Final = 5
 """How much earlier than its question a turn's transactions may seem to have been written: clocks differ."""
 _RECENT_SECONDS: Final = 3_600
 _SHARED_MILLISECONDS: Final = 15_000

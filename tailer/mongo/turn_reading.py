@@ -189,7 +189,7 @@ class TurnReading:
             stored.update((item.row.key, item) for item in page)
             choice = self._choose(reading, found, rows, stored, complete=complete)
             is_there = all(row.message_id in choice.excerpt.rows for row in choice.odd)
-            if complete or not choice.odd or not (is_there and choice.excerpt.is_orderly):
+            if complete or not choice.odd or not (is_there and choice.excerpt.slack_milliseconds is not None):
                 break
             if len(stored) == before:
                 break

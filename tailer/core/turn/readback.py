@@ -7,9 +7,8 @@ from typing import TypeAlias
 from tailer.core.identity import DocumentKey
 from tailer.core.light_dataclass import light_dataclass
 
-_SLACK_MILLISECONDS = 5_000
-"""A row may seem older than its parent by so much: clocks of LibreChat's processes differ, and a program may ask before
-the answer before is stored."""
+_CLOCKS_MILLISECONDS = 2_000
+"""How far the clocks of LibreChat's processes may stand apart: a row may seem older than its parent by so much."""
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -51,24 +50,24 @@ class Excerpt:
     """The rows of one owner's conversation that were read: all of them where `complete`, else the newest by
     `createdAt`.
 
-    `is_orderly`: every row has a time and none is older than its parent. Then no row that was not read answers one that
-    was, unless it lies within the clocks' slack. `is_plain`: no two rows have the same message id.
+    `slack_milliseconds` is how much older than its parent a row of this conversation may seem, judged by the rows that
+    were read; None where one has no time. `is_plain`: no two rows have the same message id.
     """
 
     rows: Mapping[str, Row]
     children: Mapping[str | None, Sequence[Row]]
     complete: bool
     is_plain: bool
-    is_orderly: bool
+    slack_milliseconds: int | None
     oldest_milliseconds: int = 0
     newest_milliseconds: int = 0
 
     def reaches_behind(self, row: Row | None, milliseconds: int = 0) -> bool:
-        """Whether the rows that were not read are all older than a row, and by so much."""
-        if row is None or row.created_milliseconds is None:
+        """Whether nothing that was not read answers a row, or answers what answers it; and whether all of it is older
+        by so much."""
+        if row is None or row.created_milliseconds is None or self.slack_milliseconds is None:
             return False
-        # A child of a child may seem older by the slack of both.
-        before = row.created_milliseconds - milliseconds - 2 * _SLACK_MILLISECONDS
+        before = row.created_milliseconds - milliseconds - 2 * self.slack_milliseconds
         return before > self.oldest_milliseconds
 
 
@@ -79,21 +78,23 @@ def make_excerpt(rows: Sequence[Row], *, complete: bool) -> Excerpt:
     for row in by_id.values():
         children.setdefault(row.parent_message_id, []).append(row)
     times = [row.created_milliseconds for row in rows if row.created_milliseconds is not None]
+    disorder = 0 if complete else max((_precedes_parent_by(row, by_id) for row in rows), default=0)
     return Excerpt(
         rows=by_id,
         children=children,
         complete=complete,
         is_plain=len(by_id) == len(rows),
-        is_orderly=len(times) == len(rows) and all(_follows_its_parent(row, by_id) for row in rows),
+        slack_milliseconds=_CLOCKS_MILLISECONDS + disorder if len(times) == len(rows) else None,
         oldest_milliseconds=min(times, default=0),
         newest_milliseconds=max(times, default=0),
     )
 
 
-def _follows_its_parent(row: Row, rows: Mapping[str, Row]) -> bool:
+def _precedes_parent_by(row: Row, rows: Mapping[str, Row]) -> int:
+    """How much older than its parent a row seems, in milliseconds; 0 where it is newer."""
     parent = rows.get(row.parent_message_id or "")
-    return parent is None or (row.created_milliseconds or 0) + _SLACK_MILLISECONDS >= (
-        parent.created_milliseconds or 0
+    return (
+        0 if parent is None else max(0, (parent.created_milliseconds or 0) - (row.created_milliseconds or 0))
     )
 
 

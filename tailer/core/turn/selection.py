@@ -117,8 +117,8 @@ def is_settled(selection: RowSelection, excerpt: Excerpt) -> bool:
     """Whether the row is still there and the whole conversation would give the same selection, but for the number of
     ancestors left out.
 
-    In an orderly conversation everything that answers a row is newer than the row, so it is among the newest rows
-    together with it. What stands beside a turn hangs on its question or on the question's parent.
+    What answers a row is newer than the row, or older by no more than the excerpt's slack. So it is among the newest
+    rows together with it, and what stands beside a turn hangs on its question or on the question's parent.
     """
     row, question = selection.row, selection.question
     own = excerpt.rows.get(row.message_id)
@@ -126,8 +126,6 @@ def is_settled(selection: RowSelection, excerpt: Excerpt) -> bool:
         return False
     if excerpt.complete:
         return True
-    if not excerpt.is_orderly:
-        return False
     if question is None:
         # An answer without a parent has no question; one whose parent is not here may have one.
         parent = row.parent_message_id
