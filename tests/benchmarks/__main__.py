@@ -52,7 +52,15 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, default=Path("build/benchmark"), help="folder of figures.json")
     parser.add_argument("--against", type=Path, help="figures.json of an earlier run, to compare with")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="settings of the daemon other than its defaults",
+    )
     options = parser.parse_args(arguments)
+    options.settings = dict(pair.split("=", 1) for pair in options.set)
     options.parts = [part for part in _PARTS if part in options.only] or _PARTS
     options.subjects = [subject for subject in (*SUBJECTS, NOBODY) if subject in options.only] or [
         *SUBJECTS,
@@ -71,7 +79,15 @@ def run(options: argparse.Namespace, directory: Path) -> Figures:
         fake_process, fake, langfuse_url = start_fake(directory)
         writer = Writer(uri)
         with fake_process:
-            scene = Scene(uri, replica_set.members[0].process_id or 0, langfuse_url, fake, writer, directory)
+            scene = Scene(
+                uri,
+                replica_set.members[0].process_id or 0,
+                langfuse_url,
+                fake,
+                writer,
+                directory,
+                options.settings,
+            )
             writer.prepare()
             # The long conversations are older than the daemon's first position.
             casts = _engage_casts(scene, options, phases)

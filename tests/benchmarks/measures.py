@@ -1,8 +1,8 @@
 """The two measurements, each of them for our daemon and for the script: working off a backlog, and following live."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -34,12 +34,14 @@ class Scene:
     fake: ControlClient
     writer: Writer
     directory: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Of our daemon, where they are not its defaults."""
 
     def start(self, subject: str, *, since_seconds: int) -> Process:
         """Our daemon, the script or the fuller script; the daemon goes on from its checkpoint, the script from a
         time."""
         if subject == "tailer":
-            return start_tailer(self.uri, self.langfuse_url, self.directory)
+            return start_tailer(self.uri, self.langfuse_url, self.directory, self.settings)
         return start_script(
             self.uri,
             self.langfuse_url,
