@@ -21,7 +21,7 @@ _READY = frozenset({State.STREAMING, State.STANDBY})
 
 
 _FAULT_SECONDS = 15.0
-"""What is tried again is told at least every five seconds: a fault that is not told for so long is over."""
+"""What is tried again is reported at least every five seconds: a fault that is not reported for so long is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Health:
     `looked_seconds` is when a standby last saw the lease, None on the active instance;
     `refusal` is what to do where the destination refuses what is sent; `gaps` counts stretches of lost history;
     `missing_shards` names those without an active instance;
-    `faults` holds what an operator must mend, by subject, with when it was last told.
+    `faults` holds what an operator must mend, by subject, with when it was last reported.
     """
 
     started_seconds: float
@@ -63,7 +63,7 @@ class Health:
         self.refusal = None
 
     def note_fault(self, subject: str, remedy: str, now: float) -> None:
-        """Something does not work until an operator mends it; told again and again for as long as it lasts."""
+        """Something does not work until an operator mends it; reported again and again for as long as it lasts."""
         self.faults[subject] = (now, remedy)
 
     def problems(self, now: float, *, patience_seconds: float) -> list[str]:

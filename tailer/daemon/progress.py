@@ -46,7 +46,7 @@ class Progress:
         self._total = self._traces = self._left_out = self._dead_letters = 0
 
     def record(self, event: Event) -> None:
-        """Count an event; the first acknowledged traces of a term are told at once."""
+        """Count an event; the first acknowledged traces of a term are reported at once."""
         match event:
             case Started():
                 self._writes_to = event.writes_to

@@ -109,7 +109,7 @@ def describe_connections(source_uri: str, state_uri: str) -> Mapping[str, Sequen
 
 
 def uses_tls(uri: str) -> bool:
-    """Whether the connection is encrypted: by its options, or because `mongodb+srv` is unless told otherwise."""
+    """Whether the connection is encrypted: by an option, or because `mongodb+srv` is unless an option denies it."""
     given = given_options(uri)
     told = given.get("tls", given.get("ssl"))
     return uri.startswith("mongodb+srv://") if told is None else told.lower() == "true"

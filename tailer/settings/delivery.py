@@ -73,7 +73,7 @@ class DeliverySettings(BaseModel):
         default=1_500_000,
         description="The most bytes in one request before compression; a larger trace goes alone. 1500000: "
         "chats compress to about a third, and ingress-nginx refuses bodies above 1 MiB unless "
-        "told otherwise.",
+        "configured otherwise.",
     )
     concurrent_requests: Annotated[
         int, Setting(Group.DELIVERY, whole_number(1, 16), ("TAILER_CONCURRENT_REQUESTS",))

@@ -79,7 +79,7 @@ def _show_text(text: object, attribute: str, kind: Kind) -> str:
     try:
         return _show_value(kind.convert(text), attribute, kind)
     except UnfitValueError:
-        # The problem that is told beside the table quotes what may be shown of it.
+        # The problem that is shown beside the table quotes what may be shown of it.
         return _REFUSED
 
 

@@ -38,6 +38,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--turns", type=int, default=20_000, help="turns of the backlog")
     parser.add_argument(
+        "--rounds", type=int, default=1, help="backlogs, of which each subject's cheapest counts"
+    )
+    parser.add_argument(
         "--rates", type=int, nargs="*", default=[1, 8, 200], metavar="N", help="turns a second of live phases"
     )
     parser.add_argument(
@@ -113,8 +116,17 @@ def _engage_casts(scene: Scene, options: argparse.Namespace, phases: Sequence[Ph
 
 
 def _run_backlog(scene: Scene, options: argparse.Namespace) -> dict[str, BacklogFigures]:
+    """Each subject's round of the least CPU: what else the machine does only adds to it."""
+    rounds = [_run_round(scene, options, seed=number) for number in range(1, options.rounds + 1)]
+    return {
+        subject: min((measured[subject] for measured in rounds), key=lambda figures: figures.cpu_seconds)
+        for subject in rounds[0]
+    }
+
+
+def _run_round(scene: Scene, options: argparse.Namespace, *, seed: int) -> dict[str, BacklogFigures]:
     since = server_seconds(scene.uri) + 1
-    turns = list(invent_turns(options.turns, seed=1))
+    turns = list(invent_turns(options.turns, seed=seed))
     history = sum(turn.history_bytes for turn in turns) / len(turns)
     answers = sum(len(turn.answer) for turn in turns) / len(turns)
     tools = sum(turn.tool is not None for turn in turns) / len(turns)

@@ -31,7 +31,7 @@ _WITHOUT_OUTPUT = frozenset({"retrieval", "file_search"})
 _HAND_OFF_PREFIX = "lc_transfer_to_"
 _SUBAGENT_TOOL = "subagent"
 _DEEPEST_SUBAGENT = 4
-"""Sub-agents of sub-agents are read so far down; below, a call of one is a tool without inner parts."""
+"""How deep sub-agents of sub-agents are read. A deeper call of one is a tool without inner parts."""
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -128,13 +128,13 @@ class HandOffPart:
 
 @dataclass(frozen=True, slots=True)
 class OtherPart:
-    """A part without text of the turn, or of a type that this release does not know."""
+    """A part that carries no text of the turn, or whose type this release does not know."""
 
     type: str
 
     @property
     def is_unknown(self) -> bool:
-        """Whether its content is of an unknown type."""
+        """Whether this release does not know its type."""
         return self.type not in _QUIET_TYPES
 
 
@@ -150,7 +150,7 @@ def read_parts(value: object, *, depth: int = 0) -> tuple[Part, ...]:
 
 
 def _without_earlier_states(items: list[Document]) -> list[Document]:
-    """The assistants endpoints store a tool call twice: while it runs and when it is done."""
+    """The parts without those of running tool calls that are done: the assistants endpoints store both."""
     done = {_identity(item) for item in items if "tool_call" in item and _progress(item) == 1} - {None}
     if not done:
         return items

@@ -2,7 +2,7 @@
 
 Order of sources: `metadata.usage` (all calls of the turn, equal to the provider wherever present), then the
 transactions, then `tokenCount` (output only). The first two overlap and are never added. LibreChat writes guesses into
-transactions when the provider told nothing; those are marked as estimates, and so is what they cost.
+transactions when the provider reported nothing; those are marked as estimates, and so is what they cost.
 """
 
 import math
@@ -223,7 +223,7 @@ def _is_anthropic(own: Sequence[Transaction], provider: str) -> bool:
 
 
 def _counted_by_itself(response: Message, own: Sequence[Transaction], provider: str) -> bool:
-    """Whether LibreChat's own count was charged: a newer release would have reported what the provider told."""
+    """Whether LibreChat's own count was charged: a newer release would have stored what the provider reported."""
     if response.sampling_decided or response.run_id is not None:
         return True
     return all(names_agent(entry.model) for entry in own) or _miscounts(response, own, provider)

@@ -1,8 +1,8 @@
 """Looks some minutes later for a small share of what the destination acknowledged.
 
-An acknowledgement of Langfuse means that a request is stored and queued. What happens to it then is told by nothing: a
+An acknowledgement of Langfuse means that a request is stored and queued. Nothing reports what happens to it then: a
 worker that is down, a database that refuses, spans that are dropped. So one turn a minute is remembered and looked for,
-all in one read every two minutes. What is not there after ten minutes is told.
+all in one read every two minutes. What is not there after ten minutes is reported.
 """
 
 import asyncio

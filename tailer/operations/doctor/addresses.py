@@ -57,7 +57,7 @@ def _named_hosts(settings: Settings) -> Iterator[tuple[str, str, str]]:
         ("TAILER_MONGO_URI", settings.mongo_uri, "MongoDB reachable"),
         ("TAILER_STATE_URI", settings.state_uri, "state database"),
     ):
-        # Without a URI of its own the state is where LibreChat's data is, which is told once.
+        # Without a URI of its own the state is where LibreChat's data is, which is reported once.
         if name == "TAILER_MONGO_URI" or uri != settings.mongo_uri:
             for host in parse_mongo_uri(uri.get_secret_value()).hosts:
                 yield name, urlsplit(f"//{host}").hostname or host, reached
