@@ -10,7 +10,7 @@ PLOTTING := $(VENV)/plotting
 TESTS := test-e2e test-integration test-oracle test-deploy test-unit test-http test-conformance
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo lint check test $(TESTS) soak format derive benchmark lock clean
+.PHONY: help venv demo lint check test $(TESTS) soak soak-destinations format derive benchmark lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ test-deploy: $(DEPLOY_TOOLS)
 
 soak: venv  ## the oracle for long: make soak ROUNDS=200 TAILER_TEST_SEED=7
 	TAILER_ORACLE_ROUNDS=$(or $(ROUNDS),200) $(BIN)/python -m pytest -s -q tests/oracle/test_oracle.py
+
+soak-destinations: venv  # the same with three destinations: make soak-destinations ROUNDS=20
+	TAILER_ORACLE_ROUNDS=$(or $(ROUNDS),20) $(BIN)/python -m pytest -s -q tests/oracle/test_destinations.py
 
 format: venv  ## put the code into the project's form
 	$(BIN)/ruff format .

@@ -40,7 +40,9 @@ class Health:
 
     `loop_seconds` is when the event loop last ran the sampler; `answered_seconds` when each stream last answered;
     `looked_seconds` is when a standby last saw the lease, None on the active instance;
-    `refusal` is what to do where the destination refuses what is sent; `gaps` counts stretches of lost history;
+    `destinations` is how many there are; `refusals` say, by destination, what to do where one refuses what is sent;
+    `absences` how long one of several has accepted nothing, and how much is owed to it; `gaps` counts stretches of lost
+    history;
     `missing_shards` names those without an active instance;
     `faults` holds what an operator must mend, by subject, with when it was last reported.
     """
@@ -50,7 +52,9 @@ class Health:
     state: State = State.STARTING
     answered_seconds: dict[Stream, float] = field(default_factory=dict)
     looked_seconds: float | None = None
-    refusal: str | None = None
+    destinations: int = 1
+    refusals: dict[str, str] = field(default_factory=dict)
+    absences: dict[str, tuple[float, int]] = field(default_factory=dict)
     gaps: int = 0
     missing_shards: tuple[str, ...] = ()
     faults: dict[str, tuple[float, str]] = field(default_factory=dict)
@@ -60,7 +64,8 @@ class Health:
         self.state = State.STARTING
         self.looked_seconds = None
         self.answered_seconds.clear()
-        self.refusal = None
+        self.refusals = {}
+        self.absences = {}
 
     def note_fault(self, subject: str, remedy: str, now: float) -> None:
         """Something does not work until an operator mends it; reported again and again for as long as it lasts."""
@@ -85,9 +90,20 @@ class Health:
         if self.looked_seconds is not None and now - self.looked_seconds > patience_seconds:
             silent = now - self.looked_seconds
             found.append(f"the state database has not answered for {silent:.0f} s: no standby can take over")
-        if self.refusal is not None:
-            found.append(f"Langfuse refuses what is sent: {self.refusal}")
+        troubles = self.troubles()
+        if len(troubles) >= self.destinations:
+            found += troubles
         return found
+
+    def troubles(self) -> list[str]:
+        """Which destinations refuse what is sent, or accept nothing, in words for an operator. While one of several
+        takes its turns, the daemon does everything that it should, and is ready."""
+        refused = [f"{name} refuses what is sent: {remedy}" for name, remedy in self.refusals.items()]
+        away = [
+            f"destination {name} has accepted nothing for {seconds:.0f} s: {owed} turns and changes are kept for it"
+            for name, (seconds, owed) in self.absences.items()
+        ]
+        return refused + away
 
     def condition(self, now: float, *, patience_seconds: float) -> Condition:
         """What the status page says of all this."""

@@ -87,6 +87,8 @@ class Job:
     total_rows: int | None = None
     is_done: bool = False
     stream: Stream = Stream.MESSAGES
+    destination: str | None = None
+    """The only destination that is filled, None for all of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from tailer.core.layout import Layout
 from tailer.core.lease import LeaseRhythm
 from tailer.core.stream.positions import Answer
-from tailer.daemon.destinations import OpenDestination, name_destination, open_destination
+from tailer.daemon.destinations import OpenDestination, name_destination, open_destinations
 from tailer.errors import SourceAway
 from tailer.events import Emit, SourceUnanswered
 from tailer.flow.layouts import Agreement
@@ -127,8 +127,8 @@ async def open_connections(
         on_look=on_look,
     )
     known = await was_delivered_before(state, name_destination(settings), names)
-    destination = await stack.enter_async_context(
-        open_destination(settings, emit, known=known, permit=candidacy)
+    destinations = await stack.enter_async_context(
+        open_destinations(settings, emit, known=known, permit=candidacy)
     )
     await state.prepare()
     identity = await _ask_patiently(identify_source, source, emit)
@@ -136,9 +136,7 @@ async def open_connections(
     streams = tolerant_database(streams_client, settings.mongo_database)
     # It opens its connections now, so that a standby takes over without waiting for any.
     await _ask_patiently(inspect_source, streams, emit)
-    return Connections(
-        streams, source, facts, state, lease, candidacy, agreement, [destination], began, files
-    )
+    return Connections(streams, source, facts, state, lease, candidacy, agreement, destinations, began, files)
 
 
 def _unstopped_seconds() -> float:

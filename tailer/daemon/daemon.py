@@ -17,6 +17,7 @@ from tailer import __version__
 from tailer.core.policy.policies import TracesShown
 from tailer.core.trace.observations import Trace
 from tailer.daemon.connections import Connections, open_connections
+from tailer.daemon.first_time import FirstTime
 from tailer.daemon.gauges import BEAT_SECONDS, show_state
 from tailer.daemon.interpreter import fit_interpreter
 from tailer.daemon.left_out import LeftOutWatch
@@ -30,6 +31,7 @@ from tailer.errors import LeaseLost, SoftwareError, SourceAway, SourceError, Sta
 from tailer.events import (
     CredentialsRenewed,
     DaemonFailed,
+    DestinationEvent,
     Event,
     GapsLeft,
     LeadershipLost,
@@ -91,6 +93,7 @@ class Daemon:
             __version__,
             shard=settings.shard,
             usage_label_values=settings.usage_label_values if settings.usage_metrics else None,
+            destinations=[destination.name for destination in settings.destinations],
         )
         # Bound once, because looking up a method of this kind costs more than counting.
         self._record = self._metrics.record
@@ -317,7 +320,7 @@ class Daemon:
             for watch in watchers:
                 watch(traces)
 
-        return tell
+        return FirstTime(tell) if len(self._settings.destinations) > 1 else tell
 
     def _emit(self, event: Event) -> None:
         self._record(event)
@@ -335,11 +338,18 @@ class Daemon:
             self._health.note_fault(f"reading {event.collection}", event.hint, time.monotonic())
         if self._board is not None:
             self._board.record(event)
-        if event.level is not None and self._log.shows(LogLevel(event.level)):
-            self._log.write(LogLevel(event.level), event.name, **asdict(event))
+        self._write_log(event)
         if self._observe is not None:
             self._observe(event)
         self._progress.record(event)
+
+    def _write_log(self, event: Event) -> None:
+        if event.level is None or not self._log.shows(LogLevel(event.level)):
+            return
+        fields = asdict(event)
+        if isinstance(event, DestinationEvent) and event.destination is None:
+            fields.pop("destination", None)
+        self._log.write(LogLevel(event.level), event.name, **fields)
 
 
 def _locate(error: BaseException) -> tuple[str, str]:

@@ -1,28 +1,47 @@
-"""Opens the destination that the settings name, and proves it before anything is read."""
+"""Opens the destinations that the settings name, and proves them before anything is read."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final
+from typing import assert_never
 
 from tailer.core.trace.otlp import SpanContext
 from tailer.errors import DestinationError
-from tailer.events import DestinationAway, DestinationProven, Emit, SendingDisabled
+from tailer.events import (
+    DestinationAway,
+    DestinationProven,
+    DestinationRefused,
+    Emit,
+    SendingDisabled,
+    tell_of,
+)
 from tailer.flow.ports import FollowupSink, MediaLibrary, Permit, Sink
 from tailer.langfuse.access import Access
 from tailer.langfuse.annotations import LangfuseAnnotations
-from tailer.langfuse.connection import Credentials, LangfuseConnection, Proven, Unreachable
+from tailer.langfuse.connection import Credentials, LangfuseConnection
 from tailer.langfuse.media import LangfuseMedia, MediaOptions
 from tailer.langfuse.spans import LangfuseSpans
+from tailer.otlp.destination import open_otlp
+from tailer.otlp.metrics import GenAiMetrics
+from tailer.otlp.options import Compression as OtlpCompression
+from tailer.otlp.options import OtlpOptions, SignalOptions
 from tailer.outbound.certificates import CertificateFiles
+from tailer.outbound.proof import Proven, Unreachable
 from tailer.retrying import Backoff, Setback, try_until
-from tailer.settings import Settings, SinkChoice
-from tailer.settings.langfuse_access import parse_headers
+from tailer.settings import Settings
+from tailer.settings.destinations import (
+    Compression,
+    DestinationSettings,
+    FileDestination,
+    LangfuseDestination,
+    OtlpDestination,
+    Way,
+    address_of,
+)
 from tailer.sinks.file import TraceFile
 
-DEFAULT: Final = "default"
-"""The destination that the environment alone names."""
 _BACKOFF = Backoff(first_seconds=0.5, longest_seconds=30.0, jitter_seconds=1.0)
 
 
@@ -31,8 +50,8 @@ class OpenDestination:
     """Where traces go, and where what is said of them later goes: open, and proven.
 
     `name` is what operators call it; `lookup` is how long what was taken may be missing in an answer of the sink;
-    `prepare` comes before the first sending of a term. `is_server` says that what it acknowledged can still get lost
-    behind it."""
+    `prepare` comes before the first sending of a term; `prove` asks whether it can be used. `is_server` says that what
+    it acknowledged can still get lost behind it; `metrics` counts what it acknowledged and reports that to it."""
 
     name: str
     sink: Sink
@@ -40,65 +59,136 @@ class OpenDestination:
     media: MediaLibrary | None
     lookup: timedelta
     prepare: Callable[[], Awaitable[None]]
+    prove: Callable[[], Awaitable[Proven | Unreachable]]
     is_server: bool = False
+    metrics: GenAiMetrics | None = None
 
 
 def name_destination(settings: Settings) -> str:
-    """What a checkpoint remembers of the destination: Langfuse's address, or the path of the file."""
-    return settings.langfuse_url if settings.sink is SinkChoice.LANGFUSE else str(settings.file_path)
+    """What a checkpoint remembers of the destinations: the address of a server, or the path of a file."""
+    return ", ".join(address_of(destination) for destination in settings.destinations)
+
+
+@asynccontextmanager
+async def open_destinations(
+    settings: Settings, emit: Emit, *, known: bool, permit: Permit
+) -> AsyncIterator[Sequence[OpenDestination]]:
+    """All destinations, proven unless nothing is to be sent; raises DestinationError.
+
+    `known` says that they were written to before; then the start waits for a single one. Of several, those that cannot
+    be used at the moment are told, and the others do not wait for them; one at least must be usable at a first start.
+    They are written to only while `permit` holds.
+    """
+    if not settings.langfuse_enabled:
+        emit(SendingDisabled())
+    several = len(settings.destinations) > 1
+    async with AsyncExitStack() as stack:
+        opened = [
+            await stack.enter_async_context(
+                open_destination(
+                    settings,
+                    described,
+                    tell_of(emit, described.name) if several else emit,
+                    permit=permit,
+                )
+            )
+            for described in settings.destinations
+        ]
+        if settings.langfuse_enabled:
+            if several:
+                await _prove_some(opened, emit, known=known)
+            else:
+                await _prove(opened[0], emit, known=known)
+        yield opened
 
 
 @asynccontextmanager
 async def open_destination(
-    settings: Settings, emit: Emit, *, known: bool, permit: Permit
+    settings: Settings, described: DestinationSettings, emit: Emit, *, permit: Permit
 ) -> AsyncIterator[OpenDestination]:
-    """The destination, proven unless nothing is to be sent; raises DestinationError.
+    """One destination; nothing is asked of it yet."""
+    match described:
+        case FileDestination(name=name, path=path):
+            file = TraceFile(path, permit)
 
-    `known` says that it was written to before; then the start waits for it. It is written to only while `permit` holds.
-    """
-    if not settings.langfuse_enabled:
-        emit(SendingDisabled())
-    if settings.sink is SinkChoice.FILE:
-        file = TraceFile(settings.file_path, permit)
-        if settings.langfuse_enabled:
-            await file.check()
-        # A line that is not in the file was not written.
-        yield OpenDestination(DEFAULT, file, file, None, timedelta(), file.prepare)
-        return
-    secret = settings.langfuse_secret_key
-    credentials = Credentials(
-        host=settings.langfuse_url,
-        public_key=settings.langfuse_public_key or "",
-        secret_key=secret.get_secret_value() if secret is not None else "",
-    )
-    context = SpanContext(settings.langfuse_environment, settings.langfuse_release)
-    async with LangfuseConnection(
-        credentials,
+            async def check() -> Proven:
+                await file.check()
+                return Proven(None)
+
+            # A line that is not in the file was not written.
+            yield OpenDestination(name, file, file, None, timedelta(), file.prepare, check)
+        case LangfuseDestination():
+            async with _connect(settings, described, emit, permit) as connection:
+                context = SpanContext(described.choices.environment, described.choices.release)
+                yield OpenDestination(
+                    described.name,
+                    LangfuseSpans(connection, context),
+                    LangfuseAnnotations(connection, environment=described.choices.environment),
+                    _open_media(settings, connection, emit),
+                    settings.lookup_time,
+                    _nothing,
+                    connection.prove,
+                    is_server=True,
+                )
+        case OtlpDestination():
+            options = _describe_otlp(described)
+
+            async def ask() -> Proven | Unreachable:
+                # Before the lease is held nothing may be sent. An empty request is no more than a question.
+                async with open_otlp(replace(options, metrics=None), emit, connections=1) as asking:
+                    return await asking.prove()
+
+            async with open_otlp(
+                options,
+                emit,
+                connections=settings.concurrent_requests,
+                permit=permit,
+                environment=described.choices.environment,
+                release=described.choices.release,
+            ) as otlp:
+                yield OpenDestination(
+                    described.name,
+                    otlp.spans,
+                    otlp.followups,
+                    None,
+                    timedelta(),
+                    _nothing,
+                    ask,
+                    metrics=otlp.metrics,
+                )
+        case _:
+            assert_never(described)
+
+
+def _connect(
+    settings: Settings, described: LangfuseDestination, emit: Emit, permit: Permit
+) -> LangfuseConnection:
+    way = described.way
+    return LangfuseConnection(
+        Credentials(described.host, described.public_key, described.secret_key.get_secret_value()),
         request_timeout=settings.request_timeout,
         connections=settings.concurrent_requests,
         permit=permit,
-        access=make_access(settings),
+        access=Access(way.headers, CertificateFiles(way.ca_file, way.cert_file, way.key_file)),
         emit=emit,
-    ) as connection:
-        if settings.langfuse_enabled:
-            await _prove(connection, emit, known=known)
-        yield OpenDestination(
-            DEFAULT,
-            LangfuseSpans(connection, context),
-            LangfuseAnnotations(connection, environment=settings.langfuse_environment),
-            _open_media(settings, connection, emit),
-            settings.lookup_time,
-            _nothing,
-            is_server=True,
-        )
+    )
 
 
-def make_access(settings: Settings) -> Access:
-    """The settings of the way to Langfuse."""
-    headers = settings.langfuse_headers
-    return Access(
-        {} if headers is None else parse_headers(headers.get_secret_value()),
-        CertificateFiles(settings.langfuse_ca_file, settings.langfuse_cert_file, settings.langfuse_key_file),
+def _describe_otlp(described: OtlpDestination) -> OtlpOptions:
+    def signal(url: str, way: Way, timeout: timedelta, compression: Compression) -> SignalOptions:
+        files = CertificateFiles(way.ca_file, way.cert_file, way.key_file)
+        return SignalOptions(url, way.headers, timeout, OtlpCompression(compression.value), files)
+
+    traces = signal(described.traces_url, described.way, described.timeout, described.compression)
+    metrics = described.metrics
+    if metrics is None:
+        return OtlpOptions(traces, service_name=described.service_name, resource=described.resource)
+    return OtlpOptions(
+        traces,
+        signal(metrics.url, metrics.way, metrics.timeout, metrics.compression),
+        metrics.interval,
+        service_name=described.service_name,
+        resource=described.resource,
     )
 
 
@@ -112,27 +202,54 @@ def _open_media(settings: Settings, connection: LangfuseConnection, emit: Emit) 
     return LangfuseMedia(connection, MediaOptions(settings.media_root, settings.media_bytes), emit)
 
 
-async def _prove(connection: LangfuseConnection, emit: Emit, *, known: bool) -> None:
-    """Check that the keys are good. A Langfuse that has never answered is a wrong address; one that has is waited
-    for."""
-    host = connection.credentials.host
+async def _prove(opened: OpenDestination, emit: Emit, *, known: bool) -> None:
+    """Check that the only destination can be used. One that has never answered is a wrong address; one that has is
+    waited for."""
 
     def report(setback: Setback[Proven | Unreachable]) -> None:
         if isinstance(setback.answer, Unreachable):
-            emit(DestinationAway(host, setback.answer.reason, setback.wait_seconds))
+            emit(DestinationAway(opened.sink.name, setback.answer.reason, setback.wait_seconds))
 
     answer = await try_until(
-        connection.prove,
+        opened.prove,
         is_final=lambda answer: not known or isinstance(answer, Proven),
         wait=lambda _, tries: _BACKOFF.wait_seconds(tries),
         report=report,
     )
     if isinstance(answer, Unreachable):
-        raise DestinationError(
-            operation="reaching Langfuse",
-            subject=host,
-            hint=f"nothing usable answers there ({answer.reason}"
-            f"{': ' if answer.detail else ''}{answer.detail}); check LANGFUSE_HOST, and that this machine may reach it "
-            "(proxy, firewall, DNS)",
-        )
-    emit(DestinationProven(host, answer.project))
+        raise describe_unreachable(opened, answer)
+    if opened.is_server:
+        emit(DestinationProven(opened.sink.name, answer.project))
+
+
+async def _prove_some(opened: Sequence[OpenDestination], emit: Emit, *, known: bool) -> None:
+    """Ask each of several destinations once. What one of them refuses concerns the others only where none is left."""
+    answers = await asyncio.gather(*(each.prove() for each in opened), return_exceptions=True)
+    troubles: list[DestinationError] = []
+    for each, answer in zip(opened, answers, strict=True):
+        tell = tell_of(emit, each.name)
+        if isinstance(answer, Proven):
+            if each.is_server:
+                tell(DestinationProven(each.sink.name, answer.project))
+        elif isinstance(answer, Unreachable):
+            troubles.append(describe_unreachable(each, answer))
+            tell(DestinationAway(each.sink.name, answer.reason, 0.0))
+        elif isinstance(answer, DestinationError):
+            troubles.append(answer)
+            tell(DestinationRefused(answer.subject, answer.hint))
+        else:
+            raise answer
+    if len(troubles) == len(opened) and not known:
+        raise troubles[0]
+
+
+def describe_unreachable(opened: OpenDestination, answer: Unreachable) -> DestinationError:
+    """Says that nothing usable answers at a destination."""
+    where, setting = ("Langfuse", "LANGFUSE_HOST") if opened.is_server else ("the destination", "its address")
+    return DestinationError(
+        operation=f"reaching {where}",
+        subject=opened.sink.name,
+        hint=f"nothing usable answers there ({answer.reason}"
+        f"{': ' if answer.detail else ''}{answer.detail}); check {setting}, and that this machine may reach it "
+        "(proxy, firewall, DNS)",
+    )

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from tailer.core.stream.hints import Interest, Stream
 from tailer.core.stream.positions import POLL_SECONDS, Answer, lag_seconds
@@ -15,6 +16,7 @@ from tailer.core.turn.turns import Wait
 from tailer.flow.backlog import Backlog
 from tailer.flow.destinations import Destination
 from tailer.flow.parking import Parking
+from tailer.flow.shares import Shares
 from tailer.health import Health, State
 from tailer.metrics import Metrics, catalogue
 
@@ -41,6 +43,7 @@ class Sampler:
         backlog: Backlog,
         parking: Parking,
         destinations: Sequence[Destination],
+        shares: Shares,
         redactions: Mapping[str, int],
         streams: Sequence[Stream],
         began: Answer,
@@ -50,6 +53,7 @@ class Sampler:
         self._backlog = backlog
         self._parking = parking
         self._destinations = destinations
+        self._shares = shares
         self._redactions = redactions
         self._redactions_told: Counter[str] = Counter()
         self._streams = streams
@@ -67,16 +71,54 @@ class Sampler:
         """Set every gauge once."""
         now = time.monotonic()
         self._health.loop_seconds = now
-        remedies = (destination.health.remedy for destination in self._destinations)
-        self._health.refusal = next(filter(None, remedies), None)
+        self._tell_troubles()
         show_state(self._metrics, self._health)
         for stream in self._streams:
             self._sample_stream(stream, now)
         self._sample_turns(now)
         self._sample_redactions()
-        deliveries = [destination.delivery for destination in self._destinations]
-        self._metrics.gauge(catalogue.QUEUE_LENGTH).set(sum(each.queue_length for each in deliveries))
-        self._metrics.gauge(catalogue.QUEUE_CAPACITY).set(sum(each.queue_capacity for each in deliveries))
+        for destination in self._destinations:
+            self._sample_destination(destination, now)
+
+    def _tell_troubles(self) -> None:
+        """Tell the probes which destinations refuse what is sent, and which of several accept nothing."""
+        is_alone = len(self._destinations) == 1
+        self._health.destinations = len(self._destinations)
+        self._health.refusals = {
+            "Langfuse" if is_alone else f"destination {each.name}": each.health.remedy
+            for each in self._destinations
+            if each.health.remedy is not None
+        }
+        self._health.absences = {
+            each.name: (each.presence.waited_seconds, each.debts.count)
+            for each in self._destinations
+            if each.presence.is_away and each.health.remedy is None
+        }
+
+    def _sample_destination(self, destination: Destination, now: float) -> None:
+        metrics, name, delivery = self._metrics, destination.name, destination.delivery
+        metrics.gauge(catalogue.QUEUE_LENGTH).labels(name).set(delivery.queue_length)
+        metrics.gauge(catalogue.QUEUE_CAPACITY).labels(name).set(delivery.queue_capacity)
+        metrics.gauge(catalogue.OWED).labels(name).set(destination.debts.count)
+        metrics.gauge(catalogue.AWAY).labels(name).set(1 if destination.presence.is_away else 0)
+        metrics.gauge(catalogue.EXPORT_LAG).labels(name).set(self._export_lag(destination, now))
+
+    def _export_lag(self, destination: Destination, now: float) -> float:
+        """The age of the oldest turn that a destination still has to acknowledge, 0 when there is none."""
+        turns, backlog = self._backlog.turns, self._backlog
+        held = [backlog.oldest_position(stream) for stream in self._streams]
+        times = [position.cluster_seconds for position in held if position is not None]
+        owed = destination.debts.oldest_seconds
+        overdue = max(0, backlog.source_seconds - owed) if owed is not None else 0.0
+        # Cluster time stands still in a quiet database; the entry's own age does not.
+        waits = partial(self._shares.waits_for, destination.name)
+        waiting = turns.oldest_seconds(except_for=Interest.QUESTION, where=waits)
+        if waiting is None:
+            return overdue
+        # A position belongs to no destination, so it tells an age only where there is one destination.
+        is_alone = len(self._destinations) == 1
+        behind = max(0, backlog.source_seconds - min(times)) if times and is_alone else 0
+        return max(overdue, behind, now - waiting)
 
     def _sample_redactions(self) -> None:
         for rule, count in self._redactions.items():
@@ -122,9 +164,3 @@ class Sampler:
             self._metrics.gauge(catalogue.OLDEST_UNACKNOWLEDGED).set(min(times))
         else:
             self._metrics.forget(catalogue.OLDEST_UNACKNOWLEDGED)
-        behind = max(0, self._backlog.source_seconds - min(times)) if times else 0
-        # Cluster time stands still in a quiet database; the entry's own age does not.
-        waiting = turns.oldest_seconds(except_for=Interest.QUESTION)
-        self._metrics.gauge(catalogue.EXPORT_LAG).set(
-            max(behind, now - waiting) if waiting is not None else 0
-        )

@@ -10,7 +10,7 @@ from tailer.core.trace.content_policy import ContentPolicy, drop_content, mask_c
 from tailer.core.trace.export import ExportOptions
 from tailer.mongo.state import MongoState
 from tailer.settings import Settings
-from tailer.settings.destinations import Choices
+from tailer.settings.destinations import Choices, DestinationSettings
 
 
 def needs_users(settings: Settings) -> bool:
@@ -34,21 +34,17 @@ def needs_groups(settings: Settings) -> bool:
     )
 
 
-async def make_options(settings: Settings, state: MongoState, redactions: Counter[str]) -> ExportOptions:
-    """What is exported to the first destination; `redactions` counts, by rule, what masking replaces."""
-    return make_options_for(
-        settings, settings.destinations[0].choices, await make_mask(settings, state, redactions)
-    )
-
-
 def make_plain_options(settings: Settings) -> ExportOptions:
     """What is exported to the first destination, for a command that shows none of it: masked content is dropped
     instead."""
-    return make_options_for(settings, settings.destinations[0].choices, drop_content)
+    return make_options_for(settings, settings.destinations[0], drop_content)
 
 
-def make_options_for(settings: Settings, choices: Choices, mask: ContentPolicy) -> ExportOptions:
-    """What is exported to the destination that has these choices; `mask` may be shared by all of them."""
+def make_options_for(
+    settings: Settings, destination: DestinationSettings, mask: ContentPolicy
+) -> ExportOptions:
+    """What is exported to a destination; `mask` may be shared by all of them."""
+    choices, routes, name = destination.choices, settings.routes, destination.name
     return ExportOptions(
         bounds=Bounds(field_bytes=settings.field_bytes, history_bytes=settings.history_bytes),
         tags=settings.tags,
@@ -57,6 +53,7 @@ def make_options_for(settings: Settings, choices: Choices, mask: ContentPolicy) 
         policies=_make_policies(settings, choices),
         naming=_make_naming(choices),
         mask=mask,
+        receives=lambda facts: name in routes.choose(facts),
     )
 
 

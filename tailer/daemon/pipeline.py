@@ -16,6 +16,7 @@ from tailer.events import Drained, Emit, Stopping, TurnDone
 from tailer.flow.backfilling import Backfilling
 from tailer.flow.backlog import Backlog
 from tailer.flow.checkpointing import Checkpointing
+from tailer.flow.destinations import Destination
 from tailer.flow.intake import Intake
 from tailer.flow.lanes.lane import ROUND_ENTRIES, Lane
 from tailer.flow.parking import Parking
@@ -56,6 +57,11 @@ class Pipeline:
     def streams(self) -> Sequence[Stream]:
         """The streams of this run."""
         return [source.stream for source in self.sources]
+
+    @property
+    def destinations(self) -> Sequence[Destination]:
+        """The destinations of this run."""
+        return [outlet.destination for outlet in self.outlets]
 
     def readers(self) -> Mapping[str, Work]:
         """The tasks that bring work in; they end first."""

@@ -12,11 +12,11 @@ from tailer.core.stream.positions import Answer
 from tailer.core.trace.observations import Trace
 from tailer.daemon.destinations import OpenDestination
 from tailer.daemon.gauges import Sampler
-from tailer.daemon.options import make_options
+from tailer.daemon.options import make_mask, make_options_for
 from tailer.daemon.outlets import Common, make_outlet
 from tailer.daemon.pipeline import Pace, Pipeline
 from tailer.daemon.sharing import plan_start
-from tailer.events import Emit
+from tailer.events import DestinationForgotten, Emit
 from tailer.flow.backfilling import Backfilling, BackfillPace
 from tailer.flow.backlog import Backlog
 from tailer.flow.checkpointing import Checkpointing
@@ -69,12 +69,23 @@ async def make_pipeline(
     )
     await parking.load()
     backlog = await _make_backlog(settings, state, streams, parking)
+    for name, left in (await state.let_go_all_but([opened.name for opened in destinations])).items():
+        emit(DestinationForgotten(name, left.traces, left.owed))
     shares = Shares(backlog, parking, [opened.name for opened in destinations], emit)
     checkpointing = Checkpointing(backlog, state, emit, monotonic=time.monotonic)
     common = Common(settings, backlog, shares, checkpointing, reader, emit, observers.traces)
     redactions: Counter[str] = Counter()
-    options = await make_options(settings, state, redactions)
-    outlets = [await make_outlet(common, opened, state, options) for opened in destinations]
+    mask = await make_mask(settings, state, redactions)
+    described = {destination.name: destination for destination in settings.destinations}
+    outlets = [
+        await make_outlet(
+            common,
+            opened,
+            state.of(opened.name),
+            make_options_for(settings, described[opened.name], mask),
+        )
+        for opened in destinations
+    ]
     bench = Workbench(
         backlog=backlog,
         parking=parking,
@@ -91,6 +102,7 @@ async def make_pipeline(
         backfilling=Backfilling(
             backlog,
             state,
+            {name: destination.state for name, destination in bench.destinations.items()},
             walk,
             BackfillPace(
                 turns_per_second=settings.backfill_rate,
@@ -111,6 +123,7 @@ async def make_pipeline(
             backlog,
             parking,
             [outlet.destination for outlet in outlets],
+            shares,
             redactions,
             streams,
             began,
@@ -153,7 +166,7 @@ def _make_lanes(
 ) -> Sequence[Lane]:
     def ask(channel: Channel) -> Mapping[str, Asking]:
         return {
-            name: Asking(channel, destination.health, Setbacks(monotonic=time.monotonic), bench.emit)
+            name: Asking(channel, destination.health, Setbacks(monotonic=time.monotonic), destination.emit)
             for name, destination in bench.destinations.items()
         }
 
@@ -168,7 +181,7 @@ def _make_lanes(
             bench.destinations[opened.name].health,
             Setbacks(monotonic=time.monotonic),
             bench.destinations[opened.name].options,
-            bench.emit,
+            bench.destinations[opened.name].emit,
         )
         for opened in destinations
         if opened.media is not None

@@ -5,8 +5,10 @@ message content, and only ids that a log line may show. `level` None means metri
 """
 
 from tailer.events.base import (
+    DestinationEvent,
     Emit,
     Event,
+    tell_of,
 )
 from tailer.events.certificates import CertificateRenewed, CertificateUnusable
 from tailer.events.delivery import (
@@ -18,7 +20,11 @@ from tailer.events.delivery import (
     DeliveryRetried,
     DeliveryUnknown,
     DestinationAway,
+    DestinationForgotten,
+    DestinationLeft,
     DestinationProven,
+    DestinationRefused,
+    DestinationReturned,
     DestinationWarned,
     FirstTurnSent,
     FollowupFailed,
@@ -117,7 +123,12 @@ __all__ = [
     "DeliveryRetried",
     "DeliveryUnknown",
     "DestinationAway",
+    "DestinationEvent",
+    "DestinationForgotten",
+    "DestinationLeft",
     "DestinationProven",
+    "DestinationRefused",
+    "DestinationReturned",
     "DestinationWarned",
     "Drained",
     "Emit",
@@ -177,4 +188,5 @@ __all__ = [
     "TurnDone",
     "TurnFailed",
     "TurnsSent",
+    "tell_of",
 ]

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tailer.core.trace.followup import FollowupOperation
-from tailer.events.base import Event
+from tailer.events.base import DestinationEvent, Event
 
 
 @dataclass(frozen=True, slots=True)
-class RequestDone(Event):
+class RequestDone(DestinationEvent):
     """One request to the destination was answered, or got no answer; `result` is one of a closed list."""
 
     level: ClassVar[str | None] = None
@@ -18,7 +18,7 @@ class RequestDone(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryRetried(Event):
+class DeliveryRetried(DestinationEvent):
     """A batch was not accepted and is sent again later."""
 
     level: ClassVar[str | None] = "warning"
@@ -29,7 +29,7 @@ class DeliveryRetried(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class LookupRetried(Event):
+class LookupRetried(DestinationEvent):
     """The destination could not say whether it has a batch; it is asked again later."""
 
     level: ClassVar[str | None] = "warning"
@@ -40,7 +40,7 @@ class LookupRetried(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryUnknown(Event):
+class DeliveryUnknown(DestinationEvent):
     """The answer to a request was lost; the destination is asked whether it has the batch."""
 
     level: ClassVar[str | None] = "warning"
@@ -50,7 +50,7 @@ class DeliveryUnknown(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class BatchSettled(Event):
+class BatchSettled(DestinationEvent):
     """A batch of unknown outcome is settled: `verdict` is found, sent_again or sent_again_unread."""
 
     name: ClassVar[str] = "batch_settled"
@@ -59,7 +59,7 @@ class BatchSettled(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class TracesMayRepeat(Event):
+class TracesMayRepeat(DestinationEvent):
     """A batch of unknown outcome is sent again although the destination cannot be asked for it: its traces may be there
     twice."""
 
@@ -70,7 +70,7 @@ class TracesMayRepeat(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryPaused(Event):
+class DeliveryPaused(DestinationEvent):
     """The destination refuses the keys: nothing is sent until it accepts them."""
 
     level: ClassVar[str | None] = "error"
@@ -80,14 +80,14 @@ class DeliveryPaused(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryResumed(Event):
+class DeliveryResumed(DestinationEvent):
     """The destination accepts the keys again."""
 
     name: ClassVar[str] = "delivery_resumed"
 
 
 @dataclass(frozen=True, slots=True)
-class BatchSplit(Event):
+class BatchSplit(DestinationEvent):
     """A batch was halved because it is too large or holds a span that the destination rejects."""
 
     level: ClassVar[str | None] = "warning"
@@ -97,7 +97,7 @@ class BatchSplit(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class TraceRejected(Event):
+class TraceRejected(DestinationEvent):
     """A single trace was refused for good; it is kept as a dead letter."""
 
     level: ClassVar[str | None] = "error"
@@ -108,7 +108,7 @@ class TraceRejected(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class TraceCut(Event):
+class TraceCut(DestinationEvent):
     """A single trace is too large for a gateway before the destination; it goes with its longest texts cut."""
 
     level: ClassVar[str | None] = "warning"
@@ -119,7 +119,7 @@ class TraceCut(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class SpansRejected(Event):
+class SpansRejected(DestinationEvent):
     """The destination took a request but for some of its spans; nothing says which. All its turns are looked for."""
 
     level: ClassVar[str | None] = "error"
@@ -129,7 +129,7 @@ class SpansRejected(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class SpotChecked(Event):
+class SpotChecked(DestinationEvent):
     """An acknowledged turn was looked for some minutes later: `result` is kept, missing or unread."""
 
     level: ClassVar[str | None] = None
@@ -137,7 +137,7 @@ class SpotChecked(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class TraceNotKept(Event):
+class TraceNotKept(DestinationEvent):
     """An acknowledged turn is not in the destination ten minutes later."""
 
     level: ClassVar[str | None] = "error"
@@ -147,7 +147,7 @@ class TraceNotKept(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class TracesDelivered(Event):
+class TracesDelivered(DestinationEvent):
     """A batch was acknowledged and recorded; `latencies_seconds` count from the end of each turn until now."""
 
     level: ClassVar[str | None] = "debug"
@@ -182,7 +182,7 @@ class TurnsSent(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class FollowupRetried(Event):
+class FollowupRetried(DestinationEvent):
     """A score or a deletion was not taken and is tried again later."""
 
     level: ClassVar[str | None] = "warning"
@@ -194,7 +194,7 @@ class FollowupRetried(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class FollowupFailed(Event):
+class FollowupFailed(DestinationEvent):
     """A score or a deletion was refused for good; the trace itself is not affected."""
 
     level: ClassVar[str | None] = "error"
@@ -203,7 +203,7 @@ class FollowupFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class FollowupLeftOut(Event):
+class FollowupLeftOut(DestinationEvent):
     """The destination has no way to do what came after a trace: a deletion, or a score that is taken back."""
 
     level: ClassVar[str | None] = "warning"
@@ -222,7 +222,7 @@ class DestinationWarned(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class MetricsDelayed(Event):
+class MetricsDelayed(DestinationEvent):
     """The destination did not take a report of metrics; the same is sent again later."""
 
     level: ClassVar[str | None] = "warning"
@@ -231,7 +231,7 @@ class MetricsDelayed(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class MetricsLost(Event):
+class MetricsLost(DestinationEvent):
     """The destination refused a report of metrics, or points of it, for good. The spans are not affected."""
 
     level: ClassVar[str | None] = "error"
@@ -240,7 +240,7 @@ class MetricsLost(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class MediaLeftOut(Event):
+class MediaLeftOut(DestinationEvent):
     """A file of a turn was not uploaded: `reason` is type, missing, too_large, refused or unavailable."""
 
     level: ClassVar[str | None] = None
@@ -248,7 +248,7 @@ class MediaLeftOut(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class DestinationProven(Event):
+class DestinationProven(DestinationEvent):
     """Langfuse accepts the keys."""
 
     name: ClassVar[str] = "Langfuse initialized successfully"
@@ -257,7 +257,7 @@ class DestinationProven(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class DestinationAway(Event):
+class DestinationAway(DestinationEvent):
     """Langfuse does not answer at the start. It has answered before, so the start waits for it."""
 
     level: ClassVar[str | None] = "warning"
@@ -268,10 +268,50 @@ class DestinationAway(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetterReplayed(Event):
+class DeadLetterReplayed(DestinationEvent):
     """A dead letter was sent again on request: `outcome` is sent or nothing_to_send."""
 
     name: ClassVar[str] = "dead_letter_replayed"
     record_id: str
     message_id: str
     outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationRefused(DestinationEvent):
+    """One of several destinations cannot be used until an operator mends something. The others go on."""
+
+    level: ClassVar[str | None] = "error"
+    name: ClassVar[str] = "destination_refused"
+    subject: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationLeft(DestinationEvent):
+    """One of several destinations has accepted nothing for some seconds: its turns are kept in the state database, and
+    the others go on."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "destination_left"
+    waited_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationReturned(DestinationEvent):
+    """A destination accepts again; `owed` turns and changes are sent to it now."""
+
+    name: ClassVar[str] = "destination_returned"
+    owed: int
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationForgotten(Event):
+    """What was on its way, or owed, to a destination that the settings no longer name is let go; `destination` is its
+    name. Its dead letters stay."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "destination_forgotten"
+    destination: str
+    traces: int
+    owed: int

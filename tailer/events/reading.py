@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tailer.core.turn.entry_outcomes import EntryOutcome
-from tailer.events.base import Event
+from tailer.events.base import DestinationEvent, Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class PartsUnknown(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class TurnFailed(Event):
+class TurnFailed(DestinationEvent):
     """A turn could not be read or built; it is kept as a dead letter."""
 
     level: ClassVar[str | None] = "error"

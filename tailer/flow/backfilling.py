@@ -5,11 +5,11 @@ records keep it from being counted twice.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tailer.core.backfill import INTEREST_OF_WALK, Counts, Job, choose_admissions, plan_gap
-from tailer.core.identity import DocumentKey
+from tailer.core.identity import DocumentKey, TraceId
 from tailer.core.librechat.documents import inserted_seconds
 from tailer.core.stream.hints import Interest, Stream
 from tailer.core.stream.open_turns import EntryKey
@@ -19,7 +19,7 @@ from tailer.core.turn.readback import Row
 from tailer.events import BackfillAdvanced, BackfillDone, BackfillStarted, Emit, GapsLeft
 from tailer.flow.backlog import Backlog
 from tailer.flow.ports import RowWalk
-from tailer.flow.stores import StateStore
+from tailer.flow.stores import ExportStore, SharedStore
 
 _CHUNK_ROWS = 200
 """Rows read at once: few enough to be done within seconds, and a crash repeats no more than these."""
@@ -44,12 +44,13 @@ class BackfillPace:
 
 
 class Backfilling:
-    """The one task that walks collections."""
+    """The one task that walks collections. `records` say what was sent, by destination."""
 
     def __init__(
         self,
         backlog: Backlog,
-        state: StateStore,
+        state: SharedStore,
+        records: Mapping[str, ExportStore],
         walk: RowWalk,
         pace: BackfillPace,
         emit: Emit,
@@ -60,6 +61,7 @@ class Backfilling:
         self._shard = shard
         self._backlog = backlog
         self._state = state
+        self._records = records
         self._walk = walk
         self._pace = pace
         self._emit = emit
@@ -93,16 +95,19 @@ class Backfilling:
             total = job.total_rows
         counts, position = job.counts, job.position
         self._tell_progress(Counts(), _left(total, counts), position)
-        while True:
+        # One whose name is gone by now is not filled.
+        while job.destination is None or job.destination in self._records:
             await self._wait_for_room()
             began = self._monotonic()
             chunk = await self._walk.read(job, position, _CHUNK_ROWS)
             if chunk.last is None:
                 break
             if job.stream in INTEREST_OF_WALK:
-                done, admitted = await self._do_documents(INTEREST_OF_WALK[job.stream], chunk.keys)
+                done, admitted = await self._do_documents(
+                    INTEREST_OF_WALK[job.stream], chunk.keys, job.destination
+                )
             else:
-                done, admitted = await self._do_chunk(chunk.rows, chunk.rows_walked)
+                done, admitted = await self._do_chunk(chunk.rows, chunk.rows_walked, job.destination)
             counts, position = counts + done, chunk.last
             await self._state.advance_job(job.job_id, position, counts)
             self._tell_progress(done, _left(total, counts), position)
@@ -115,36 +120,54 @@ class Backfilling:
         made = None if position is None else inserted_seconds(position)
         self._emit(BackfillAdvanced(done.rows, done.sent, remaining, made))
 
-    async def _do_chunk(self, walked: Sequence[Row], rows_walked: int) -> tuple[Counts, int]:
+    async def _do_chunk(
+        self, walked: Sequence[Row], rows_walked: int, only: str | None
+    ) -> tuple[Counts, int]:
         rows = [row for row in walked if self._shard.owns(row.conversation_id)]
-        known = await self._state.find_exported([trace_id_of(row) for row in rows])
+        trace_ids = [trace_id_of(row) for row in rows]
+        before = await self._find_exported(trace_ids, only)
+        known = frozenset(trace_ids).intersection(*before)
         admissions = list(
             choose_admissions(
                 rows,
-                known=frozenset(trace_id_of(row) for row in rows if trace_id_of(row) in known),
+                known=known,
                 now_seconds=self._backlog.source_seconds,
                 unanswered_seconds=self._pace.unanswered_seconds,
             )
         )
         for admission in admissions:
-            self._backlog.admit(admission)
+            self._backlog.admit(admission, only=only)
         await self._backlog.wait_until_closed([admission.key for admission in admissions])
-        arrived = await self._state.find_exported([trace_id_of(admission.row) for admission in admissions])
+        after = await self._find_exported([trace_id_of(admission.row) for admission in admissions], only)
+        arrived = frozenset[str]().union(*(new - old for old, new in zip(before, after, strict=True)))
         counts = Counts(rows_walked, len(known), len(arrived), len(admissions) - len(arrived))
         return counts, len(admissions)
 
-    async def _do_documents(self, interest: Interest, keys: Sequence[DocumentKey]) -> tuple[Counts, int]:
+    async def _do_documents(
+        self, interest: Interest, keys: Sequence[DocumentKey], only: str | None
+    ) -> tuple[Counts, int]:
         """Titles and spending: their lanes tell which documents give a trace that was not sent before."""
-        known = await self._state.find_traces_by_document(keys)
+        known = await self._count_traces(keys, only)
         entries = [EntryKey(interest, key) for key in keys]
         for entry in entries:
-            self._backlog.admit_document(entry)
+            self._backlog.admit_document(entry, only=only)
         await self._backlog.wait_until_closed(entries)
         if self._shard.index:
             # Whose document it was, its lane has found out; the first shard counts for all.
             return Counts(rows=len(keys)), len(keys)
-        arrived = await self._state.find_traces_by_document(keys)
-        return Counts(rows=len(keys), known=len(known), sent=max(0, len(arrived) - len(known))), len(keys)
+        sent = max(0, await self._count_traces(keys, only) - known)
+        return Counts(rows=len(keys), known=known, sent=sent), len(keys)
+
+    async def _find_exported(self, trace_ids: Sequence[TraceId], only: str | None) -> list[frozenset[str]]:
+        """Which of these each destination has."""
+        return [await records.find_exported(trace_ids) for records in self._records_of(only)]
+
+    async def _count_traces(self, keys: Sequence[DocumentKey], only: str | None) -> int:
+        """How many traces of documents the destinations have."""
+        return sum([len(await records.find_traces_by_document(keys)) for records in self._records_of(only)])
+
+    def _records_of(self, only: str | None) -> Sequence[ExportStore]:
+        return list(self._records.values()) if only is None else [self._records[only]]
 
     async def _wait_for_room(self) -> None:
         while not self._has_room():  # noqa: ASYNC110 - a stream that catches up sends no signal

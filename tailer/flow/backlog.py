@@ -21,7 +21,7 @@ from tailer.core.stream.touches import Touches
 from tailer.core.stream.watermark import Watermark
 from tailer.core.turn.record import TurnRecord
 from tailer.flow.parking import Parking
-from tailer.flow.records import Checkpoint, StreamBatch
+from tailer.flow.records import Checkpoint, OwedShare, StreamBatch
 
 _BEHIND_SECONDS = 15
 """The position of an idle stream moves every ten seconds."""
@@ -51,6 +51,7 @@ class Backlog:
         self._last_answers: dict[Stream, Answer] = {}
         self._taken_seconds: dict[Collection[Interest], float] = {}
         self._touches = Touches()
+        self._scopes: dict[EntryKey, frozenset[str]] = {}
         self.source_seconds = 0
 
     def __len__(self) -> int:
@@ -161,20 +162,77 @@ class Backlog:
             return
         # Cluster time has whole seconds, so an age that could be rounding does not count.
         age = max(0, source_seconds - hint.cluster_seconds - 1)
-        watermark.open(self._open_turns.open(interest, hint, now, age_seconds=age))
+        key = self._open_turns.open(interest, hint, now, age_seconds=age)
+        watermark.open(key)
+        if self._scopes:
+            self._scopes.pop(key, None)
         if interest is Interest.RESPONSE and hint.parent_message_id is not None:
             answered = self._open_turns.answer(hint.parent_message_id)
             if answered is not None:
                 watermark.close(answered)
+                self._scopes.pop(answered, None)
             self._parking.answer(hint.parent_message_id)
 
-    def reopen(self, key: EntryKey, message_id: str | None, *, changed: Collection[str] = ()) -> None:
+    def scope(self, key: EntryKey) -> frozenset[str] | None:
+        """The destinations that an open entry concerns, None for all of them."""
+        return self._scopes.get(key)
+
+    def reopen(
+        self,
+        key: EntryKey,
+        message_id: str | None,
+        *,
+        changed: Collection[str] = (),
+        only: str | None = None,
+    ) -> None:
         """Open an entry that was parked and whose deadline has passed, or that is asked for again.
 
-        `changed` names the fields that are to be looked at if the turn was sent before.
+        `changed` names the fields that are to be looked at if the turn was sent before; `only` a destination that alone
+        is concerned.
         """
-        self._open_turns.reopen(key, message_id, self._monotonic(), changed=changed)
+        again = self._widen(key, only)
+        self._open_turns.reopen(key, message_id, self._monotonic(), changed=changed, again=again)
         self._opened.set()
+
+    def take_back(self, share: OwedShare, destination: str) -> None:
+        """Open an entry for a destination that was away when it was worked on."""
+        now = self._monotonic()
+        self._widen(share.key, destination)
+        entry = Entry(
+            share.key,
+            opened_seconds=now,
+            due_seconds=now,
+            work=share.key.interest,
+            message_id=share.message_id,
+            finished_milliseconds=share.finished_milliseconds,
+            written_milliseconds=share.written_milliseconds,
+            cluster_seconds=share.since_seconds,
+            deadline_passed=share.deadline_passed,
+            changed=share.changed,
+            finished=share.finished,
+            stopped=share.stopped,
+            edited=share.edited,
+        )
+        self._open_turns.take_back(entry, now)
+        # Its age says how long the destination was away, not how fast the tailer is.
+        self._backfilled.add(share.key)
+        self._opened.set()
+
+    def _widen(self, key: EntryKey, only: str | None) -> bool:
+        """Let an entry concern one destination, or all of them with None, and whatever it concerned before. Returns
+        whether an open entry concerns more than before."""
+        is_open, scope = self._open_turns.is_open(key), self._scopes.get(key)
+        if not is_open:
+            if only is not None:
+                self._scopes[key] = frozenset({only})
+            return False
+        if scope is None or only in scope:
+            return False
+        if only is None:
+            del self._scopes[key]
+        else:
+            self._scopes[key] = scope | {only}
+        return True
 
     def close(self, key: EntryKey) -> None:
         """Close an entry, unless its row changed while it was worked on."""
@@ -182,6 +240,7 @@ class Backlog:
             self._opened.set()
             return
         self._backfilled.discard(key)
+        self._scopes.pop(key, None)
         stream = STREAM_OF_INTEREST.get(key.interest, Stream.MESSAGES)
         if stream in self._watermarks:
             self._watermarks[stream].close(key)
@@ -247,9 +306,10 @@ class Backlog:
             self._paused.discard(stream)
             self._answered[stream] = self._monotonic()
 
-    def admit(self, admission: Admission) -> None:
-        """Open what a backfill found: due at once, without holding back a position."""
+    def admit(self, admission: Admission, *, only: str | None = None) -> None:
+        """Open what a backfill found, for all destinations or one: due at once, without holding back a position."""
         row = admission.row
+        again = self._widen(admission.key, only)
         self._backfilled.add(admission.key)
         made = inserted_seconds(row.key) or self.source_seconds
         self._open_turns.admit(
@@ -258,13 +318,14 @@ class Backlog:
             self._monotonic(),
             deadline_passed=admission.deadline_passed,
             cluster_seconds=made,
+            again=again,
         )
         self._opened.set()
 
-    def admit_document(self, key: EntryKey) -> None:
+    def admit_document(self, key: EntryKey, *, only: str | None = None) -> None:
         """Open a title or spending that a backfill found: due at once, and no position is held back by it."""
         self._backfilled.add(key)
-        self.reopen(key, None)
+        self.reopen(key, None, only=only)
 
     def is_backfilled(self, key: EntryKey) -> bool:
         """Whether an open entry was found by a backfill; then its age says nothing about the tailer's speed."""

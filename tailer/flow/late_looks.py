@@ -39,10 +39,12 @@ _TURNS: Final = 100
 
 
 class LateLooks:
-    """The looks of one term. `wall_clock` is in seconds since 1970, the clock of the export records."""
+    """The looks of one term at what one destination has. `wall_clock` is in seconds since 1970, the clock of the export
+    records."""
 
     def __init__(
         self,
+        name: str,
         backlog: Backlog,
         reader: DocumentReader,
         exports: ExportStore,
@@ -51,6 +53,7 @@ class LateLooks:
         shard: Shard = WHOLE,
     ) -> None:
         self._shard = shard
+        self._name = name
         self._backlog = backlog
         self._reader = reader
         self._exports = exports
@@ -101,7 +104,7 @@ class LateLooks:
             for turn in some:
                 if find_late_transactions(turn, ledgers.get(turn.message_id, ())):
                     key = EntryKey(Interest.RESPONSE, turn.document_key)
-                    self._backlog.reopen(key, turn.message_id, changed={LEDGER})
+                    self._backlog.reopen(key, turn.message_id, changed={LEDGER}, only=self._name)
         return len(turns)
 
     def _now(self) -> datetime:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tailer.core.identity import DocumentKey, ObservationId, TraceId
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.stream.hints import ChangeHint, Interest, Stream
+from tailer.core.stream.open_turns import EntryKey
 from tailer.core.stream.positions import StreamPosition
 from tailer.core.trace.followup import Edit, SentTurn
 from tailer.core.trace.late import LateMarks
@@ -90,6 +91,35 @@ class ParkedTurn:
     wait: Wait
     since_seconds: int
     deadline_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class OwedShare:
+    """What a destination that was away still has to do with an entry, stored in the state database.
+
+    It keeps what only the stream said of the row. `conversation_id` says whose it is among several shards;
+    `since_seconds` is cluster time; `times` is how often it was owed, which changes when it is owed once more."""
+
+    key: EntryKey
+    message_id: str | None
+    conversation_id: str | None
+    since_seconds: int
+    written_milliseconds: int | None
+    finished_milliseconds: int | None
+    deadline_passed: bool
+    finished: bool
+    stopped: bool
+    edited: bool
+    changed: frozenset[str]
+    times: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What was on its way, or owed, to a destination that is no longer named: traces in batches, and shares."""
+
+    traces: int
+    owed: int
 
 
 @dataclass(frozen=True, slots=True)

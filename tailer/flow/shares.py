@@ -5,7 +5,7 @@ for that. The destinations that are done with it find their records then, and do
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TypeAlias
 
 from tailer.core.light_dataclass import light_dataclass
@@ -16,9 +16,10 @@ from tailer.core.turn.turns import Wait
 from tailer.events import Emit, TurnDone
 from tailer.flow.backlog import Backlog
 from tailer.flow.parking import Parking
+from tailer.flow.records import OwedShare
 
 _OF_TURNS = (Interest.RESPONSE, Interest.QUESTION)
-_LITTLE = (None, EntryOutcome.SENT_BEFORE)
+_LITTLE = (None, EntryOutcome.SENT_BEFORE, EntryOutcome.NOT_ROUTED)
 """Outcomes that count only where every share has one of them."""
 
 
@@ -52,12 +53,15 @@ Ending: TypeAlias = Done | Again | Parked
 
 
 class _Ledger:
-    """The shares of one entry: at which destinations one is open, and how the others ended."""
+    """The shares of one entry: at which destinations one is open, and how the others ended. `conversation_id` says
+    whose it is among several shards."""
 
-    __slots__ = ("endings", "open", "work")
+    __slots__ = ("conversation_id", "endings", "entry", "is_narrow", "open")
 
-    def __init__(self, work: Interest, destinations: Sequence[str]) -> None:
-        self.work = work
+    def __init__(self, entry: Entry, destinations: Sequence[str], *, is_narrow: bool) -> None:
+        self.entry = entry
+        self.is_narrow = is_narrow
+        self.conversation_id = entry.conversation_id
         self.open = set(destinations)
         self.endings: list[Ending] = []
 
@@ -74,8 +78,43 @@ class Shares:
 
     def begin(self, entry: Entry) -> Sequence[str]:
         """Open the shares of an entry that was taken; returns the destinations that have one."""
-        self._ledgers[entry.key] = _Ledger(entry.work, self._destinations)
-        return self._destinations
+        scope = self._backlog.scope(entry.key)
+        names = (
+            self._destinations if scope is None else [name for name in self._destinations if name in scope]
+        )
+        self._ledgers[entry.key] = _Ledger(entry, names, is_narrow=len(names) < len(self._destinations))
+        return names
+
+    def note_conversation(self, key: EntryKey, conversation_id: str | None) -> None:
+        """Note whose an entry is among several shards."""
+        self._ledgers[key].conversation_id = conversation_id
+
+    def owed(self, key: EntryKey, *, changed: Collection[str] = ()) -> OwedShare:
+        """A share of an entry as it is kept for a destination that is away; `changed` names further fields to be looked
+        at then."""
+        ledger = self._ledgers[key]
+        entry = ledger.entry
+        return OwedShare(
+            key=key,
+            message_id=entry.message_id,
+            conversation_id=ledger.conversation_id,
+            since_seconds=entry.cluster_seconds or self._backlog.source_seconds,
+            written_milliseconds=entry.written_milliseconds,
+            finished_milliseconds=entry.finished_milliseconds,
+            deadline_passed=entry.deadline_passed,
+            finished=entry.finished,
+            stopped=entry.stopped,
+            edited=entry.edited,
+            changed=entry.changed | frozenset(changed),
+        )
+
+    def waits_for(self, destination: str, entry: Entry) -> bool:
+        """Whether a destination still has something to do for an open entry."""
+        ledger = self._ledgers.get(entry.key)
+        if ledger is not None:
+            return destination in ledger.open
+        scope = self._backlog.scope(entry.key)
+        return scope is None or destination in scope
 
     def end(self, key: EntryKey, destination: str, ending: Ending) -> None:
         """End one share; with the last one the entry is closed, given back or passed on."""
@@ -107,9 +146,11 @@ class Shares:
             return
         held = [ending for ending in ledger.endings if isinstance(ending, Parked)]
         outcome = _outcome_of(done, held)
+        if ledger.is_narrow:
+            outcome = _narrow_outcome(outcome, done)
         if outcome is not None:
             self._emit(TurnDone(outcome))
-        if not held and key.interest in _OF_TURNS and (not followed or _is_sent(done)):
+        if not held and ledger.entry.work in _OF_TURNS and (not followed or _is_sent(done)):
             self._parking.leave(key.document_key)
         if followed:
             self._backlog.pass_on(key, Interest.FOLLOWUP, changed=changed)
@@ -126,6 +167,13 @@ class Shares:
 
 def _is_sent(done: Sequence[Done]) -> bool:
     return any(ending.was_sent for ending in done)
+
+
+def _narrow_outcome(outcome: EntryOutcome | None, done: Sequence[Done]) -> EntryOutcome | None:
+    """What counts of an entry that concerns some of the destinations only: the others have counted the turn."""
+    if _is_sent(done):
+        return EntryOutcome.CAUGHT_UP
+    return None if outcome is EntryOutcome.OWED else outcome
 
 
 def _outcome_of(done: Sequence[Done], held: Sequence[Parked]) -> EntryOutcome | None:

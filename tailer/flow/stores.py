@@ -13,7 +13,16 @@ from tailer.core.lease import LeaseRecord
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.shard import WHOLE, Shard
 from tailer.core.trace.followup import SentTurn
-from tailer.flow.records import Batch, BatchItem, Checkpoint, DeadLetter, Gap, ParkedTurn
+from tailer.flow.records import (
+    Batch,
+    BatchItem,
+    Checkpoint,
+    DeadLetter,
+    Gap,
+    Leftovers,
+    OwedShare,
+    ParkedTurn,
+)
 
 
 class LeaseStore(Protocol):
@@ -195,13 +204,42 @@ class DeadLetterStore(Protocol):
         ...
 
 
-class DestinationStore(ExportStore, BatchStore, DeadLetterStore, Protocol):
+class OwedStore(Protocol):
+    """What a destination that was away still has to get."""
+
+    async def owe(self, shares: Sequence[OwedShare]) -> int:
+        """Store what is owed. A share that is owed already is owed once, with the changes of both; how many are new."""
+        ...
+
+    async def load_owed(self, limit: int, *, shard: Shard = WHOLE) -> Sequence[OwedShare]:
+        """What is owed of a shard's conversations, the oldest first."""
+        ...
+
+    async def count_owed(self, *, shard: Shard = WHOLE) -> int:
+        """How much is owed of a shard's conversations."""
+        ...
+
+    async def settle_owed(self, shares: Sequence[OwedShare], *, since_seconds: int) -> int:
+        """Forget shares that were loaded and worked on; returns how many. One that was owed once more meanwhile is
+        kept, and counts as owed since then."""
+        ...
+
+
+class DestinationStore(ExportStore, BatchStore, DeadLetterStore, OwedStore, Protocol):
     """What is kept for one destination."""
 
 
 class SharedStore(CheckpointStore, ParkedStore, GapStore, BackfillStore, Protocol):
     """What all destinations have in common."""
 
+    async def let_go_all_but(self, names: Collection[str]) -> Mapping[str, Leftovers]:
+        """Forget what is on its way, or owed, to any destination that is not named; says how much that was, by name."""
+        ...
+
 
 class StateStore(SharedStore, DestinationStore, Protocol):
-    """The tailer's own database, without its lease."""
+    """The tailer's own database, without its lease. Its own view is that of the destination `default`."""
+
+    def of(self, destination: str) -> DestinationStore:
+        """The view of a destination."""
+        ...

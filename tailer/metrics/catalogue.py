@@ -218,67 +218,83 @@ REDACTIONS: Final = Metric(
 )
 
 REQUESTS: Final = Metric(
-    "tailer_export_requests_total", Kind.COUNTER, "Requests to the destination", (labels.RESULT,)
+    "tailer_export_requests_total",
+    Kind.COUNTER,
+    "Requests to the destination",
+    (labels.RESULT, labels.DESTINATION),
 )
 REQUEST_DURATION: Final = Metric(
     "tailer_export_request_duration_seconds",
     Kind.HISTOGRAM,
     "Time of a request to the destination",
+    (labels.DESTINATION,),
     buckets=_REQUEST_BUCKETS,
 )
-OBSERVATIONS: Final = Metric("tailer_export_observations_total", Kind.COUNTER, "Observations acknowledged")
-TRACES: Final = Metric("tailer_export_traces_total", Kind.COUNTER, "Traces acknowledged")
+OBSERVATIONS: Final = Metric(
+    "tailer_export_observations_total", Kind.COUNTER, "Observations acknowledged", (labels.DESTINATION,)
+)
+TRACES: Final = Metric(
+    "tailer_export_traces_total", Kind.COUNTER, "Traces acknowledged", (labels.DESTINATION,)
+)
 SENT_BYTES: Final = Metric(
-    "tailer_export_bytes_total", Kind.COUNTER, "Bytes sent, compressed, including those that were sent again"
+    "tailer_export_bytes_total",
+    Kind.COUNTER,
+    "Bytes sent, compressed, including those that were sent again",
+    (labels.DESTINATION,),
 )
 RETRIES: Final = Metric(
-    "tailer_export_retries_total", Kind.COUNTER, "Batches sent again because none was taken"
+    "tailer_export_retries_total",
+    Kind.COUNTER,
+    "Batches sent again because none was taken",
+    (labels.DESTINATION,),
 )
 UNKNOWN_OUTCOMES: Final = Metric(
     "tailer_export_unknown_outcomes_total",
     Kind.COUNTER,
     "Batches whose answer was lost",
-    (labels.VERDICT,),
+    (labels.VERDICT, labels.DESTINATION),
 )
 TRACES_MAY_REPEAT: Final = Metric(
     "tailer_export_traces_may_repeat_total",
     Kind.COUNTER,
     "Traces sent again after a lost answer, although the destination cannot be asked whether it has them",
+    (labels.DESTINATION,),
 )
 SPOT_CHECKS: Final = Metric(
     "tailer_export_spot_checks_total",
     Kind.COUNTER,
     "Acknowledged turns that were looked for in Langfuse some minutes later, one a minute",
-    (labels.SPOT_CHECK,),
+    (labels.SPOT_CHECK, labels.DESTINATION),
 )
 TRACES_CUT: Final = Metric(
     "tailer_export_traces_cut_total",
     Kind.COUNTER,
     "Traces whose longest texts were cut to half because a gateway takes no more; counted for each cut",
+    (labels.DESTINATION,),
 )
 MEDIA_LEFT_OUT: Final = Metric(
     "tailer_media_left_out_total",
     Kind.COUNTER,
     "Files of turns that were not uploaded",
-    (Label("reason", "", ("type", "missing", "too_large", "refused", "unavailable")),),
+    (Label("reason", "", ("type", "missing", "too_large", "refused", "unavailable")), labels.DESTINATION),
 )
 ANNOTATION_RETRIES: Final = Metric(
     "tailer_annotation_retries_total",
     Kind.COUNTER,
     "Scores and deletions tried again because they were not taken",
-    (labels.ANNOTATION,),
+    (labels.ANNOTATION, labels.DESTINATION),
 )
 ANNOTATIONS_FAILED: Final = Metric(
     "tailer_annotations_failed_total",
     Kind.COUNTER,
     "Scores and deletions refused for good",
-    (labels.ANNOTATION,),
+    (labels.ANNOTATION, labels.DESTINATION),
 )
 ANNOTATIONS_LEFT_OUT: Final = Metric(
     "tailer_annotations_left_out_total",
     Kind.COUNTER,
     "Deletions and withdrawn scores that a destination has no way to do",
-    (labels.ANNOTATION,),
+    (labels.ANNOTATION, labels.DESTINATION),
 )
 DESTINATION_WARNINGS: Final = Metric(
     "tailer_export_warnings_total",
@@ -294,9 +310,14 @@ SPLITS: Final = Metric(
     "tailer_export_splits_total",
     Kind.COUNTER,
     "Batches halved because they were too large or held a refused span",
+    (labels.DESTINATION,),
 )
-QUEUE_LENGTH: Final = Metric("tailer_queue_length", Kind.GAUGE, "Batches that wait to be sent")
-QUEUE_CAPACITY: Final = Metric("tailer_queue_capacity", Kind.GAUGE, "Batches that may wait")
+QUEUE_LENGTH: Final = Metric(
+    "tailer_queue_length", Kind.GAUGE, "Batches that wait to be sent", (labels.DESTINATION,)
+)
+QUEUE_CAPACITY: Final = Metric(
+    "tailer_queue_capacity", Kind.GAUGE, "Batches that may wait", (labels.DESTINATION,)
+)
 OLDEST_UNACKNOWLEDGED: Final = Metric(
     "tailer_export_oldest_unacked_timestamp_seconds",
     Kind.GAUGE,
@@ -306,17 +327,32 @@ EXPORT_LAG: Final = Metric(
     "tailer_export_lag_seconds",
     Kind.GAUGE,
     "Age of the oldest unacknowledged turn, 0 when there is none",
+    (labels.DESTINATION,),
 )
 PAUSED: Final = Metric(
     "tailer_export_paused",
     Kind.GAUGE,
     "1 while the destination refuses the keys, for spans, scores, deletions or files",
+    (labels.DESTINATION,),
+)
+OWED: Final = Metric(
+    "tailer_export_owed",
+    Kind.GAUGE,
+    "Turns and changes that are kept in the state database for a destination that does not accept them",
+    (labels.DESTINATION,),
+)
+AWAY: Final = Metric(
+    "tailer_export_away",
+    Kind.GAUGE,
+    "1 while one of several destinations accepts nothing, or less than there is to send: its turns are owed",
+    (labels.DESTINATION,),
 )
 LATENCY: Final = Metric(
     "tailer_end_to_end_latency_seconds",
     Kind.HISTOGRAM,
     "From the end of a turn, as LibreChat stored it, to its acknowledgement, including the settle time; turns of a "
     "backfill do not count",
+    (labels.DESTINATION,),
     buckets=_LATENCY_BUCKETS,
 )
 DEAD_LETTERS: Final = Metric(
@@ -329,6 +365,7 @@ DEAD_LETTERS: Final = Metric(
             "build_failed: the tailer failed; rejected: the destination refused",
             (LetterKind.BUILD_FAILED.value, LetterKind.REJECTED.value),
         ),
+        labels.DESTINATION,
     ),
 )
 DEAD_LETTERS_KEPT: Final = Metric(
@@ -374,7 +411,7 @@ CATALOGUE: Final = (
             TRACES_CUT, SPOT_CHECKS,
             MEDIA_LEFT_OUT, ANNOTATION_RETRIES, ANNOTATIONS_FAILED, ANNOTATIONS_LEFT_OUT, DESTINATION_WARNINGS,
             METRIC_REPORTS_LOST, QUEUE_LENGTH, QUEUE_CAPACITY, OLDEST_UNACKNOWLEDGED,
-            EXPORT_LAG, PAUSED, LATENCY, DEAD_LETTERS, DEAD_LETTERS_KEPT,
+            EXPORT_LAG, PAUSED, OWED, AWAY, LATENCY, DEAD_LETTERS, DEAD_LETTERS_KEPT,
         ),
     ),
     USAGE,

@@ -15,6 +15,7 @@ from tailer.events import (
     DeliveryPaused,
     DeliveryResumed,
     DeliveryRetried,
+    DestinationEvent,
     DestinationWarned,
     Event,
     FollowupFailed,
@@ -56,6 +57,7 @@ from tailer.metrics import catalogue
 from tailer.metrics.declaration import Metric
 from tailer.metrics.instruments import Instruments
 from tailer.metrics.usage import Usage
+from tailer.settings.destinations import DEFAULT_NAME
 
 _OF_A_TERM = (
     catalogue.CONNECTED,
@@ -73,6 +75,8 @@ _OF_A_TERM = (
     catalogue.EXPORT_LAG,
     catalogue.OLDEST_UNACKNOWLEDGED,
     catalogue.PAUSED,
+    catalogue.OWED,
+    catalogue.AWAY,
     catalogue.BACKFILL_REMAINING,
     catalogue.BACKFILL_POSITION,
 )
@@ -90,10 +94,17 @@ _OF_A_TASK = {
 
 class Metrics(Instruments):
     """The metrics of one daemon. `usage_label_values` is how many values a label of the usage metrics may have; None:
-    there are no usage metrics."""
+    there are no usage metrics. `destinations` are the names of all destinations."""
 
-    def __init__(self, version: str, *, shard: Shard = WHOLE, usage_label_values: int | None = None) -> None:
-        super().__init__(with_usage=usage_label_values is not None)
+    def __init__(
+        self,
+        version: str,
+        *,
+        shard: Shard = WHOLE,
+        usage_label_values: int | None = None,
+        destinations: Sequence[str] = (DEFAULT_NAME,),
+    ) -> None:
+        super().__init__(with_usage=usage_label_values is not None, destinations=destinations)
         self.gauge(catalogue.BUILD_INFO).labels(version).set(1)
         self.gauge(catalogue.SHARD_INFO).labels(str(shard.index), str(shard.total)).set(1)
         self._stored: dict[str, int] = {}
@@ -253,7 +264,7 @@ class Metrics(Instruments):
 
     @record.register
     def _(self, event: TurnFailed) -> None:
-        self.counter(catalogue.DEAD_LETTERS).labels(LetterKind.BUILD_FAILED.value).inc()
+        self.counter(catalogue.DEAD_LETTERS).labels(LetterKind.BUILD_FAILED.value, _at(event)).inc()
 
     @record.register
     def _(self, event: RowUnreadable) -> None:
@@ -269,41 +280,43 @@ class Metrics(Instruments):
 
     @record.register
     def _(self, event: RequestDone) -> None:
-        self.counter(catalogue.REQUESTS).labels(event.result).inc()
-        self.histogram(catalogue.REQUEST_DURATION).observe(event.seconds)
-        self.counter(catalogue.SENT_BYTES).inc(event.sent_bytes)
+        self.counter(catalogue.REQUESTS).labels(event.result, _at(event)).inc()
+        self.histogram(catalogue.REQUEST_DURATION).labels(_at(event)).observe(event.seconds)
+        self.counter(catalogue.SENT_BYTES).labels(_at(event)).inc(event.sent_bytes)
 
     @record.register
     def _(self, event: DeliveryRetried) -> None:
-        self.counter(catalogue.RETRIES).inc()
+        self.counter(catalogue.RETRIES).labels(_at(event)).inc()
 
     @record.register
     def _(self, event: DeliveryPaused) -> None:
-        self.gauge(catalogue.PAUSED).set(1)
+        self.gauge(catalogue.PAUSED).labels(_at(event)).set(1)
 
     @record.register
     def _(self, event: DeliveryResumed) -> None:
-        self.gauge(catalogue.PAUSED).set(0)
+        self.gauge(catalogue.PAUSED).labels(_at(event)).set(0)
 
     @record.register
     def _(self, event: MediaLeftOut) -> None:
-        self.counter(catalogue.MEDIA_LEFT_OUT).labels(event.reason).inc()
+        self.counter(catalogue.MEDIA_LEFT_OUT).labels(event.reason, _at(event)).inc()
 
     @record.register
     def _(self, event: FollowupRetried) -> None:
-        self.counter(catalogue.ANNOTATION_RETRIES).labels(event.operation.value).inc()
+        self.counter(catalogue.ANNOTATION_RETRIES).labels(event.operation.value, _at(event)).inc()
 
     @record.register
     def _(self, event: FollowupFailed) -> None:
-        self.counter(catalogue.ANNOTATIONS_FAILED).labels(event.operation.value).inc()
+        self.counter(catalogue.ANNOTATIONS_FAILED).labels(event.operation.value, _at(event)).inc()
 
     @record.register
     def _(self, event: FollowupLeftOut) -> None:
-        self.counter(catalogue.ANNOTATIONS_LEFT_OUT).labels(event.operation.value).inc(event.count)
+        self.counter(catalogue.ANNOTATIONS_LEFT_OUT).labels(event.operation.value, _at(event)).inc(
+            event.count
+        )
 
     @record.register
     def _(self, event: TracesMayRepeat) -> None:
-        self.counter(catalogue.TRACES_MAY_REPEAT).inc(event.traces)
+        self.counter(catalogue.TRACES_MAY_REPEAT).labels(_at(event)).inc(event.traces)
 
     @record.register
     def _(self, event: DestinationWarned) -> None:
@@ -315,27 +328,32 @@ class Metrics(Instruments):
 
     @record.register
     def _(self, event: BatchSettled) -> None:
-        self.counter(catalogue.UNKNOWN_OUTCOMES).labels(event.verdict).inc()
+        self.counter(catalogue.UNKNOWN_OUTCOMES).labels(event.verdict, _at(event)).inc()
 
     @record.register
     def _(self, event: BatchSplit) -> None:
-        self.counter(catalogue.SPLITS).inc()
+        self.counter(catalogue.SPLITS).labels(_at(event)).inc()
 
     @record.register
     def _(self, event: TraceCut) -> None:
-        self.counter(catalogue.TRACES_CUT).inc()
+        self.counter(catalogue.TRACES_CUT).labels(_at(event)).inc()
 
     @record.register
     def _(self, event: SpotChecked) -> None:
-        self.counter(catalogue.SPOT_CHECKS).labels(event.result).inc()
+        self.counter(catalogue.SPOT_CHECKS).labels(event.result, _at(event)).inc()
 
     @record.register
     def _(self, event: TraceRejected) -> None:
-        self.counter(catalogue.DEAD_LETTERS).labels(LetterKind.REJECTED.value).inc()
+        self.counter(catalogue.DEAD_LETTERS).labels(LetterKind.REJECTED.value, _at(event)).inc()
 
     @record.register
     def _(self, event: TracesDelivered) -> None:
-        self.counter(catalogue.TRACES).inc(event.traces)
-        self.counter(catalogue.OBSERVATIONS).inc(event.observations)
+        self.counter(catalogue.TRACES).labels(_at(event)).inc(event.traces)
+        self.counter(catalogue.OBSERVATIONS).labels(_at(event)).inc(event.observations)
         for seconds in event.latencies_seconds:
-            self.histogram(catalogue.LATENCY).observe(seconds)
+            self.histogram(catalogue.LATENCY).labels(_at(event)).observe(seconds)
+
+
+def _at(event: DestinationEvent) -> str:
+    """The name of the destination at which something happened."""
+    return event.destination or DEFAULT_NAME

@@ -1,7 +1,7 @@
 """The instruments of Prometheus' client, made from the catalogue: one registry per daemon, nothing global."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import (
     CollectorRegistry,
@@ -16,6 +16,7 @@ from prometheus_client import (
 
 from tailer.metrics.catalogue import ABSENT_UNTIL_KNOWN, CATALOGUE
 from tailer.metrics.declaration import Kind, Metric
+from tailer.metrics.labels import DESTINATION
 from tailer.metrics.usage_catalogue import USAGE
 
 
@@ -23,7 +24,8 @@ class Instruments:
     """All instruments by their declaration. Series whose labels have closed sets begin at 0, so that the first failure
     is an increase."""
 
-    def __init__(self, *, with_usage: bool) -> None:
+    def __init__(self, *, with_usage: bool, destinations: Sequence[str]) -> None:
+        self._destinations = tuple(destinations)
         self.registry = CollectorRegistry()
         # A second series per counter would say when it began; the start of the process says the same.
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -48,15 +50,37 @@ class Instruments:
             if metric.kind is Kind.GAUGE and metric.labels
         }
         self._histograms: Mapping[Metric, Histogram] = {
-            metric: Histogram(metric.name, metric.meaning, buckets=metric.buckets, registry=self.registry)
+            metric: Histogram(
+                metric.name,
+                metric.meaning,
+                metric.label_names,
+                buckets=metric.buckets,
+                registry=self.registry,
+            )
             for metric in wanted
             if metric.kind is Kind.HISTOGRAM
         }
         for metric, counter in self._counters.items():
-            sets = [label.values for label in metric.labels if label.values is not None]
-            if sets and len(sets) == len(metric.labels):
-                for values in itertools.product(*sets):
-                    counter.labels(*values)
+            for values in self._known_labels(metric):
+                counter.labels(*values)
+        for metric, histogram in self._histograms.items():
+            for values in self._known_labels(metric):
+                histogram.labels(*values)
+        for metric in self._late_gauges:
+            self._begin(metric)
+
+    def _known_labels(self, metric: Metric) -> Iterator[tuple[str, ...]]:
+        """All combinations of label values, where each label has a closed set or is the destination."""
+        sets = [self._destinations if label is DESTINATION else label.values for label in metric.labels]
+        known = [values for values in sets if values is not None]
+        if known and len(known) == len(sets):
+            yield from itertools.product(*known)
+
+    def _begin(self, metric: Metric) -> None:
+        """A gauge by destination begins at 0, as one without labels does."""
+        if metric.labels == (DESTINATION,):
+            for name in self._destinations:
+                self._late_gauges[metric].labels(name).set(0)
 
     def count(self, metric: Metric, *values: str, by: float = 1) -> None:
         """Increase a counter; a value that is not in the label's set counts as `other`."""
@@ -76,9 +100,11 @@ class Instruments:
         return found
 
     def forget(self, metric: Metric) -> None:
-        """The value of a gauge is no longer known: it has no series, or 0 without labels."""
+        """The value of a gauge is no longer known: it has no series, or 0 without labels and by
+        destination."""
         if metric.labels:
             self.gauge(metric).clear()
+            self._begin(metric)
         elif metric in self._gauges:
             self._gauges[metric].set(0)
         elif metric in self._late_gauges:

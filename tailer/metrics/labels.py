@@ -93,3 +93,6 @@ TOKEN_BUCKET: Final = Label(
 COST_SOURCE: Final = Label(
     "source", "where the cost comes from, as in the traces", (*(s.value for s in CostSource), OTHER)
 )
+DESTINATION: Final = Label(
+    "destination", "the name of the destination; `default` where there is one, without a file that names it"
+)

@@ -20,12 +20,12 @@ and `python_info`.
 **Lag.** `tailer_stream_lag_seconds` is measured every second on MongoDB's clock, even if nothing happens. Lag = cluster
 time of MongoDB's last answer minus the read position. If MongoDB has been silent for more than two seconds, the silence
 is added. An idle stream has lag 0; the lag of a silent one grows every second. `tailer_export_lag_seconds` is the age
-of the oldest unacknowledged turn.
+of the oldest unacknowledged turn, for each destination; of one that is away, it is the age of the oldest turn that is
+owed to it.
 """
 _TAIL: Final = """\
 ## What is not there, and why
 
-- A label `destination`: one instance has one destination.
 - `tailer_task_restarts_total`: a task that ends unexpectedly ends the process; see `process_start_time_seconds`.
 - `tailer_reconcile_*`: reconcile is a command and reports on its own output.
 - `tailer_schema_unknown_total`: fields are read by name; unknown fields are ignored.

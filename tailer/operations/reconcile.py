@@ -14,7 +14,7 @@ from tailer.core.identity import DocumentKey, ObservationId, TraceId, observatio
 from tailer.core.trace.export import Exported, ExportOptions, export_turn, is_chosen
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord, Wait
-from tailer.daemon.destinations import open_destination
+from tailer.daemon.destinations import describe_unreachable, open_destination
 from tailer.daemon.options import make_plain_options, needs_groups, needs_users
 from tailer.errors import DestinationError, RequestRefused
 from tailer.flow.letter_reasons import LetterKind, LetterReason
@@ -31,6 +31,7 @@ from tailer.mongo.state.survey import find_sent_times
 from tailer.mongo.walk import MongoWalk
 from tailer.operations.backfill import Request, make_job
 from tailer.operations.opening import ignore_event, open_both
+from tailer.outbound.proof import Unreachable
 from tailer.retrying import Backoff, try_until
 from tailer.settings import Settings
 
@@ -177,8 +178,11 @@ async def open_reconciliation(settings: Settings) -> AsyncIterator[tuple[Reconci
     async with AsyncExitStack() as stack:
         source, state = await stack.enter_async_context(open_both(settings, command="reconcile"))
         destination = await stack.enter_async_context(
-            open_destination(settings, ignore_event, known=False, permit=UNCONDITIONAL)
+            open_destination(settings, settings.destinations[0], ignore_event, permit=UNCONDITIONAL)
         )
+        proven = await destination.prove()
+        if isinstance(proven, Unreachable):
+            raise describe_unreachable(destination, proven)
         if not isinstance(destination.sink, LangfuseSpans):
             raise RequestRefused(
                 operation="comparing with Langfuse",

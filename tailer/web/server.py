@@ -97,6 +97,9 @@ class WebServer:
         body = {"status": "not ready" if problems else "ready", "state": self._health.state.value}
         if problems:
             body["problems"] = "; ".join(problems)
+        troubles = self._health.troubles()
+        if troubles and not problems:
+            body["destinations"] = "; ".join(troubles)
         if self._health.gaps:
             body["gaps"] = f"{self._health.gaps} stretches of history were lost and are not exported"
         if self._health.missing_shards:

@@ -246,7 +246,9 @@ async def test_a_gap_is_open_until_a_backfill_has_filled_it(state: StateStore) -
 
 async def test_jobs_are_done_one_after_another_and_go_on_where_they_were(state: StateStore) -> None:
     """The oldest first; added again, a job stays as far as it is, and one that is done stays done."""
-    first = Job("a", JobReason.ASKED, since_seconds=5, until_seconds=9, conversation_id="c1")
+    first = Job(
+        "a", JobReason.ASKED, since_seconds=5, until_seconds=9, conversation_id="c1", destination="team-a"
+    )
     second = Job("b", JobReason.START)
     assert await state.next_job() is None
     await state.add_job(first)

@@ -45,8 +45,10 @@ class Metrics:
     series: Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
     def value(self, name: str, **labels: str) -> float:
-        """The value of the series with exactly these labels; KeyError when it is not there."""
-        return self.series[name, frozenset(labels.items())]
+        """The value of the series with exactly these labels; KeyError when it is not there. Where a destination is not
+        named, there is one."""
+        named = name, frozenset(labels.items())
+        return self.series[named if named in self.series else (name, named[1] | {("destination", "default")})]
 
     def total(self, name: str) -> float:
         """The sum over all series of the name, 0 without any."""

@@ -55,7 +55,7 @@ async def test_a_running_loop_is_alive_whatever_else_is_wrong(
     probe: httpx.AsyncClient, clock: Clock, health: Health
 ) -> None:
     """A restart would not mend MongoDB or the keys, so those are no question of life."""
-    health.refusal = "check LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY"
+    health.refusals = {"Langfuse": "check LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY"}
     health.answered_seconds[Stream.MESSAGES] = clock.now - 9999
     clock.now += 30
 
@@ -94,7 +94,7 @@ async def test_every_problem_is_listed_with_what_to_look_at(
     """A silent stream, refused keys; gaps are told and do no harm to readiness."""
     health.state = State.STREAMING
     health.answered_seconds = {Stream.MESSAGES: clock.now - 16, Stream.CONVERSATIONS: clock.now - 14}
-    health.refusal = "check LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY"
+    health.refusals = {"Langfuse": "check LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY"}
     health.gaps = 2
     answer = await probe.get("/readyz")
 
@@ -106,7 +106,7 @@ async def test_every_problem_is_listed_with_what_to_look_at(
     assert found["gaps"].startswith("2 stretches")
 
     health.answered_seconds[Stream.MESSAGES] = clock.now
-    health.refusal = None
+    health.refusals = {}
     answer = await probe.get("/readyz")
     assert answer.status_code == 200
     assert answer.json()["status"] == "ready"
@@ -173,3 +173,24 @@ async def test_a_standby_is_ready_as_long_as_it_sees_the_lease(
     assert "state database" in answer.json()["problems"]
     health.begin_term()
     assert "state database" not in (await probe.get("/readyz")).json()["problems"]
+
+
+async def test_readiness_names_the_destinations_that_refuse_or_accept_nothing(
+    probe: httpx.AsyncClient, health: Health
+) -> None:
+    """While one of several takes its turns, the daemon is ready, and says which others do not."""
+    health.state, health.destinations = State.STREAMING, 3
+    health.refusals = {"destination team-a": "check its keys"}
+    health.absences = {"collector": (41.4, 12)}
+    told = [
+        "destination team-a refuses what is sent: check its keys",
+        "destination collector has accepted nothing for 41 s: 12 turns and changes are kept for it",
+    ]
+    answer = await probe.get("/readyz")
+    assert answer.status_code == 200
+    assert answer.json()["destinations"].split("; ") == told
+
+    health.destinations = 2
+    answer = await probe.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["problems"].split("; ") == told

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from tailer.core.stream.hints import Interest, Stream
 from tailer.core.stream.positions import Answer
-from tailer.daemon.destinations import open_destination
+from tailer.daemon.destinations import open_destinations
 from tailer.daemon.options import needs_groups, needs_users
 from tailer.daemon.pipeline import Pipeline
 from tailer.daemon.supervision import Work
@@ -146,10 +146,11 @@ async def making(
         stack.callback(client.close)
         source = tolerant_database(client, settings.mongo_database)
         state = await lead(client, settings.state_database, events, lifetime=settings.export_record_lifetime)
-        destination = await stack.enter_async_context(
-            open_destination(settings, events, known=False, permit=UNCONDITIONAL)
+        destinations = await stack.enter_async_context(
+            open_destinations(settings, events, known=False, permit=UNCONDITIONAL)
         )
-        await destination.prepare()
+        for destination in destinations:
+            await destination.prepare()
         reader = MongoDocuments(
             source,
             events,
@@ -162,9 +163,7 @@ async def making(
         observers = Observers(events, None, metrics, Health(time.monotonic(), time.monotonic()))
         walk = MongoWalk(source, Collections(source, events))
         first = began or Answer(int(time.time()), time.monotonic())
-        pipeline = await make_pipeline(
-            settings, state, [destination], reader, walk, sources, observers, first
-        )
+        pipeline = await make_pipeline(settings, state, destinations, reader, walk, sources, observers, first)
         yield Made(state, pipeline, events, metrics)
 
 

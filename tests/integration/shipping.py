@@ -12,20 +12,23 @@ from tailer.core.stream.hints import ChangeHint, Interest, Operation, Stream
 from tailer.core.stream.open_turns import EntryKey, OpenTurns
 from tailer.core.stream.positions import StreamPosition
 from tailer.core.turn.entry_outcomes import EntryOutcome
-from tailer.daemon.destinations import DEFAULT
 from tailer.flow.backlog import Backlog
 from tailer.flow.checkpointing import Checkpointing
 from tailer.flow.in_flight import InFlight
 from tailer.flow.parking import Parking, Patience
 from tailer.flow.records import StreamBatch
+from tailer.flow.sending.absence import Absence
 from tailer.flow.sending.batch import BatchLimits
+from tailer.flow.sending.debts import Debts
 from tailer.flow.sending.delivery import Delivery
 from tailer.flow.sending.destination_health import DestinationHealth
 from tailer.flow.sending.outgoing import Outgoing, Packing
+from tailer.flow.sending.presence import Presence
 from tailer.flow.sending.transmission import Transmission
 from tailer.flow.shares import Shares
 from tailer.langfuse.spans import LangfuseSpans
 from tailer.mongo.state import MongoState
+from tailer.settings.destinations import DEFAULT_NAME
 from tests.evidence import Events, make_trace
 from tests.http.wire import LOOKUP_SECONDS
 
@@ -44,7 +47,10 @@ class Shipping:
         self.parking = Parking(state, PATIENCE)
         turns = OpenTurns(settle_seconds=0, park_seconds=3600)
         self.backlog = Backlog(turns, self.parking, limit=10_000, monotonic=time.monotonic)
-        self.shares = Shares(self.backlog, self.parking, [DEFAULT], self.events)
+        self.shares = Shares(self.backlog, self.parking, [DEFAULT_NAME], self.events)
+        presence = Presence(patience=None, monotonic=time.monotonic)
+        debts = Debts(DEFAULT_NAME, self.backlog, state, presence, self.events)
+        self.absence = Absence(DEFAULT_NAME, presence, debts, self.shares)
         self.transmission = Transmission(
             sink,
             DestinationHealth(self.events, monotonic=time.monotonic),
@@ -55,9 +61,10 @@ class Shipping:
         self.checkpointing = Checkpointing(self.backlog, state, self.events, monotonic=time.monotonic)
         numbers = itertools.count()
         self.delivery = Delivery(
-            DEFAULT,
+            DEFAULT_NAME,
             self.backlog,
             self.shares,
+            self.absence,
             state,
             self.checkpointing,
             sink,

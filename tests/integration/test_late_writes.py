@@ -9,6 +9,7 @@ import pytest
 from tailer.core.identity import turn_trace_id
 from tailer.core.stream.hints import Stream
 from tailer.flow.late_looks import LateLooks
+from tailer.settings.destinations import DEFAULT_NAME
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, StoredSpan
 from tests.integration.running import Run, running
@@ -39,7 +40,7 @@ class Clock:
 
 def looks_of(run: Run, clock: Clock) -> LateLooks:
     bench = run.pipeline.lanes[0]._bench
-    return LateLooks(bench.backlog, bench.reader, run.state, wall_clock=clock)
+    return LateLooks(DEFAULT_NAME, bench.backlog, bench.reader, run.state, wall_clock=clock)
 
 
 def root_of(spans: list[StoredSpan]) -> StoredSpan:

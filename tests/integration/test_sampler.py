@@ -113,7 +113,7 @@ async def test_what_holds_the_position_is_shown_only_while_something_is_open(
         backlog.close(entry.key)
         made.pipeline.sampler.sample()
         assert value("tailer_export_oldest_unacked_timestamp_seconds") is None
-        assert value("tailer_export_lag_seconds") == 0
+        assert value("tailer_export_lag_seconds", {"destination": "default"}) == 0
 
 
 def response(key: str, cluster_seconds: int) -> ChangeHint:

@@ -19,6 +19,7 @@ from tailer.flow.letter_reasons import LetterReason
 from tailer.flow.records import Batch, Checkpoint, DeadLetter
 from tailer.mongo.connection import Client, connect
 from tailer.mongo.state import MongoState, StateDatabase
+from tailer.mongo.state.belonging import Belonging
 from tailer.mongo.state.checkpoints import was_delivered_before
 from tailer.mongo.state.records import write_item
 from tailer.mongo.state.slots import SLOTS, Slot, Slots
@@ -151,7 +152,7 @@ async def test_a_command_that_arrives_after_its_own_repetition_misses_too(databa
     first, second = make_batch("first", "m1"), make_batch("second", "m2")
     await state.begin_batch(first)
     await state.finish_batch(first, first.items)
-    arriving = Slots(database, lease.fence)
+    arriving = Slots(database, lease.fence, Belonging())
 
     for _ in range(2):
         with pytest.raises(LeaseLost):

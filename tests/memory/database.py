@@ -8,9 +8,11 @@ from tailer.core.backfill import Job
 from tailer.core.identity import DocumentKey, TraceId
 from tailer.core.lease import LeaseRecord
 from tailer.core.stream.hints import Stream
+from tailer.core.stream.open_turns import EntryKey
 from tailer.core.trace.followup import SentTurn
 from tailer.errors import LeaseLost
-from tailer.flow.records import Batch, Checkpoint, DeadLetter, Gap, ParkedTurn
+from tailer.flow.records import Batch, Checkpoint, DeadLetter, Gap, OwedShare, ParkedTurn
+from tailer.settings.destinations import DEFAULT_NAME
 
 
 @dataclass(slots=True)
@@ -42,6 +44,16 @@ class StoredGap:
 
 
 @dataclass(slots=True)
+class Holdings:
+    """What is kept for one destination."""
+
+    exports: dict[str, ExportRecord] = field(default_factory=dict)
+    batches: dict[str, Batch] = field(default_factory=dict)
+    letters: dict[str, StoredLetter] = field(default_factory=dict)
+    owed: dict[EntryKey, OwedShare] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class MemoryDatabase:
     """Everything that is kept. `epoch` is the fence: the writes of an earlier one are refused.
 
@@ -53,15 +65,32 @@ class MemoryDatabase:
     epoch: int = 0
     lease: LeaseRecord | None = None
     checkpoints: dict[Stream, Checkpoint] = field(default_factory=dict)
-    exports: dict[str, ExportRecord] = field(default_factory=dict)
-    batches: dict[str, Batch] = field(default_factory=dict)
     parked: dict[DocumentKey, ParkedTurn] = field(default_factory=dict)
-    letters: dict[str, StoredLetter] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     gaps: dict[str, StoredGap] = field(default_factory=dict)
     largest_batch_bytes: int = 16_000_000
     writes: list[str] = field(default_factory=list)
     elsewhere: dict[str, DocumentKey] = field(default_factory=dict)
+    destinations: dict[str, Holdings] = field(default_factory=lambda: {DEFAULT_NAME: Holdings()})
+
+    def at(self, destination: str) -> Holdings:
+        """What is kept for a destination."""
+        return self.destinations.setdefault(destination, Holdings())
+
+    @property
+    def exports(self) -> dict[str, ExportRecord]:
+        """The records of the destination `default`."""
+        return self.at(DEFAULT_NAME).exports
+
+    @property
+    def batches(self) -> dict[str, Batch]:
+        """The batches of the destination `default`."""
+        return self.at(DEFAULT_NAME).batches
+
+    @property
+    def letters(self) -> dict[str, StoredLetter]:
+        """The dead letters of the destination `default`."""
+        return self.at(DEFAULT_NAME).letters
 
     async def read(self) -> None:
         """The time that a read takes."""

@@ -10,16 +10,32 @@ from tailer.core.stream.hints import Stream
 from tailer.core.stream.shard import WHOLE, Shard
 from tailer.core.trace.followup import Edit, EditedText, SentTurn
 from tailer.core.trace.late import LateMarks
-from tailer.flow.records import Batch, BatchItem, Checkpoint, DeadLetter, Gap, ParkedTurn
+from tailer.flow.records import (
+    Batch,
+    BatchItem,
+    Checkpoint,
+    DeadLetter,
+    Gap,
+    Leftovers,
+    OwedShare,
+    ParkedTurn,
+)
+from tailer.settings.destinations import DEFAULT_NAME
 from tests.memory.database import ASKED, ExportRecord, MemoryDatabase, StoredGap, StoredLetter
 
 
 class MemoryState:
     """A `StateStore`: its writes fail once a later epoch has begun. `epoch` is by default that of the database."""
 
-    def __init__(self, database: MemoryDatabase, epoch: int | None = None) -> None:
+    def __init__(
+        self, database: MemoryDatabase, epoch: int | None = None, destination: str = DEFAULT_NAME
+    ) -> None:
         self._database = database
+        self._held = database.at(destination)
         self._epoch = database.epoch if epoch is None else epoch
+
+    def of(self, destination: str) -> "MemoryState":
+        return MemoryState(self._database, self._epoch, destination)
 
     async def load_checkpoint(self, stream: Stream) -> Checkpoint | None:
         await self._database.read()
@@ -31,7 +47,7 @@ class MemoryState:
 
     async def find_exported(self, record_ids: Sequence[str]) -> frozenset[str]:
         await self._database.read()
-        return frozenset(record_ids) & self._database.exports.keys()
+        return frozenset(record_ids) & self._held.exports.keys()
 
     async def load_sent(self, trace_ids: Sequence[TraceId]) -> Mapping[TraceId, SentTurn]:
         await self._database.read()
@@ -47,7 +63,7 @@ class MemoryState:
         await self._database.read()
         return [
             record.sent
-            for record in self._database.exports.values()
+            for record in self._held.exports.values()
             if record.sent is not None
             and not record.deleted
             and since <= record.sent_at < until
@@ -59,29 +75,29 @@ class MemoryState:
         await self._database.read()
         return [
             record.trace_id
-            for record_id, record in self._database.exports.items()
+            for record_id, record in self._held.exports.items()
             if record.document_key in keys and not record.deleted and record_id == record.trace_id
         ]
 
     async def record_feedback(self, trace_id: TraceId, digest: str | None) -> None:
         await self._write("record_feedback")
-        record = self._database.exports.get(trace_id)
+        record = self._held.exports.get(trace_id)
         if record is not None and record.sent is not None:
             record.sent = replace(record.sent, feedback=digest)
 
     async def record_deleted(self, trace_ids: Sequence[TraceId]) -> None:
         await self._write("record_deleted")
         for trace_id in trace_ids:
-            if trace_id in self._database.exports:
-                self._database.exports[trace_id].deleted = True
+            if trace_id in self._held.exports:
+                self._held.exports[trace_id].deleted = True
 
     async def begin_batch(self, batch: Batch) -> bool:
         if len(batch.payload) > self._database.largest_batch_bytes:
             return False
         await self._write("begin_batch")
         # Begun again it is the latest; and of an edit the text is not kept.
-        self._database.batches.pop(batch.batch_id, None)
-        self._database.batches[batch.batch_id] = replace(batch, items=tuple(map(_without_text, batch.items)))
+        self._held.batches.pop(batch.batch_id, None)
+        self._held.batches[batch.batch_id] = replace(batch, items=tuple(map(_without_text, batch.items)))
         return True
 
     async def finish_batch(
@@ -103,8 +119,8 @@ class MemoryState:
                 self._amend_late(item.probe.trace_id, item.late)
         for item in delivered:
             record = ExportRecord(item.probe.trace_id, item.document_key, item.sent)
-            self._database.exports.setdefault(item.record_id, record)
-        self._database.batches.pop(batch.batch_id, None)
+            self._held.exports.setdefault(item.record_id, record)
+        self._held.batches.pop(batch.batch_id, None)
 
     async def pending_elsewhere(self) -> Mapping[str, DocumentKey]:
         await self._database.read()
@@ -112,7 +128,7 @@ class MemoryState:
 
     async def pending_batches(self) -> Sequence[Batch]:
         await self._database.read()
-        return list(self._database.batches.values())
+        return list(self._held.batches.values())
 
     async def park(self, turns: Sequence[ParkedTurn]) -> None:
         await self._write("park")
@@ -166,7 +182,7 @@ class MemoryState:
 
     async def find_refused(self, record_ids: Sequence[str]) -> frozenset[str]:
         await self._database.read()
-        letters = self._database.letters
+        letters = self._held.letters
         return frozenset(
             record_id
             for record_id in record_ids
@@ -177,14 +193,14 @@ class MemoryState:
         await self._database.read()
         asked = [
             stored.letter
-            for record_id, stored in self._database.letters.items()
+            for record_id, stored in self._held.letters.items()
             if stored.replay == ASKED and record_id not in except_for
         ]
         return asked[:limit]
 
     async def end_replay(self, record_id: str, outcome: str) -> bool:
         await self._write("end_replay")
-        stored = self._database.letters.get(record_id)
+        stored = self._held.letters.get(record_id)
         if stored is None or stored.replay != ASKED:
             return False
         stored.replay = outcome
@@ -193,7 +209,7 @@ class MemoryState:
     async def drop_dead_letters(self, record_ids: Sequence[str]) -> None:
         await self._write("drop_dead_letters")
         for record_id in record_ids:
-            self._database.letters.pop(record_id, None)
+            self._held.letters.pop(record_id, None)
 
     async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         await self._write("add_dead_letters")
@@ -202,8 +218,62 @@ class MemoryState:
     def _keep(self, letters: Sequence[DeadLetter]) -> None:
         for letter in letters:
             kept = letter if letter.item is None else replace(letter, item=_without_text(letter.item))
-            stored = self._database.letters.setdefault(letter.record_id, StoredLetter(kept, 0))
+            stored = self._held.letters.setdefault(letter.record_id, StoredLetter(kept, 0))
             stored.letter, stored.replay, stored.tries = kept, None, stored.tries + 1
+
+    async def let_go_all_but(self, names: Collection[str]) -> Mapping[str, Leftovers]:
+        await self._database.read()
+        let_go = {}
+        for name, held in self._database.destinations.items():
+            traces = sum(len(batch.items) for batch in held.batches.values())
+            if name not in names and (traces or held.owed):
+                await self._write("let_go")
+                let_go[name] = Leftovers(traces, len(held.owed))
+                held.batches.clear()
+                held.owed.clear()
+        return let_go
+
+    async def owe(self, shares: Sequence[OwedShare]) -> int:
+        if not shares:
+            return 0
+        await self._write("owe")
+        new = 0
+        for share in shares:
+            known = self._held.owed.get(share.key)
+            if known is None:
+                new += 1
+                self._held.owed[share.key] = replace(share, times=1)
+            else:
+                self._held.owed[share.key] = replace(
+                    share,
+                    since_seconds=known.since_seconds,
+                    changed=known.changed | share.changed,
+                    times=known.times + 1,
+                )
+        return new
+
+    async def load_owed(self, limit: int, *, shard: Shard = WHOLE) -> Sequence[OwedShare]:
+        await self._database.read()
+        own = [share for share in self._held.owed.values() if shard.owns(share.conversation_id)]
+        return sorted(own, key=_age_of)[:limit]
+
+    async def count_owed(self, *, shard: Shard = WHOLE) -> int:
+        await self._database.read()
+        return sum(1 for share in self._held.owed.values() if shard.owns(share.conversation_id))
+
+    async def settle_owed(self, shares: Sequence[OwedShare], *, since_seconds: int) -> int:
+        if not shares:
+            return 0
+        await self._write("settle_owed")
+        forgotten = 0
+        for share in shares:
+            known = self._held.owed.get(share.key)
+            if known is not None and known.times == share.times:
+                del self._held.owed[share.key]
+                forgotten += 1
+            elif known is not None:
+                self._held.owed[share.key] = replace(known, since_seconds=since_seconds)
+        return forgotten
 
     async def mask_key(self) -> bytes:
         """Not of the port: what the composition root asks for besides."""
@@ -214,12 +284,12 @@ class MemoryState:
         await self._database.write(what, epoch=self._epoch)
 
     def _sent(self) -> list[SentTurn]:
-        records = self._database.exports.values()
+        records = self._held.exports.values()
         return [record.sent for record in records if record.sent is not None and not record.deleted]
 
     def _amend(self, trace_id: TraceId, edit: Edit) -> None:
         """A later edit is not taken back."""
-        record = self._database.exports.get(trace_id)
+        record = self._held.exports.get(trace_id)
         if record is None or record.sent is None or record.sent.edits > edit.number:
             return
         amended = replace(record.sent, edits=edit.number + 1)
@@ -229,7 +299,7 @@ class MemoryState:
             record.sent = replace(amended, question=edit.after)
 
     def _amend_late(self, trace_id: TraceId, late: LateMarks) -> None:
-        record = self._database.exports.get(trace_id)
+        record = self._held.exports.get(trace_id)
         if record is None or record.sent is None or record.sent.edits > late.number:
             return
         record.sent = replace(
@@ -242,3 +312,7 @@ class MemoryState:
 
 def _without_text(item: BatchItem) -> BatchItem:
     return item if item.edit is None else replace(item, edit=replace(item.edit, text=""))
+
+
+def _age_of(share: OwedShare) -> tuple[int, str, str]:
+    return share.since_seconds, share.key.interest.value, share.key.document_key

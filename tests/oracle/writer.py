@@ -2,7 +2,7 @@
 do."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -30,6 +30,7 @@ class WrittenTurn:
     question: str
     answer: str
     written: Timestamp
+    endpoint: str
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ class Writer:
     dice: Random
     turns_a_second: float
     skew: timedelta = timedelta()
+    endpoints: Sequence[str] = ("openAI",)
     written: dict[str, WrittenTurn] = field(default_factory=dict)
     failures: int = 0
     _ending: bool = False
@@ -64,7 +66,8 @@ class Writer:
         question_id, response_id = str(UUID(int=dice.getrandbits(128))), str(UUID(int=dice.getrandbits(128)))
         chat = _name_chat(dice.randrange(_CHATS), number // 200)
         question, answer = f"question {number}", f"answer {number} " + "word " * dice.randrange(200)
-        shared = {"conversationId": chat, "user": "6" * 24, "endpoint": "openAI"}
+        endpoint = self.endpoints[number % len(self.endpoints)]
+        shared = {"conversationId": f"{chat}-{endpoint}", "user": "6" * 24, "endpoint": endpoint}
         asked = ObjectId()
         await self._store(
             "messages",
@@ -79,7 +82,10 @@ class Writer:
         )
         # LibreChat stores a conversation after its first question and before its first answer.
         await self._store(
-            "conversations", ObjectId(), {**shared, "title": "A chat"}, {"conversationId": chat}
+            "conversations",
+            ObjectId(),
+            {**shared, "title": "A chat"},
+            {"conversationId": shared["conversationId"]},
         )
         response: Row = {
             **shared,
@@ -99,7 +105,9 @@ class Writer:
         if dice.random() < _RATED:
             await asyncio.sleep(dice.uniform(0, 1))
             written = await self._store("messages", key, {"feedback": {"rating": "thumbsUp"}})
-        self.written[turn_trace_id(response_id)] = WrittenTurn(response_id, question, answer, written)
+        self.written[turn_trace_id(response_id)] = WrittenTurn(
+            response_id, question, answer, written, endpoint
+        )
 
     async def _store(
         self, collection: str, key: ObjectId, fields: Row, query: Mapping[str, object] | None = None

@@ -25,6 +25,7 @@ from tailer.events import (
     BackfillDone,
     CheckpointSaved,
     ClockCompared,
+    DeliveryPaused,
     DeliveryRetried,
     GapsLeft,
     HintsRead,
@@ -33,11 +34,13 @@ from tailer.events import (
     LettersCounted,
     LibreChatClockCompared,
     OplogSeen,
+    RequestDone,
     RowUnreadable,
     StateFailed,
     StateOperation,
     StreamEnded,
     StreamFailed,
+    tell_of,
 )
 from tailer.flow.sending.outcomes import RequestResult
 from tailer.health import State
@@ -91,8 +94,10 @@ def test_a_failure_that_never_happened_is_zero_so_that_the_first_is_an_increase(
     registry = Metrics("1").registry
 
     for name, labels in (
-        ("tailer_dead_letters_total", {"reason": "rejected"}),
-        ("tailer_export_requests_total", {"result": "auth"}),
+        ("tailer_dead_letters_total", {"reason": "rejected", "destination": "default"}),
+        ("tailer_export_requests_total", {"result": "auth", "destination": "default"}),
+        ("tailer_export_retries_total", {"destination": "default"}),
+        ("tailer_export_paused", {"destination": "default"}),
         ("tailer_stream_restarts_total", {"stream": "messages", "reason": "history_lost"}),
         ("tailer_checkpoint_writes_total", {"result": "error"}),
         ("tailer_stream_gap_seconds_total", {"stream": "messages"}),
@@ -138,7 +143,7 @@ def test_events_move_what_they_concern() -> None:
     assert value("tailer_clock_skew_seconds") == -1.5
     assert value("tailer_librechat_clock_skew_seconds") == 300
     assert value("tailer_dead_letters_kept") == 3
-    assert value("tailer_export_retries_total") == 1
+    assert value("tailer_export_retries_total", {"destination": "default"}) == 1
 
 
 def test_what_is_on_no_list_counts_as_other_and_makes_no_series() -> None:
@@ -344,3 +349,21 @@ def test_the_command_lists_them_for_people_and_for_programs(capsys: pytest.Captu
 
     assert [metric["name"] for metric in listed] == list(DECLARED)
     assert all(name in people for name in DECLARED)
+
+
+def test_what_happens_at_one_of_several_destinations_is_counted_there() -> None:
+    """All of them begin at 0, also after another instance took over."""
+    metrics = Metrics("1", destinations=["default", "team-a"])
+    tell = tell_of(metrics.record, "team-a")
+    tell(RequestDone("ok", 0.1, 100))
+    tell(DeliveryPaused("http_401", "check the keys"))
+    value = metrics.registry.get_sample_value
+
+    for name, number in (("default", 0), ("team-a", 1)):
+        at = {"destination": name}
+        assert value("tailer_export_requests_total", {"result": "ok", **at}) == number
+        assert value("tailer_export_request_duration_seconds_count", at) == number
+        assert value("tailer_export_bytes_total", at) == 100 * number
+        assert value("tailer_export_paused", at) == number
+    metrics.record(LeadershipLost(3))
+    assert value("tailer_export_paused", {"destination": "team-a"}) == 0

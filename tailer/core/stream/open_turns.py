@@ -6,7 +6,7 @@ the hint, and becomes a follow-up once the turn of the row was sent.
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -75,11 +75,19 @@ class OpenTurns:
         """How many entries of one kind are open."""
         return self._counts[interest]
 
-    def oldest_seconds(self, *, except_for: Interest | None = None) -> float | None:
-        """When the oldest entry was opened, None if nothing is open. Entries of one kind may be left out."""
+    def oldest_seconds(
+        self,
+        *,
+        except_for: Interest | None = None,
+        where: Callable[[Entry], bool] = lambda entry: True,  # noqa: ARG005 - all of them
+    ) -> float | None:
+        """When the oldest entry was opened, None if nothing is open. Entries of one kind, and those for which `where`
+        does not hold, are left out."""
         # Entries are in the order in which they were opened.
         opened = (
-            entry.opened_seconds for entry in self._entries.values() if entry.key.interest is not except_for
+            entry.opened_seconds
+            for entry in self._entries.values()
+            if entry.key.interest is not except_for and where(entry)
         )
         return next(opened, None)
 
@@ -121,15 +129,22 @@ class OpenTurns:
         return key
 
     def reopen(
-        self, key: EntryKey, message_id: str | None, now: float, *, changed: Collection[str] = ()
+        self,
+        key: EntryKey,
+        message_id: str | None,
+        now: float,
+        *,
+        changed: Collection[str] = (),
+        again: bool = False,
     ) -> None:
         """Open an entry whose deadline has passed, or that is asked for again; it is due at once.
 
-        `changed` names the fields that are to be looked at if the turn was sent before.
+        `changed` names the fields that are to be looked at if the turn was sent before; `again` has an entry that is
+        being worked on taken once more.
         """
         entry = self._entries.get(key)
         if entry is not None:
-            self._look_again(entry, changed, now)
+            self._look_again(entry, changed, now, again=again)
         else:
             self._add(
                 Entry(
@@ -143,18 +158,36 @@ class OpenTurns:
                 )
             )
 
-    def _look_again(self, entry: Entry, changed: Collection[str], now: float) -> None:
+    def take_back(self, entry: Entry, now: float) -> None:
+        """Open an entry as it was when it was owed. One that is open is taken once more, and its changes count too."""
+        known = self._entries.get(entry.key)
+        if known is None:
+            self._add(entry)
+        else:
+            self._look_again(known, entry.changed, now, again=True)
+
+    def _look_again(self, entry: Entry, changed: Collection[str], now: float, *, again: bool) -> None:
         """Note more fields of an entry that is open; one that is being worked on becomes due again after it."""
-        if changed and entry.taken:
+        if (changed or again) and entry.taken:
             entry.changed_since_taken = True
             entry.due_seconds = now
         entry.changed |= frozenset(changed)
 
     def admit(
-        self, key: EntryKey, row: Row, now: float, *, deadline_passed: bool, cluster_seconds: int
+        self,
+        key: EntryKey,
+        row: Row,
+        now: float,
+        *,
+        deadline_passed: bool,
+        cluster_seconds: int,
+        again: bool = False,
     ) -> None:
-        """Open an entry that no stream reported; it is due at once. An open one stays as it is."""
-        if key in self._entries:
+        """Open an entry that no stream reported; it is due at once. An open one stays as it is, but with `again` it is
+        taken once more."""
+        known = self._entries.get(key)
+        if known is not None:
+            self._look_again(known, (), now, again=again)
             return
         entry = Entry(
             key,

@@ -1,6 +1,6 @@
 """From what was read back of a turn to its traces, under everything that the operator has decided."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -37,7 +37,7 @@ class ExportOptions:
     """The settings that decide what is exported.
 
     `sample_rate` is a share of conversations; `tag_facts` are facts that become tags as `fact:value`; `mask` implements
-    the choice `masked`.
+    the choice `masked`; `receives` says of a turn's facts whether the turn goes to this destination at all.
     """
 
     bounds: Bounds
@@ -47,6 +47,7 @@ class ExportOptions:
     policies: Policies
     naming: UserNaming
     mask: ContentPolicy
+    receives: Callable[[Facts], bool] = lambda facts: True  # noqa: ARG005 - a destination alone gets everything
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -108,6 +109,8 @@ class TurnExport:
             return verdict
         told = self._tell(verdict)
         turn, facts = told.turn, told.facts
+        if not options.receives(facts):
+            return EntryOutcome.NOT_ROUTED
         rule = options.policies.denied_by(facts)
         if rule is not None:
             return denied(rule)
@@ -158,7 +161,8 @@ def shows_media(record: TurnRecord, options: ExportOptions) -> bool:
         return False
     facts = _facts(build_turn(record, verdict))
     choice = options.policies.content_for(facts, temporary=anchor.temporary)
-    return options.policies.denied_by(facts) is None and choice is ContentChoice.FULL
+    is_sent = options.receives(facts) and options.policies.denied_by(facts) is None
+    return is_sent and choice is ContentChoice.FULL
 
 
 def export_title(record: TurnRecord, options: ExportOptions) -> Trace | None:
@@ -169,7 +173,7 @@ def export_title(record: TurnRecord, options: ExportOptions) -> Trace | None:
     turn = build_turn(record, Outcome.COMPLETE)
     facts = _facts(turn)
     title = build_title_trace(turn, bounds=options.bounds)
-    if title is None or options.policies.denied_by(facts) is not None:
+    if title is None or not options.receives(facts) or options.policies.denied_by(facts) is not None:
         return None
     return _finish(title, turn, facts, options)
 
@@ -184,6 +188,8 @@ def export_spending(spending: Spending, options: ExportOptions) -> Trace | Entry
         Fact.MODEL: models[0] if models else None,
         Fact.USER: spending.user_id,
     }
+    if not options.receives(facts):
+        return EntryOutcome.NOT_ROUTED
     rule = options.policies.denied_by(facts)
     if rule is not None:
         return denied(rule)

@@ -24,6 +24,8 @@ class EntryOutcome(StrEnum):
     TRACED_NATIVELY = "traced_natively"
     ANSWERED = "answered"
     NOT_SAMPLED = "not_sampled"
+    NOT_ROUTED = "not_routed"
+    """No route leads from it to a destination."""
     DENIED_ENDPOINT = "denied_endpoint"
     DENIED_MODEL = "denied_model"
     DENIED_AGENT = "denied_agent"
@@ -53,6 +55,10 @@ class EntryOutcome(StrEnum):
     """The row turned out to be another shard's, which works on it."""
     SENDING_DISABLED = "sending_disabled"
     DEAD_LETTER = "dead_letter"
+    OWED = "owed"
+    """Its destinations are away; it is kept for them."""
+    CAUGHT_UP = "caught_up"
+    """A destination that was away has it by now."""
 
 
 def outcome_of(verdict: Outcome | Exclusion) -> EntryOutcome:

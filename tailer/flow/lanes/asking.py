@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from tailer.core.stream.open_turns import EntryKey
 from tailer.core.trace.followup import FollowupOperation
 from tailer.events import Emit, FollowupFailed, FollowupRetried
-from tailer.flow.lanes.setbacks import Setbacks
+from tailer.flow.lanes.setbacks import Setbacks, Waiting
 from tailer.flow.sending.destination_health import Channel, DestinationHealth
 from tailer.flow.sending.outcomes import Delivered, DeliveryOutcome, Refused, Retry, Unknown
 
@@ -27,8 +27,8 @@ class Asking:
 
     async def ask(
         self, key: EntryKey, operation: FollowupOperation, call: Callable[[], Awaitable[DeliveryOutcome]]
-    ) -> float | None:
-        """None once it is settled: accepted, or refused for good and reported. Otherwise the seconds until the next
+    ) -> Waiting | None:
+        """None once it is settled: accepted, or refused for good and reported. Otherwise how long it waits for the next
         try."""
         outcome = await call()
         self._health.note(self._channel, outcome)
@@ -38,7 +38,7 @@ class Asking:
             if not isinstance(outcome, Refused):
                 # The health of the destination reports once that keys are refused.
                 self._emit(FollowupRetried(operation, outcome.reason, waiting.tries, waiting.wait_seconds))
-            return waiting.wait_seconds
+            return waiting
         self._setbacks.clear(key)
         self._setbacks.clear(self._channel)
         if not isinstance(outcome, Delivered):

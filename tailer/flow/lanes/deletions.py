@@ -37,14 +37,7 @@ class Deletions(Lane):
                     work.close(entry, EntryOutcome.DELETION_KEPT)
             return
         destinations = work.destinations
-        claimed = {
-            destination.name: [
-                entry
-                for entry in work.by_row(at=destination).values()
-                if self._claim(work, entry, destination)
-            ]
-            for destination in destinations
-        }
+        claimed = {destination.name: await self._claim(work, destination) for destination in destinations}
         sent = {
             destination.name: await destination.state.load_sent_by_document(
                 [entry.key.document_key for entry in claimed[destination.name]]
@@ -57,34 +50,41 @@ class Deletions(Lane):
             ready = [entry for entry in claimed[destination.name] if work.is_open(entry, destination)]
             if ready and not await self._delete(work, ready, sent[destination.name], destination):
                 turned_away.append(self._asking[destination.name])
-        if len(turned_away) == len(destinations):
+        if len(turned_away) == len(self._bench.destinations):
             await pause(turned_away)
 
-    def _claim(self, work: Round, entry: Entry, destination: Destination) -> bool:
-        """Whether nothing of the row is on its way: that must be recorded before it can be deleted."""
-        key = entry.key.document_key
-        if not self._bench.backlog.is_open(Interest.RESPONSE, key) and work.claim_row(entry, destination):
-            return True
-        work.postpone(entry, at=destination)
-        return False
+    async def _claim(self, work: Round, destination: Destination) -> Sequence[Entry]:
+        """The entries of whose rows nothing is on its way: that must be recorded before it can be deleted."""
+        claimed, busy = [], []
+        for entry in work.by_row(at=destination).values():
+            if self._bench.backlog.is_open(Interest.RESPONSE, entry.key.document_key):
+                work.postpone(entry, at=destination)
+            elif work.claim_row(entry, destination):
+                claimed.append(entry)
+            else:
+                busy.append((entry, None))
+        await work.wait_or_owe(busy, at=destination)
+        return claimed
 
     async def _delete(
         self, work: Round, ready: Sequence[Entry], known: Sequence[SentTurn], destination: Destination
     ) -> bool:
-        """Delete what a destination has of rows. Returns whether it accepted that, or had nothing."""
+        """Delete what a destination has of rows. False if it accepts nothing at the moment."""
         keys = {entry.key.document_key for entry in ready}
         sent = [turn for turn in known if turn.document_key in keys]
         traces = await destination.state.find_traces_by_document(list(keys))
         trace_ids = sorted({turn.trace_id for turn in sent} | set(traces))
         if trace_ids:
-            wait_seconds = await self._asking[destination.name].ask(
+            if destination.presence.is_away:
+                await work.owe(ready, at=destination)
+                return True
+            waiting = await self._asking[destination.name].ask(
                 ready[0].key,
                 FollowupOperation.DELETE_TRACES,
                 lambda: destination.followups.delete_traces(trace_ids),
             )
-            if wait_seconds is not None:
-                for entry in ready:
-                    work.postpone(entry, wait_seconds, at=destination)
+            if waiting is not None:
+                await work.wait_or_owe([(entry, waiting) for entry in ready], at=destination)
                 return False
             await destination.state.record_deleted(trace_ids)
         expiries = {turn.document_key: turn.expires_milliseconds for turn in sent}

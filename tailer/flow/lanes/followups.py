@@ -35,6 +35,7 @@ from tailer.flow.destinations import Destination
 from tailer.flow.lanes.asking import Asking, pause
 from tailer.flow.lanes.lane import Lane
 from tailer.flow.lanes.round import Round, Workbench
+from tailer.flow.lanes.setbacks import Waiting
 from tailer.flow.lanes.turns import FollowedChanges
 from tailer.flow.sending.outgoing import Outgoing, join
 
@@ -73,11 +74,15 @@ class Followups(Lane):
             return_exceptions=True,
         )
         _raise_first(ended)
-        if subjects and not any(ended):
+        if len(ended) == len(self._bench.destinations) and not any(ended):
             await pause(self._asking[name] for name in subjects)
 
     async def _follow_all(self, work: Round, subjects: Sequence[_Subject]) -> bool:
         """Follow the changes at one destination. False if it accepts nothing at the moment."""
+        destination = subjects[0].destination
+        if destination.presence.is_away:
+            await work.owe([subject.entry for subject in subjects], at=destination)
+            return True
         while subjects:
             some, subjects = subjects[:_AT_ONCE], subjects[_AT_ONCE:]
             if not await self._follow_some(work, some):
@@ -98,7 +103,7 @@ class Followups(Lane):
         for row in located:
             entry = entries[row.key]
             work.name(entry, f"{trace_id_of(row)}:followup", row.message_id)
-            claimed[row.key] = self._claim(work, entry, answers[row.key])
+            claimed[row.key] = await self._claim(work, entry, answers[row.key])
         rows = [row for row in located if claimed[row.key]]
         traces = {row.key: [trace_id_of(answer) for answer in answers[row.key]] for row in rows}
         sent = {
@@ -149,7 +154,7 @@ class Followups(Lane):
             answers[question.key].append(answer)
         return answers
 
-    def _claim(self, work: Round, entry: Entry, answers: Sequence[Row]) -> list[Destination]:
+    async def _claim(self, work: Round, entry: Entry, answers: Sequence[Row]) -> list[Destination]:
         """The destinations to which nothing of the traces is on its way: an answer built before an edit must be
         recorded first."""
         is_open = any(
@@ -161,46 +166,48 @@ class Followups(Lane):
         for destination in work.destinations:
             if not work.is_open(entry, destination):
                 continue
-            if not is_open and work.claim(entry, destination, {trace_id_of(row): row.key for row in answers}):
+            if is_open:
+                work.postpone(entry, at=destination)
+            elif work.claim(entry, destination, {trace_id_of(row): row.key for row in answers}):
                 claimed.append(destination)
             else:
-                work.postpone(entry, at=destination)
+                await work.wait_or_owe([(entry, None)], at=destination)
         return claimed
 
     async def _follow_some(self, work: Round, subjects: Sequence[_Subject]) -> bool:
         """Follow several at the same time. Returns whether anything was accepted, or nothing had to be asked for."""
         followed = await asyncio.gather(*map(self._follow, subjects), return_exceptions=True)
         outgoing: list[Outgoing] = []
-        turned_away = 0
+        waiting: list[tuple[Entry, Waiting | None]] = []
         destination = subjects[0].destination
         for subject, made in zip(subjects, followed, strict=True):
             if isinstance(made, Outgoing):
                 outgoing.append(made)
-            elif isinstance(made, float):
-                work.postpone(subject.entry, made, at=destination)
-                turned_away += 1
+            elif isinstance(made, Waiting):
+                waiting.append((subject.entry, made))
             elif made is None:
                 work.close(subject.entry, _followed(subject), at=destination)
+        await work.wait_or_owe(waiting, at=destination)
         await work.hand_over(outgoing, at=destination)
         _raise_first(followed)
-        return turned_away < len(subjects)
+        return len(waiting) < len(subjects)
 
-    async def _follow(self, subject: _Subject) -> Outgoing | float | None:
-        """The edits to send, None without any; or the seconds until the next try."""
+    async def _follow(self, subject: _Subject) -> Outgoing | Waiting | None:
+        """The edits to send, None without any; or how long it waits for the next try."""
         is_answer = not subject.message.created_by_user
         if is_answer and self._followed.feedback:
-            wait_seconds = await self._follow_feedback(subject)
-            if wait_seconds is not None:
-                return wait_seconds
+            waiting = await self._follow_feedback(subject)
+            if waiting is not None:
+                return waiting
         pieces: list[Outgoing] = []
         destination = subject.destination
         for turn in subject.turns if self._followed.edits else ():
             edit = self._find_edit(subject, turn)
             if edit is None:
                 continue
-            wait_seconds = await self._correct(subject, turn, edit)
-            if wait_seconds is not None:
-                return wait_seconds
+            waiting = await self._correct(subject, turn, edit)
+            if waiting is not None:
+                return waiting
             trace = make_edit_trace(turn, edit, destination.options.mask)
             edits = {trace.record_id: edit}
             pieces.append(
@@ -225,7 +232,7 @@ class Followups(Lane):
             return []
         return [destination.packing.pack(entry.key, EntryOutcome.LATE, [trace], late=news.marks)]
 
-    async def _follow_feedback(self, subject: _Subject) -> float | None:
+    async def _follow_feedback(self, subject: _Subject) -> Waiting | None:
         (turn,), message, destination = subject.turns, subject.message, subject.destination
         asking, sink = self._asking[destination.name], destination.followups
         digest = feedback_digest(message.feedback)
@@ -233,17 +240,17 @@ class Followups(Lane):
             return None
         if message.feedback is None:
             score_id = feedback_score_id(turn.trace_id)
-            wait_seconds = await asking.ask(
+            waiting = await asking.ask(
                 subject.entry.key, FollowupOperation.DELETE_SCORE, lambda: sink.delete_score(score_id)
             )
         else:
             score = make_feedback_score(turn, message, message.feedback, destination.options.mask)
-            wait_seconds = await asking.ask(
+            waiting = await asking.ask(
                 subject.entry.key, FollowupOperation.PUT_SCORE, lambda: sink.put_score(score)
             )
-        if wait_seconds is None:
+        if waiting is None:
             await destination.state.record_feedback(turn.trace_id, digest)
-        return wait_seconds
+        return waiting
 
     def _find_edit(self, subject: _Subject, turn: SentTurn) -> Edit | None:
         entry, message = subject.entry, subject.message
@@ -252,7 +259,7 @@ class Followups(Lane):
             return find_edit(EditedText.QUESTION, turn, message.text or "", written)
         return find_edit(EditedText.ANSWER, turn, answer_text(message), written)
 
-    async def _correct(self, subject: _Subject, turn: SentTurn, edit: Edit) -> float | None:
+    async def _correct(self, subject: _Subject, turn: SentTurn, edit: Edit) -> Waiting | None:
         destination = subject.destination
         correction = make_correction_score(turn, edit, destination.options.mask)
         if correction is None:

@@ -17,6 +17,7 @@ from tailer.core.turn.turns import Wait
 from tailer.events import Emit, TurnFailed
 from tailer.flow.backlog import Backlog
 from tailer.flow.destinations import Destination
+from tailer.flow.lanes.setbacks import Waiting
 from tailer.flow.letter_reasons import LetterKind, LetterReason
 from tailer.flow.parking import Parking
 from tailer.flow.ports import DocumentReader
@@ -136,6 +137,7 @@ class Round:
     def keeps(self, entry: Entry, conversation_id: str | None) -> bool:
         """Whether an entry is this shard's; if not, it is closed, because another shard works on it."""
         if self._bench.shard.owns(conversation_id):
+            self._bench.shares.note_conversation(entry.key, conversation_id)
             return True
         self.close(entry, EntryOutcome.OTHER_SHARD)
         return False
@@ -143,6 +145,26 @@ class Round:
     def postpone(self, entry: Entry, seconds: float = BUSY_SECONDS, *, at: Destination | None = None) -> None:
         """Give an entry back, to be taken again later."""
         self._end(entry, at, Again(seconds))
+
+    async def wait_or_owe(self, waiting: Sequence[tuple[Entry, Waiting | None]], *, at: Destination) -> None:
+        """Give entries back that a destination does not let go on now, because it does not accept something, or with
+        None because it is still at work on the trace. What has held up the other destinations for long enough is owed
+        instead."""
+        late = [
+            entry
+            for entry, told in waiting
+            if at.presence.is_away or (told is not None and at.presence.has_held_up(told.since_seconds))
+        ]
+        await self.owe(late, at=at)
+        for entry, told in waiting:
+            if self.is_open(entry, at):
+                self.postpone(entry, BUSY_SECONDS if told is None else told.wait_seconds, at=at)
+
+    async def owe(self, entries: Sequence[Entry], *, at: Destination) -> None:
+        """Keep shares for a destination that is away; they are done with for now."""
+        await at.debts.owe([self._bench.shares.owed(entry.key) for entry in entries])
+        for entry in entries:
+            self.close(entry, EntryOutcome.OWED, at=at)
 
     def follow_up(self, entry: Entry, *, at: Destination | None = None) -> None:
         """Pass an entry on to the follow-ups: its turn was sent before."""
@@ -180,7 +202,7 @@ class Round:
             interest=entry.work,
         )
         await destination.state.add_dead_letters([letter])
-        self._bench.emit(TurnFailed(message_id, reason))
+        destination.emit(TurnFailed(message_id, reason))
         self.close(entry, EntryOutcome.DEAD_LETTER, at=destination)
 
     def let_go(self) -> None:

@@ -58,9 +58,13 @@ class Spendings(Lane):
                 continue
             groups.setdefault(trace.id, []).append(entry)
             traces.setdefault(trace.id, trace)
-        claimed = [
-            trace_id for trace_id, group in groups.items() if self._claim(work, trace_id, group, destination)
-        ]
+        claimed, busy = [], []
+        for trace_id, (first, *others) in groups.items():
+            if work.claim(first, destination, {trace_id: first.key.document_key}):
+                claimed.append(trace_id)
+            else:
+                busy += [(entry, None) for entry in (first, *others)]
+        await work.wait_or_owe(busy, at=destination)
         sent = await destination.state.find_exported(claimed) if claimed else frozenset()
         outgoing = []
         for trace_id in claimed:
@@ -117,10 +121,3 @@ class Spendings(Lane):
         key = EntryKey(Interest.RESPONSE, turn.document_key)
         self._bench.backlog.reopen(key, turn.message_id, changed={LEDGER})
         return True
-
-    def _claim(self, work: Round, trace_id: TraceId, group: list[Entry], destination: Destination) -> bool:
-        if work.claim(group[0], destination, {trace_id: group[0].key.document_key}):
-            return True
-        for entry in group:
-            work.postpone(entry, at=destination)
-        return False

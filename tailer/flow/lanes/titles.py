@@ -61,14 +61,15 @@ class Titles(Lane):
         self, work: Round, located: Sequence[tuple[Row, Entry]], destination: Destination
     ) -> Sequence[Row]:
         """The rows whose titles a destination still has to get, claimed."""
-        claimed = []
+        claimed, busy = [], []
         for row, entry in located:
             if not work.is_open(entry, destination):
                 continue
             if work.claim(entry, destination, {_title_trace_id_of(row): row.key}):
                 claimed.append((row, entry))
             else:
-                work.postpone(entry, at=destination)
+                busy.append((entry, None))
+        await work.wait_or_owe(busy, at=destination)
         ids = [_title_trace_id_of(row) for row, _ in claimed]
         sent = await destination.state.find_exported(ids) if ids else frozenset()
         wanted = []

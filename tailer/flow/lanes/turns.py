@@ -18,8 +18,8 @@ from tailer.core.stream.hints import LEDGER, Interest
 from tailer.core.stream.open_turns import Entry, EntryKey
 from tailer.core.trace.export import (
     Exported,
+    TurnExport,
     export_spending,
-    export_turn,
     is_chosen,
     trace_id_of,
 )
@@ -94,7 +94,17 @@ class Turns(Lane):
         destination: Destination,
     ) -> Sequence[Row]:
         """The rows whose turns a destination still has to get, claimed."""
-        claimed = [row for row in located if self._claim(work, entries[row.key], row, destination)]
+        claimed: list[Row] = []
+        busy: list[tuple[Entry, Waiting | None]] = []
+        for row in located:
+            entry = entries[row.key]
+            if not work.is_open(entry, destination):
+                continue
+            if work.claim(entry, destination, {trace_id_of(row): row.key}):
+                claimed.append(row)
+            else:
+                busy.append((entry, None))
+        await work.wait_or_owe(busy, at=destination)
         sent = await destination.state.find_exported([trace_id_of(row) for row in claimed])
         return [
             row
@@ -103,14 +113,6 @@ class Turns(Lane):
                 work, entries[row.key], row, destination, was_sent=trace_id_of(row) in sent
             )
         ]
-
-    def _claim(self, work: Round, entry: Entry, row: Row, destination: Destination) -> bool:
-        if not work.is_open(entry, destination):
-            return False
-        if work.claim(entry, destination, {trace_id_of(row): row.key}):
-            return True
-        work.postpone(entry, at=destination)
-        return False
 
     def _is_to_be_built(
         self, work: Round, entry: Entry, row: Row, destination: Destination, *, was_sent: bool
@@ -140,28 +142,36 @@ class Turns(Lane):
             (row, self._complete(record, entries[row.key])) for row, record in group if record is not None
         ]
         await self._close_missing(work, [entries[row.key] for row, record in group if record is None])
+        # Each is judged and built once for all destinations that show it alike.
+        turns = [(row, record, TurnExport(row, record)) for row, record in records]
         for destination in work.destinations:
-            own = [(row, record) for row, record in records if destination in wanted[row.key]]
+            own = [turn for turn in turns if destination in wanted[turn[0].key]]
             await self._deliver_to(work, entries, own, destination)
 
     async def _deliver_to(
         self,
         work: Round,
         entries: Mapping[DocumentKey, Entry],
-        records: Sequence[tuple[Row, TurnRecord]],
+        turns: Sequence[tuple[Row, TurnRecord, TurnExport]],
         destination: Destination,
     ) -> None:
-        attachments = self._attachments.get(destination.name)
-        media = {} if attachments is None else await attachments.publish(records)
+        attachments, is_away = self._attachments.get(destination.name), destination.presence.is_away
+        media: Mapping[DocumentKey, tuple[str, ...] | Waiting] = {}
+        if attachments is not None and not is_away:
+            media = await attachments.publish([(row, record) for row, record, _ in turns])
         outgoing: list[Outgoing] = []
         waiting: list[tuple[Entry, Wait]] = []
-        for row, record in records:
+        held_up: list[tuple[Entry, Waiting | None]] = []
+        for row, record, export in turns:
             entry, published = entries[row.key], media.get(row.key, ())
             if isinstance(published, Waiting):
-                work.postpone(entry, published.wait_seconds, at=destination)
+                held_up.append((entry, published))
                 continue
-            shown = replace(record, media=published) if published else record
-            made = self._make(entry, row, shown, destination)
+            if published:
+                shown = replace(record, media=published)
+                made = self._make(entry, shown, TurnExport(row, shown), destination)
+            else:
+                made = self._make(entry, record, export, destination)
             if isinstance(made, Outgoing):
                 outgoing.append(made)
             elif isinstance(made, Wait):
@@ -169,6 +179,11 @@ class Turns(Lane):
             else:
                 work.close(entry, made, at=destination)
         await work.park(waiting, at=destination)
+        await work.wait_or_owe(held_up, at=destination)
+        if is_away:
+            # Without its files it is not to be sent, however soon the destination is back.
+            await work.owe([entries[piece.key.document_key] for piece in outgoing], at=destination)
+            return
         outgoing = await self._without_sent_titles(work, outgoing, destination)
         await work.hand_over(outgoing, at=destination)
 
@@ -250,9 +265,9 @@ class Turns(Lane):
         ]
 
     def _make(
-        self, entry: Entry, row: Row, record: TurnRecord, destination: Destination
+        self, entry: Entry, record: TurnRecord, export: TurnExport, destination: Destination
     ) -> Outgoing | Wait | EntryOutcome:
-        made = export_turn(row, record, destination.options, deadline_passed=entry.deadline_passed)
+        made = export.export(destination.options, deadline_passed=entry.deadline_passed)
         if not isinstance(made, Exported):
             return made
         unknown = unknown_parts(record)

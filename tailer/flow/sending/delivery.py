@@ -3,18 +3,20 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import assert_never
 
 from tailer.core.stream.open_turns import EntryKey
 from tailer.core.trace.observations import Trace
 from tailer.core.turn.entry_outcomes import EntryOutcome
-from tailer.events import BatchSplit, Emit, SpansRejected, TraceCut, TraceRejected, TracesDelivered
+from tailer.events import BatchSplit, Emit, SpansRejected, TraceCut, TraceRejected, TracesDelivered, TurnDone
 from tailer.flow.backlog import Backlog
 from tailer.flow.checkpointing import Checkpointing
 from tailer.flow.in_flight import InFlight
 from tailer.flow.letter_reasons import LetterKind, LetterReason
 from tailer.flow.ports import Sink
 from tailer.flow.records import Batch, BatchItem, DeadLetter
+from tailer.flow.sending.absence import Absence
 from tailer.flow.sending.batch import BatchLimits, halve, make_batches
 from tailer.flow.sending.outcomes import Delivered, Rejected, TooLarge
 from tailer.flow.sending.outgoing import Outgoing
@@ -24,6 +26,7 @@ from tailer.flow.shares import Done, Shares
 from tailer.flow.stores import DestinationStore
 
 _TOO_LARGE = "too_large"
+_LOOK_SECONDS = 1.0
 
 
 class Delivery:
@@ -37,6 +40,7 @@ class Delivery:
         name: str,
         backlog: Backlog,
         shares: Shares,
+        absence: Absence,
         state: DestinationStore,
         checkpointing: Checkpointing,
         sink: Sink,
@@ -53,6 +57,7 @@ class Delivery:
         self._name = name
         self._backlog = backlog
         self._shares = shares
+        self._absence = absence
         self._state = state
         self._checkpointing = checkpointing
         self._sink = sink
@@ -64,6 +69,7 @@ class Delivery:
         self._wall_clock = wall_clock
         self._observe_traces = observe_traces
         self._spot_checks = spot_checks
+        self._sending = 0
         # One batch waits, however many are being sent: a lane is one step ahead, and memory holds no more.
         self._queue: asyncio.Queue[tuple[Batch, Sequence[Outgoing]]] = asyncio.Queue(maxsize=1)
 
@@ -88,16 +94,36 @@ class Delivery:
         for batch, pieces in make_batches(outgoing, self._limits, self._sink, self._new_id):
             for piece in pieces:
                 taken(piece)
-            await self._queue.put((batch, pieces))
+            if not await self._absence.finds_room(partial(self._queue.put, (batch, pieces))):
+                await self._owe(pieces)
 
     async def work(self) -> None:
         """Send batches, one after another, for ever."""
         while True:
             batch, pieces = await self._queue.get()
-            acknowledged = await self._send(batch, pieces, begun=await self._state.begin_batch(batch))
+            self._sending += 1
+            begun = await self._state.begin_batch(batch)
+            async with self._absence.bounded(pieces, stored=begun) as held:
+                acknowledged = await self._send(batch, held, begun=begun)
             self._report(pieces, acknowledged)
             for piece in pieces:
-                self._finish(piece, arrived=piece.items[0].record_id in acknowledged)
+                self._finish(piece, arrived=piece.items[0].record_id in acknowledged, was_let_go=not held)
+            self._sending -= 1
+            if not self._sending and self._queue.empty():
+                self._absence.end()
+
+    async def ease(self) -> None:
+        """Let go of what waits for a destination that is away, for ever."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            while self._absence.is_now and not self._queue.empty():
+                _, pieces = self._queue.get_nowait()
+                await self._owe(pieces)
+
+    async def _owe(self, pieces: Sequence[Outgoing]) -> None:
+        await self._absence.owe(pieces)
+        for piece in pieces:
+            self._land(piece.items)
 
     async def resend(self, item: BatchItem, chunk: bytes) -> None:
         """Send a refused chunk once more, as it is; returns when it is acknowledged or refused again.
@@ -213,8 +239,11 @@ class Delivery:
     def _land(self, items: Sequence[BatchItem]) -> None:
         self._in_flight.release(item.record_id for item in items)
 
-    def _finish(self, outgoing: Outgoing, *, arrived: bool) -> None:
-        self._shares.end(*self._share_of(outgoing, arrived=arrived))
+    def _finish(self, outgoing: Outgoing, *, arrived: bool, was_let_go: bool) -> None:
+        if not was_let_go:
+            self._shares.end(*self._share_of(outgoing, arrived=arrived))
+        elif arrived:
+            self._emit(TurnDone(EntryOutcome.CAUGHT_UP))
 
     def _share_of(self, outgoing: Outgoing, *, arrived: bool = True) -> tuple[EntryKey, str, Done]:
         # It was rated before it was sent, so the score goes to the trace that now exists.

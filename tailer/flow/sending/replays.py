@@ -23,16 +23,19 @@ NOTHING_TO_SEND = "nothing_to_send"
 
 
 class Replay:
-    """Works through the requested replays, sweep by sweep. `choose_own` gives those of this shard."""
+    """Works through the replays that are requested for one destination, sweep by sweep. `choose_own` gives those of
+    this shard."""
 
     def __init__(
         self,
+        name: str,
         backlog: Backlog,
         state: DestinationStore,
         delivery: Delivery,
         emit: Emit,
         choose_own: Callable[[Sequence[DeadLetter]], Awaitable[Sequence[DeadLetter]]],
     ) -> None:
+        self._name = name
         self._backlog = backlog
         self._state = state
         self._delivery = delivery
@@ -66,7 +69,8 @@ class Replay:
             await self._delivery.resend(letter.item, letter.chunk)
             return
         self._under_way.add(letter.record_id)
-        self._backlog.reopen(_entry_of(letter), letter.message_id, changed=LATE_FIELDS | {REPLAY})
+        changed = LATE_FIELDS | {REPLAY}
+        self._backlog.reopen(_entry_of(letter), letter.message_id, changed=changed, only=self._name)
 
     def _is_done_without_record(self, letter: DeadLetter) -> bool:
         """Whether it was done and leaves no record: a letter whose replay failed again is no longer asked for."""

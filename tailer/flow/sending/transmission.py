@@ -31,6 +31,7 @@ from tailer.flow.sending.outcomes import (
     TooLarge,
     Unknown,
 )
+from tailer.flow.sending.presence import Presence
 from tailer.retrying import Backoff, Setback, try_until
 
 FinalOutcome: TypeAlias = Delivered | TooLarge | Rejected
@@ -56,9 +57,11 @@ class Transmission:
         lookup: timedelta,
         monotonic: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        presence: Presence | None = None,
     ) -> None:
         self._sink = sink
         self._health = health
+        self._presence = presence or Presence(patience=None, monotonic=monotonic)
         self._emit = emit
         self._lookup = Lookup(sink, emit, patience=lookup, monotonic=monotonic)
         self._monotonic = monotonic
@@ -66,6 +69,11 @@ class Transmission:
 
     async def send(self, batch: Batch, *, maybe_sent: bool = False) -> FinalOutcome:
         """Send a batch until the answer is final; `maybe_sent` says that an earlier run may have sent it."""
+        outcome = await self._send(batch, maybe_sent=maybe_sent)
+        self._presence.note_answer()
+        return outcome
+
+    async def _send(self, batch: Batch, *, maybe_sent: bool) -> FinalOutcome:
         if maybe_sent and await self._settle(batch, reason="left by an earlier run") is Verdict.FOUND:
             return Delivered()
         losses = 0
@@ -94,6 +102,8 @@ class Transmission:
         began = self._monotonic()
         outcome = await self._sink.deliver(payload)
         self._health.note(Channel.SPANS, outcome)
+        if isinstance(outcome, Retry | Refused | Unknown):
+            self._presence.note_failure()
         result = outcome.result if isinstance(outcome, Retry | Unknown) else _RESULTS[type(outcome)]
         if isinstance(outcome, Delivered) and outcome.rejected_spans:
             result = RequestResult.PARTIAL
@@ -109,6 +119,7 @@ class Transmission:
 
     async def _settle(self, batch: Batch, *, reason: str) -> Verdict:
         """Ask the destination whether it has the batch: it takes a request as a whole."""
+        self._presence.note_failure()
         self._emit(DeliveryUnknown(reason, len(batch.items)))
         probes = list(dict.fromkeys((batch.items[0].probe, batch.items[-1].probe)))
         verdict = await self._lookup.settle(probes)

@@ -142,6 +142,7 @@ def write_job(job: Job) -> dict[str, Any]:
         "total_rows": job.total_rows,
         "is_done": job.is_done,
         "stream": job.stream.value,
+        "destination": job.destination,
         "created_at": datetime.now(UTC),
     }
 
@@ -164,6 +165,7 @@ def read_job(document: Mapping[str, Any], shard: str | None = None) -> Job:
         is_done=bool(document["is_done"]),
         # Jobs of earlier releases walk messages.
         stream=Stream(document.get("stream", Stream.MESSAGES.value)),
+        destination=document.get("destination"),
     )
 
 

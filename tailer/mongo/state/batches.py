@@ -18,6 +18,7 @@ from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Stream
 from tailer.events import StateOperation
 from tailer.flow.records import Batch, BatchItem, Checkpoint, DeadLetter
+from tailer.mongo.state.belonging import Belonging
 from tailer.mongo.state.checkpoints import write_checkpoints
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.dead_letters import write_letters
@@ -33,11 +34,11 @@ _LARGEST_BYTES: Final = 16_000_000
 class Batches:
     """A `BatchStore`. `destination` is what a carried position remembers of the target of its turns."""
 
-    def __init__(self, database: StateDatabase, fence: Fence, destination: str) -> None:
-        self._database = database
-        self._fence = fence
-        self._destination = destination
-        self._slots = Slots(database, fence)
+    _database: StateDatabase
+    _fence: Fence
+    _belonging: Belonging
+    _destination: str
+    _slots: Slots
 
     async def begin_batch(self, batch: Batch) -> bool:
         """Record that a batch is about to be sent, with its exact bytes; False if no document can hold them."""
@@ -46,6 +47,7 @@ class Batches:
             "items": [write_item(item) for item in batch.items],
             "payload": Binary(batch.payload),
             "began_at": datetime.now(UTC),
+            **self._belonging.marks,
         }
         encoded = RawBSONDocument(bson.encode(fields))
         if len(encoded.raw) > _LARGEST_BYTES:
@@ -85,7 +87,10 @@ class Batches:
             for stream, checkpoint in (positions or {}).items()
         }
         now = datetime.now(UTC)
-        records, burials = _write_records(delivered, now), write_letters(letters, now)
+        records, burials = (
+            _write_records(delivered, now, self._belonging),
+            write_letters(letters, now, self._belonging),
+        )
         await self._slots.open()
 
         async def record(session: AsyncIOMotorClientSession) -> None:
@@ -116,12 +121,12 @@ class Batches:
 
     async def pending_batches(self) -> Sequence[Batch]:
         """Batches that were begun and not finished, oldest first."""
-        query = self._fence.names.query
+        query = {**self._fence.names.query, **self._belonging.query}
         full = await self._database.attempt(
             StateOperation.PENDING_BATCHES,
             lambda: (
                 self._database["slots"]
-                .find({**query, "destination": None, "batch": {"$exists": True}}, {"batch": 1})
+                .find({**query, "batch": {"$exists": True}}, {"batch": 1})
                 .to_list(None)
             ),
         )
@@ -145,7 +150,7 @@ class Batches:
         own = self._fence.names.shard
         if own is None:
             return {}
-        query = {"shard": {"$ne": own}, "destination": None}
+        query = {"shard": {"$ne": own}, **self._belonging.query}
         fields = ("items.record_id", "items.document_key")
 
         async def find_kept() -> list[dict[str, Any]]:
@@ -169,25 +174,33 @@ class Batches:
         return {str(item["record_id"]): DocumentKey(item["document_key"]) for item in items}
 
 
-def _write_records(delivered: Sequence[BatchItem], sent_at: datetime) -> list[UpdateOne]:
+def _write_records(
+    delivered: Sequence[BatchItem], sent_at: datetime, belonging: Belonging
+) -> list[UpdateOne]:
     amendments = [
         # A later edit may have been recorded before this batch of an earlier run was settled; it is not undone.
         UpdateOne(
-            {"_id": item.probe.trace_id, "sent.edits": {"$lte": item.edit.number}}, amend_export(item.edit)
+            {"_id": belonging.id_of(item.probe.trace_id), "sent.edits": {"$lte": item.edit.number}},
+            amend_export(item.edit),
         )
         for item in delivered
         if item.edit is not None
     ]
     late = [
         UpdateOne(
-            {"_id": item.probe.trace_id, "sent.edits": {"$lte": item.late.number}}, amend_late(item.late)
+            {"_id": belonging.id_of(item.probe.trace_id), "sent.edits": {"$lte": item.late.number}},
+            amend_late(item.late),
         )
         for item in delivered
         if item.late is not None
     ]
     # An existing record stays as it is; an insert would end the transaction.
     records = [
-        UpdateOne({"_id": item.record_id}, {"$setOnInsert": write_export(item, sent_at)}, upsert=True)
+        UpdateOne(
+            {"_id": belonging.id_of(item.record_id)},
+            {"$setOnInsert": {**write_export(item, sent_at), **belonging.marks}},
+            upsert=True,
+        )
         for item in delivered
     ]
     return [*amendments, *late, *records]

@@ -47,6 +47,7 @@ COLLECTIONS = (
     "slots",
     "parked",
     "dead_letters",
+    "owed",
     "gaps",
     "backfills",
 )

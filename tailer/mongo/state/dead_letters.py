@@ -12,6 +12,7 @@ from tailer.core.stream.hints import Interest
 from tailer.events import StateOperation
 from tailer.flow.letter_reasons import LetterReason
 from tailer.flow.records import DeadLetter
+from tailer.mongo.state.belonging import Belonging
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence
 from tailer.mongo.state.records import read_item, write_item
@@ -23,34 +24,34 @@ ASKED = "asked"
 class DeadLetters:
     """A `DeadLetterStore`."""
 
-    def __init__(self, database: StateDatabase, fence: Fence) -> None:
-        self._database = database
-        self._fence = fence
+    _database: StateDatabase
+    _fence: Fence
+    _belonging: Belonging
 
     async def find_refused(self, record_ids: Sequence[str]) -> frozenset[str]:
         """Dead letters with a chunk that the destination refused."""
-        query = {"_id": {"$in": list(record_ids)}, "chunk": {"$ne": None}}
+        query = {**self._belonging.among(record_ids), "chunk": {"$ne": None}}
         found = await self._database.attempt(
             StateOperation.FIND_REFUSED,
             lambda: self._database["dead_letters"].find(query, {"_id": 1}).to_list(None),
         )
-        return frozenset(str(document["_id"]) for document in found)
+        return frozenset(self._belonging.record_of(document["_id"]) for document in found)
 
     async def load_replays(self, limit: int, *, except_for: Collection[str] = ()) -> Sequence[DeadLetter]:
         """Dead letters whose replay was requested, those that failed first at the front."""
-        query: dict[str, Any] = {"replay": ASKED}
+        query: dict[str, Any] = {"replay": ASKED, **self._belonging.query}
         if except_for:
-            query["_id"] = {"$nin": list(except_for)}
+            query["_id"] = {"$nin": [self._belonging.id_of(record_id) for record_id in except_for]}
         found = await self._database.attempt(
             StateOperation.LOAD_REPLAYS,
             lambda: self._database["dead_letters"].find(query).sort("first_failed_at", 1).to_list(limit),
         )
-        return [_read_letter(document) for document in found]
+        return [_read_letter(document, self._belonging) for document in found]
 
     async def end_replay(self, record_id: str, outcome: str) -> bool:
         """Keep a dead letter whose replay gave nothing, with a word for the reason; False if its replay is no longer
         requested."""
-        query = {"_id": record_id, "replay": ASKED}
+        query = {"_id": self._belonging.id_of(record_id), "replay": ASKED}
         ended = await self._fence.write(
             StateOperation.END_REPLAY,
             lambda session: self._database["dead_letters"].update_one(
@@ -61,7 +62,7 @@ class DeadLetters:
 
     async def drop_dead_letters(self, record_ids: Sequence[str]) -> None:
         """Forget dead letters."""
-        query = {"_id": {"$in": list(record_ids)}}
+        query = self._belonging.among(record_ids)
         await self._fence.write(
             StateOperation.DROP_DEAD_LETTERS,
             lambda session: self._database["dead_letters"].delete_many(query, session=session),
@@ -69,7 +70,7 @@ class DeadLetters:
 
     async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Store turns that cannot be sent; a repeated one counts its tries."""
-        writes = write_letters(letters, datetime.now(UTC))
+        writes = write_letters(letters, datetime.now(UTC), self._belonging)
         if writes:
             await self._fence.write(
                 StateOperation.ADD_DEAD_LETTERS,
@@ -77,11 +78,13 @@ class DeadLetters:
             )
 
 
-def write_letters(letters: Sequence[DeadLetter], failed_at: datetime) -> list[UpdateOne]:
+def write_letters(
+    letters: Sequence[DeadLetter], failed_at: datetime, belonging: Belonging
+) -> list[UpdateOne]:
     """The writes that keep letters; a letter that is there counts one more try."""
     return [
         UpdateOne(
-            {"_id": letter.record_id},
+            {"_id": belonging.id_of(letter.record_id)},
             {
                 "$set": {
                     "message_id": letter.message_id,
@@ -93,7 +96,7 @@ def write_letters(letters: Sequence[DeadLetter], failed_at: datetime) -> list[Up
                     "last_failed_at": failed_at,
                 },
                 "$unset": {"replay": ""},
-                "$setOnInsert": {"first_failed_at": failed_at},
+                "$setOnInsert": {"first_failed_at": failed_at, **belonging.marks},
                 "$inc": {"tries": 1},
             },
             upsert=True,
@@ -102,10 +105,10 @@ def write_letters(letters: Sequence[DeadLetter], failed_at: datetime) -> list[Up
     ]
 
 
-def _read_letter(document: Mapping[str, Any]) -> DeadLetter:
+def _read_letter(document: Mapping[str, Any], belonging: Belonging) -> DeadLetter:
     chunk, item, interest = document.get("chunk"), document.get("item"), document.get("interest")
     return DeadLetter(
-        record_id=str(document["_id"]),
+        record_id=belonging.record_of(document["_id"]),
         message_id=document["message_id"],
         document_key=DocumentKey(document["document_key"]),
         reason=LetterReason.parse(str(document["reason"])),

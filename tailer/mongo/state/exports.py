@@ -8,6 +8,7 @@ from tailer.core.identity import DocumentKey, TraceId
 from tailer.core.stream.shard import WHOLE, Shard
 from tailer.core.trace.followup import SentTurn
 from tailer.events import StateOperation
+from tailer.mongo.state.belonging import Belonging
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence
 from tailer.mongo.state.records import read_sent
@@ -16,9 +17,9 @@ from tailer.mongo.state.records import read_sent
 class Exports:
     """An `ExportStore`. The records themselves are written when their batch is finished."""
 
-    def __init__(self, database: StateDatabase, fence: Fence) -> None:
-        self._database = database
-        self._fence = fence
+    _database: StateDatabase
+    _fence: Fence
+    _belonging: Belonging
 
     async def prepare(self, *, lifetime: timedelta) -> None:
         """Create the two indexes: the one that makes records expire, and the one by row."""
@@ -39,16 +40,16 @@ class Exports:
 
     async def find_exported(self, record_ids: Sequence[str]) -> frozenset[str]:
         """Those that were sent and acknowledged before, including deleted ones."""
-        query = {"_id": {"$in": list(record_ids)}}
+        query = self._belonging.among(record_ids)
         found = await self._database.attempt(
             StateOperation.FIND_EXPORTED,
             lambda: self._database["exports"].find(query, {"_id": 1}).to_list(None),
         )
-        return frozenset(str(document["_id"]) for document in found)
+        return frozenset(self._belonging.record_of(document["_id"]) for document in found)
 
     async def load_sent(self, trace_ids: Sequence[TraceId]) -> Mapping[TraceId, SentTurn]:
         """What is remembered of sent turns; those whose traces were deleted are left out."""
-        turns = await self._load({"_id": {"$in": list(trace_ids)}})
+        turns = await self._load(self._belonging.among(trace_ids))
         return {turn.trace_id: turn for turn in turns}
 
     async def load_sent_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[SentTurn]:
@@ -68,32 +69,37 @@ class Exports:
         return [turn for turn in await self._load(query) if shard.owns(turn.session_id)]
 
     async def _load(self, query: dict[str, Any]) -> list[SentTurn]:
-        chosen = {**query, "sent": {"$exists": True}, "deleted_at": None}
+        chosen = {**query, **self._belonging.query, "sent": {"$exists": True}, "deleted_at": None}
         found = await self._database.attempt(
             StateOperation.LOAD_SENT, lambda: self._database["exports"].find(chosen).to_list(None)
         )
-        return [read_sent(document) for document in found]
+        return [read_sent(document, self._belonging) for document in found]
 
     async def find_traces_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[TraceId]:
         """The traces that were sent for rows, including those of titles."""
-        query = {"document_key": {"$in": list(keys)}, "deleted_at": None, "piece_of": None}
+        query = {
+            "document_key": {"$in": list(keys)},
+            "deleted_at": None,
+            "piece_of": None,
+            **self._belonging.query,
+        }
         found = await self._database.attempt(
             StateOperation.FIND_TRACES,
             lambda: self._database["exports"].find(query, {"_id": 1}).to_list(None),
         )
-        return [TraceId(document["_id"]) for document in found]
+        return [TraceId(self._belonging.record_of(document["_id"])) for document in found]
 
     async def record_feedback(self, trace_id: TraceId, digest: str | None) -> None:
         """Remember which feedback was sent last."""
-        change = {"$set": {"sent.feedback": digest}}
+        query, change = {"_id": self._belonging.id_of(trace_id)}, {"$set": {"sent.feedback": digest}}
         await self._fence.write(
             StateOperation.RECORD_FEEDBACK,
-            lambda session: self._database["exports"].update_one({"_id": trace_id}, change, session=session),
+            lambda session: self._database["exports"].update_one(query, change, session=session),
         )
 
     async def record_deleted(self, trace_ids: Sequence[TraceId]) -> None:
         """Remember that traces were deleted: they are never sent again."""
-        query = {"_id": {"$in": list(trace_ids)}}
+        query = self._belonging.among(trace_ids)
         change = {"$set": {"deleted_at": datetime.now(UTC)}}
         await self._fence.write(
             StateOperation.RECORD_DELETED,

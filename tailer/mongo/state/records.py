@@ -9,6 +9,7 @@ from tailer.core.policy.policies import ContentChoice
 from tailer.core.trace.followup import Edit, EditedText, SentTurn, TextMark
 from tailer.core.trace.late import LateMarks, PartMarks
 from tailer.flow.records import BatchItem, Probe
+from tailer.mongo.state.belonging import Belonging
 
 
 def write_item(item: BatchItem) -> dict[str, Any]:
@@ -70,10 +71,10 @@ def amend_late(late: LateMarks) -> dict[str, Any]:
     return {"$set": changes}
 
 
-def read_sent(document: Mapping[str, Any]) -> SentTurn:
-    """What an export record keeps of its turn."""
+def read_sent(document: Mapping[str, Any], belonging: Belonging) -> SentTurn:
+    """What an export record of a destination keeps of its turn."""
     return _read_sent(
-        TraceId(document["_id"]),
+        TraceId(belonging.record_of(document["_id"])),
         document["message_id"],
         DocumentKey(document["document_key"]),
         document["sent"],

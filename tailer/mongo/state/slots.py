@@ -24,6 +24,7 @@ from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo import UpdateOne
 
 from tailer.events import StateOperation
+from tailer.mongo.state.belonging import Belonging
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.fencing import Fence
 
@@ -40,11 +41,12 @@ class Slot:
 
 
 class Slots:
-    """The slots of one epoch: which are free, and which batch each of the others holds."""
+    """The slots of one epoch and destination: which are free, and which batch each of the others holds."""
 
-    def __init__(self, database: StateDatabase, fence: Fence) -> None:
+    def __init__(self, database: StateDatabase, fence: Fence, belonging: Belonging) -> None:
         self._database = database
         self._fence = fence
+        self._belonging = belonging
         self._free: list[Slot] = []
         self._held: dict[str, Slot] = {}
         self._opening = asyncio.Lock()
@@ -110,14 +112,14 @@ class Slots:
 
     async def _make_ready(self) -> list[Slot]:
         names = self._fence.names
-        wanted = {names.slot(number): number for number in range(SLOTS)}
+        wanted = {self._belonging.id_of(names.slot(number)): number for number in range(SLOTS)}
         found = await self._find()
         left_full = [slot_id for slot_id, document in found.items() if "batch" in document]
         for slot_id in left_full:
             await self._fence.write(StateOperation.OPEN_SLOTS, partial(self._move_out, slot_id))
         missing = wanted.keys() - found.keys()
         if missing:
-            fields = {"epoch": self._fence.epoch, "steps": 0, **names.marks}
+            fields = {"epoch": self._fence.epoch, "steps": 0, **names.marks, **self._belonging.marks}
             made = [
                 UpdateOne({"_id": slot_id}, {"$setOnInsert": fields}, upsert=True)
                 for slot_id in sorted(missing)
@@ -135,8 +137,8 @@ class Slots:
         ]
 
     async def _find(self) -> dict[str, dict[str, Any]]:
-        """The slots of batches that go to the one destination there is."""
-        query = {**self._fence.names.query, "destination": None}
+        """The slots of batches that go to the destination."""
+        query = {**self._fence.names.query, **self._belonging.query}
         found = await self._database.attempt(
             StateOperation.OPEN_SLOTS,
             lambda: self._database["slots"].find(query, {"steps": 1, "batch.batch_id": 1}).to_list(None),
@@ -151,7 +153,7 @@ class Slots:
         batch = found["batch"]
         await self._database["batches"].replace_one(
             {"_id": batch["batch_id"]},
-            {**batch, **self._fence.names.marks},
+            {**batch, **self._fence.names.marks, **self._belonging.marks},
             upsert=True,
             session=session,
         )

@@ -55,6 +55,7 @@ _Series = Mapping[str, Mapping[str, float]]
 """The values of a metric by those of its one label, by the empty text where it has none."""
 
 
+_EXPORT_LAG: Final = "tailer_export_lag_seconds"
 _LABELS: Final = {
     "tailer_stream_lag_seconds": "stream",
     "tailer_stream_connected": "stream",
@@ -63,7 +64,7 @@ _LABELS: Final = {
     "tailer_checkpoint_last_success_timestamp_seconds": "stream",
     "tailer_oplog_headroom_seconds": "stream",
     "tailer_oplog_window_seconds": "",
-    "tailer_export_lag_seconds": "",
+    _EXPORT_LAG: "",
     "tailer_pairs_pending": "kind",
     "tailer_pair_oldest_pending_age_seconds": "",
     "tailer_pairs_total": "outcome",
@@ -84,7 +85,7 @@ def read_figures(registry: CollectorRegistry) -> Figures:
     is_reading = any(stream.lag_seconds is not None for stream in streams.values())
     return Figures(
         streams=streams,
-        export_lag_seconds=_only(series, "tailer_export_lag_seconds") if is_reading else None,
+        export_lag_seconds=_only(series, _EXPORT_LAG) if is_reading else None,
         open_turns=series["tailer_pairs_pending"],
         oldest_open_seconds=_only(series, "tailer_pair_oldest_pending_age_seconds") if is_reading else None,
         turns=series["tailer_pairs_total"],
@@ -105,7 +106,10 @@ def _read(registry: CollectorRegistry) -> _Series:
             if sample.name in series:
                 key = sample.labels.get(_LABELS[sample.name], "")
                 known = series[sample.name].get(key, 0.0)
-                series[sample.name][key] = known + sample.value
+                # Of several destinations the one that is furthest behind counts.
+                series[sample.name][key] = (
+                    max(known, sample.value) if sample.name == _EXPORT_LAG else known + sample.value
+                )
     return series
 
 

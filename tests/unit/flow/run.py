@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from tailer.core.stream.hints import Interest
 from tailer.core.stream.positions import Answer
 from tailer.daemon import wiring
-from tailer.daemon.destinations import DEFAULT, OpenDestination
+from tailer.daemon.destinations import OpenDestination
 from tailer.daemon.pipeline import Pipeline
 from tailer.daemon.supervision import Shutdown, supervise
 from tailer.daemon.wiring import Observers, make_pipeline
@@ -21,6 +21,7 @@ from tailer.events import TurnDone
 from tailer.health import Health
 from tailer.metrics import Metrics
 from tailer.mongo.state import MongoState
+from tailer.outbound.proof import Proven
 from tailer.settings import Settings, load_settings
 from tests.evidence import Events
 from tests.memory import (
@@ -129,19 +130,26 @@ async def _make_pipeline(
     async def prepare() -> None:
         """Nothing."""
 
-    destination = OpenDestination(
-        DEFAULT,
-        scene.sink,
-        MemoryFollowups(scene.destination),
-        media,
-        timedelta(seconds=LOOKUP_SECONDS),
-        prepare,
-    )
+    async def prove() -> Proven:
+        return Proven(None)
+
+    destinations = [
+        OpenDestination(
+            described.name,
+            scene.sink_of(described.name),
+            MemoryFollowups(scene.at(described.name)),
+            media,
+            timedelta(seconds=LOOKUP_SECONDS),
+            prepare,
+            prove,
+        )
+        for described in settings.destinations
+    ]
     return await make_pipeline(
         settings,
         # The composition root names the adapter; it asks no more of it than the port and the key of masking.
         cast(MongoState, MemoryState(scene.database)),
-        [destination],
+        destinations,
         reader,
         MemoryWalk(scene.librechat),
         [MemoryChanges(scene.librechat, stream, poll_seconds=QUIET_SECONDS) for stream in settings.streams],

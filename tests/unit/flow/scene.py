@@ -12,19 +12,22 @@ from tailer.core.stream.hints import ChangeHint, Interest, Operation, Stream
 from tailer.core.stream.open_turns import EntryKey, OpenTurns
 from tailer.core.stream.positions import StreamPosition
 from tailer.core.turn.entry_outcomes import EntryOutcome
-from tailer.daemon.destinations import DEFAULT
 from tailer.flow.backlog import Backlog
 from tailer.flow.checkpointing import Checkpointing
 from tailer.flow.in_flight import InFlight
 from tailer.flow.intake import Intake
 from tailer.flow.parking import Parking, Patience
 from tailer.flow.records import StreamBatch
+from tailer.flow.sending.absence import Absence
 from tailer.flow.sending.batch import BatchLimits
+from tailer.flow.sending.debts import Debts
 from tailer.flow.sending.delivery import Delivery
 from tailer.flow.sending.destination_health import DestinationHealth
 from tailer.flow.sending.outgoing import Outgoing, Packing
+from tailer.flow.sending.presence import Presence
 from tailer.flow.sending.transmission import Transmission
 from tailer.flow.shares import Shares
+from tailer.settings.destinations import DEFAULT_NAME
 from tests.evidence import Events, make_trace
 from tests.memory import (
     MemoryChanges,
@@ -58,15 +61,20 @@ class Scene:
         self.librechat: MemoryLibreChat = before.librechat if before else MemoryLibreChat(server_clock)
         self.database: MemoryDatabase = before.database if before else MemoryDatabase()
         self.destination: MemoryDestination = before.destination if before else MemoryDestination(monotonic)
+        self.others: dict[str, MemoryDestination] = before.others if before else {}
         self.events = Events()
         self.state = MemoryState(self.database)
         self.sink = MemorySink(self.destination)
+        self.sinks: dict[str, MemorySink] = {DEFAULT_NAME: self.sink}
         self.parking = Parking(self.state, PATIENCE)
         turns = OpenTurns(settle_seconds=settle_seconds, park_seconds=600)
         self.backlog = Backlog(turns, self.parking, limit=open_limit, monotonic=monotonic)
         self.intake = Intake(self.backlog, self.state, self.events, open_limit=open_limit)
         self.checkpointing = Checkpointing(self.backlog, self.state, self.events, monotonic=monotonic)
-        self.shares = Shares(self.backlog, self.parking, [DEFAULT], self.events)
+        self.shares = Shares(self.backlog, self.parking, [DEFAULT_NAME], self.events)
+        presence = Presence(patience=None, monotonic=monotonic)
+        debts = Debts(DEFAULT_NAME, self.backlog, self.state, presence, self.events)
+        self.absence = Absence(DEFAULT_NAME, presence, debts, self.shares)
         self.health = DestinationHealth(self.events, monotonic=monotonic)
         self.transmission = Transmission(
             self.sink,
@@ -77,6 +85,16 @@ class Scene:
         )
         self.in_flight = InFlight()
         self.packing = Packing(self.sink, keep_traces=False)
+
+    def at(self, name: str) -> MemoryDestination:
+        """A destination by its name."""
+        if name == DEFAULT_NAME:
+            return self.destination
+        return self.others.setdefault(name, MemoryDestination(monotonic))
+
+    def sink_of(self, name: str) -> MemorySink:
+        """The sink of this run for a destination."""
+        return self.sinks.setdefault(name, MemorySink(self.at(name)))
 
     def restart(self, **changed: Any) -> "Scene":
         """A later run: everything that was in memory is gone. It begins where the checkpoints say."""
@@ -89,9 +107,10 @@ class Scene:
         """The way out."""
         numbers = itertools.count()
         return Delivery(
-            DEFAULT,
+            DEFAULT_NAME,
             self.backlog,
             self.shares,
+            self.absence,
             self.state,
             self.checkpointing,
             self.sink,

@@ -14,6 +14,7 @@ from tailer.core.stream.hints import Interest, Stream
 from tailer.events import BackfillDone, BackfillStarted
 from tailer.flow.backfilling import Backfilling, BackfillPace
 from tailer.flow.records import Batch, BatchItem, Gap
+from tailer.settings.destinations import DEFAULT_NAME
 from tests.evidence import make_item, make_trace
 from tests.memory import MemoryWalk
 from tests.memory.clock import monotonic
@@ -47,7 +48,13 @@ async def backfilling(scene: Scene, pace: BackfillPace = PACE) -> AsyncIterator[
     """A run whose turns are sent at once; gives the ids of those that were, as they are sent."""
     sent: list[str] = []
     task = Backfilling(
-        scene.backlog, scene.state, MemoryWalk(scene.librechat), pace, scene.events, monotonic=monotonic
+        scene.backlog,
+        scene.state,
+        {DEFAULT_NAME: scene.state},
+        MemoryWalk(scene.librechat),
+        pace,
+        scene.events,
+        monotonic=monotonic,
     )
     async with scene.reading(), working(task.run(), send(scene, sent)):
         yield sent
@@ -103,7 +110,13 @@ async def test_a_chunk_waits_while_a_stream_is_behind(scene: Scene) -> None:
     store_chats(scene, 5)
     await scene.state.add_job(JOB)
     task = Backfilling(
-        scene.backlog, scene.state, MemoryWalk(scene.librechat), PACE, scene.events, monotonic=monotonic
+        scene.backlog,
+        scene.state,
+        {DEFAULT_NAME: scene.state},
+        MemoryWalk(scene.librechat),
+        PACE,
+        scene.events,
+        monotonic=monotonic,
     )
     sent: list[str] = []
     async with working(task.run(), send(scene, sent)):

@@ -16,6 +16,7 @@ from tailer.core.stream.shard import Shard
 from tailer.core.trace.followup import feedback_score_id
 from tailer.events import DeadLetterReplayed
 from tailer.flow.lanes import followups, spending, titles
+from tailer.settings.destinations import DEFAULT_NAME
 from tailer.settings.sharding import Ordinal
 from tests.memory.database import ASKED
 from tests.rows import ALICE, answer, question, transaction
@@ -30,8 +31,15 @@ def share(scene: Scene) -> list[Scene]:
     """A scene for each shard: one LibreChat, one destination, common records and letters, everything else its own."""
     scenes = [Scene(scene) for _ in range(SHARDS)]
     for own in scenes:
+        held = replace(scene.database.at(DEFAULT_NAME), batches={})
         own.database = replace(
-            scene.database, checkpoints={}, batches={}, parked={}, jobs={}, gaps={}, writes=[]
+            scene.database,
+            checkpoints={},
+            parked={},
+            jobs={},
+            gaps={},
+            writes=[],
+            destinations={DEFAULT_NAME: held},
         )
     return scenes
 
