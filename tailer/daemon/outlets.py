@@ -72,7 +72,6 @@ class Outlet:
             "elsewhere": self.elsewhere.run(),
             "replay": self._replay(),
             "late looks": self.late_looks.run(),
-            "bring back": self.destination.debts.run(),
             **{f"send {number}": delivery.work() for number in range(senders)},
         }
         if self.spot_checks is not None:

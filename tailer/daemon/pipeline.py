@@ -66,7 +66,11 @@ class Pipeline:
     def readers(self) -> Mapping[str, Work]:
         """The tasks that bring work in; they end first."""
         reading = {f"read {source.stream.value}": self.intake.read(source) for source in self.sources}
-        return {**reading, "backfill": self._backfill()} if self.pace.sending else reading
+        if not self.pace.sending:
+            return reading
+        for each in self.destinations:
+            reading[f"bring back to {each.name}"] = each.debts.run()
+        return {**reading, "backfill": self._backfill()}
 
     def workers(self) -> Mapping[str, Work]:
         """The tasks that get work done."""

@@ -166,7 +166,14 @@ def _make_lanes(
 ) -> Sequence[Lane]:
     def ask(channel: Channel) -> Mapping[str, Asking]:
         return {
-            name: Asking(channel, destination.health, Setbacks(monotonic=time.monotonic), destination.emit)
+            name: Asking(
+                channel,
+                destination.health,
+                destination.presence,
+                Setbacks(monotonic=time.monotonic),
+                destination.emit,
+                monotonic=time.monotonic,
+            )
             for name, destination in bench.destinations.items()
         }
 

@@ -45,6 +45,7 @@ class MemoryDestination:
 
     seconds: Callable[[], float]
     latency_seconds: float = 0.0
+    score_latency_seconds: float = 0.0
     is_away: bool = False
     refuses_keys: bool = False
     is_unreadable: bool = False
@@ -149,7 +150,7 @@ class MemoryDestination:
         return outcome
 
     async def _annotate(self, score_id: str = "") -> DeliveryOutcome:
-        await asyncio.sleep(self.latency_seconds)
+        await asyncio.sleep(self.latency_seconds + self.score_latency_seconds)
         self.requests += 1
         trouble = self._trouble()
         if trouble is None and self.rejects_score is not None:

@@ -13,37 +13,67 @@ from tailer.events import Emit, FollowupFailed, FollowupRetried
 from tailer.flow.lanes.setbacks import Setbacks, Waiting
 from tailer.flow.sending.destination_health import Channel, DestinationHealth
 from tailer.flow.sending.outcomes import Delivered, DeliveryOutcome, Refused, Retry, Unknown
+from tailer.flow.sending.presence import Presence
 
 
 class Asking:
     """One lane's way to a destination."""
 
-    def __init__(self, channel: Channel, health: DestinationHealth, setbacks: Setbacks, emit: Emit) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        health: DestinationHealth,
+        presence: Presence,
+        setbacks: Setbacks,
+        emit: Emit,
+        *,
+        monotonic: Callable[[], float],
+    ) -> None:
         self._channel = channel
         self._health = health
+        self._presence = presence
         self._setbacks = setbacks
         self._emit = emit
+        self._monotonic = monotonic
         self._pause_seconds = 0.0
+        self._closed_until = 0.0
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether one of several destinations is not to be asked at present: it is away, or it accepted nothing of this
+        kind a moment ago. The others do not wait for it."""
+        is_alone = self._presence.patience_seconds is None
+        return not is_alone and (self._presence.is_away or self._monotonic() < self._closed_until)
 
     async def ask(
         self, key: EntryKey, operation: FollowupOperation, call: Callable[[], Awaitable[DeliveryOutcome]]
     ) -> Waiting | None:
         """None once it is settled: accepted, or refused for good and reported. Otherwise how long it waits for the next
         try."""
-        outcome = await call()
+        outcome = await self._call(call)
         self._health.note(self._channel, outcome)
         if isinstance(outcome, Retry | Refused | Unknown):
             waiting = self._setbacks.add(key, outcome)
             self._pause_seconds = self._setbacks.add(self._channel, outcome).wait_seconds
+            self._closed_until = self._monotonic() + self._pause_seconds
             if not isinstance(outcome, Refused):
                 # The health of the destination reports once that keys are refused.
                 self._emit(FollowupRetried(operation, outcome.reason, waiting.tries, waiting.wait_seconds))
             return waiting
         self._setbacks.clear(key)
         self._setbacks.clear(self._channel)
+        self._closed_until = 0.0
         if not isinstance(outcome, Delivered):
             self._emit(FollowupFailed(operation))
         return None
+
+    async def _call(self, call: Callable[[], Awaitable[DeliveryOutcome]]) -> DeliveryOutcome:
+        """The answer, for which the others do not wait long; whatever is asked here may be asked again."""
+        try:
+            async with asyncio.timeout(self._presence.patience_seconds):
+                return await call()
+        except TimeoutError:
+            return Unknown("timeout")
 
     @property
     def pause_seconds(self) -> float:

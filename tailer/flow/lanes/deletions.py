@@ -75,7 +75,7 @@ class Deletions(Lane):
         traces = await destination.state.find_traces_by_document(list(keys))
         trace_ids = sorted({turn.trace_id for turn in sent} | set(traces))
         if trace_ids:
-            if destination.presence.is_away:
+            if self._asking[destination.name].is_closed:
                 await work.owe(ready, at=destination)
                 return True
             waiting = await self._asking[destination.name].ask(

@@ -80,7 +80,7 @@ class Followups(Lane):
     async def _follow_all(self, work: Round, subjects: Sequence[_Subject]) -> bool:
         """Follow the changes at one destination. False if it accepts nothing at the moment."""
         destination = subjects[0].destination
-        if destination.presence.is_away:
+        if self._asking[destination.name].is_closed:
             await work.owe([subject.entry for subject in subjects], at=destination)
             return True
         while subjects:

@@ -144,9 +144,13 @@ class Turns(Lane):
         await self._close_missing(work, [entries[row.key] for row, record in group if record is None])
         # Each is judged and built once for all destinations that show it alike.
         turns = [(row, record, TurnExport(row, record)) for row, record in records]
-        for destination in work.destinations:
+        # Uploads may take long, so those without any go first.
+        for destination in sorted(work.destinations, key=self._uploads):
             own = [turn for turn in turns if destination in wanted[turn[0].key]]
             await self._deliver_to(work, entries, own, destination)
+
+    def _uploads(self, destination: Destination) -> bool:
+        return destination.name in self._attachments
 
     async def _deliver_to(
         self,

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +272,43 @@ async def test_scores_that_one_destination_does_not_take_hold_up_nothing(scene: 
         await until(lambda: not scene.database.at("quiet").owed)
 
 
+async def test_scores_that_one_destination_does_not_answer_hold_up_nothing(scene: Scene, plan: Path) -> None:
+    """Each question hangs for two minutes; the ratings of the others arrive within seconds."""
+    scene.at("quiet").score_latency_seconds = 120
+    async with running(scene, destinations_file=plan) as run:
+        keys = [chat(scene, number) for number in range(30)]
+        await run.until_done()
+        for sent, key in enumerate(keys, start=1):
+            scene.librechat.update("messages", key, {"feedback": {"rating": "thumbsUp"}})
+            await asyncio.sleep(10)
+            await until(partial(_has_scores, scene, sent), seconds=15)
+        await run.until_done(limit=_MINUTE)
+        scene.at("quiet").score_latency_seconds = 0
+        await until(lambda: len(scene.at("quiet").scores) == 30, seconds=3600)
+        await until(lambda: not scene.database.at("quiet").owed)
+
+
+async def test_nothing_is_brought_back_while_the_tailer_ends(scene: Scene, plan: Path) -> None:
+    """It sends what is open, and leaves the rest to the next start."""
+    scene.at("quiet").is_away = True
+    async with running(scene, destinations_file=plan, concurrent_requests=1) as run:
+        for number in range(50):
+            chat(scene, number)
+            await asyncio.sleep(5)
+        await run.until_done(limit=_MINUTE)
+        scene.at("quiet").latency_seconds = 5
+        scene.at("quiet").is_away = False
+        run.shutdown.request()
+        began = asyncio.get_running_loop().time()
+        await run.stop()
+        assert asyncio.get_running_loop().time() - began < 15
+    scene.at("quiet").latency_seconds = 0
+    async with running(scene, destinations_file=plan) as run:
+        await until_all_have(scene, *turns(*range(50)), names=["quiet"])
+        await until(lambda: not scene.database.at("quiet").owed)
+    assert_once(scene.at("quiet"), turns(*range(50)))
+
+
 async def test_a_title_that_is_owed_comes_after_its_turn(scene: Scene, plan: Path) -> None:
     scene.at("quiet").is_away = True
     async with running(scene, destinations_file=plan) as run:
@@ -439,3 +477,7 @@ async def test_what_was_owed_is_sent_by_a_run_with_that_destination_alone(
         await run.until_done()
 
     assert_once(scene.at("quiet"), turns(*range(6)))
+
+
+def _has_scores(scene: Scene, number: int) -> bool:
+    return len(scene.at("default").scores) >= number
