@@ -52,9 +52,7 @@ class Absence:
             self._shares.end(piece.key, self._name, Done(EntryOutcome.OWED))
 
     @asynccontextmanager
-    async def bounded(
-        self, pieces: Sequence[Outgoing], *, stored: bool
-    ) -> AsyncIterator[Sequence[Outgoing]]:
+    async def bounded(self, pieces: Sequence[Outgoing], *, stored: bool) -> AsyncIterator[Sequence[Outgoing]]:
         """While a stored batch is being sent, its entries are let go if that takes too long. Gives those that are held,
         which are all of them, or none from then on. What is too large to be stored is held in any case."""
         held = list(pieces)
