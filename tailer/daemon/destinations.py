@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import assert_never
 
 from tailer.core.trace.otlp import SpanContext
+from tailer.daemon.ways import langfuse_access, langfuse_credentials, otlp_options
 from tailer.errors import DestinationError
 from tailer.events import (
     DestinationAway,
@@ -18,26 +19,20 @@ from tailer.events import (
     tell_of,
 )
 from tailer.flow.ports import FollowupSink, MediaLibrary, Permit, Sink
-from tailer.langfuse.access import Access
 from tailer.langfuse.annotations import LangfuseAnnotations
-from tailer.langfuse.connection import Credentials, LangfuseConnection
+from tailer.langfuse.connection import LangfuseConnection
 from tailer.langfuse.media import LangfuseMedia, MediaOptions
 from tailer.langfuse.spans import LangfuseSpans
 from tailer.otlp.destination import open_otlp
 from tailer.otlp.metrics import GenAiMetrics
-from tailer.otlp.options import Compression as OtlpCompression
-from tailer.otlp.options import OtlpOptions, SignalOptions
-from tailer.outbound.certificates import CertificateFiles
 from tailer.outbound.proof import Proven, Unreachable
 from tailer.retrying import Backoff, Setback, try_until
 from tailer.settings import Settings
 from tailer.settings.destinations import (
-    Compression,
     DestinationSettings,
     FileDestination,
     LangfuseDestination,
     OtlpDestination,
-    Way,
     address_of,
 )
 from tailer.sinks.file import TraceFile
@@ -131,7 +126,7 @@ async def open_destination(
                     is_server=True,
                 )
         case OtlpDestination():
-            options = _describe_otlp(described)
+            options = otlp_options(described)
 
             async def ask() -> Proven | Unreachable:
                 # Before the lease is held nothing may be sent. An empty request is no more than a question.
@@ -163,32 +158,13 @@ async def open_destination(
 def _connect(
     settings: Settings, described: LangfuseDestination, emit: Emit, permit: Permit
 ) -> LangfuseConnection:
-    way = described.way
     return LangfuseConnection(
-        Credentials(described.host, described.public_key, described.secret_key.get_secret_value()),
+        langfuse_credentials(described),
         request_timeout=settings.request_timeout,
         connections=settings.concurrent_requests,
         permit=permit,
-        access=Access(way.headers, CertificateFiles(way.ca_file, way.cert_file, way.key_file)),
+        access=langfuse_access(described),
         emit=emit,
-    )
-
-
-def _describe_otlp(described: OtlpDestination) -> OtlpOptions:
-    def signal(url: str, way: Way, timeout: timedelta, compression: Compression) -> SignalOptions:
-        files = CertificateFiles(way.ca_file, way.cert_file, way.key_file)
-        return SignalOptions(url, way.headers, timeout, OtlpCompression(compression.value), files)
-
-    traces = signal(described.traces_url, described.way, described.timeout, described.compression)
-    metrics = described.metrics
-    if metrics is None:
-        return OtlpOptions(traces, service_name=described.service_name, resource=described.resource)
-    return OtlpOptions(
-        traces,
-        signal(metrics.url, metrics.way, metrics.timeout, metrics.compression),
-        metrics.interval,
-        service_name=described.service_name,
-        resource=described.resource,
     )
 
 
