@@ -27,6 +27,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
             name, type=read_moment, metavar="ISO", help=f"rows made {meaning}, such as 2026-01-31T08:00:00Z"
         )
     parser.add_argument("--conversation", metavar="ID", help="one conversation only")
+    parser.add_argument(
+        "--destination", metavar="NAME", help="send to this destination only (default: to all)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="count what there is and send nothing")
     parser.add_argument("--json", action="store_true", help="the result for programs")
 
@@ -45,7 +48,7 @@ async def _backfill(options: argparse.Namespace) -> int:
     from tailer.operations.backfill import Request, open_backfills  # noqa: PLC0415 - a small command starts quickly
     from tailer.settings import load_settings  # noqa: PLC0415
 
-    request = Request(options.since, options.until, options.conversation)
+    request = Request(options.since, options.until, options.conversation, options.destination)
     async with open_backfills(load_settings()) as desk:
         if options.dry_run:
             return _tell_estimate(await desk.estimate(request), as_json=options.json)

@@ -14,6 +14,7 @@ from tailer.commands.terminal import align, paint
 from tailer.core.moments import describe_moment
 from tailer.flow.letter_reasons import LetterKind
 from tailer.printable import escape_unprintable
+from tailer.settings.destinations import DEFAULT_NAME
 
 if TYPE_CHECKING:
     from tailer.mongo.state.survey import StoredLetter
@@ -46,9 +47,11 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="action", required=True)
     listing = actions.add_parser("list", help="all of them, a line each", allow_abbrev=False)
     listing.add_argument("--json", action="store_true", help="for programs")
+    _add_destination(listing)
     showing = actions.add_parser("show", help="one of them, with what to do about it", allow_abbrev=False)
     showing.add_argument("id", help="its id, the beginning of it, or the message's id")
     showing.add_argument("--json", action="store_true", help="for programs")
+    _add_destination(showing)
     for name, summary in (
         ("replay", "send again: what is fixed by now arrives"),
         ("drop", "forget: it is never sent"),
@@ -57,8 +60,13 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         which = action.add_mutually_exclusive_group(required=True)
         which.add_argument("id", nargs="*", default=[], help="ids, beginnings of ids, or messages' ids")
         which.add_argument("--all", action="store_true", help="every dead letter")
+        _add_destination(action)
         if name == "drop":
             action.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def _add_destination(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--destination", metavar="NAME", help="only what was for this destination")
 
 
 def _execute(options: argparse.Namespace) -> int:
@@ -72,9 +80,9 @@ async def _act(options: argparse.Namespace) -> int:
     async with open_letters(load_settings()) as desk:
         match options.action:
             case "list":
-                return _list(await desk.list_letters(), as_json=options.json)
+                return _list(await desk.list_letters(options.destination), as_json=options.json)
             case "show":
-                (letter,) = await desk.choose([options.id])
+                (letter,) = await desk.choose([options.id], options.destination)
                 return _show(letter, as_json=options.json)
             case "replay":
                 return await _replay(desk, await _choose(desk, options))
@@ -83,7 +91,9 @@ async def _act(options: argparse.Namespace) -> int:
 
 
 async def _choose(desk: "LetterDesk", options: argparse.Namespace) -> "Sequence[StoredLetter]":
-    return await desk.list_letters() if options.all else await desk.choose(options.id)
+    if options.all:
+        return await desk.list_letters(options.destination)
+    return await desk.choose(options.id, options.destination)
 
 
 def _list(letters: "Sequence[StoredLetter]", *, as_json: bool) -> int:
@@ -92,10 +102,15 @@ def _list(letters: "Sequence[StoredLetter]", *, as_json: bool) -> int:
     elif not letters:
         print("no dead letters: every turn could be sent")
     else:
-        rows = [("id", "last failure", "tries", "reason", "message", "replay")]
+        # With one destination there is nothing to tell apart.
+        shown = len({DEFAULT_NAME, *(letter.destination for letter in letters)}) > 1
+        rows: list[tuple[str, ...]] = [
+            ("id", *(["destination"] * shown), "last failure", "tries", "reason", "message", "replay")
+        ]
         rows += [
             (
                 letter.record_id[:_SHORT_ID],
+                *([letter.destination] * shown),
                 describe_moment(letter.last_failed_at),
                 str(letter.tries),
                 str(letter.reason),
@@ -119,6 +134,7 @@ def _show(letter: "StoredLetter", *, as_json: bool) -> int:
     )
     lines = {
         "id": letter.record_id,
+        "destination": letter.destination,
         "message": escape_unprintable(letter.message_id),
         "row": letter.document_key,
         "reason": str(letter.reason),

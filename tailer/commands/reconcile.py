@@ -27,6 +27,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--since", type=read_moment, required=True, metavar="ISO", help="turns from this time on"
     )
     parser.add_argument("--until", type=read_moment, metavar="ISO", help="turns up to this time")
+    parser.add_argument(
+        "--destination", metavar="NAME", help="the project of Langfuse, where the settings name several"
+    )
     parser.add_argument("--repair", action="store_true", help="send what is missing")
     parser.add_argument("--json", action="store_true", help="for programs")
 
@@ -42,11 +45,11 @@ async def _reconcile(options: argparse.Namespace) -> int:
 
     settings = load_settings()
     repaired = None
-    async with open_reconciliation(settings) as (reconciliation, now):
+    async with open_reconciliation(settings, options.destination) as (reconciliation, now):
         comparison = await reconciliation.compare(Request(options.since, options.until), now)
         if options.repair and comparison.missing:
             await reconciliation.repair(comparison.missing)
-            repaired = await _wait_for_repair(settings, comparison.missing)
+            repaired = await _wait_for_repair(settings, comparison.missing, reconciliation.destination)
     if options.json:
         print(json.dumps(_as_document(comparison, repaired), indent=2))
     else:
@@ -55,13 +58,13 @@ async def _reconcile(options: argparse.Namespace) -> int:
     return EXIT_DIFFERENT if unmended or comparison.doubled else 0
 
 
-async def _wait_for_repair(settings: "Settings", missing: "Sequence[Discrepancy]") -> int:
+async def _wait_for_repair(settings: "Settings", missing: "Sequence[Discrepancy]", destination: str) -> int:
     """How many turns were sent while this command waited; none without a running tailer."""
     from tailer.operations.dead_letters import open_letters  # noqa: PLC0415
 
     async with open_letters(settings) as desk:
         asked = {found.trace_id for found in missing}
-        letters = [letter for letter in await desk.list_letters() if letter.record_id in asked]
+        letters = [each for each in await desk.list_letters(destination) if each.record_id in asked]
         if not await desk.has_sender():
             return len(asked) - len(letters)
         followed = await desk.follow(letters, _PATIENCE)

@@ -6,7 +6,7 @@ from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.policy.policies import Fact, Policies
 from tailer.core.policy.users import UserNaming
 from tailer.core.trace.bounds import Bounds
-from tailer.core.trace.content_policy import ContentPolicy, drop_content, mask_content
+from tailer.core.trace.content_policy import ContentPolicy, mask_content
 from tailer.core.trace.export import ExportOptions
 from tailer.mongo.state import MongoState
 from tailer.settings import Settings
@@ -32,12 +32,6 @@ def needs_groups(settings: Settings) -> bool:
         or any(_make_policies(settings, each.choices).needs_groups for each in settings.destinations)
         or settings.routes.needs_groups
     )
-
-
-def make_plain_options(settings: Settings) -> ExportOptions:
-    """What is exported to the first destination, for a command that shows none of it: masked content is dropped
-    instead."""
-    return make_options_for(settings, settings.destinations[0], drop_content)
 
 
 def make_options_for(

@@ -2,13 +2,14 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import uuid4
 
 from tailer.core.backfill import Job, JobReason
+from tailer.core.identity import TraceId
 from tailer.core.policy.policies import is_sampled
 from tailer.core.trace.export import trace_id_of
 from tailer.daemon.daemon import Daemon
@@ -21,22 +22,26 @@ from tailer.mongo.resuming import server_seconds
 from tailer.mongo.state import StateDatabase
 from tailer.mongo.state.layout import read_layout
 from tailer.mongo.state.requests import ask_for_backfill
-from tailer.mongo.state.survey import count_exported, find_asked_job, look_at_job
+from tailer.mongo.state.survey import find_asked_job, find_exported, look_at_job
 from tailer.mongo.walk import MongoWalk
 from tailer.operations.instances import find_active_shards
+from tailer.operations.naming import choose_destinations
 from tailer.operations.opening import ignore_event, open_both
 from tailer.settings import Settings
+from tailer.settings.destinations import DestinationSettings
 
 _CHUNK_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The rows to walk. Times are inclusive, None without a limit."""
+    """The rows to walk. Times are inclusive, None without a limit. `destination` alone gets what is found, None stands
+    for all of them."""
 
     since: datetime | None = None
     until: datetime | None = None
     conversation_id: str | None = None
+    destination: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,8 @@ class BackfillDesk:
 
     async def ask(self, request: Request) -> Job:
         """The job of a request: an unfinished one for the same rows, or a new one. Raises RequestRefused if the times
-        hold nothing, and if sending is off."""
+        hold nothing, if no destination has the name, and if sending is off."""
+        choose_destinations(self._settings, request.destination)
         if not self._settings.langfuse_enabled:
             raise RequestRefused(
                 operation="asking for a backfill",
@@ -93,7 +99,8 @@ class BackfillDesk:
         return found
 
     async def estimate(self, request: Request) -> Estimate:
-        """Walk the rows of a request without opening anything."""
+        """Walk the rows of a request without opening anything. Raises RequestRefused if no destination has the name."""
+        destinations = choose_destinations(self._settings, request.destination)
         job = make_job(request, await server_seconds(self._source))
         estimate = Estimate(0, 0, 0, 0, 0)
         position = None
@@ -103,8 +110,9 @@ class BackfillDesk:
                 return estimate
             position = chunk.last
             responses = [row for row in chunk.rows if not row.created_by_user]
-            known = await count_exported(self._state, [trace_id_of(row) for row in responses])
-            rate = self._settings.langfuse_sample_rate
+            known = len(await self._find_known([trace_id_of(row) for row in responses], destinations))
+            # A conversation that a higher rate leaves out is left out by every lower one too.
+            rate = max(destination.choices.sample_rate for destination in destinations)
             left_out = sum(not is_sampled(row.conversation_id, rate) for row in responses)
             estimate = replace(
                 estimate,
@@ -114,6 +122,13 @@ class BackfillDesk:
                 not_sampled=estimate.not_sampled + left_out,
                 to_look_at=estimate.to_look_at + max(0, len(responses) - known - left_out),
             )
+
+    async def _find_known(
+        self, trace_ids: Sequence[TraceId], destinations: Sequence[DestinationSettings]
+    ) -> frozenset[str]:
+        """The traces that every one of the destinations has."""
+        found = [await find_exported(self._state, trace_ids, each.name) for each in destinations]
+        return frozenset(trace_ids).intersection(*found)
 
     async def has_daemon(self) -> bool:
         """Whether an active instance does the job."""
@@ -162,6 +177,7 @@ def make_job(request: Request, now_seconds: int) -> Job:
         # Without a limit at the beginning rows are walked whose `_id` holds no time, so there is none at the end.
         until_seconds=None if is_conversation or (request.since is None and request.until is None) else until,
         conversation_id=request.conversation_id,
+        destination=request.destination,
     )
 
 

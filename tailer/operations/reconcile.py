@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from tailer.core.identity import DocumentKey, ObservationId, TraceId, observation_id
+from tailer.core.trace.content_policy import drop_content
 from tailer.core.trace.export import Exported, ExportOptions, export_turn, is_chosen
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord, Wait
 from tailer.daemon.destinations import describe_unreachable, open_destination
-from tailer.daemon.options import make_plain_options, needs_groups, needs_users
+from tailer.daemon.options import make_options_for, needs_groups, needs_users
 from tailer.errors import DestinationError, RequestRefused
 from tailer.flow.letter_reasons import LetterKind, LetterReason
 from tailer.flow.ports import UNCONDITIONAL
@@ -30,10 +31,12 @@ from tailer.mongo.state.requests import ask_anew
 from tailer.mongo.state.survey import find_sent_times
 from tailer.mongo.walk import MongoWalk
 from tailer.operations.backfill import Request, make_job
+from tailer.operations.naming import choose_destinations
 from tailer.operations.opening import ignore_event, open_both
 from tailer.outbound.proof import Unreachable
 from tailer.retrying import Backoff, try_until
 from tailer.settings import Settings
+from tailer.settings.destinations import LangfuseDestination
 
 _CHUNK_ROWS = 200
 _PROBES_AT_ONCE = 380
@@ -66,7 +69,7 @@ class Comparison:
 
 
 class Reconciliation:
-    """One comparison of two databases."""
+    """One comparison of two databases; `destination` is the name of the project that is looked up."""
 
     def __init__(
         self,
@@ -74,9 +77,11 @@ class Reconciliation:
         reader: MongoDocuments,
         spans: LangfuseSpans,
         state: StateDatabase,
+        destination: str,
         options: ExportOptions,
         visible_after: timedelta,
     ) -> None:
+        self.destination = destination
         self._walk = walk
         self._reader = reader
         self._spans = spans
@@ -116,7 +121,7 @@ class Reconciliation:
             )
             for found in missing
         ]
-        await ask_anew(self._state, letters)
+        await ask_anew(self._state, letters, self.destination)
 
     def _judge_group(
         self, group: Sequence[tuple[Row, TurnRecord | None]], comparison: Comparison
@@ -135,7 +140,7 @@ class Reconciliation:
         return expected
 
     async def _look_for(self, expected: Mapping[TraceId, Row], comparison: Comparison) -> None:
-        sent = await find_sent_times(self._state, list(expected))
+        sent = await find_sent_times(self._state, list(expected), self.destination)
         probes = {trace_id: _probe_of(trace_id, row) for trace_id, row in expected.items()}
         copies = await self._count(list(probes.values()))
         horizon = datetime.now(UTC) - self._visible_after
@@ -173,22 +178,22 @@ class Reconciliation:
 
 
 @asynccontextmanager
-async def open_reconciliation(settings: Settings) -> AsyncIterator[tuple[Reconciliation, int]]:
-    """A comparison over connections of its own, and MongoDB's time; raises TailerError where one cannot be used."""
+async def open_reconciliation(
+    settings: Settings, name: str | None = None
+) -> AsyncIterator[tuple[Reconciliation, int]]:
+    """A comparison over connections of its own, and MongoDB's time; raises TailerError where one cannot be used. `name`
+    is the project of Langfuse to compare with; it may be left out if there is one."""
+    project = _choose_project(settings, name)
     async with AsyncExitStack() as stack:
         source, state = await stack.enter_async_context(open_both(settings, command="reconcile"))
         destination = await stack.enter_async_context(
-            open_destination(settings, settings.destinations[0], ignore_event, permit=UNCONDITIONAL)
+            open_destination(settings, project, ignore_event, permit=UNCONDITIONAL)
         )
         proven = await destination.prove()
         if isinstance(proven, Unreachable):
             raise describe_unreachable(destination, proven)
         if not isinstance(destination.sink, LangfuseSpans):
-            raise RequestRefused(
-                operation="comparing with Langfuse",
-                subject="TAILER_SINK=file",
-                hint="traces go to a file: set the keys of a Langfuse project",
-            )
+            raise _refuse(project.name, "it is no project of Langfuse")
         reader = MongoDocuments(
             source,
             ignore_event,
@@ -201,10 +206,35 @@ async def open_reconciliation(settings: Settings) -> AsyncIterator[tuple[Reconci
             reader,
             destination.sink,
             state,
-            make_plain_options(settings),
+            project.name,
+            make_options_for(settings, project, drop_content),
             settings.lookup_time + settings.settle_time,
         )
         yield reconciliation, await server_seconds(source)
+
+
+def _choose_project(settings: Settings, name: str | None) -> LangfuseDestination:
+    projects = [
+        destination
+        for destination in choose_destinations(settings, name)
+        if isinstance(destination, LangfuseDestination)
+    ]
+    if not projects and name is None:
+        raise RequestRefused(
+            operation="comparing with Langfuse",
+            subject="the settings",
+            hint="no traces go to Langfuse: set the keys of a project",
+        )
+    if not projects:
+        raise _refuse(name or "", "only what a project of Langfuse has can be looked up")
+    if len(projects) > 1:
+        known = ", ".join(project.name for project in projects)
+        raise _refuse(known, "there are several projects: give one with --destination")
+    return projects[0]
+
+
+def _refuse(subject: str, hint: str) -> RequestRefused:
+    return RequestRefused(operation="comparing with Langfuse", subject=subject, hint=hint)
 
 
 _BACKOFF = Backoff(first_seconds=0.5, longest_seconds=30)

@@ -16,7 +16,9 @@ from tailer.operations.dead_letters import Replayed
 from tailer.settings import Settings
 
 REFUSED = StoredLetter(
+    letter_id="ab" * 16,
     record_id="ab" * 16,
+    destination="default",
     message_id="m1",
     document_key="6" * 24,
     reason=LetterReason.parse("rejected: http_400"),
@@ -28,6 +30,7 @@ REFUSED = StoredLetter(
 )
 UNBUILT = replace(
     REFUSED,
+    letter_id="cd" * 16,
     record_id="cd" * 16,
     message_id="m\x1b[31m2",
     reason=LetterReason.parse("build_failed: ValueError"),
@@ -50,11 +53,11 @@ class Desk:
     asked: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
 
-    async def list_letters(self) -> Sequence[StoredLetter]:
-        return self.letters
+    async def list_letters(self, destination: str | None = None) -> Sequence[StoredLetter]:
+        return [letter for letter in self.letters if destination in (None, letter.destination)]
 
-    async def choose(self, names: Sequence[str]) -> Sequence[StoredLetter]:
-        return [letter for letter in self.letters if letter.message_id in names]
+    async def choose(self, names: Sequence[str], destination: str | None = None) -> Sequence[StoredLetter]:
+        return [each for each in await self.list_letters(destination) if each.message_id in names]
 
     async def ask(self, letters: Sequence[StoredLetter]) -> None:
         self.asked += [letter.message_id for letter in letters]
@@ -98,6 +101,24 @@ def test_the_list_has_a_line_for_each_and_no_control_characters(
     assert first.split() == ["abababababab", "2026-03-01T13:00:00Z", "3", "rejected:", "http_400", "m1"]
     assert "\x1b" not in second
     assert heading.index("reason") == first.index("rejected") == second.index("build_failed")
+
+
+def test_letters_of_several_destinations_are_told_apart(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With one destination there is no column for it."""
+    assert "destination" not in (execute(["dead-letters", "list"]), capsys.readouterr().out)[1]
+    desk.letters = [REFUSED, replace(UNBUILT, letter_id="team-a/" + "cd" * 16, destination="team-a")]
+
+    assert execute(["dead-letters", "list"]) == 0
+    both = capsys.readouterr().out
+    assert execute(["dead-letters", "list", "--destination", "team-a"]) == 0
+    one = capsys.readouterr().out
+    assert execute(["dead-letters", "replay", "--all", "--destination", "team-a"]) == 0
+
+    assert [line.split()[1] for line in both.splitlines()] == ["destination", "default", "team-a"]
+    assert [line.split()[0] for line in one.splitlines()] == ["id", "cdcdcdcdcdcd"]
+    assert desk.asked == ["m\x1b[31m2"]
 
 
 def test_an_empty_list_says_what_that_means(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:

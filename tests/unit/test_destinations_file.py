@@ -11,7 +11,7 @@ import pytest
 from tailer.core.policy.policies import ContentChoice, Fact, parse_content_rule
 from tailer.core.policy.routes import Condition, Route, Routes
 from tailer.core.policy.users import UserIdChoice
-from tailer.daemon.options import make_plain_options, needs_groups, needs_users
+from tailer.daemon.options import needs_groups, needs_users
 from tailer.errors import SettingsError
 from tailer.operations.doctor.findings import Verdict
 from tailer.operations.doctor.privileges import Rights, judge_reading
@@ -391,7 +391,6 @@ def test_users_and_groups_are_read_where_a_route_or_a_destination_asks_for_them(
     settings = place.load(head + lines)
 
     assert (needs_users(settings), needs_groups(settings)) == (users, groups)
-    assert make_plain_options(settings).policies.content is ContentChoice.FULL
 
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "destinations.md"

@@ -12,6 +12,7 @@ from tailer.core.backfill import Job
 from tailer.events import StateOperation
 from tailer.flow.records import DeadLetter
 from tailer.mongo.state.backfills import write_job
+from tailer.mongo.state.belonging import Belonging
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.dead_letters import ASKED
 
@@ -25,37 +26,36 @@ async def ask_for_backfill(database: StateDatabase, job: Job) -> None:
     )
 
 
-async def ask_for_replays(database: StateDatabase, record_ids: Sequence[str]) -> None:
+async def ask_for_replays(database: StateDatabase, letter_ids: Sequence[str]) -> None:
     """Mark dead letters to be sent again."""
-    query = {"_id": {"$in": list(record_ids)}}
+    query = {"_id": {"$in": list(letter_ids)}}
     await database.attempt(
         StateOperation.ASK_FOR_REPLAY,
         lambda: database["dead_letters"].update_many(query, {"$set": {"replay": ASKED}}),
     )
 
 
-async def drop_letters(database: StateDatabase, record_ids: Sequence[str]) -> int:
+async def drop_letters(database: StateDatabase, letter_ids: Sequence[str]) -> int:
     """Forget dead letters; how many there were."""
-    query = {"_id": {"$in": list(record_ids)}}
+    query = {"_id": {"$in": list(letter_ids)}}
     dropped = await database.attempt(
         StateOperation.DROP_DEAD_LETTERS, lambda: database["dead_letters"].delete_many(query)
     )
     return int(dropped.deleted_count)
 
 
-async def ask_anew(database: StateDatabase, letters: Sequence[DeadLetter]) -> None:
-    """Ask for turns that are said to have arrived and have not: their records are forgotten, the active instance builds
-    and sends them as it does every replay."""
+async def ask_anew(database: StateDatabase, letters: Sequence[DeadLetter], destination: str) -> None:
+    """Ask for turns that are said to have arrived at a destination and have not: their records are forgotten, and the
+    active instance builds and sends them as it does every replay."""
     if not letters:
         return
     now = datetime.now(UTC)
-    record_ids = [letter.record_id for letter in letters]
-    await database.attempt(
-        StateOperation.FORGET_EXPORTS, lambda: database["exports"].delete_many({"_id": {"$in": record_ids}})
-    )
+    belonging = Belonging(destination)
+    exported = belonging.among([letter.record_id for letter in letters])
+    await database.attempt(StateOperation.FORGET_EXPORTS, lambda: database["exports"].delete_many(exported))
     writes = [
         UpdateOne(
-            {"_id": letter.record_id},
+            {"_id": belonging.id_of(letter.record_id)},
             {
                 "$set": {
                     "message_id": letter.message_id,
@@ -66,7 +66,7 @@ async def ask_anew(database: StateDatabase, letters: Sequence[DeadLetter]) -> No
                     "last_failed_at": now,
                     "replay": ASKED,
                 },
-                "$setOnInsert": {"first_failed_at": now},
+                "$setOnInsert": {"first_failed_at": now, **belonging.marks},
                 "$inc": {"tries": 1},
             },
             upsert=True,

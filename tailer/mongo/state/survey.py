@@ -10,11 +10,13 @@ from tailer.core.identity import TraceId
 from tailer.events import StateOperation
 from tailer.flow.letter_reasons import LetterReason
 from tailer.mongo.state.backfills import read_job, survey_job
+from tailer.mongo.state.belonging import Belonging
 from tailer.mongo.state.database import StateDatabase
 from tailer.mongo.state.dead_letters import ASKED
 from tailer.mongo.state.layout import read_layout
 from tailer.mongo.state.names import StateNames, names_of
 from tailer.mongo.state.positions import StoredCheckpoint, find_positions
+from tailer.settings.destinations import DEFAULT_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,12 @@ class Pending:
 @dataclass(frozen=True, slots=True)
 class StoredLetter:
     """A dead letter without its content. `stored_bytes` is the size of the trace that was refused, None where none was
-    built; `replay` is "asked", or what came of the last replay, or None."""
+    built; `replay` is "asked", or what came of the last replay, or None. `letter_id` is its own id, `record_id` that of
+    the trace, which may have a letter at each destination."""
 
+    letter_id: str
     record_id: str
+    destination: str
     message_id: str
     document_key: str
     reason: LetterReason
@@ -88,10 +93,10 @@ async def count_dead_letters(database: StateDatabase) -> int:
 
 
 async def list_letters(
-    database: StateDatabase, record_ids: Sequence[str] | None = None
+    database: StateDatabase, letter_ids: Sequence[str] | None = None
 ) -> Sequence[StoredLetter]:
     """The dead letters with these ids, or all of them, the latest failure first."""
-    query = {} if record_ids is None else {"_id": {"$in": list(record_ids)}}
+    query = {} if letter_ids is None else {"_id": {"$in": list(letter_ids)}}
     # The server computes the size: the trace itself may be megabytes, and is not read here.
     size = {"$cond": [{"$eq": ["$chunk", None]}, None, {"$binarySize": "$chunk"}]}
     pipeline: list[dict[str, object]] = [
@@ -113,6 +118,7 @@ async def find_asked_job(database: StateDatabase, job: Job, *, until_seconds: in
         "is_done": False,
         "since_seconds": job.since_seconds,
         "conversation_id": job.conversation_id,
+        "destination": job.destination,
         **({} if until_seconds is None else {"until_seconds": until_seconds}),
     }
     found = await database.attempt(
@@ -129,30 +135,39 @@ async def look_at_job(database: StateDatabase, job_id: str) -> Job | None:
     return None if found is None else survey_job(found)
 
 
-async def count_exported(database: StateDatabase, trace_ids: Sequence[TraceId]) -> int:
-    """How many of these traces were sent and acknowledged."""
-    query = {"_id": {"$in": list(trace_ids)}}
-    return int(
-        await database.attempt(
-            StateOperation.COUNT_EXPORTS, lambda: database["exports"].count_documents(query)
-        )
+async def find_exported(
+    database: StateDatabase, trace_ids: Sequence[TraceId], destination: str
+) -> frozenset[str]:
+    """Those of these traces that one destination has acknowledged."""
+    belonging = Belonging(destination)
+    found = await database.attempt(
+        StateOperation.COUNT_EXPORTS,
+        lambda: database["exports"].find(belonging.among(trace_ids), {"_id": 1}).to_list(None),
     )
+    return frozenset(belonging.record_of(document["_id"]) for document in found)
 
 
 async def find_sent_times(
-    database: StateDatabase, trace_ids: Sequence[TraceId]
+    database: StateDatabase, trace_ids: Sequence[TraceId], destination: str
 ) -> Mapping[TraceId, datetime]:
-    """When each of these traces was acknowledged. Unacknowledged and deleted ones are left out."""
-    query = {"_id": {"$in": list(trace_ids)}, "deleted_at": None}
+    """When a destination acknowledged each of these traces. Unacknowledged and deleted ones are left out."""
+    belonging = Belonging(destination)
+    query = {**belonging.among(trace_ids), "deleted_at": None}
     found = await database.attempt(
         StateOperation.FIND_SENT, lambda: database["exports"].find(query, {"sent_at": 1}).to_list(None)
     )
-    return {TraceId(document["_id"]): document["sent_at"].replace(tzinfo=UTC) for document in found}
+    return {
+        TraceId(belonging.record_of(document["_id"])): document["sent_at"].replace(tzinfo=UTC)
+        for document in found
+    }
 
 
 def _read_letter(document: Mapping[str, Any]) -> StoredLetter:
+    belonging = Belonging(document.get("destination") or DEFAULT_NAME)
     return StoredLetter(
-        record_id=str(document["_id"]),
+        letter_id=str(document["_id"]),
+        record_id=belonging.record_of(document["_id"]),
+        destination=belonging.of,
         message_id=str(document["message_id"]),
         document_key=str(document["document_key"]),
         reason=LetterReason.parse(str(document["reason"])),
