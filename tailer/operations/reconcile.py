@@ -222,8 +222,8 @@ def _choose_project(settings: Settings, name: str | None) -> LangfuseDestination
     if not projects and name is None:
         raise RequestRefused(
             operation="comparing with Langfuse",
-            subject="the settings",
-            hint="no traces go to Langfuse: set the keys of a project",
+            subject=str(settings.plan.path or "TAILER_SINK=file"),
+            hint="no traces go to Langfuse: set the keys of a Langfuse project",
         )
     if not projects:
         raise _refuse(name or "", "only what a project of Langfuse has can be looked up")
