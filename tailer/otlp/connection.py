@@ -13,7 +13,7 @@ from tailer.flow.ports import UNCONDITIONAL, Permit
 from tailer.otlp.answers import Answer, Meaning, understand
 from tailer.otlp.options import Compression, SignalOptions
 from tailer.outbound.certificates import Certificates
-from tailer.outbound.client import ReleasedBody, hold_to_permit, open_client
+from tailer.outbound.client import CHANGES_NOTHING, ReleasedBody, hold_to_permit, open_client
 from tailer.outbound.compression import compress
 from tailer.outbound.failures import SettingNames, describe_failure
 from tailer.outbound.proof import Proven, Unreachable
@@ -55,19 +55,25 @@ class OtlpConnection:
         """The payload of a request, compressed where that is asked for."""
         return compress(request) if self.options.compression is Compression.GZIP else request
 
-    async def post(self, payload: bytes) -> httpx.Response:
-        """Post what `pack` gave, in this run or in an earlier one with other options."""
+    async def post(self, payload: bytes, *, changes_nothing: bool = False) -> httpx.Response:
+        """Post what `pack` gave, in this run or in an earlier one with other options. It waits for the permit unless it
+        `changes_nothing`."""
         headers = {**_HEADERS, "content-length": str(len(payload))}
         if is_packed(payload):
             headers["content-encoding"] = "gzip"
         with ReleasedBody(payload) as body:
-            return await self._http.post(self.options.url, content=body, headers=headers)
+            return await self._http.post(
+                self.options.url,
+                content=body,
+                headers=headers,
+                extensions={CHANGES_NOTHING: changes_nothing},
+            )
 
     async def prove(self) -> Proven | Unreachable:
         """Send a request without a span, which every receiver takes; raises DestinationError for refused keys and for
         an address where nothing takes OTLP."""
         try:
-            answer = understand(await self.post(b""))
+            answer = understand(await self.post(b"", changes_nothing=True))
         except httpx.RequestError as error:
             return Unreachable(type(error).__name__, describe_failure(error, self._names))
         if answer.meaning in _PASSING:

@@ -87,12 +87,16 @@ def open_client(
         ) from None
 
 
+CHANGES_NOTHING: Final = "changes_nothing"
+"""The extension of a request that changes nothing at the destination although its method says otherwise."""
+
+
 def hold_to_permit(http: httpx.AsyncClient, permit: Permit) -> None:
     """Whatever changes something at the destination is sent only while `permit` holds: it is waited for before the
     request, and looked at again once the connection is there, because opening one can take long."""
 
     async def ask(request: httpx.Request) -> None:
-        if request.method in _HARMLESS_METHODS:
+        if request.method in _HARMLESS_METHODS or request.extensions.get(CHANGES_NOTHING):
             return
         await permit.wait()
 

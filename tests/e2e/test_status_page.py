@@ -127,3 +127,37 @@ async def test_trouble_stands_at_the_top_and_the_end_of_the_daemon_too(
         assert await page.evaluate("document.getElementById('state').dataset.tone") == "bad"
         await daemon.kill()
         await page.wait_for(says("The daemon does not answer", "#silent"))
+
+
+async def test_several_destinations_are_shown_with_what_is_kept_for_one_that_is_away(
+    databases: Databases, tmp_path: Path
+) -> None:
+    """The others go on. With one destination there is no such table."""
+    traffic = place("01-single-turn", datetime.now(UTC))
+    async with FakeLangfuse() as fake:
+        file = tmp_path / "destinations.toml"
+        file.write_text(
+            f'[destinations.default]\nkind = "langfuse"\nhost = "{fake.url}"\npublic_key = "{fake.public_key}"\n'
+            f'secret_key = "{fake.secret_key}"\n[destinations.collector]\nkind = "otlp"\nendpoint = "http://127.0.0.1:1"\n',
+            encoding="utf-8",
+        )
+        settings = {**databases.settings, **SETTINGS, "TAILER_DESTINATIONS": str(file)}
+        async with (
+            start(settings, directory=tmp_path) as daemon,
+            open_browser(tmp_path / "profile") as page,
+        ):
+            await page.show(width=1280)
+            await page.open(f"http://127.0.0.1:{await daemon.port()}/")
+            await page.wait_for(says("streaming", "#state"))
+            await play(traffic.recording, databases.source, speed=None)
+            await page.wait_for(says("accepts nothing", "#destinations"))
+            rows = await page.evaluate(
+                "[...document.querySelectorAll('#destinations tbody tr')].map(row => [...row.cells].map(cell => cell.innerText))"
+            )
+            attention = await page.evaluate("document.querySelector('#attention-list').innerText")
+            complaints = page.complaints
+
+    states = {row[0]: row[1] for row in rows}
+    assert states == {"default": "accepts", "collector": "accepts nothing"}
+    assert "estination collector has accepted nothing" in attention
+    assert complaints == []

@@ -9,7 +9,8 @@ from tailer.core.stream.hints import Stream
 from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
 from tailer.events import DeliveryPaused, HintsRead, StreamGapFound
 from tailer.health import Condition
-from tailer.web.page.figures import Figures, StreamFigures
+from tailer.metrics import Metrics, catalogue
+from tailer.web.page.figures import DestinationFigures, Figures, StreamFigures, read_figures
 from tailer.web.page.judgement import Tone, judge
 from tailer.web.page.report import make_report
 from tailer.web.page.samples import HISTORY_SECONDS, SAMPLE_SECONDS, STEPS, History, Sample
@@ -67,6 +68,49 @@ def test_a_stale_position_and_a_slow_reader_are_named() -> None:
     found = judge(WELL, Figures({"messages": stream}), now_seconds=NOW).attention
 
     assert [text.split(" ")[0] for text in found] == ["Reading", "The"]
+
+
+def test_of_several_destinations_the_one_that_is_late_is_named() -> None:
+    """One that is away is told by the problems already, with what is kept for it."""
+    figures = Figures(
+        streams=QUIET.streams,
+        export_lag_seconds=300.0,
+        destinations={
+            "default": DestinationFigures(1.0, 0, is_away=False),
+            "team-a": DestinationFigures(90.0, 0, is_away=False),
+            "team-b": DestinationFigures(300.0, 7, is_away=True),
+        },
+    )
+
+    assert judge(WELL, figures, now_seconds=NOW).attention == (
+        "A finished turn has waited for more than a minute to be acknowledged by team-a",
+    )
+
+
+def test_each_destination_is_reported_by_its_name() -> None:
+    metrics = Metrics("1.0", destinations=["default", "team-a"])
+    metrics.gauge(catalogue.STREAM_LAG).labels("messages").set(0)
+    metrics.gauge(catalogue.EXPORT_LAG).labels("team-a").set(12.34)
+    metrics.gauge(catalogue.OWED).labels("team-a").set(5)
+    metrics.gauge(catalogue.AWAY).labels("team-a").set(1)
+    metrics.gauge(catalogue.PAUSED).labels("team-a").set(1)
+    metrics.counter(catalogue.TRACES).labels("default").inc(3)
+
+    report = make_report(
+        "1.0",
+        WELL,
+        read_figures(metrics.registry),
+        History().course(0.0),
+        Troubles(),
+        RecentTraces(TracesShown.NONE),
+        now_seconds=NOW,
+    )
+
+    assert report["destinations"] == {
+        "default": {"away": False, "refuses": False, "lag_seconds": 0.0, "owed": 0, "traces_total": 3},
+        "team-a": {"away": True, "refuses": True, "lag_seconds": 12.3, "owed": 5, "traces_total": 0},
+    }
+    assert (report["lag"]["export_seconds"], report["traces_total"]) == (12.3, 3)
 
 
 def test_the_history_holds_an_hour_whatever_comes() -> None:

@@ -107,6 +107,13 @@ function showList(list, lines) {
 
 const counted = (counts) => Object.entries(counts).map(([name, count]) => [nameOf(name), inNumbers(count)]);
 
+// What a destination does with what is sent to it.
+function stateOf(one) {
+  if (one.refuses) return "refuses the keys";
+  if (one.away === null) return "not known";
+  return one.away ? "accepts nothing" : "accepts";
+}
+
 function show(report) {
   setText(find("version"), report.version);
   setText(find("state"), report.state);
@@ -131,6 +138,22 @@ function show(report) {
     one.checkpoint_age_seconds === null ? "not yet" : `${inSeconds(one.checkpoint_age_seconds)} ago`,
   ]);
   showTable(find("streams"), "Streams", ["collection", "state", "lag", "stored"], streams, "No stream is being read.");
+  const destinations = Object.entries(report.destinations);
+  // With one destination the figures above say the same.
+  find("destinations-section").hidden = destinations.length < 2;
+  showTable(
+    find("destinations"),
+    "Destinations",
+    ["destination", "state", "lag", "kept for it", "traces"],
+    destinations.map(([name, one]) => [
+      name,
+      stateOf(one),
+      inSeconds(one.lag_seconds),
+      one.owed === null ? "not known" : inNumbers(one.owed),
+      one.traces_total === null ? "not known" : inNumbers(one.traces_total),
+    ]),
+    "Nothing is being sent.",
+  );
   find("traces").hidden = report.traces_shown === "none";
   setText(
     find("traces-note"),

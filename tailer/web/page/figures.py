@@ -20,6 +20,18 @@ class StreamFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class DestinationFigures:
+    """One destination. `owed` counts turns and changes that are kept for it while it is away; `refuses` is about its
+    keys."""
+
+    lag_seconds: float | None = None
+    owed: float | None = None
+    is_away: bool | None = None
+    refuses: bool | None = None
+    traces_total: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """Counts are since the start of the process; `open_turns` by what they wait for, `turns` by outcome."""
 
@@ -35,6 +47,7 @@ class Figures:
     gaps_unfilled: float | None = None
     oplog_window_seconds: float | None = None
     epoch: float | None = None
+    destinations: Mapping[str, DestinationFigures] = field(default_factory=dict)
 
     @property
     def read_lag_seconds(self) -> float | None:
@@ -56,6 +69,11 @@ _Series = Mapping[str, Mapping[str, float]]
 
 
 _EXPORT_LAG: Final = "tailer_export_lag_seconds"
+_TRACES: Final = "tailer_export_traces_total"
+_AWAY: Final = "tailer_export_away"
+_OWED: Final = "tailer_export_owed"
+_PAUSED: Final = "tailer_export_paused"
+_OF_DESTINATIONS: Final = (_EXPORT_LAG, _AWAY, _OWED, _PAUSED, _TRACES)
 _LABELS: Final = {
     "tailer_stream_lag_seconds": "stream",
     "tailer_stream_connected": "stream",
@@ -69,7 +87,7 @@ _LABELS: Final = {
     "tailer_pair_oldest_pending_age_seconds": "",
     "tailer_pairs_total": "outcome",
     "tailer_stream_events_total": "stream",
-    "tailer_export_traces_total": "",
+    _TRACES: "",
     "tailer_dead_letters_total": "reason",
     "tailer_dead_letters_kept": "",
     "tailer_stream_gaps_unfilled": "",
@@ -79,7 +97,7 @@ _LABELS: Final = {
 
 def read_figures(registry: CollectorRegistry) -> Figures:
     """The figures of this moment. A missing metric is an unknown figure."""
-    series = _read(registry)
+    series, by_destination = _read(registry), _read_destinations(registry)
     streams = {name: _stream(series, name) for name in _stream_names(series)}
     # Before any stream is read, as on a standby, the gauges without labels are 0 and mean nothing.
     is_reading = any(stream.lag_seconds is not None for stream in streams.values())
@@ -90,12 +108,15 @@ def read_figures(registry: CollectorRegistry) -> Figures:
         oldest_open_seconds=_only(series, "tailer_pair_oldest_pending_age_seconds") if is_reading else None,
         turns=series["tailer_pairs_total"],
         events_total=sum(series["tailer_stream_events_total"].values()) if is_reading else None,
-        traces_total=_only(series, "tailer_export_traces_total") if is_reading else None,
+        traces_total=_only(series, _TRACES) if is_reading else None,
         dead_letters=series["tailer_dead_letters_total"],
         dead_letters_kept=_only(series, "tailer_dead_letters_kept"),
         gaps_unfilled=_only(series, "tailer_stream_gaps_unfilled"),
         oplog_window_seconds=_only(series, "tailer_oplog_window_seconds"),
         epoch=_only(series, "tailer_leader_epoch") or None,
+        destinations={name: _destination(known) for name, known in by_destination.items()}
+        if is_reading
+        else {},
     )
 
 
@@ -111,6 +132,27 @@ def _read(registry: CollectorRegistry) -> _Series:
                     max(known, sample.value) if sample.name == _EXPORT_LAG else known + sample.value
                 )
     return series
+
+
+def _read_destinations(registry: CollectorRegistry) -> Mapping[str, Mapping[str, float]]:
+    """The values of the metrics that every destination has, by its name."""
+    found: dict[str, dict[str, float]] = {}
+    for family in registry.restricted_registry(_OF_DESTINATIONS).collect():
+        for sample in family.samples:
+            if sample.name in _OF_DESTINATIONS:
+                found.setdefault(sample.labels["destination"], {})[sample.name] = sample.value
+    return found
+
+
+def _destination(known: Mapping[str, float]) -> DestinationFigures:
+    away, paused = known.get(_AWAY), known.get(_PAUSED)
+    return DestinationFigures(
+        lag_seconds=known.get(_EXPORT_LAG),
+        owed=known.get(_OWED),
+        is_away=None if away is None else bool(away),
+        refuses=None if paused is None else bool(paused),
+        traces_total=known.get(_TRACES),
+    )
 
 
 def _only(series: _Series, name: str) -> float | None:

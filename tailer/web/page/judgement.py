@@ -12,6 +12,7 @@ _LATE_SECONDS: Final = 60.0
 """A lag above this is worth a word. MongoDB's elections and the settle time stay well below it."""
 _STALE_SECONDS: Final = 120.0
 """An idle stream's position is stored every ten seconds."""
+_SEVERAL: Final = 2
 _LEAST_SHARE: Final = 0.25
 """Headroom below this share of the oplog's window is worth a word. An absolute limit would also alarm on an oplog that
 is merely young."""
@@ -88,14 +89,25 @@ def _worries(figures: Figures, now_seconds: float) -> Iterator[str]:
         yield f"{what} not filled yet: a backfill does so by itself"
     if figures.read_lag_seconds is not None and figures.read_lag_seconds > _LATE_SECONDS:
         yield "Reading is more than a minute behind MongoDB"
-    if figures.export_lag_seconds is not None and figures.export_lag_seconds > _LATE_SECONDS:
-        yield "A finished turn has waited for more than a minute to be acknowledged"
+    yield from _late_destinations(figures)
     for name, stream in figures.streams.items():
         if stream.stored_at_seconds is not None and now_seconds - stream.stored_at_seconds > _STALE_SECONDS:
             yield f"The position of {name} has not been stored for more than two minutes"
     headroom, window = figures.oplog_headroom_seconds, figures.oplog_window_seconds
     if headroom is not None and window and headroom < _LEAST_SHARE * window:
         yield "Less than a quarter of MongoDB's oplog is left before history is lost; find out why turns are not acknowledged"
+
+
+def _late_destinations(figures: Figures) -> Iterator[str]:
+    """Of several destinations one that is away is a problem of its own, which says how much it misses."""
+    if len(figures.destinations) < _SEVERAL:
+        if figures.export_lag_seconds is not None and figures.export_lag_seconds > _LATE_SECONDS:
+            yield "A finished turn has waited for more than a minute to be acknowledged"
+        return
+    for name, destination in figures.destinations.items():
+        lag = destination.lag_seconds
+        if lag is not None and lag > _LATE_SECONDS and not destination.is_away:
+            yield f"A finished turn has waited for more than a minute to be acknowledged by {name}"
 
 
 def _capitalise(text: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from tailer.health import Condition
-from tailer.web.page.figures import Figures, StreamFigures
+from tailer.web.page.figures import DestinationFigures, Figures, StreamFigures
 from tailer.web.page.judgement import judge
 from tailer.web.page.samples import Course
 from tailer.web.page.traces import RecentTraces
@@ -53,6 +53,7 @@ def make_report(
             "window_seconds": _rounded(figures.oplog_window_seconds),
         },
         "streams": {name: _stream(stream, now_seconds) for name, stream in figures.streams.items()},
+        "destinations": {name: _destination(each) for name, each in figures.destinations.items()},
         "checkpoint_age_seconds": _oldest_checkpoint(figures, now_seconds),
         "epoch": _whole(figures.epoch),
         "errors": [
@@ -79,6 +80,16 @@ def _stream(stream: StreamFigures, now_seconds: float) -> Report:
         "checkpoint_age_seconds": _age(stream.stored_at_seconds, now_seconds),
         "checkpoint_behind_seconds": _rounded(behind),
         "oplog_headroom_seconds": _rounded(stream.oplog_headroom_seconds),
+    }
+
+
+def _destination(destination: DestinationFigures) -> Report:
+    return {
+        "away": destination.is_away,
+        "refuses": destination.refuses,
+        "lag_seconds": _rounded(destination.lag_seconds),
+        "owed": _whole(destination.owed),
+        "traces_total": _whole(destination.traces_total),
     }
 
 
