@@ -11,6 +11,9 @@ const NAMES = {
   awaiting_finalise: "answers not finished yet",
   awaiting_approval: "tools that wait for approval",
   build_failed: "could not be built",
+  not_routed: "for none of the destinations",
+  owed: "kept for a destination that is away",
+  caught_up: "sent to a destination that was away",
 };
 
 export function nameOf(word) {

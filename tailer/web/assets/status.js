@@ -144,7 +144,7 @@ function show(report) {
   showTable(
     find("destinations"),
     "Destinations",
-    ["destination", "state", "lag", "kept for it", "traces"],
+    ["destination", "state", "lag", "kept", "traces"],
     destinations.map(([name, one]) => [
       name,
       stateOf(one),
