@@ -71,7 +71,7 @@ class Backfilling:
         """Do one job after another, for ever."""
         while True:
             await self._plan_gaps()
-            job = await self._state.next_job()
+            job = await self._state.next_job(list(self._records))
             if job is None:
                 await asyncio.sleep(_IDLE_LOOK_SECONDS)
             else:
@@ -95,8 +95,7 @@ class Backfilling:
             total = job.total_rows
         counts, position = job.counts, job.position
         self._tell_progress(Counts(), _left(total, counts), position)
-        # One whose name is gone by now is not filled.
-        while job.destination is None or job.destination in self._records:
+        while True:
             await self._wait_for_room()
             began = self._monotonic()
             chunk = await self._walk.read(job, position, _CHUNK_ROWS)

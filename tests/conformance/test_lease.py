@@ -60,7 +60,7 @@ async def test_no_write_of_an_earlier_epoch_lands(database: StateWorld, what: st
         assert await state.find_exported([ITEM.record_id]) == frozenset()
         assert await state.load_parked(10) == []
         assert await state.unfilled_gaps() == {}
-        assert await state.next_job() == Job("known", JobReason.ASKED)
+        assert await state.next_job(["default"]) == Job("known", JobReason.ASKED)
         assert await state.load_replays(10) == []
     await WRITES[what](later)
 

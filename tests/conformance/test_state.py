@@ -181,7 +181,7 @@ async def test_what_an_earlier_epoch_kept_the_next_one_finds(database: StateWorl
     assert await later.load_checkpoint(Stream.MESSAGES) == checkpoint(7)
     assert list(await later.pending_batches()) == [make_batch("b", "m1")]
     assert [turn.document_key for turn in await later.load_parked(10)] == KEYS[:1]
-    assert await later.next_job() == Job("job", JobReason.ASKED)
+    assert await later.next_job(["default"]) == Job("job", JobReason.ASKED)
 
 
 async def test_a_dead_letter_is_sent_again_only_where_that_was_asked_for(
@@ -244,27 +244,38 @@ async def test_a_gap_is_open_until_a_backfill_has_filled_it(state: StateStore) -
     assert set((await state.unfilled_gaps()).values()) == {gap, other}
 
 
+async def test_a_job_for_one_destination_waits_for_an_instance_that_knows_it(state: StateStore) -> None:
+    for_team = Job("a", JobReason.ASKED, destination="team-a")
+    for_all = Job("b", JobReason.ASKED)
+    await state.add_job(for_team)
+    assert await state.next_job(["default"]) is None
+
+    await state.add_job(for_all)
+    assert await state.next_job(["default"]) == for_all
+    assert await state.next_job(["default", "team-a"]) == for_team
+
+
 async def test_jobs_are_done_one_after_another_and_go_on_where_they_were(state: StateStore) -> None:
     """The oldest first; added again, a job stays as far as it is, and one that is done stays done."""
     first = Job(
         "a", JobReason.ASKED, since_seconds=5, until_seconds=9, conversation_id="c1", destination="team-a"
     )
     second = Job("b", JobReason.START)
-    assert await state.next_job() is None
+    assert await state.next_job(["team-a"]) is None
     await state.add_job(first)
     await state.add_job(second)
-    assert await state.next_job() == first
+    assert await state.next_job(["team-a"]) == first
 
     await state.size_job("a", 40)
     await state.advance_job("a", KEYS[1], Counts(4, 3, 2, 1))
     await state.add_job(first)
-    assert await state.next_job() == replace(
+    assert await state.next_job(["team-a"]) == replace(
         first, total_rows=40, position=KEYS[1], counts=Counts(4, 3, 2, 1)
     )
 
     await state.finish_job("a", None)
     await state.add_job(first)
-    assert await state.next_job() == second
+    assert await state.next_job(["team-a"]) == second
     await state.size_job("b", None)
     await state.finish_job("b", None)
-    assert await state.next_job() is None
+    assert await state.next_job(["team-a"]) is None

@@ -125,7 +125,7 @@ async def test_a_later_start_plans_nothing(databases: Databases, fake: FakeLangf
         pass
     async with running(databases, fake, **ALL) as run:
         await run.until(lambda: bool(run.events.of(GapsLeft)))
-        assert await run.state.next_job() is None
+        assert await run.state.next_job(["default"]) is None
 
     assert fake.trace_ids() == []
 

@@ -159,9 +159,16 @@ class MemoryState:
         await self._write("add_job")
         self._database.jobs.setdefault(job.job_id, job)
 
-    async def next_job(self) -> Job | None:
+    async def next_job(self, destinations: Sequence[str]) -> Job | None:
         await self._database.read()
-        return next((job for job in self._database.jobs.values() if not job.is_done), None)
+        return next(
+            (
+                job
+                for job in self._database.jobs.values()
+                if not job.is_done and job.destination in (None, *destinations)
+            ),
+            None,
+        )
 
     async def size_job(self, job_id: str, total_rows: int | None) -> None:
         await self._write("size_job")

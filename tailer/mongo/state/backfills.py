@@ -45,10 +45,11 @@ class Backfills:
 
         await self._fence.write(StateOperation.ADD_JOB, add)
 
-    async def next_job(self) -> Job | None:
-        """The oldest unfinished job of this shard."""
+    async def next_job(self, destinations: Sequence[str]) -> Job | None:
+        """The oldest unfinished job of this shard for all destinations, or for one of these."""
         shard = self._fence.names.shard
-        query: dict[str, Any] = {"is_done": False}
+        # A job of an earlier release names none.
+        query: dict[str, Any] = {"is_done": False, "destination": {"$in": [None, *destinations]}}
         if shard is not None:
             query |= {f"shards.{shard}.is_done": {"$ne": True}, **self._own}
         found = await self._database.attempt(
