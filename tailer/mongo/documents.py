@@ -6,6 +6,7 @@ Queries use the indexes that LibreChat itself creates: `_id`, `messageId` and `c
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 
@@ -100,11 +101,22 @@ class MongoDocuments:
 
     async def read_spending(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Spending | None]:
         """For transactions by `_id`: the whole spending each belongs to, None where a chat has it."""
-        return await read_spending(self._collections, keys)
+        found = await read_spending(self._collections, keys)
+        users = await self._users.read(
+            {spending.user_id for spending in found.values() if spending is not None}
+        )
+        return {
+            key: None if spending is None else replace(spending, user=users.get(spending.user_id or ""))
+            for key, spending in found.items()
+        }
 
     async def read_deleted(self, rows: Mapping[DocumentKey, DeletedRow]) -> Mapping[DocumentKey, Spending]:
         """What was spent on responses that are not stored any more."""
-        return await read_deleted(self._collections, rows)
+        found = await read_deleted(self._collections, rows)
+        users = await self._users.read({spending.user_id for spending in found.values()})
+        return {
+            key: replace(spending, user=users.get(spending.user_id or "")) for key, spending in found.items()
+        }
 
     async def read_turns(self, rows: Sequence[Row]) -> AsyncIterator[Sequence[tuple[Row, TurnRecord | None]]]:
         """The records of rows, in groups of at most `group_bytes`; None for a row that has vanished."""

@@ -36,6 +36,7 @@ TRANSACTION_FIELDS: Final[Mapping[str, object]] = dict.fromkeys(
         "readTokens",
         "rate",
         "createdAt",
+        "tenantId",
     ),
     1,
 )

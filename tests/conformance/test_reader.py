@@ -277,6 +277,24 @@ async def test_spending_of_no_chat_is_read_by_call(librechat: LibreChatWorld) ->
     assert await librechat.reader.read_spending([]) == {}
 
 
+async def test_spending_has_its_tenant_and_the_user_it_belongs_to(librechat: LibreChatWorld) -> None:
+    await librechat.insert("users", {"_id": ObjectId(BOB), "email": "bob@example.com", "role": "ADMIN"})
+    keys = await librechat.insert(
+        "transactions",
+        transaction(BOB, conversationId="api-1", tenantId="acme"),
+        transaction(conversationId="api-2"),
+    )
+
+    found = await librechat.reader.read_spending(keys)
+
+    told = {
+        spent.reference: (spent.tenant_id, spent.user.role if spent.user is not None else None)
+        for spent in found.values()
+        if spent is not None
+    }
+    assert told == {"api-1": ("acme", "ADMIN"), "api-2": (None, None)}
+
+
 async def test_what_was_spent_on_a_deleted_answer_is_read_by_its_ids(librechat: LibreChatWorld) -> None:
     """The row is gone; its transactions name it."""
     gone, unknown = to_key(ObjectId()), to_key(ObjectId())

@@ -18,7 +18,7 @@ from tailer.core.librechat.documents import (
     read_message,
     read_transaction,
 )
-from tailer.core.policy.users import read_user
+from tailer.core.policy.users import User, read_user
 from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.spending import Spending, names_chat_message
 from tailer.core.turn.assembly import Draft, make_draft, make_record
@@ -132,7 +132,15 @@ class MemoryReader:
             user_id = identifier(document.get("user"))
             deleted = names_chat_message(reference) and reference != conversation_id
             spending[key] = (
-                Spending(key, reference, conversation_id, user_id, tuple(entries), is_deleted_turn=deleted)
+                Spending(
+                    key,
+                    reference,
+                    conversation_id,
+                    user_id,
+                    tuple(entries),
+                    is_deleted_turn=deleted,
+                    user=self._user_of(user_id),
+                )
                 if entries
                 else None
             )
@@ -202,11 +210,14 @@ class MemoryReader:
         if draft is None:
             return None
         agents = _present(map(read_agent, self._librechat.find("agents")))
-        users = self._librechat.find("users") if self._with_users else []
-        owner = next((item for item in users if str(item["_id"]) == row.user_id), None)
-        user = None if owner is None else read_user(str(owner["_id"]), owner)
+        user = self._user_of(row.user_id)
         named_agents = {agent.agent_id: agent for agent in agents}
         return make_record(self._compare(draft), messages, named_agents, user)
+
+    def _user_of(self, user_id: str | None) -> User | None:
+        users = self._librechat.find("users") if self._with_users else []
+        owner = next((item for item in users if str(item["_id"]) == user_id), None)
+        return None if owner is None else read_user(str(owner["_id"]), owner)
 
     def _compare(self, draft: Draft) -> Draft:
         """The draft with what only other rows tell: whether it is a copy."""

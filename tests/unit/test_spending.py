@@ -1,15 +1,16 @@
 """Calls of LibreChat's remote API: transactions without messages become small traces that hold tokens and cost."""
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core.identity import DocumentKey, spending_trace_id, turn_trace_id
-from tailer.core.policy.policies import Fact, Policies, parse_rules
-from tailer.core.policy.users import UserIdChoice, UserNaming
+from tailer.core.policy.policies import Fact, Facts, Policies, parse_rules
+from tailer.core.policy.users import User, UserIdChoice, UserNaming
 from tailer.core.trace.export import export_spending
-from tailer.core.trace.observations import ObservationType
+from tailer.core.trace.observations import ObservationType, Trace
 from tailer.core.trace.otlp import SpanContext, encode_trace
 from tailer.core.trace.spending import Spending, build_spending_trace
 from tests.unit.documents import (
@@ -107,6 +108,28 @@ def test_spending_is_under_the_same_decisions_as_turns() -> None:
     assert exported(sample_rate=0.0) == "not_sampled"
     assert exported(policies=Policies(deny=parse_rules([f"user={USER}"]))) == "denied_user"
     assert exported(policies=Policies(deny=parse_rules(["user=nobody"]))).user_id == USER
+
+
+def test_rules_and_routes_know_tenant_role_and_groups_of_spending() -> None:
+    """The tenant is in the transactions; role and groups are known where users are read."""
+    user = User(USER, "a@example.com", "anna", "ADMIN", groups=("Board", "Finance"))
+    known = replace(spending(*[{**call, "tenantId": "acme"} for call in CALLS]), user=user)
+    asked: list[Facts] = []
+
+    def receives(facts: Facts) -> bool:
+        asked.append(facts)
+        return False
+
+    assert export_spending(known, options(receives=receives)) == "not_routed"
+    (facts,) = asked
+    assert (facts[Fact.TENANT], facts[Fact.ROLE], facts[Fact.GROUP]) == (
+        "acme",
+        "ADMIN",
+        ("Board", "Finance"),
+    )
+    shown = export_spending(known, options(naming=UserNaming(UserIdChoice.EMAIL)))
+    assert isinstance(shown, Trace)
+    assert shown.user_id == "a@example.com"
 
 
 def test_rules_know_the_model_of_spending() -> None:

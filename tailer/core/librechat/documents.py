@@ -140,6 +140,7 @@ class Transaction:
     rate: float | None
     created_milliseconds: int | None
     key: str = ""
+    tenant_id: str | None = None
 
 
 def read_message(key: DocumentKey, document: Document) -> Message:
@@ -310,6 +311,7 @@ def read_transaction(document: Document) -> Transaction | None:
         rate=amount(get("rate")),
         created_milliseconds=milliseconds(get("createdAt")),
         key=identifier(get("_id")) or "",
+        tenant_id=filled_string(get("tenantId")),
     )
 
 

@@ -187,13 +187,16 @@ def export_spending(spending: Spending, options: ExportOptions) -> Trace | Entry
         **dict.fromkeys(Fact),
         Fact.MODEL: models[0] if models else None,
         Fact.USER: spending.user_id,
+        Fact.TENANT: spending.tenant_id,
+        Fact.ROLE: spending.user.role if spending.user is not None else None,
+        Fact.GROUP: spending.user.groups if spending.user is not None else None,
     }
     if not options.receives(facts):
         return EntryOutcome.NOT_ROUTED
     rule = options.policies.denied_by(facts)
     if rule is not None:
         return denied(rule)
-    name = options.naming.name(spending.user_id, None)
+    name = options.naming.name(spending.user_id, spending.user)
     tags = (*options.tags, *_fact_tags(facts, options))
     return build_spending_trace(spending, user_name=name, tags=tags) or EntryOutcome.NO_TOKENS
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from tailer.core.identity import DocumentKey, ObservationId, observation_id, spending_trace_id, turn_trace_id
 from tailer.core.librechat.documents import Transaction
+from tailer.core.policy.users import User
 from tailer.core.trace.generations import Frame, build_generation
 from tailer.core.trace.observations import Observation, ObservationType, Trace
 from tailer.core.turn.usage import TITLE_CONTEXT, Usage, resolve_spending
@@ -23,7 +24,8 @@ class Spending:
     """The transactions of one call, in the order written; `reference` is their message id, or else their conversation's
     id.
 
-    `is_deleted_turn`: they belong to a chat's message that is no longer stored.
+    `is_deleted_turn`: they belong to a chat's message that is no longer stored. `user` is what was read of the user, if
+    anything is.
     """
 
     key: DocumentKey
@@ -32,6 +34,12 @@ class Spending:
     user_id: str | None
     transactions: tuple[Transaction, ...]
     is_deleted_turn: bool = False
+    user: User | None = None
+
+    @property
+    def tenant_id(self) -> str | None:
+        """The tenant, as any of the transactions names it."""
+        return next((entry.tenant_id for entry in self.transactions if entry.tenant_id is not None), None)
 
     def without_title(self) -> "Spending":
         """Without what a title cost, which has a trace of its own."""
