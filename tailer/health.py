@@ -32,6 +32,7 @@ class Condition:
     problems: tuple[str, ...]
     gaps: int
     uptime_seconds: float
+    troubles: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -100,7 +101,7 @@ class Health:
         takes its turns, the daemon does everything that it should, and is ready."""
         refused = [f"{name} refuses what is sent: {remedy}" for name, remedy in self.refusals.items()]
         away = [
-            f"destination {name} has accepted nothing for {seconds:.0f} s: {owed} turns and changes are kept for it"
+            f"destination {name} has accepted nothing for {seconds:.0f} s (turns and changes kept for it: {owed})"
             for name, (seconds, owed) in self.absences.items()
         ]
         return refused + away
@@ -112,4 +113,5 @@ class Health:
             problems=tuple(self.problems(now, patience_seconds=patience_seconds)),
             gaps=self.gaps,
             uptime_seconds=now - self.started_seconds,
+            troubles=tuple(self.troubles()),
         )

@@ -184,7 +184,7 @@ async def test_readiness_names_the_destinations_that_refuse_or_accept_nothing(
     health.absences = {"collector": (41.4, 12)}
     told = [
         "destination team-a refuses what is sent: check its keys",
-        "destination collector has accepted nothing for 41 s: 12 turns and changes are kept for it",
+        "destination collector has accepted nothing for 41 s (turns and changes kept for it: 12)",
     ]
     answer = await probe.get("/readyz")
     assert answer.status_code == 200

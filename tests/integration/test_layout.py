@@ -140,7 +140,7 @@ async def test_a_shard_that_never_ran_begins_where_the_division_began(state: Sta
     await release(state, Shard(0, 2))
 
     assert await first.load_checkpoint(Stream.MESSAGES) == Checkpoint(position(90))
-    assert await first.next_job() == Job("start", JobReason.START)
+    assert await first.next_job(["default"]) == Job("start", JobReason.START)
     await change(state, 3, began_seconds=95)
     assert await positions(state, 3) == [50, 50, 50]
 
@@ -278,13 +278,13 @@ async def test_a_job_is_done_when_every_shard_has_done_it(state: StateDatabase) 
     job = await look_at_job(state, "job")
     assert job is not None
     assert job.counts == Counts(rows=2, sent=3)
-    assert [(await shard.next_job()).position for shard in shards] == [KEYS[3], KEYS[1]]  # type: ignore[union-attr]
+    assert [(await shard.next_job(["default"])).position for shard in shards] == [KEYS[3], KEYS[1]]  # type: ignore[union-attr]
 
     await shards[0].finish_job("job", None)
-    assert await shards[0].next_job() is None
-    assert await shards[1].next_job() is not None
+    assert await shards[0].next_job(["default"]) is None
+    assert await shards[1].next_job(["default"]) is not None
     await shards[1].finish_job("job", None)
-    assert [await shard.next_job() for shard in shards] == [None, None]
+    assert [await shard.next_job(["default"]) for shard in shards] == [None, None]
     done = await look_at_job(state, "job")
     assert done is not None
     assert done.is_done
@@ -308,7 +308,7 @@ async def test_an_unfinished_job_goes_on_where_the_slowest_shard_was(
     for total in (3, 1):
         await change(state, total)
         for each in Shard(0, total).all():
-            job = await (await lead(state, each)).next_job()
+            job = await (await lead(state, each)).next_job(["default"])
             assert job is not None
             assert job.position == resumed
         await release(state, *Shard(0, total).all())
@@ -324,15 +324,15 @@ async def test_a_gap_of_one_shard_is_filled_by_it_alone_until_the_number_changes
     (gap_id,) = await second.unfilled_gaps()
     await second.add_job(Job(f"gap-{gap_id}", JobReason.GAP, gap_id=gap_id))
     assert await first.unfilled_gaps() == {}
-    assert await first.next_job() is None
-    assert await second.next_job() is not None
+    assert await first.next_job(["default"]) is None
+    assert await second.next_job(["default"]) is not None
 
     await release(state, *Shard(0, 2).all())
     await change(state, 3)
     shards = [await lead(state, shard) for shard in Shard(0, 3).all()]
     for shard in shards:
         assert list(await shard.unfilled_gaps()) == [gap_id]
-        job = await shard.next_job()
+        job = await shard.next_job(["default"])
         assert job is not None
         await shard.finish_job(job.job_id, job.gap_id)
     assert await shards[0].unfilled_gaps() == {}

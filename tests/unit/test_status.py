@@ -1,5 +1,7 @@
 """What the status page says of a moment, of an hour, and of a trace."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -71,7 +73,7 @@ def test_a_stale_position_and_a_slow_reader_are_named() -> None:
 
 
 def test_of_several_destinations_the_one_that_is_late_is_named() -> None:
-    """One that is away is told by the problems already, with what is kept for it."""
+    """One that is away is told by the daemon itself, with what is kept for it; once, whether it is ready or not."""
     figures = Figures(
         streams=QUIET.streams,
         export_lag_seconds=300.0,
@@ -82,9 +84,16 @@ def test_of_several_destinations_the_one_that_is_late_is_named() -> None:
         },
     )
 
-    assert judge(WELL, figures, now_seconds=NOW).attention == (
+    condition = replace(WELL, troubles=("destination team-b has accepted nothing for 300 s",))
+    judgement = judge(condition, figures, now_seconds=NOW)
+    halted = judge(replace(condition, problems=condition.troubles), figures, now_seconds=NOW)
+
+    assert judgement.tone is Tone.WARNING
+    assert judgement.attention == (
+        "Destination team-b has accepted nothing for 300 s",
         "A finished turn has waited for more than a minute to be acknowledged by team-a",
     )
+    assert (halted.tone, halted.attention) == (Tone.BAD, judgement.attention)
 
 
 def test_each_destination_is_reported_by_its_name() -> None:

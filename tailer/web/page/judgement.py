@@ -48,7 +48,9 @@ _WAITING: Final = frozenset({"starting", "stopping"})
 
 def judge(condition: Condition, figures: Figures, *, now_seconds: float) -> Judgement:
     """The judgement of a moment; `now_seconds` since 1970."""
-    worries = tuple(_worries(figures, now_seconds))
+    # While one of several destinations takes its turns, what is wrong with another one is no reason not to be ready.
+    troubles = (text for text in condition.troubles if text not in condition.problems)
+    worries = (*troubles, *_worries(figures, now_seconds))
     # While the daemon starts or stops, it is not news that it is not ready.
     problems = () if condition.state in _WAITING else condition.problems
     sentence = _SENTENCES.get(condition.state, f"It is {condition.state}.")
