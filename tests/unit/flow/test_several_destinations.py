@@ -174,6 +174,8 @@ async def test_a_destination_that_is_away_holds_up_no_other(scene: Scene, plan: 
         scene.at("quiet").is_away = False
         await until(lambda: len(scene.at("quiet").record_ids()) == 40, seconds=3600)
         await until(lambda: not waiting.owed and not waiting.batches)
+        # It is looked once a second whether a destination has come back.
+        await until(lambda: bool(run.events.of(DestinationReturned)))
         (back,) = run.events.of(DestinationReturned)
         assert back.destination == "quiet"
         outcomes = run.outcomes()
