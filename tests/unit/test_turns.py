@@ -41,6 +41,7 @@ from tests.unit.documents import (
     response_row,
     stamp,
     tool_part,
+    trace_of,
     turn_record,
     usage_metadata,
     user_row,
@@ -291,7 +292,10 @@ def test_an_error_carries_the_providers_message(response: Document, expected: st
 def test_reasoning_is_kept_apart() -> None:
     parts = [{"type": "think", "think": "Capital, "}, TEXT, {"type": "think", "think": "of course."}]
 
-    assert turn_of(response_row(content=parts)).reasoning == "Capital, of course."
+    trace = trace_of(turn_record(response_row(content=parts), user_row()))
+
+    assert trace.root.output == TEXT["text"]
+    assert trace.observations[1].metadata["reasoning"] == "Capital, of course."
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ class StepBuilder:
                 self.usage,
                 model=model if answers or inner else None,
                 input_=self._texts.prompt(shown) if shown is not None else None,
-                output=self._texts.answer(step.parts, fallback=self._fallback(step)),
+                output=self._texts.answer(step.parts, fallback=lambda: self._fallback(step)),
                 model_parameters=self._texts.parameters(self._inputs.parameters_for(step.agent_id))
                 if answers
                 else None,

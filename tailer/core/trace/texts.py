@@ -1,6 +1,6 @@
 """The texts of model calls as far as a trace's allowance lets them through: prompts, answers, tool calls, reasoning."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tailer.core.json_text import encode_json
 from tailer.core.librechat.content import Part, ReasoningPart, SummaryPart, ToolCall
@@ -27,10 +27,11 @@ class Texts:
             shown.append(message if taken is text else {**message, "content": taken})
         return shown
 
-    def answer(self, parts: Sequence[Part], *, fallback: str) -> ChatMessage | None:
-        """What a call wrote, as an assistant's message; `fallback` where its parts hold neither text nor tools."""
+    def answer(self, parts: Sequence[Part], *, fallback: Callable[[], str]) -> ChatMessage | None:
+        """What a call wrote, as an assistant's message; `fallback` is asked where its parts hold neither text nor
+        tools."""
         calls = [tool_call_shape(part) for part in parts if isinstance(part, ToolCall)]
-        text = join_text(parts) or ("" if calls else fallback)
+        text = join_text(parts) or ("" if calls else fallback())
         if not text and not calls:
             return None
         message: ChatMessage = {"role": "assistant", "content": self.allowance.take(text)}

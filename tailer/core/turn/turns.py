@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import TypeAlias
 
-from tailer.core.librechat.content import ErrorPart, OtherPart, Part, ReasoningPart, TextPart, ToolCall
+from tailer.core.librechat.content import ErrorPart, OtherPart, Part, TextPart, ToolCall
 from tailer.core.librechat.documents import Message, Transaction
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.policy.policies import CopyPolicy, NativePolicy, Policies, TemporaryPolicy
@@ -89,7 +89,6 @@ class Turn:
     anchor: Message
     outcome: Outcome
     answer: str
-    reasoning: str
     error_message: str | None
     model: str | None
     usage: Usage | None
@@ -181,7 +180,6 @@ def build_turn(record: TurnRecord, outcome: Outcome) -> Turn:
     if anchor is None:
         message = "a turn needs a response or a question"
         raise ValueError(message)
-    parts = response.parts if response is not None else ()
     times = resolve_times(record, anchor)
     usage = None
     if response is not None and outcome is Outcome.COPIED:
@@ -201,7 +199,6 @@ def build_turn(record: TurnRecord, outcome: Outcome) -> Turn:
         anchor=anchor,
         outcome=outcome,
         answer=answer_text(response),
-        reasoning="".join([part.text for part in parts if isinstance(part, ReasoningPart)]),
         error_message=_error_message(response) if outcome is Outcome.ERROR else None,
         model=_resolve_model(record, usage),
         usage=usage,
