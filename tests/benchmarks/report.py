@@ -19,7 +19,7 @@ def describe_machine(mongodb_version: str) -> str:
     """What the numbers were measured on."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("motor", "pymongo", "langfuse", "httpx"))
     return (
-        f"{os.cpu_count()} cores ({platform.machine()}), Linux {platform.release()}, Python "
+        f"{os.cpu_count()} cores ({platform.machine()}), {platform.system()}, Python "
         f"{platform.python_version()}, MongoDB {mongodb_version}, {packages}"
     )
 
