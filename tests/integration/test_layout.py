@@ -241,6 +241,22 @@ async def test_a_batch_that_was_on_its_way_is_settled_by_one_shard_and_held_by_t
     assert len(await (await lead(state, WHOLE)).pending_batches()) == len(batches) - 1
 
 
+async def test_a_batch_of_another_destination_stays_one_of_it(state: StateDatabase) -> None:
+    """Each destination finds its own, whatever shard has it then."""
+    before = await lead(state, WHOLE)
+    batches = {name: make_batch(turn_item("m1")) for name in ("default", "team-a")}
+    for name, batch in batches.items():
+        await before.of(name).begin_batch(batch)
+    await release(state, WHOLE)
+    for total in (2, 1):
+        await change(state, total)
+        shards = [await lead(state, shard) for shard in Shard(0, total).all()]
+        for name, batch in batches.items():
+            found = [each for shard in shards for each in await shard.of(name).pending_batches()]
+            assert [each.batch_id for each in found] == [batch.batch_id]
+        await release(state, *Shard(0, total).all())
+
+
 async def test_parked_turns_are_adopted_by_the_shard_of_their_conversation(
     state: StateDatabase, databases: Databases
 ) -> None:
