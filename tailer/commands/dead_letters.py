@@ -14,7 +14,6 @@ from tailer.commands.terminal import align, paint
 from tailer.core.moments import describe_moment
 from tailer.flow.letter_reasons import LetterKind
 from tailer.printable import escape_unprintable
-from tailer.settings.destinations import DEFAULT_NAME
 
 if TYPE_CHECKING:
     from tailer.mongo.state.survey import StoredLetter
@@ -97,6 +96,8 @@ async def _choose(desk: "LetterDesk", options: argparse.Namespace) -> "Sequence[
 
 
 def _list(letters: "Sequence[StoredLetter]", *, as_json: bool) -> int:
+    from tailer.settings.destinations import DEFAULT_NAME  # noqa: PLC0415 - a small command starts quickly
+
     if as_json:
         print(json.dumps([_as_document(letter) for letter in letters], indent=2))
     elif not letters:
