@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import singledispatchmethod
 
+from tailer.core.policy.routes import DEFAULT_NAME
 from tailer.core.stream.shard import WHOLE, Shard
 from tailer.core.trace.observations import Trace
 from tailer.events import (
@@ -57,7 +58,6 @@ from tailer.metrics import catalogue
 from tailer.metrics.declaration import Metric
 from tailer.metrics.instruments import Instruments
 from tailer.metrics.usage import Usage
-from tailer.settings.destinations import DEFAULT_NAME
 
 _OF_A_TERM = (
     catalogue.CONNECTED,

@@ -10,6 +10,8 @@ from fnmatch import fnmatchcase
 
 from tailer.core.policy.policies import Fact, Facts, values_of
 
+DEFAULT_NAME = "default"
+"""The destination of the environment alone, whose records have no name in the state database."""
 _WILD = frozenset("*?[")
 
 

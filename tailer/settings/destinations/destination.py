@@ -20,11 +20,11 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from tailer.core.policy import routes
 from tailer.core.policy.policies import ContentChoice, ContentRule
 from tailer.core.policy.users import UserIdChoice
 
-DEFAULT_NAME: Final = "default"
-"""The destination of the environment alone, whose records have no name in the state database."""
+DEFAULT_NAME: Final = routes.DEFAULT_NAME
 
 
 class DestinationKind(StrEnum):
