@@ -105,9 +105,10 @@ class Delivery:
             begun = await self._state.begin_batch(batch)
             async with self._absence.bounded(pieces, stored=begun) as held:
                 acknowledged = await self._send(batch, held, begun=begun)
-            self._report(pieces, acknowledged)
-            for piece in pieces:
-                self._finish(piece, arrived=piece.items[0].record_id in acknowledged, was_let_go=not held)
+                # At once, before anything else runs: the position that the batch carried counts on it.
+                self._report(pieces, acknowledged)
+                for piece in pieces:
+                    self._finish(piece, arrived=piece.items[0].record_id in acknowledged, was_let_go=not held)
             self._sending -= 1
             if not self._sending and self._queue.empty():
                 self._absence.end()
