@@ -7,9 +7,8 @@ the daemon stands by until it has the lease, and is the active instance for a te
 import asyncio
 import sys
 import time
-import traceback
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import asdict
 from typing import Final
 
@@ -17,15 +16,16 @@ from tailer import __version__
 from tailer.core.policy.policies import TracesShown
 from tailer.core.trace.observations import Trace
 from tailer.daemon.connections import Connections, open_connections
+from tailer.daemon.faults import locate, report_faults
 from tailer.daemon.first_time import FirstTime
 from tailer.daemon.gauges import BEAT_SECONDS, show_state
 from tailer.daemon.interpreter import fit_interpreter
 from tailer.daemon.left_out import LeftOutWatch
 from tailer.daemon.progress import Progress
-from tailer.daemon.shard_watch import LOOK_SECONDS, ShardWatch
 from tailer.daemon.side_tasks import looking
 from tailer.daemon.supervision import Shutdown, unless_asked
 from tailer.daemon.term import Term
+from tailer.daemon.watches import watching
 from tailer.daemon.wiring import Observers
 from tailer.errors import LeaseLost, SoftwareError, SourceAway, SourceError, StateError, TailerError
 from tailer.events import (
@@ -35,13 +35,11 @@ from tailer.events import (
     Event,
     GapsLeft,
     LeadershipLost,
-    LettersCounted,
     Listening,
     ReadFailed,
     SettingDoubted,
     ShardsMissing,
     SideTask,
-    SideTaskFailed,
     Stopped,
     StreamFailed,
     StreamGapFound,
@@ -52,8 +50,6 @@ from tailer.health import Health, State
 from tailer.logs import LogLevel, LogWriter, route_library_logs
 from tailer.metrics import Metrics
 from tailer.mongo.failures import find_source_failure
-from tailer.mongo.oplog import OplogWatch
-from tailer.mongo.state.survey import count_dead_letters
 from tailer.settings import Settings, load_settings
 from tailer.web.page.board import StatusBoard
 from tailer.web.page.figures import read_figures
@@ -61,7 +57,6 @@ from tailer.web.server import PATIENCE_SECONDS, WebServer
 from tailer.web.status_page import StatusPage
 
 EXIT_FORCED: Final = 130
-_WATCH_SECONDS: Final = 30.0
 _START_SECONDS: Final = 60.0
 """A process that has stood by for less than this is still starting: it waits until the lease of a killed instance
 expires."""
@@ -123,7 +118,7 @@ class Daemon:
             if (source := find_source_failure(error)) is not None:
                 self._tell_end(source)
                 raise source from error
-            self._emit(TaskFailed(*_locate(error)))
+            self._emit(TaskFailed(*locate(error)))
             raise SoftwareError(
                 operation="running the daemon",
                 subject=type(error).__name__,
@@ -168,7 +163,7 @@ class Daemon:
                     continue
                 if connections is None:
                     return
-                await opened.enter_async_context(self._watching(connections))
+                await opened.enter_async_context(watching(self._settings, connections, self._emit))
                 renewed = await self._serve(connections, shutdown, http_port=web.port)
             if not renewed:
                 return
@@ -257,41 +252,7 @@ class Daemon:
             if self._board is not None:
                 self._board.beat()
 
-        return looking(SideTask.BEAT, beat, every_seconds=BEAT_SECONDS, report=self._report_fault)
-
-    @asynccontextmanager
-    async def _watching(self, connections: Connections) -> AsyncIterator[None]:
-        """Look at the oplog, the clock and the dead letters now and then, on active and standby instances alike."""
-        oplog = OplogWatch(connections.source, self._emit)
-
-        async def count_letters() -> None:
-            # A state database that must be fixed ends the instance where it is written to, not here.
-            with suppress(StateError):
-                self._emit(LettersCounted(await count_dead_letters(connections.state)))
-
-        async with (
-            looking(SideTask.OPLOG, oplog.look, every_seconds=_WATCH_SECONDS, report=self._report_fault),
-            looking(
-                SideTask.DEAD_LETTERS,
-                count_letters,
-                every_seconds=_WATCH_SECONDS,
-                report=self._report_fault,
-            ),
-            self._watching_shards(connections),
-        ):
-            yield
-
-    def _watching_shards(self, connections: Connections) -> AbstractAsyncContextManager[None]:
-        settings = self._settings
-        if settings.shard.is_whole:
-            return nullcontext()
-        watch = ShardWatch(
-            connections.state, settings.shard.total, settings.lease_time, self._emit, monotonic=time.monotonic
-        )
-        return looking(SideTask.SHARDS, watch.look, every_seconds=LOOK_SECONDS, report=self._report_fault)
-
-    def _report_fault(self, task: SideTask, error: Exception) -> None:
-        self._emit(SideTaskFailed(task, *_locate(error)))
+        return looking(SideTask.BEAT, beat, every_seconds=BEAT_SECONDS, report=report_faults(self._emit))
 
     def _make_board(self) -> StatusBoard:
         return StatusBoard(
@@ -350,12 +311,3 @@ class Daemon:
         if isinstance(event, DestinationEvent) and event.destination is None:
             fields.pop("destination", None)
         self._log.write(LogLevel(event.level), event.name, **fields)
-
-
-def _locate(error: BaseException) -> tuple[str, str]:
-    """The class of an error and the line of code it came from: its message could hold content."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f"{frames[-1].filename.rpartition('tailer/')[2]}:{frames[-1].lineno}" if frames else "unknown"
-    return type(error).__name__, where

@@ -128,7 +128,7 @@ class Sampler:
 
     def _sample_stream(self, stream: Stream, now: float) -> None:
         metrics, backlog, name = self._metrics, self._backlog, stream.value
-        last, position = backlog.last_answer(stream), self._began.source_seconds
+        last, position = backlog.answers.last(stream), self._began.source_seconds
         if last is None:
             # It has not opened in this term, so it is behind since its checkpoint, or since the daemon began.
             metrics.gauge(catalogue.CONNECTED).labels(name).set(0)
@@ -141,11 +141,11 @@ class Sampler:
             metrics.gauge(catalogue.POSITION_TIME).labels(name).set(position)
         lag = lag_seconds(last or self._began, position, now)
         metrics.gauge(catalogue.STREAM_LAG).labels(name).set(lag)
-        silent = backlog.silent_seconds(stream)
+        silent = backlog.answers.silent_seconds(stream)
         if silent is not None:
             metrics.gauge(catalogue.CONNECTED).labels(name).set(1 if silent <= POLL_SECONDS else 0)
             self._health.answered_seconds[stream] = now - silent
-        elif backlog.is_paused(stream):
+        elif backlog.answers.is_paused(stream):
             # It is not being asked, so its silence says nothing about MongoDB.
             self._health.answered_seconds.pop(stream, None)
 

@@ -15,13 +15,15 @@ from tailer.core.librechat.documents import inserted_seconds
 from tailer.core.stream.hints import CLASSIFIERS, STREAM_OF_INTEREST, ChangeHint, Interest, Stream
 from tailer.core.stream.memory import StreamMemory
 from tailer.core.stream.open_turns import EVERY_WORK, Entry, EntryKey, OpenTurns
-from tailer.core.stream.positions import Answer, StreamPosition
+from tailer.core.stream.positions import StreamPosition
 from tailer.core.stream.telling import Told, tell
 from tailer.core.stream.touches import Touches
 from tailer.core.stream.watermark import Watermark
 from tailer.core.turn.record import TurnRecord
 from tailer.flow.parking import Parking
 from tailer.flow.records import Checkpoint, OwedShare, StreamBatch
+from tailer.flow.scopes import Scopes
+from tailer.flow.stream_answers import StreamAnswers
 
 _BEHIND_SECONDS = 15
 """The position of an idle stream moves every ten seconds."""
@@ -30,7 +32,8 @@ _STORED_TOUCHES = 500
 
 
 class Backlog:
-    """Opens entries for hints, hands out those that are due, closes those that are done."""
+    """Opens entries for hints, hands out those that are due, closes those that are done. `answers` says how the streams
+    are."""
 
     def __init__(
         self, open_turns: OpenTurns, parking: Parking, *, limit: int, monotonic: Callable[[], float]
@@ -44,14 +47,12 @@ class Backlog:
         self._closed = asyncio.Event()
         self._read = asyncio.Event()
         self._memory = StreamMemory()
-        self._paused: set[Stream] = set()
         self._backfilled: set[EntryKey] = set()
         self._moves: Counter[Stream] = Counter()
-        self._answered: dict[Stream, float] = {}
-        self._last_answers: dict[Stream, Answer] = {}
         self._taken_seconds: dict[Collection[Interest], float] = {}
         self._touches = Touches()
-        self._scopes: dict[EntryKey, frozenset[str]] = {}
+        self._scopes = Scopes()
+        self.answers = StreamAnswers(monotonic)
         self.source_seconds = 0
 
     def __len__(self) -> int:
@@ -79,19 +80,6 @@ class Backlog:
         """The position that the oldest open entry of the stream holds, None when nothing is open."""
         watermark = self._watermarks.get(stream)
         return watermark.safe if watermark is not None and watermark.open_count else None
-
-    def silent_seconds(self, stream: Stream) -> float | None:
-        """How long ago the stream last answered; None before its first answer and while reading is paused."""
-        answered = self._answered.get(stream)
-        return None if answered is None or stream in self._paused else self._monotonic() - answered
-
-    def is_paused(self, stream: Stream) -> bool:
-        """Whether reading waits for room."""
-        return stream in self._paused
-
-    def last_answer(self, stream: Stream) -> Answer | None:
-        """The stream's last answer, None before the first."""
-        return self._last_answers.get(stream)
 
     @property
     def limit(self) -> int:
@@ -140,8 +128,7 @@ class Backlog:
             watermark.advance(position)
         watermark.advance(batch.position)
         self.source_seconds = max(self.source_seconds, batch.source_seconds)
-        self._answered[stream] = now
-        self._last_answers[stream] = Answer(batch.source_seconds, now)
+        self.answers.note(stream, batch.source_seconds)
         if batch.hints:
             # An idle stream answers every second, and each lane would look for what it has not brought.
             self._opened.set()
@@ -164,18 +151,17 @@ class Backlog:
         age = max(0, source_seconds - hint.cluster_seconds - 1)
         key = self._open_turns.open(interest, hint, now, age_seconds=age)
         watermark.open(key)
-        if self._scopes:
-            self._scopes.pop(key, None)
+        self._scopes.forget(key)
         if interest is Interest.RESPONSE and hint.parent_message_id is not None:
             answered = self._open_turns.answer(hint.parent_message_id)
             if answered is not None:
                 watermark.close(answered)
-                self._scopes.pop(answered, None)
+                self._scopes.forget(answered)
             self._parking.answer(hint.parent_message_id)
 
     def scope(self, key: EntryKey) -> frozenset[str] | None:
         """The destinations that an open entry concerns, None for all of them."""
-        return self._scopes.get(key)
+        return self._scopes.of(key)
 
     def reopen(
         self,
@@ -219,20 +205,7 @@ class Backlog:
         self._opened.set()
 
     def _widen(self, key: EntryKey, only: str | None) -> bool:
-        """Let an entry concern one destination, or all of them with None, and whatever it concerned before. Returns
-        whether an open entry concerns more than before."""
-        is_open, scope = self._open_turns.is_open(key), self._scopes.get(key)
-        if not is_open:
-            if only is not None:
-                self._scopes[key] = frozenset({only})
-            return False
-        if scope is None or only in scope:
-            return False
-        if only is None:
-            del self._scopes[key]
-        else:
-            self._scopes[key] = scope | {only}
-        return True
+        return self._scopes.widen(key, only, is_open=self._open_turns.is_open(key))
 
     def close(self, key: EntryKey) -> None:
         """Close an entry, unless its row changed while it was worked on."""
@@ -240,7 +213,7 @@ class Backlog:
             self._opened.set()
             return
         self._backfilled.discard(key)
-        self._scopes.pop(key, None)
+        self._scopes.forget(key)
         stream = STREAM_OF_INTEREST.get(key.interest, Stream.MESSAGES)
         if stream in self._watermarks:
             self._watermarks[stream].close(key)
@@ -286,12 +259,11 @@ class Backlog:
 
     async def wait_for_room(self, stream: Stream) -> None:
         """Return once fewer entries are open than the limit; until then the stream counts as paused."""
-        self._paused.add(stream)
+        self.answers.pause(stream)
         while len(self._open_turns) >= self._limit:
             self._closed.clear()
             await self._closed.wait()
-        self._paused.discard(stream)
-        self._answered[stream] = self._monotonic()
+        self.answers.resume(stream)
 
     async def wait_for_messages(self, stream: Stream, position: StreamPosition) -> None:
         """Return once `messages`, where they are followed, were read up to the time of a position of another stream;
@@ -299,12 +271,11 @@ class Backlog:
         while (
             messages := self._watermarks.get(Stream.MESSAGES)
         ) is not None and messages.read.moment < position.moment:
-            self._paused.add(stream)
+            self.answers.pause(stream)
             self._read.clear()
             await self._read.wait()
-        if stream in self._paused:
-            self._paused.discard(stream)
-            self._answered[stream] = self._monotonic()
+        if self.answers.is_paused(stream):
+            self.answers.resume(stream)
 
     def admit(self, admission: Admission, *, only: str | None = None) -> None:
         """Open what a backfill found, for all destinations or one: due at once, without holding back a position."""

@@ -90,13 +90,13 @@ async def test_reading_pauses_while_too_much_is_open() -> None:
         for number in range(5):
             insert(scene, f"a{number}")
         await until(lambda: bool(scene.events.of(ReadingPaused)))
-        assert scene.backlog.silent_seconds(Stream.MESSAGES) is None
+        assert scene.backlog.answers.silent_seconds(Stream.MESSAGES) is None
         for number in range(5, 9):
             insert(scene, f"a{number}")
         for entry in await scene.backlog.take_due(limit=10, gather_seconds=0):
             scene.backlog.close(entry.key)
         await until_told(scene, inserts=9)
-        assert scene.backlog.silent_seconds(Stream.MESSAGES) is not None
+        assert scene.backlog.answers.silent_seconds(Stream.MESSAGES) is not None
 
     assert len(scene.backlog) == 4
 
@@ -111,13 +111,13 @@ async def test_titles_are_read_no_sooner_than_the_turns_before_them(scene: Scene
     (key,) = scene.librechat.insert("conversations", {"_id": ObjectId(), "conversationId": "c"})
     scene.librechat.update("conversations", key, {"title": "A chat"})
     async with scene.reading(Stream.CONVERSATIONS):
-        await until(lambda: backlog.is_paused(Stream.CONVERSATIONS))
+        await until(lambda: backlog.answers.is_paused(Stream.CONVERSATIONS))
         await asyncio.sleep(600)
         assert len(backlog) == 0
-        assert backlog.silent_seconds(Stream.CONVERSATIONS) is None
+        assert backlog.answers.silent_seconds(Stream.CONVERSATIONS) is None
         async with scene.reading():
             await until_told(scene, updates=1)
-        assert not backlog.is_paused(Stream.CONVERSATIONS)
+        assert not backlog.answers.is_paused(Stream.CONVERSATIONS)
 
     await asyncio.sleep(10)
     due = await backlog.take_due(limit=10, gather_seconds=0)

@@ -34,12 +34,12 @@ async def test_reading_pauses_while_too_much_is_open_and_goes_on_with_nothing_lo
             await asyncio.sleep(10)
             # A batch of the stream is taken in as a whole.
             assert len(run.pipeline.backlog) <= LIMIT + 20
-        assert run.pipeline.backlog.is_paused(Stream.MESSAGES)
-        assert run.pipeline.backlog.silent_seconds(Stream.MESSAGES) is None
+        assert run.pipeline.backlog.answers.is_paused(Stream.MESSAGES)
+        assert run.pipeline.backlog.answers.silent_seconds(Stream.MESSAGES) is None
         assert run.events.of(ReadingPaused)
         scene.destination.is_away = False
         await run.until_done()
-        assert not run.pipeline.backlog.is_paused(Stream.MESSAGES)
+        assert not run.pipeline.backlog.answers.is_paused(Stream.MESSAGES)
 
     assert sorted(scene.destination.record_ids()) == sorted(expected)
     assert scene.destination.duplicates() == []

@@ -6,6 +6,7 @@ import io
 import pytest
 
 from tailer.daemon.daemon import Daemon
+from tailer.daemon.faults import report_faults
 from tailer.daemon.side_tasks import looking
 from tailer.events import (
     ClockCompared,
@@ -57,7 +58,7 @@ async def test_a_broken_look_is_an_error_in_the_log_without_its_text(
         message = "s3cret"
         raise ValueError(message)
 
-    async with looking(SideTask.BEAT, look, every_seconds=1, report=daemon._report_fault):
+    async with looking(SideTask.BEAT, look, every_seconds=1, report=report_faults(daemon._emit)):
         await asyncio.sleep(1.5)
 
     assert [(event.task, event.error) for event in events.of(SideTaskFailed)] == [("beat", "ValueError")] * 2
