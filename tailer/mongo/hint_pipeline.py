@@ -80,10 +80,23 @@ _STOPPED: dict[str, object] = {
 }
 """The shape in which the abort route stores an answer. A pause stores an empty text and, since it exists, the sampling
 decision; an answer whose reader went away has no `text`."""
+_TEMPORARY: dict[str, object] = {
+    "$or": [
+        {"$eq": ["$fullDocument.isTemporary", True]},
+        {
+            "$and": [
+                {"$eq": [{"$type": "$fullDocument.isTemporary"}, "missing"]},
+                {"$ne": [{"$ifNull": ["$fullDocument.expiredAt", None]}, None]},
+            ]
+        },
+    ]
+}
+"""Until 0.8.5 an expiry date is the only sign of a temporary chat."""
 _OF_MESSAGES: dict[str, object] = {
     **_EVERYWHERE,
     "unfinished": {"$eq": ["$fullDocument.unfinished", True]},
     "stopped": _STOPPED,
+    "temporary": _TEMPORARY,
     "text": {
         "$cond": [
             {"$eq": ["$fullDocument.isCreatedByUser", True]},
@@ -189,6 +202,7 @@ def decode_hint(event: Mapping[str, object], position: StreamPosition) -> Change
         conversation_id=string(get("conversation")),
         stopped=get("stopped") is True,
         unfinished=get("unfinished") is True,
+        temporary=get("temporary") is True,
         text=string(get("text")),
         settings=settings if isinstance(settings, dict) else None,
     )

@@ -171,7 +171,16 @@ async def read_spending(
         user_id = identifier(document.get("user"))
         deleted = names_chat_message(reference) and reference != conversation_id
         spending[key] = (
-            Spending(key, reference, conversation_id, user_id, tuple(entries), is_deleted_turn=deleted)
+            Spending(
+                key,
+                reference,
+                conversation_id,
+                user_id,
+                tuple(entries),
+                is_deleted_turn=deleted,
+                # A ledger does not say so. Where the stream of messages did, the turn's own entry sends it.
+                may_be_temporary=deleted,
+            )
             if entries
             else None
         )
@@ -202,6 +211,7 @@ async def read_deleted(
             entries[0].user_id,
             tuple(entries),
             is_deleted_turn=True,
+            may_be_temporary=rows[key].may_be_temporary,
         )
         for key, entries in spent.items()
         if entries

@@ -16,6 +16,9 @@ from tests.fakes.langfuse import answer as answer_with
 from tests.integration.running import running
 from tests.rows import ALICE, NOW, answer, question, transaction
 
+EXPIRY = NOW + timedelta(hours=1)
+ANSWER_ID = "0b0e53c4-72a6-4d31-a6b4-1b1f1c1d0e5a"
+"""In the form of a chat's message: the ledger takes other ids for calls of the agents API."""
 TRACE, TITLE = turn_trace_id("a1"), title_trace_id("a1")
 FOLLOWED: dict[str, Any] = {"deletions": DeletionPolicy.DELETE}
 
@@ -115,6 +118,41 @@ async def test_a_turn_that_is_deleted_before_it_is_read_keeps_its_tokens_and_no_
     assert root.trace_metadata["outcome"] == "deleted"
     assert call.attributes["langfuse.observation.usage_details"] == '{"output":7}'
     assert not any(".input" in name or ".output" in name for span in (root, call) for name in span.attributes)
+
+
+@pytest.mark.parametrize(
+    ("fields", "policy", "is_sent"),
+    [
+        ({"isTemporary": True, "expiredAt": EXPIRY}, TemporaryPolicy.SKIP, False),
+        ({"expiredAt": EXPIRY}, TemporaryPolicy.SKIP, False),
+        ({"isTemporary": False, "expiredAt": EXPIRY}, TemporaryPolicy.SKIP, True),
+        ({"expiredAt": None}, TemporaryPolicy.SKIP, True),
+        ({"isTemporary": True, "expiredAt": EXPIRY}, TemporaryPolicy.METADATA, True),
+    ],
+    ids=["temporary", "until 0.8.5", "kept for a while", "lasting", "asked for"],
+)
+@pytest.mark.parametrize("stream_transactions", [False, True], ids=["messages", "ledger too"])
+async def test_a_temporary_chat_that_expired_before_it_was_read_leaves_no_trace(
+    databases: Databases,
+    fake: FakeLangfuse,
+    fields: dict[str, Any],
+    policy: TemporaryPolicy,
+    *,
+    is_sent: bool,
+    stream_transactions: bool,
+) -> None:
+    """MongoDB deletes it like any other row. Only its insertion says what it was, and the ledger says nothing."""
+    options = {"temporary": policy, "stream_transactions": stream_transactions}
+    async with running(databases, fake, **options):
+        pass
+    spent = transaction(messageId=ANSWER_ID, tokenType="completion", rawAmount=-7, tokenValue=-70)
+    await databases.source["transactions"].insert_one(spent)
+    await databases.source["messages"].insert_many([question("q1", None), answer(ANSWER_ID, "q1", **fields)])
+    await delete(databases, "q1", ANSWER_ID)
+    async with running(databases, fake, **options) as run:
+        await run.until_done()
+
+    assert fake.trace_ids() == ([turn_trace_id(ANSWER_ID)] if is_sent else [])
 
 
 async def test_a_turn_that_is_deleted_on_its_way_is_taken_away_once_it_is_there(

@@ -139,6 +139,7 @@ class MemoryReader:
                     user_id,
                     tuple(entries),
                     is_deleted_turn=deleted,
+                    may_be_temporary=deleted,
                     user=self._user_of(user_id),
                 )
                 if entries
@@ -164,6 +165,7 @@ class MemoryReader:
                 entries[0].user_id,
                 tuple(entries),
                 is_deleted_turn=True,
+                may_be_temporary=rows[key].may_be_temporary,
             )
             for key, entries in spent.items()
             if entries

@@ -3,16 +3,18 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core.identity import DocumentKey, spending_trace_id, turn_trace_id
-from tailer.core.policy.policies import Fact, Facts, Policies, parse_rules
+from tailer.core.policy.policies import Fact, Facts, Policies, TemporaryPolicy, parse_rules
 from tailer.core.policy.users import User, UserIdChoice, UserNaming
 from tailer.core.trace.export import export_spending
 from tailer.core.trace.observations import ObservationType, Trace
 from tailer.core.trace.otlp import SpanContext, encode_trace
 from tailer.core.trace.spending import Spending, build_spending_trace
+from tailer.core.turn.entry_outcomes import EntryOutcome
 from tests.unit.documents import (
     MISSING,
     RESPONSE,
@@ -85,6 +87,21 @@ def test_a_turn_that_was_deleted_before_it_was_read_keeps_its_tokens_and_no_cont
     assert (root.type, root.input, root.output) == (ObservationType.AGENT, None, None)
     assert {first.parent_id, second.parent_id} == {root.id}
     assert (first.usage, second.usage) == ({"input": 100, "output": 10}, {"input": 200, "output": 20})
+
+
+@pytest.mark.parametrize("policy", TemporaryPolicy)
+def test_a_deleted_turn_of_a_chat_that_may_be_temporary_is_sent_only_where_those_are(
+    policy: TemporaryPolicy,
+) -> None:
+    rows = [{**entry, "messageId": RESPONSE} for entry in CALLS]
+    entries = transactions(*rows)
+    deleted = Spending(
+        DocumentKey("k"), RESPONSE, "c", USER, entries, is_deleted_turn=True, may_be_temporary=True
+    )
+
+    made = export_spending(deleted, options(policies=Policies(temporary=policy)))
+
+    assert isinstance(made, EntryOutcome) == (policy is TemporaryPolicy.SKIP)
 
 
 def test_what_states_no_tokens_or_no_time_is_no_trace() -> None:

@@ -51,7 +51,7 @@ class ChangeHint:
     `written_milliseconds` is LibreChat's `updatedAt` of this write if it has one, else the server's wall time;
     `cluster_seconds` is the server's. Some values travel along, all of them bounded, because no document holds them for
     long: the `text` of a new question, the `title` and settings of a conversation, and whether a new answer is
-    `unfinished` and has the shape of a `stopped` one.
+    `unfinished`, has the shape of a `stopped` one, and belongs to a `temporary` chat.
     """
 
     operation: Operation
@@ -65,6 +65,7 @@ class ChangeHint:
     conversation_id: str | None = None
     stopped: bool = False
     unfinished: bool = False
+    temporary: bool = False
     text: str | None = field(default=None, repr=False)
     title: str | None = field(default=None, repr=False)
     settings: Mapping[str, object] | None = field(default=None, repr=False)

@@ -21,6 +21,7 @@ EVERY_WORK = frozenset(Interest)
 _SPARE_PLACES = 1_000
 """How many places of the schedule may be stale before they are removed."""
 _WRITTEN = frozenset({"text", "content"})
+_LASTING = frozenset({"isTemporary", "expiredAt"})
 LATE_FIELDS = frozenset({"text", "content", "feedback"})
 """The fields that a replacement may have changed of a sent turn; it does not say which."""
 
@@ -35,7 +36,8 @@ class EntryKey(NamedTuple):
 @dataclass(slots=True)
 class Entry:
     """One open turn. Times are seconds of the caller's monotonic clock. `stopped`: the answer was first stored as one
-    that was stopped; `finished`: it was stored as a whole; `edited`: it was changed by hand since."""
+    that was stopped; `finished`: it was stored as a whole; `edited`: it was changed by hand since. `may_be_temporary`:
+    nothing said that its chat is to last."""
 
     key: EntryKey
     opened_seconds: float
@@ -53,6 +55,7 @@ class Entry:
     finished: bool = False
     stopped: bool = False
     edited: bool = False
+    may_be_temporary: bool = True
 
 
 class OpenTurns:
@@ -343,9 +346,12 @@ def _due_of(first: tuple[float, Entry]) -> float:
 
 def _follow_answer(entry: Entry, hint: ChangeHint) -> None:
     if hint.operation is not Operation.UPDATE:
+        entry.may_be_temporary = hint.temporary
         entry.finished = not hint.unfinished
         entry.stopped = hint.stopped
         return
+    if not _LASTING.isdisjoint(hint.changed):
+        entry.may_be_temporary = True
     if "unfinished" in hint.changed:
         entry.finished = True
         return

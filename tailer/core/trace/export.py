@@ -6,7 +6,15 @@ from typing import assert_never
 
 from tailer.core.identity import TraceId, native_copy_trace_id, turn_trace_id, unanswered_trace_id
 from tailer.core.light_dataclass import light_dataclass
-from tailer.core.policy.policies import ContentChoice, Fact, Facts, Policies, is_sampled, values_of
+from tailer.core.policy.policies import (
+    ContentChoice,
+    Fact,
+    Facts,
+    Policies,
+    TemporaryPolicy,
+    is_sampled,
+    values_of,
+)
 from tailer.core.policy.users import UserNaming
 from tailer.core.trace.bounds import Bounds
 from tailer.core.trace.build import build_title_trace, build_turn_trace
@@ -182,6 +190,8 @@ def export_spending(spending: Spending, options: ExportOptions) -> Trace | Entry
     """The trace of a call of the agents API, or the reason why it gives none."""
     if not is_chosen(spending.conversation_id, options):
         return EntryOutcome.NOT_SAMPLED
+    if spending.may_be_temporary and options.policies.temporary is TemporaryPolicy.SKIP:
+        return EntryOutcome.DELETED
     models = [entry.model for entry in spending.transactions if entry.model is not None]
     facts: Facts = {
         **dict.fromkeys(Fact),

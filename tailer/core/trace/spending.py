@@ -24,8 +24,8 @@ class Spending:
     """The transactions of one call, in the order written; `reference` is their message id, or else their conversation's
     id.
 
-    `is_deleted_turn`: they belong to a chat's message that is no longer stored. `user` is what was read of the user, if
-    anything is.
+    `is_deleted_turn`: they belong to a chat's message that is no longer stored, which `may_be_temporary` unless the
+    stream said otherwise. `user` is what was read of the user, if anything is.
     """
 
     key: DocumentKey
@@ -34,6 +34,7 @@ class Spending:
     user_id: str | None
     transactions: tuple[Transaction, ...]
     is_deleted_turn: bool = False
+    may_be_temporary: bool = False
     user: User | None = None
 
     @property

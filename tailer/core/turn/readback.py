@@ -30,10 +30,14 @@ class Row:
 
 @light_dataclass(frozen=True, slots=True)
 class DeletedRow:
-    """What the stream reported about a response that was deleted before it was read."""
+    """What the stream reported about a response that was deleted before it was read.
+
+    `may_be_temporary`: nothing says that its chat was to last; MongoDB itself deletes temporary ones (`expiredAt`).
+    """
 
     message_id: str
     conversation_id: str
+    may_be_temporary: bool = True
 
 
 Owner: TypeAlias = tuple[str, str | None]

@@ -320,7 +320,7 @@ def _deleted_row(entry: Entry) -> DeletedRow | None:
         or entry.conversation_id is None
     ):
         return None
-    return DeletedRow(entry.message_id, entry.conversation_id)
+    return DeletedRow(entry.message_id, entry.conversation_id, entry.may_be_temporary)
 
 
 def _is_patient_question(entry: Entry) -> bool:
