@@ -9,6 +9,7 @@ from bson import ObjectId
 
 from tailer.core.identity import title_trace_id, turn_trace_id
 from tailer.core.policy.policies import DeletionPolicy, TemporaryPolicy
+from tailer.core.stream.hints import Stream
 from tailer.events import DeliveryRetried, FollowupFailed, HintsRead
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, Route, hang
@@ -131,7 +132,11 @@ async def test_a_turn_that_is_deleted_before_it_is_read_keeps_its_tokens_and_no_
     ],
     ids=["temporary", "until 0.8.5", "kept for a while", "lasting", "asked for"],
 )
-@pytest.mark.parametrize("stream_transactions", [False, True], ids=["messages", "ledger too"])
+@pytest.mark.parametrize(
+    "streams",
+    [(Stream.MESSAGES,), (Stream.MESSAGES, Stream.TRANSACTIONS), (Stream.TRANSACTIONS,)],
+    ids=["messages", "ledger too", "ledger alone"],
+)
 async def test_a_temporary_chat_that_expired_before_it_was_read_leaves_no_trace(
     databases: Databases,
     fake: FakeLangfuse,
@@ -139,10 +144,10 @@ async def test_a_temporary_chat_that_expired_before_it_was_read_leaves_no_trace(
     policy: TemporaryPolicy,
     *,
     is_sent: bool,
-    stream_transactions: bool,
+    streams: tuple[Stream, ...],
 ) -> None:
     """MongoDB deletes it like any other row. Only its insertion says what it was, and the ledger says nothing."""
-    options = {"temporary": policy, "stream_transactions": stream_transactions}
+    options = {"temporary": policy, "streams": streams}
     async with running(databases, fake, **options):
         pass
     spent = transaction(messageId=ANSWER_ID, tokenType="completion", rawAmount=-7, tokenValue=-70)
@@ -152,7 +157,9 @@ async def test_a_temporary_chat_that_expired_before_it_was_read_leaves_no_trace(
     async with running(databases, fake, **options) as run:
         await run.until_done()
 
-    assert fake.trace_ids() == ([turn_trace_id(ANSWER_ID)] if is_sent else [])
+    # The ledger alone cannot tell a temporary chat from another.
+    told = Stream.MESSAGES in streams or policy is not TemporaryPolicy.SKIP
+    assert fake.trace_ids() == ([turn_trace_id(ANSWER_ID)] if is_sent and told else [])
 
 
 async def test_a_turn_that_is_deleted_on_its_way_is_taken_away_once_it_is_there(
