@@ -18,7 +18,7 @@ from tailer.flow.destinations import Destination
 from tailer.flow.parking import Parking
 from tailer.flow.shares import Shares
 from tailer.health import Health, State
-from tailer.metrics import Metrics, catalogue
+from tailer.metrics import Metrics, catalogue, sending_catalogue
 
 BEAT_SECONDS = 1.0
 
@@ -97,11 +97,11 @@ class Sampler:
 
     def _sample_destination(self, destination: Destination, now: float) -> None:
         metrics, name, delivery = self._metrics, destination.name, destination.delivery
-        metrics.gauge(catalogue.QUEUE_LENGTH).labels(name).set(delivery.queue_length)
-        metrics.gauge(catalogue.QUEUE_CAPACITY).labels(name).set(delivery.queue_capacity)
-        metrics.gauge(catalogue.OWED).labels(name).set(destination.debts.count)
-        metrics.gauge(catalogue.AWAY).labels(name).set(1 if destination.presence.is_away else 0)
-        metrics.gauge(catalogue.EXPORT_LAG).labels(name).set(self._export_lag(destination, now))
+        metrics.gauge(sending_catalogue.QUEUE_LENGTH).labels(name).set(delivery.queue_length)
+        metrics.gauge(sending_catalogue.QUEUE_CAPACITY).labels(name).set(delivery.queue_capacity)
+        metrics.gauge(sending_catalogue.OWED).labels(name).set(destination.debts.count)
+        metrics.gauge(sending_catalogue.AWAY).labels(name).set(1 if destination.presence.is_away else 0)
+        metrics.gauge(sending_catalogue.EXPORT_LAG).labels(name).set(self._export_lag(destination, now))
 
     def _export_lag(self, destination: Destination, now: float) -> float:
         """The age of the oldest turn that a destination still has to acknowledge, 0 when there is none."""
@@ -161,6 +161,6 @@ class Sampler:
         held = [self._backlog.oldest_position(stream) for stream in self._streams]
         times = [position.cluster_seconds for position in held if position is not None]
         if times:
-            self._metrics.gauge(catalogue.OLDEST_UNACKNOWLEDGED).set(min(times))
+            self._metrics.gauge(sending_catalogue.OLDEST_UNACKNOWLEDGED).set(min(times))
         else:
-            self._metrics.forget(catalogue.OLDEST_UNACKNOWLEDGED)
+            self._metrics.forget(sending_catalogue.OLDEST_UNACKNOWLEDGED)

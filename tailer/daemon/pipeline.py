@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from tailer.core.stream.entries import EntryKey
 from tailer.core.stream.hints import Interest, Stream
-from tailer.core.stream.open_turns import EntryKey
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.core.turn.turns import Wait
 from tailer.daemon.gauges import Sampler

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from pydantic import SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from tailer.core.policy.policies import TracesShown
 from tailer.demo.database import DATABASE, STATE_DATABASE, given_uri
 from tailer.errors import DestinationError
 from tailer.settings import Settings, SinkChoice, load_settings
+from tailer.settings.from_code import FromCode
 
 ENVIRONMENT: Final = "demo"
 """The Langfuse environment of the demo's traces, so that they are never taken for the operator's own."""
@@ -23,22 +24,10 @@ _TAKEN: Final = ("langfuse_public_key", "langfuse_secret_key", "langfuse_url", "
 _NO_SERVER_YET: Final = "mongodb://127.0.0.1"
 
 
-class _OwnSettings(Settings):
+class _OwnSettings(FromCode, Settings):
     """Settings that come from code alone."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(env_file=None)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic passes it by name
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes it by name
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes it by name
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes it by name
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Neither the environment nor `.env`."""
-        return (init_settings,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from tailer.core.backfill import INTEREST_OF_WALK, Counts, Job, choose_admissions, plan_gap
 from tailer.core.identity import DocumentKey, TraceId
 from tailer.core.librechat.documents import inserted_seconds
+from tailer.core.stream.entries import EntryKey
 from tailer.core.stream.hints import Interest, Stream
-from tailer.core.stream.open_turns import EntryKey
 from tailer.core.stream.shard import WHOLE, Shard
 from tailer.core.trace.export import trace_id_of
 from tailer.core.turn.readback import Row

@@ -12,9 +12,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from tailer.core.backfill import Admission
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.documents import inserted_seconds
+from tailer.core.stream.entries import Entry, EntryKey
 from tailer.core.stream.hints import CLASSIFIERS, STREAM_OF_INTEREST, ChangeHint, Interest, Stream
 from tailer.core.stream.memory import StreamMemory
-from tailer.core.stream.open_turns import EVERY_WORK, Entry, EntryKey, OpenTurns
+from tailer.core.stream.open_turns import EVERY_WORK, OpenTurns
 from tailer.core.stream.positions import StreamPosition
 from tailer.core.stream.telling import Told, tell
 from tailer.core.stream.touches import Touches

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+from tailer.core.stream.entries import EntryKey
 from tailer.core.stream.hints import Stream
-from tailer.core.stream.open_turns import EntryKey
 from tailer.events import CheckpointSaved, Emit
 from tailer.flow.backlog import Backlog
 from tailer.flow.records import Checkpoint

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from tailer.core.stream.entries import EntryKey
 from tailer.core.stream.hints import LEDGER, Interest
-from tailer.core.stream.open_turns import EntryKey
 from tailer.core.stream.shard import WHOLE, Shard
 from tailer.core.trace.late import find_late_transactions
 from tailer.flow.backlog import Backlog

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from tailer.core.identity import DocumentKey, ObservationId, TraceId
 from tailer.core.light_dataclass import light_dataclass
+from tailer.core.stream.entries import EntryKey
 from tailer.core.stream.hints import ChangeHint, Interest, Stream
-from tailer.core.stream.open_turns import EntryKey
 from tailer.core.stream.positions import StreamPosition
 from tailer.core.trace.followup import Edit, SentTurn
 from tailer.core.trace.late import LateMarks

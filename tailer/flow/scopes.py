@@ -1,6 +1,6 @@
 """Which destinations an open entry concerns, where it does not concern all of them."""
 
-from tailer.core.stream.open_turns import EntryKey
+from tailer.core.stream.entries import EntryKey
 
 
 class Scopes:

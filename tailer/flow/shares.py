@@ -9,8 +9,8 @@ from collections.abc import Collection, Sequence
 from typing import TypeAlias
 
 from tailer.core.light_dataclass import light_dataclass
+from tailer.core.stream.entries import Entry, EntryKey
 from tailer.core.stream.hints import Interest
-from tailer.core.stream.open_turns import Entry, EntryKey
 from tailer.core.turn.entry_outcomes import EntryOutcome, parked
 from tailer.core.turn.turns import Wait
 from tailer.events import Emit, TurnDone

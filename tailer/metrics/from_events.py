@@ -54,42 +54,11 @@ from tailer.events import (
     TurnFailed,
 )
 from tailer.flow.letter_reasons import LetterKind
-from tailer.metrics import catalogue
+from tailer.metrics import catalogue, sending_catalogue
 from tailer.metrics.declaration import Metric
 from tailer.metrics.instruments import Instruments
+from tailer.metrics.lifetimes import OF_A_TASK, OF_A_TERM
 from tailer.metrics.usage import Usage
-
-_OF_A_TERM = (
-    catalogue.CONNECTED,
-    catalogue.LAST_POLL,
-    catalogue.SOURCE_TIME,
-    catalogue.POSITION_TIME,
-    catalogue.STREAM_LAG,
-    catalogue.PENDING,
-    catalogue.CHECKPOINT_TIME,
-    catalogue.CHECKPOINT_SAVED,
-    catalogue.GAPS_UNFILLED,
-    catalogue.OPLOG_HEADROOM,
-    catalogue.OLDEST_PENDING,
-    catalogue.QUEUE_LENGTH,
-    catalogue.EXPORT_LAG,
-    catalogue.OLDEST_UNACKNOWLEDGED,
-    catalogue.PAUSED,
-    catalogue.OWED,
-    catalogue.AWAY,
-    catalogue.BACKFILL_REMAINING,
-    catalogue.BACKFILL_POSITION,
-)
-
-_OF_A_TASK = {
-    SideTask.OPLOG: (
-        catalogue.OPLOG_FIRST,
-        catalogue.OPLOG_WINDOW,
-        catalogue.OPLOG_HEADROOM,
-        catalogue.CLOCK_SKEW,
-    ),
-    SideTask.DEAD_LETTERS: (catalogue.DEAD_LETTERS_KEPT,),
-}
 
 
 class Metrics(Instruments):
@@ -145,8 +114,7 @@ class Metrics(Instruments):
         self._forget_term()
 
     def _forget_term(self) -> None:
-        """Forget what was true of the active instance's streams and work and is not true of a standby."""
-        for metric in _OF_A_TERM:
+        for metric in OF_A_TERM:
             self.forget(metric)
         self._stored.clear()
 
@@ -242,15 +210,14 @@ class Metrics(Instruments):
     @record.register
     def _(self, event: SideTaskFailed) -> None:
         self.count(catalogue.TASK_FAILURES, event.task.value)
-        # A gauge that stands still looks healthy.
-        for metric in _OF_A_TASK.get(event.task, ()):
+        for metric in OF_A_TASK.get(event.task, ()):
             self.forget(metric)
         if event.task is SideTask.OPLOG:
             self._oplog_first = None
 
     @record.register
     def _(self, event: LettersCounted) -> None:
-        self.gauge(catalogue.DEAD_LETTERS_KEPT).set(event.kept)
+        self.gauge(sending_catalogue.DEAD_LETTERS_KEPT).set(event.kept)
 
     @record.register
     def _(self, event: StateFailed) -> None:
@@ -264,7 +231,7 @@ class Metrics(Instruments):
 
     @record.register
     def _(self, event: TurnFailed) -> None:
-        self.counter(catalogue.DEAD_LETTERS).labels(LetterKind.BUILD_FAILED.value, _at(event)).inc()
+        self.counter(sending_catalogue.DEAD_LETTERS).labels(LetterKind.BUILD_FAILED.value, _at(event)).inc()
 
     @record.register
     def _(self, event: RowUnreadable) -> None:
@@ -280,78 +247,78 @@ class Metrics(Instruments):
 
     @record.register
     def _(self, event: RequestDone) -> None:
-        self.counter(catalogue.REQUESTS).labels(event.result, _at(event)).inc()
-        self.histogram(catalogue.REQUEST_DURATION).labels(_at(event)).observe(event.seconds)
-        self.counter(catalogue.SENT_BYTES).labels(_at(event)).inc(event.sent_bytes)
+        self.counter(sending_catalogue.REQUESTS).labels(event.result, _at(event)).inc()
+        self.histogram(sending_catalogue.REQUEST_DURATION).labels(_at(event)).observe(event.seconds)
+        self.counter(sending_catalogue.SENT_BYTES).labels(_at(event)).inc(event.sent_bytes)
 
     @record.register
     def _(self, event: DeliveryRetried) -> None:
-        self.counter(catalogue.RETRIES).labels(_at(event)).inc()
+        self.counter(sending_catalogue.RETRIES).labels(_at(event)).inc()
 
     @record.register
     def _(self, event: DeliveryPaused) -> None:
-        self.gauge(catalogue.PAUSED).labels(_at(event)).set(1)
+        self.gauge(sending_catalogue.PAUSED).labels(_at(event)).set(1)
 
     @record.register
     def _(self, event: DeliveryResumed) -> None:
-        self.gauge(catalogue.PAUSED).labels(_at(event)).set(0)
+        self.gauge(sending_catalogue.PAUSED).labels(_at(event)).set(0)
 
     @record.register
     def _(self, event: MediaLeftOut) -> None:
-        self.counter(catalogue.MEDIA_LEFT_OUT).labels(event.reason, _at(event)).inc()
+        self.counter(sending_catalogue.MEDIA_LEFT_OUT).labels(event.reason, _at(event)).inc()
 
     @record.register
     def _(self, event: FollowupRetried) -> None:
-        self.counter(catalogue.ANNOTATION_RETRIES).labels(event.operation.value, _at(event)).inc()
+        self.counter(sending_catalogue.ANNOTATION_RETRIES).labels(event.operation.value, _at(event)).inc()
 
     @record.register
     def _(self, event: FollowupFailed) -> None:
-        self.counter(catalogue.ANNOTATIONS_FAILED).labels(event.operation.value, _at(event)).inc()
+        self.counter(sending_catalogue.ANNOTATIONS_FAILED).labels(event.operation.value, _at(event)).inc()
 
     @record.register
     def _(self, event: FollowupLeftOut) -> None:
-        self.counter(catalogue.ANNOTATIONS_LEFT_OUT).labels(event.operation.value, _at(event)).inc(
+        self.counter(sending_catalogue.ANNOTATIONS_LEFT_OUT).labels(event.operation.value, _at(event)).inc(
             event.count
         )
 
     @record.register
     def _(self, event: TracesMayRepeat) -> None:
-        self.counter(catalogue.TRACES_MAY_REPEAT).labels(_at(event)).inc(event.traces)
+        self.counter(sending_catalogue.TRACES_MAY_REPEAT).labels(_at(event)).inc(event.traces)
 
     @record.register
     def _(self, event: DestinationWarned) -> None:
-        self.counter(catalogue.DESTINATION_WARNINGS).inc()
+        self.counter(sending_catalogue.DESTINATION_WARNINGS).inc()
 
     @record.register
     def _(self, event: MetricsLost) -> None:
-        self.counter(catalogue.METRIC_REPORTS_LOST).inc()
+        self.counter(sending_catalogue.METRIC_REPORTS_LOST).inc()
 
     @record.register
     def _(self, event: BatchSettled) -> None:
-        self.counter(catalogue.UNKNOWN_OUTCOMES).labels(event.verdict, _at(event)).inc()
+        self.counter(sending_catalogue.UNKNOWN_OUTCOMES).labels(event.verdict, _at(event)).inc()
 
     @record.register
     def _(self, event: BatchSplit) -> None:
-        self.counter(catalogue.SPLITS).labels(_at(event)).inc()
+        self.counter(sending_catalogue.SPLITS).labels(_at(event)).inc()
 
     @record.register
     def _(self, event: TraceCut) -> None:
-        self.counter(catalogue.TRACES_CUT).labels(_at(event)).inc()
+        self.counter(sending_catalogue.TRACES_CUT).labels(_at(event)).inc()
 
     @record.register
     def _(self, event: SpotChecked) -> None:
-        self.counter(catalogue.SPOT_CHECKS).labels(event.result, _at(event)).inc()
+        self.counter(sending_catalogue.SPOT_CHECKS).labels(event.result, _at(event)).inc()
 
     @record.register
     def _(self, event: TraceRejected) -> None:
-        self.counter(catalogue.DEAD_LETTERS).labels(LetterKind.REJECTED.value, _at(event)).inc()
+        self.counter(sending_catalogue.DEAD_LETTERS).labels(LetterKind.REJECTED.value, _at(event)).inc()
 
     @record.register
     def _(self, event: TracesDelivered) -> None:
-        self.counter(catalogue.TRACES).labels(_at(event)).inc(event.traces)
-        self.counter(catalogue.OBSERVATIONS).labels(_at(event)).inc(event.observations)
+        self.counter(sending_catalogue.TRACES).labels(_at(event)).inc(event.traces)
+        self.counter(sending_catalogue.OBSERVATIONS).labels(_at(event)).inc(event.observations)
         for seconds in event.latencies_seconds:
-            self.histogram(catalogue.LATENCY).labels(_at(event)).observe(seconds)
+            self.histogram(sending_catalogue.LATENCY).labels(_at(event)).observe(seconds)
 
 
 def _at(event: DestinationEvent) -> str:

@@ -4,8 +4,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from tailer.core.identity import DocumentKey, title_trace_id, turn_trace_id
+from tailer.core.stream.entries import EntryKey
 from tailer.core.stream.hints import Interest
-from tailer.core.stream.open_turns import EntryKey
 from tailer.core.stream.shard import Shard
 from tailer.flow.letter_reasons import LetterReason
 from tailer.flow.records import DeadLetter, Leftovers, OwedShare

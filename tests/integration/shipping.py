@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from tailer.core.identity import DocumentKey
+from tailer.core.stream.entries import EntryKey
 from tailer.core.stream.hints import ChangeHint, Interest, Operation, Stream
-from tailer.core.stream.open_turns import EntryKey, OpenTurns
+from tailer.core.stream.open_turns import OpenTurns
 from tailer.core.stream.positions import StreamPosition
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.flow.backlog import Backlog

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from bson import Binary
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Stream
@@ -25,6 +24,7 @@ from tailer.mongo.state.records import write_item
 from tailer.mongo.state.slots import SLOTS, Slot, Slots
 from tailer.mongo.state.survey import count_pending, list_checkpoints
 from tests.evidence import Events, make_item, make_trace, trace_ids
+from tests.integration.commands import Commands
 from tests.integration.leading import seize
 
 APPLICATION = "slots"
@@ -100,22 +100,6 @@ async def state_of(database: StateDatabase, slot_id: str) -> Mapping[str, Any]:
     assert found is not None
     positions = {name: fields["cluster_seconds"] for name, fields in found.get("positions", {}).items()}
     return {**found, "positions": positions}
-
-
-class Commands(CommandListener):
-    """Every command that a client sends."""
-
-    def __init__(self) -> None:
-        self.sent: list[Mapping[str, Any]] = []
-
-    def started(self, event: CommandStartedEvent) -> None:
-        self.sent.append(event.command)
-
-    def succeeded(self, event: CommandSucceededEvent) -> None:
-        """Of no interest."""
-
-    def failed(self, event: CommandFailedEvent) -> None:
-        """Of no interest."""
 
 
 async def test_a_late_write_of_an_earlier_epoch_misses_the_batch_that_has_its_slot_now(

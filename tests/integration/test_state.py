@@ -2,14 +2,13 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Stream
@@ -24,6 +23,7 @@ from tailer.mongo.connection import Client, connect
 from tailer.mongo.state import MongoState, StateDatabase
 from tailer.mongo.state.checkpoints import was_delivered_before
 from tests.evidence import Events, make_item, make_trace, trace_ids
+from tests.integration.commands import Commands
 from tests.integration.leading import lead
 
 LIFETIME = timedelta(days=90)
@@ -141,22 +141,6 @@ async def test_export_records_expire_after_the_time_of_the_settings(
     assert await lifetime() == LIFETIME.total_seconds()
     await state.prepare(lifetime=timedelta(days=7))
     assert await lifetime() == timedelta(days=7).total_seconds()
-
-
-class Commands(CommandListener):
-    """Every command that a client sends."""
-
-    def __init__(self) -> None:
-        self.sent: list[Mapping[str, Any]] = []
-
-    def started(self, event: CommandStartedEvent) -> None:
-        self.sent.append(event.command)
-
-    def succeeded(self, event: CommandSucceededEvent) -> None:
-        """Of no interest."""
-
-    def failed(self, event: CommandFailedEvent) -> None:
-        """Of no interest."""
 
 
 async def test_every_write_waits_for_a_majority_and_is_fenced(

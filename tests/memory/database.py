@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from tailer.core.backfill import Job
 from tailer.core.identity import DocumentKey, TraceId
 from tailer.core.lease import LeaseRecord
+from tailer.core.stream.entries import EntryKey
 from tailer.core.stream.hints import Stream
-from tailer.core.stream.open_turns import EntryKey
 from tailer.core.trace.followup import SentTurn
 from tailer.errors import LeaseLost
 from tailer.flow.records import Batch, Checkpoint, DeadLetter, Gap, OwedShare, ParkedTurn

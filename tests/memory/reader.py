@@ -8,7 +8,7 @@ from typing import TypeVar
 import bson
 
 from tailer.core.identity import DocumentKey
-from tailer.core.librechat.bson_values import filled_string, identifier, milliseconds, strings
+from tailer.core.librechat.bson_values import filled_string, identifier
 from tailer.core.librechat.conversations import Conversation, read_agent, read_conversation
 from tailer.core.librechat.documents import (
     MalformedDocument,
@@ -28,6 +28,7 @@ from tailer.core.turn.transactions_by_time import assign_by_time
 from tailer.core.turn.turns import TurnRecord
 from tailer.core.turn.usage import TITLE_CONTEXT
 from tailer.mongo.document_keys import to_key
+from tailer.mongo.message_rows import read_row
 from tests.memory.librechat import Document, MemoryLibreChat
 
 _NEARBY_SECONDS = 3600
@@ -54,7 +55,7 @@ class MemoryReader:
 
     async def locate(self, keys: Sequence[DocumentKey]) -> Sequence[Row]:
         await asyncio.sleep(self.latency_seconds)
-        return _present(map(read_row, self._librechat.find("messages", keys)))
+        return _present(map(read_stored_row, self._librechat.find("messages", keys)))
 
     async def find_existing(self, keys: Sequence[DocumentKey]) -> frozenset[DocumentKey]:
         await asyncio.sleep(self.latency_seconds)
@@ -260,28 +261,12 @@ class MemoryReader:
         return _present(map(read_transaction, stored))
 
     def _rows(self) -> list[Row]:
-        return _present(map(read_row, self._librechat.find("messages")))
+        return _present(map(read_stored_row, self._librechat.find("messages")))
 
 
-def read_row(document: Document) -> Row | None:
-    """A message without its content; None for one without its ids."""
-    message_id = filled_string(document.get("messageId"))
-    conversation_id = filled_string(document.get("conversationId"))
-    if message_id is None or conversation_id is None:
-        return None
-    return Row(
-        key=to_key(document["_id"]),
-        message_id=message_id,
-        conversation_id=conversation_id,
-        parent_message_id=filled_string(document.get("parentMessageId")),
-        user_id=identifier(document.get("user")),
-        created_by_user=document.get("isCreatedByUser") is True,
-        traced_natively=bool(strings(document.get("langfuseDestinationIds"))),
-        created_milliseconds=milliseconds(document.get("createdAt")),
-        stored_bytes=len(bson.encode(document)),
-        refused=document.get("error") is True,
-        model=filled_string(document.get("model")),
-    )
+def read_stored_row(document: Document) -> Row | None:
+    """A message as `MongoDocuments` reads it; its length is that of the stored document."""
+    return read_row(document, len(bson.encode(document)))
 
 
 def _present(items: Iterable[_Item | None]) -> list[_Item]:

@@ -12,7 +12,7 @@ from tailer.core.stream.hints import Stream
 from tailer.flow.records import WalkedRows
 from tailer.mongo.document_keys import from_key, to_key
 from tests.memory.librechat import Document, MemoryLibreChat
-from tests.memory.reader import read_row
+from tests.memory.reader import read_stored_row
 
 _TYPES: tuple[type, ...] = (int, str, dict, bytes, ObjectId, bool, datetime)
 
@@ -37,7 +37,7 @@ class MemoryWalk:
         if job.stream is not Stream.MESSAGES:
             keys = [to_key(document["_id"]) for document in chunk]
             return WalkedRows((), len(keys), keys[-1] if keys else None, keys)
-        rows = [row for row in map(read_row, chunk) if row is not None]
+        rows = [row for row in map(read_stored_row, chunk) if row is not None]
         return WalkedRows(rows, len(chunk), to_key(chunk[-1]["_id"]) if chunk else None)
 
     def _choose(self, job: Job) -> list[Document]:

@@ -6,9 +6,10 @@ import pytest
 
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.conversations import Conversation
+from tailer.core.stream.entries import Entry, EntryKey
 from tailer.core.stream.hints import Interest, Operation, Stream
 from tailer.core.stream.memory import StreamMemory
-from tailer.core.stream.open_turns import Entry, EntryKey, OpenTurns
+from tailer.core.stream.open_turns import OpenTurns
 from tailer.core.stream.telling import tell
 from tailer.core.turn.as_it_was import restore
 from tailer.core.turn.record import Sibling, TurnRecord

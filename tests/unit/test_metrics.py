@@ -44,7 +44,7 @@ from tailer.events import (
 )
 from tailer.flow.sending.outcomes import RequestResult
 from tailer.health import State
-from tailer.metrics import Metrics, catalogue
+from tailer.metrics import Metrics, catalogue, sending_catalogue
 from tailer.metrics.catalogue import CATALOGUE
 from tailer.metrics.declaration import Kind, Metric
 from tailer.metrics.labels import STATE_OPERATION, WORK_OUTCOME
@@ -87,7 +87,7 @@ def test_closed_sets_are_those_of_the_code() -> None:
     assert values(catalogue.STATE, "state") == {state.value for state in State}
     assert values(catalogue.CONNECTED, "stream") == {stream.value for stream in Stream}
     assert values(catalogue.RESTARTS, "reason") == {cause.value for cause in FailureCause}
-    assert values(catalogue.REQUESTS, "result") == {result.value for result in RequestResult}
+    assert values(sending_catalogue.REQUESTS, "result") == {result.value for result in RequestResult}
 
 
 def test_a_failure_that_never_happened_is_zero_so_that_the_first_is_an_increase() -> None:

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core.identity import DocumentKey
+from tailer.core.stream.entries import Entry, EntryKey
 from tailer.core.stream.hints import ChangeHint, Interest, Operation
-from tailer.core.stream.open_turns import Entry, EntryKey, OpenTurns
+from tailer.core.stream.open_turns import OpenTurns
 from tailer.core.stream.touches import Touches
 from tests.unit.documents import change
 

@@ -11,7 +11,7 @@ from tailer.core.stream.hints import Stream
 from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
 from tailer.events import DeliveryPaused, HintsRead, StreamGapFound
 from tailer.health import Condition
-from tailer.metrics import Metrics, catalogue
+from tailer.metrics import Metrics, catalogue, sending_catalogue
 from tailer.web.page.figures import DestinationFigures, Figures, StreamFigures, read_figures
 from tailer.web.page.judgement import Tone, judge
 from tailer.web.page.report import make_report
@@ -99,11 +99,11 @@ def test_of_several_destinations_the_one_that_is_late_is_named() -> None:
 def test_each_destination_is_reported_by_its_name() -> None:
     metrics = Metrics("1.0", destinations=["default", "team-a"])
     metrics.gauge(catalogue.STREAM_LAG).labels("messages").set(0)
-    metrics.gauge(catalogue.EXPORT_LAG).labels("team-a").set(12.34)
-    metrics.gauge(catalogue.OWED).labels("team-a").set(5)
-    metrics.gauge(catalogue.AWAY).labels("team-a").set(1)
-    metrics.gauge(catalogue.PAUSED).labels("team-a").set(1)
-    metrics.counter(catalogue.TRACES).labels("default").inc(3)
+    metrics.gauge(sending_catalogue.EXPORT_LAG).labels("team-a").set(12.34)
+    metrics.gauge(sending_catalogue.OWED).labels("team-a").set(5)
+    metrics.gauge(sending_catalogue.AWAY).labels("team-a").set(1)
+    metrics.gauge(sending_catalogue.PAUSED).labels("team-a").set(1)
+    metrics.counter(sending_catalogue.TRACES).labels("default").inc(3)
 
     report = make_report(
         "1.0",

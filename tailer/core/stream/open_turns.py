@@ -1,4 +1,4 @@
-"""The turns that were seen and are not done: since when, when they are due, and what the stream said about them.
+"""The turns that were seen and are not done: which are due, and which are being worked on.
 
 Pure: every method takes the time. An entry is due once its row has been quiet for the settle time; a question is due
 once it has waited long enough to be parked. Entries are taken by kind of work: `Entry.work` begins as the interest of
@@ -7,12 +7,10 @@ the hint, and becomes a follow-up once the turn of the row was sent.
 
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple
 
-from tailer.core.identity import DocumentKey
-from tailer.core.stream.hints import ChangeHint, Interest, Operation
+from tailer.core.stream.entries import Entry, EntryKey
+from tailer.core.stream.hints import ChangeHint, Interest
 from tailer.core.stream.schedule import Schedule
 from tailer.core.turn.readback import Row
 
@@ -20,42 +18,6 @@ EVERY_WORK = frozenset(Interest)
 """All kinds of work."""
 _SPARE_PLACES = 1_000
 """How many places of the schedule may be stale before they are removed."""
-_WRITTEN = frozenset({"text", "content"})
-_LASTING = frozenset({"isTemporary", "expiredAt"})
-LATE_FIELDS = frozenset({"text", "content", "feedback"})
-"""The fields that a replacement may have changed of a sent turn; it does not say which."""
-
-
-class EntryKey(NamedTuple):
-    """What is open: the kind of work and the row's `_id`."""
-
-    interest: Interest
-    document_key: DocumentKey
-
-
-@dataclass(slots=True)
-class Entry:
-    """One open turn. Times are seconds of the caller's monotonic clock. `stopped`: the answer was first stored as one
-    that was stopped; `finished`: it was stored as a whole; `edited`: it was changed by hand since. `may_be_temporary`:
-    nothing said that its chat is to last."""
-
-    key: EntryKey
-    opened_seconds: float
-    due_seconds: float
-    work: Interest
-    message_id: str | None = None
-    conversation_id: str | None = None
-    finished_milliseconds: int | None = None
-    written_milliseconds: int | None = None
-    cluster_seconds: int = 0
-    taken: bool = False
-    changed_since_taken: bool = False
-    deadline_passed: bool = False
-    changed: frozenset[str] = frozenset()
-    finished: bool = False
-    stopped: bool = False
-    edited: bool = False
-    may_be_temporary: bool = True
 
 
 class OpenTurns:
@@ -111,22 +73,13 @@ class OpenTurns:
             entry.due_seconds = due
         elif due > entry.due_seconds and not entry.deadline_passed:
             entry.due_seconds = due
-        entry.cluster_seconds = max(entry.cluster_seconds, hint.cluster_seconds)
-        entry.message_id = hint.message_id or entry.message_id
+        entry.note(hint)
         if (
             interest is Interest.RESPONSE
             and hint.conversation_id is not None
             and entry.conversation_id is None
         ):
             self._join_conversation(entry, hint.conversation_id)
-        entry.written_milliseconds = _latest(entry.written_milliseconds, hint.written_milliseconds)
-        changed = LATE_FIELDS if hint.operation is Operation.REPLACE else hint.changed
-        if not changed <= entry.changed:
-            entry.changed |= changed
-        if hint.operation is not Operation.INSERT and "unfinished" in hint.changed:
-            entry.finished_milliseconds = _latest(entry.finished_milliseconds, hint.written_milliseconds)
-        if interest is Interest.RESPONSE:
-            _follow_answer(entry, hint)
         if interest is Interest.QUESTION and hint.message_id is not None:
             self._questions[hint.message_id] = key
         return key
@@ -342,23 +295,3 @@ class OpenTurns:
 
 def _due_of(first: tuple[float, Entry]) -> float:
     return first[0]
-
-
-def _follow_answer(entry: Entry, hint: ChangeHint) -> None:
-    if hint.operation is not Operation.UPDATE:
-        entry.may_be_temporary = hint.temporary
-        entry.finished = not hint.unfinished
-        entry.stopped = hint.stopped
-        return
-    if not _LASTING.isdisjoint(hint.changed):
-        entry.may_be_temporary = True
-    if "unfinished" in hint.changed:
-        entry.finished = True
-        return
-    # A tool's late result comes with its files or alone; an edit by hand counts the tokens anew.
-    if entry.finished and "tokenCount" in hint.changed and not _WRITTEN.isdisjoint(hint.changed):
-        entry.edited = True
-
-
-def _latest(known: int | None, told: int | None) -> int | None:
-    return told if known is None else known if told is None else max(known, told)

@@ -3,9 +3,9 @@
 from dataclasses import field
 
 from tailer.core.light_dataclass import light_dataclass
+from tailer.core.stream.entries import Entry
 from tailer.core.stream.hints import REPLAY, Stream
 from tailer.core.stream.memory import FirstTitle, StreamMemory, ToldSettings
-from tailer.core.stream.open_turns import Entry
 from tailer.core.turn.record import TurnRecord
 
 

@@ -7,7 +7,7 @@ fails again and again does not stop the others of its kind.
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
-from tailer.core.stream.open_turns import EntryKey
+from tailer.core.stream.entries import EntryKey
 from tailer.core.trace.followup import FollowupOperation
 from tailer.events import Emit, FollowupFailed, FollowupRetried
 from tailer.flow.lanes.setbacks import Setbacks, Waiting

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from tailer.core.identity import DocumentKey
 from tailer.core.policy.policies import DeletionPolicy
+from tailer.core.stream.entries import Entry
 from tailer.core.stream.hints import Interest
-from tailer.core.stream.open_turns import Entry
 from tailer.core.trace.followup import FollowupOperation, SentTurn
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.flow.destinations import Destination

@@ -11,8 +11,8 @@ from typing import ClassVar, Final
 
 from tailer.core.identity import DocumentKey, TraceId
 from tailer.core.librechat.documents import Message, Transaction
+from tailer.core.stream.entries import Entry
 from tailer.core.stream.hints import LEDGER, Interest
-from tailer.core.stream.open_turns import Entry
 from tailer.core.trace.export import trace_id_of
 from tailer.core.trace.followup import (
     Edit,

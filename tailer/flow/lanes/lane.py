@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
+from tailer.core.stream.entries import Entry
 from tailer.core.stream.hints import Interest
-from tailer.core.stream.open_turns import Entry
 from tailer.errors import TailerError
 from tailer.flow.lanes.round import Round, Share, Workbench
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tailer.core.identity import DocumentKey, TraceId
-from tailer.core.stream.open_turns import Entry, EntryKey
+from tailer.core.stream.entries import Entry, EntryKey
 from tailer.core.stream.shard import WHOLE, Shard
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.core.turn.readback import Row

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from tailer.core.identity import DocumentKey, TraceId, native_copy_trace_id, spending_trace_id, turn_trace_id
+from tailer.core.stream.entries import Entry, EntryKey
 from tailer.core.stream.hints import LEDGER, Interest
-from tailer.core.stream.open_turns import Entry, EntryKey
 from tailer.core.trace.export import export_spending
 from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.late import is_late

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from tailer.core.identity import DocumentKey, TraceId, title_trace_id_beside
+from tailer.core.stream.entries import Entry
 from tailer.core.stream.hints import Interest
-from tailer.core.stream.open_turns import Entry
 from tailer.core.trace.export import export_title, is_chosen, trace_id_of
 from tailer.core.turn.as_it_was import restore
 from tailer.core.turn.entry_outcomes import EntryOutcome

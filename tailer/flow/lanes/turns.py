@@ -14,8 +14,8 @@ from tailer.core.identity import (
     title_trace_id,
     turn_trace_id,
 )
+from tailer.core.stream.entries import Entry, EntryKey
 from tailer.core.stream.hints import LEDGER, Interest
-from tailer.core.stream.open_turns import Entry, EntryKey
 from tailer.core.trace.export import (
     Exported,
     TurnExport,

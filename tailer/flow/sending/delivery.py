@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
-from tailer.core.stream.open_turns import EntryKey
+from tailer.core.stream.entries import EntryKey
 from tailer.core.trace.observations import Trace
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.events import BatchSplit, Emit, SpansRejected, TraceCut, TraceRejected, TracesDelivered, TurnDone

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from tailer.core.identity import DocumentKey
 from tailer.core.light_dataclass import light_dataclass
-from tailer.core.stream.open_turns import EntryKey
+from tailer.core.stream.entries import EntryKey
 from tailer.core.trace.followup import Edit, SentTurn
 from tailer.core.trace.late import LateMarks
 from tailer.core.trace.observations import Trace

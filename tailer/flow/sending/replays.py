@@ -7,8 +7,8 @@ as it was built, because it shows a past moment. A letter is forgotten when its 
 from collections.abc import Awaitable, Callable, Sequence
 
 from tailer.core.identity import unanswered_trace_id
+from tailer.core.stream.entries import LATE_FIELDS, EntryKey
 from tailer.core.stream.hints import REPLAY, Interest
-from tailer.core.stream.open_turns import LATE_FIELDS, EntryKey
 from tailer.events import DeadLetterReplayed, Emit
 from tailer.flow.backlog import Backlog
 from tailer.flow.records import DeadLetter

@@ -6,8 +6,8 @@ from typing import Any
 from pymongo import ASCENDING, DeleteOne, UpdateOne
 
 from tailer.core.identity import DocumentKey
+from tailer.core.stream.entries import EntryKey
 from tailer.core.stream.hints import Interest
-from tailer.core.stream.open_turns import EntryKey
 from tailer.core.stream.shard import WHOLE, Shard
 from tailer.events import StateOperation
 from tailer.flow.records import OwedShare

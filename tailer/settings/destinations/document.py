@@ -10,8 +10,6 @@ from typing import Any, ClassVar, Final, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
@@ -19,6 +17,7 @@ from pydantic_settings import (
 from tailer.printable import redact
 from tailer.settings.destinations.problems import Problem, guess, refuse, route_of, table_of
 from tailer.settings.destinations.tables import TABLES, DestinationTable, Given, RouteTable
+from tailer.settings.from_code import FromCode
 from tailer.settings.kinds import UnfitValueError, quote
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
@@ -34,7 +33,7 @@ _TYPES: Final = {
 }
 
 
-class _TomlFile(BaseSettings):
+class _TomlFile(FromCode):
     """The top level of the file; the tables below are read one by one, so that each error knows where it stands."""
 
     model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
@@ -44,18 +43,6 @@ class _TomlFile(BaseSettings):
     destinations: dict[str, dict[str, Any]] = Field(default_factory=dict)
     routes: list[dict[str, Any]] = Field(default_factory=list)
     otherwise: list[str] | None = None
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic passes it by name
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes it by name
-        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes it by name
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic passes it by name
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The file alone: a variable that happens to be called ROUTES says nothing about routes."""
-        return (init_settings,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 from bson import ObjectId
 
+from tailer.core.stream.entries import EntryKey
 from tailer.core.stream.hints import Interest, Stream
-from tailer.core.stream.open_turns import EntryKey
 from tailer.events import HintsRead, ReadingPaused, StreamGapFound
 from tailer.flow.records import Checkpoint
 from tests.rows import answer, question

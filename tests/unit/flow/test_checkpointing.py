@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pytest
 
+from tailer.core.stream.entries import EntryKey
 from tailer.core.stream.hints import Interest, Stream
-from tailer.core.stream.open_turns import EntryKey
 from tailer.events import CheckpointSaved
 from tests.memory.clock import monotonic
 from tests.rows import answer, question

@@ -4,8 +4,8 @@ from itertools import product
 
 import pytest
 
+from tailer.core.stream.entries import EntryKey
 from tailer.core.stream.hints import Interest, Stream
-from tailer.core.stream.open_turns import EntryKey
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.core.turn.turns import Wait
 from tailer.flow.records import StreamBatch

@@ -1,0 +1,76 @@
+"""An open turn: which row and kind of work, since when, and what the stream said about it."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tailer.core.identity import DocumentKey
+from tailer.core.stream.hints import ChangeHint, Interest, Operation
+
+_WRITTEN = frozenset({"text", "content"})
+_LASTING = frozenset({"isTemporary", "expiredAt"})
+LATE_FIELDS = frozenset({"text", "content", "feedback"})
+"""The fields that a replacement may have changed of a sent turn; it does not say which."""
+
+
+class EntryKey(NamedTuple):
+    """What is open: the kind of work and the row's `_id`."""
+
+    interest: Interest
+    document_key: DocumentKey
+
+
+@dataclass(slots=True)
+class Entry:
+    """One open turn. Times are seconds of the caller's monotonic clock. `stopped`: the answer was first stored as one
+    that was stopped; `finished`: it was stored as a whole; `edited`: it was changed by hand since. `may_be_temporary`:
+    nothing said that its chat is to last."""
+
+    key: EntryKey
+    opened_seconds: float
+    due_seconds: float
+    work: Interest
+    message_id: str | None = None
+    conversation_id: str | None = None
+    finished_milliseconds: int | None = None
+    written_milliseconds: int | None = None
+    cluster_seconds: int = 0
+    taken: bool = False
+    changed_since_taken: bool = False
+    deadline_passed: bool = False
+    changed: frozenset[str] = frozenset()
+    finished: bool = False
+    stopped: bool = False
+    edited: bool = False
+    may_be_temporary: bool = True
+
+    def note(self, hint: ChangeHint) -> None:
+        """Take in what another hint of the same row says."""
+        self.cluster_seconds = max(self.cluster_seconds, hint.cluster_seconds)
+        self.message_id = hint.message_id or self.message_id
+        self.written_milliseconds = _latest(self.written_milliseconds, hint.written_milliseconds)
+        changed = LATE_FIELDS if hint.operation is Operation.REPLACE else hint.changed
+        if not changed <= self.changed:
+            self.changed |= changed
+        if hint.operation is not Operation.INSERT and "unfinished" in hint.changed:
+            self.finished_milliseconds = _latest(self.finished_milliseconds, hint.written_milliseconds)
+        if self.key.interest is Interest.RESPONSE:
+            self._follow_answer(hint)
+
+    def _follow_answer(self, hint: ChangeHint) -> None:
+        if hint.operation is not Operation.UPDATE:
+            self.may_be_temporary = hint.temporary
+            self.finished = not hint.unfinished
+            self.stopped = hint.stopped
+            return
+        if not _LASTING.isdisjoint(hint.changed):
+            self.may_be_temporary = True
+        if "unfinished" in hint.changed:
+            self.finished = True
+            return
+        # A tool's late result comes with its files or alone; an edit by hand counts the tokens anew.
+        if self.finished and "tokenCount" in hint.changed and not _WRITTEN.isdisjoint(hint.changed):
+            self.edited = True
+
+
+def _latest(known: int | None, told: int | None) -> int | None:
+    return told if known is None else known if told is None else max(known, told)
