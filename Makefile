@@ -37,8 +37,8 @@ lint: venv  ## form, lint, types and import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint  ## the inner loop, a minute or two: lint, and the unit tests
-	$(BIN)/python -m pytest -q tests/unit
+check: lint  ## the inner loop, a minute or two: lint, and the unit tests on all processors
+	$(BIN)/python -m pytest -q --numprocesses=auto tests/unit
 
 # Two folders at a time, the longest first: each waits for servers most of the time.
 test: lint $(DEPLOY_TOOLS)  ## the whole check: lint, and the tests of all folders with their coverage
