@@ -19,8 +19,7 @@ from tailer.flow.layouts import Agreement
 from tailer.flow.leadership import Candidacy
 from tailer.mongo.collections import Collections
 from tailer.mongo.connection import (
-    QUERY_SOCKET_MILLISECONDS,
-    STREAM_SOCKET_MILLISECONDS,
+    SOCKET_MILLISECONDS,
     Database,
     SourceFacts,
     answers,
@@ -50,10 +49,8 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """Open and proven connections. `began` is the server's first answer; `streams` leads to LibreChat's database over
-    connections that change streams may occupy."""
+    """Open and proven connections. `began` is the server's first answer."""
 
-    streams: Database
     source: Database
     facts: SourceFacts
     state: StateDatabase
@@ -93,21 +90,23 @@ async def open_connections(
     uri = settings.mongo_uri.get_secret_value()
     # Before the driver reads them: what changes in between counts as changed.
     files = CredentialFiles([uri, settings.state_uri.get_secret_value()], holders=settings.uri_files)
-    streams_client = connect(
-        uri, application="librechat-tailer-streams", socket_milliseconds=STREAM_SOCKET_MILLISECONDS
-    )
-    stack.callback(streams_client.close)
+    state_uri = settings.state_uri.get_secret_value()
     source_client = connect(
-        uri, application="librechat-tailer", socket_milliseconds=QUERY_SOCKET_MILLISECONDS
+        uri,
+        application="librechat-tailer",
+        socket_milliseconds=SOCKET_MILLISECONDS,
+        keeps_state=state_uri == uri,
     )
     stack.callback(source_client.close)
-    state_client = connect(
-        settings.state_uri.get_secret_value(),
-        application="librechat-tailer-state",
-        socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
-        is_state=True,
-    )
-    stack.callback(state_client.close)
+    state_client = source_client
+    if state_uri != uri:
+        state_client = connect(
+            state_uri,
+            application="librechat-tailer-state",
+            socket_milliseconds=SOCKET_MILLISECONDS,
+            keeps_state=True,
+        )
+        stack.callback(state_client.close)
     source = tolerant_database(source_client, settings.mongo_database)
     facts = await _ask_patiently(inspect_source, source, emit)
     await Collections(source, emit).prove()
@@ -133,10 +132,7 @@ async def open_connections(
     await state.prepare()
     identity = await _ask_patiently(identify_source, source, emit)
     await claim_state(state, identity, partial(holds_any_row, source))
-    streams = tolerant_database(streams_client, settings.mongo_database)
-    # It opens its connections now, so that a standby takes over without waiting for any.
-    await _ask_patiently(inspect_source, streams, emit)
-    return Connections(streams, source, facts, state, lease, candidacy, agreement, destinations, began, files)
+    return Connections(source, facts, state, lease, candidacy, agreement, destinations, began, files)
 
 
 def _unstopped_seconds() -> float:

@@ -118,7 +118,7 @@ class Term:
             reader,
             MongoWalk(connections.source, Collections(connections.source, emit, proven=True)),
             [
-                MongoChangeStream(connections.streams, stream, emit, since, shard=settings.shard)
+                MongoChangeStream(connections.source, stream, emit, since, shard=settings.shard)
                 for stream in settings.streams
             ],
             self._observers,

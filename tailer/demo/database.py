@@ -15,7 +15,7 @@ from tailer.demo.stage.player import play
 from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import SourceError
 from tailer.mongo.connection import (
-    QUERY_SOCKET_MILLISECONDS,
+    SOCKET_MILLISECONDS,
     Client,
     connect,
     describe_address,
@@ -84,9 +84,7 @@ async def open_database(uri: str | None) -> AsyncIterator[DemoDatabase]:
 @asynccontextmanager
 async def _connected(uri: str, owner: str) -> AsyncIterator[DemoDatabase]:
     try:
-        client = connect(
-            uri, application="librechat-tailer-demo", socket_milliseconds=QUERY_SOCKET_MILLISECONDS
-        )
+        client = connect(uri, application="librechat-tailer-demo", socket_milliseconds=SOCKET_MILLISECONDS)
     except PyMongoError as error:
         raise explain_source_failure(error, URI_NAME) from error
     try:

@@ -43,7 +43,7 @@ from tailer.retrying import Setback, try_through
 _OPENING = "opening the change streams"
 _BATCH_SIZE = 500
 _BUSY_EVENTS = 250
-_PACE_SECONDS = {Stream.MESSAGES: 0.2, Stream.CONVERSATIONS: 1.0, Stream.TRANSACTIONS: 1.0}
+_PACE_SECONDS = {Stream.MESSAGES: 0.4, Stream.CONVERSATIONS: 1.0, Stream.TRANSACTIONS: 1.0}
 """A `getMore` answers as soon as there is one event, so under load each reply brings a handful and costs as much as a
 full one; if a `$match` hides the event, it brings none. So after a reply that is not nearly full, the next one is
 requested this long after the last. That is little beside the settle time, and a tenth of the work for the server."""
@@ -57,7 +57,7 @@ _ANY_CHANGE = frozenset({"content"})
 
 
 class MongoChangeStream:
-    """A `ChangeSource` over one collection; `database` belongs to a client that is used for streams only.
+    """A `ChangeSource` over one collection; over `database`.
 
     `since` is where a first start begins, as `inspect_source` found it: what is written while the daemon still starts
     belongs to it. Without it, or once it is used, a stream without a position begins at its opening. Where the oplog no

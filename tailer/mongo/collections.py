@@ -1,10 +1,8 @@
 """Queries on LibreChat's collections: repeated while a failure passes, and no longer if a privilege is missing."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from motor.frameworks.asyncio import run_on_executor
 from pymongo.errors import ExecutionTimeout, OperationFailure, PyMongoError
 
 from tailer.core.turn.readback import Row
@@ -12,6 +10,7 @@ from tailer.errors import SourceError
 from tailer.events import CollectionDenied, Emit, ReadFailed, RowUnreadable
 from tailer.mongo.connection import Database
 from tailer.mongo.document_keys import to_key
+from tailer.mongo.driver_thread import run_job
 from tailer.mongo.failures import certificate_trouble, explain_source_failure, failure_name, passes
 from tailer.mongo.message_rows import ROW_FIELDS, missing_id, read_row
 from tailer.mongo.reading import Reading
@@ -72,10 +71,7 @@ class Collections:
         async def call() -> Result:
             nonlocal reading
             reading = Reading(self._database.delegate, self._denied)
-            answer: Result = await run_on_executor(  # type: ignore[no-untyped-call]
-                asyncio.get_running_loop(), job, reading
-            )
-            return answer
+            return await run_job(job, reading)
 
         while True:
             try:

@@ -32,8 +32,7 @@ _SECONDARY_REMEDY = (
 
 POLL_MILLISECONDS = 1000
 """How long the server holds a `getMore` without events: short enough to prove that the stream is alive."""
-STREAM_SOCKET_MILLISECONDS = connection_options.STREAM_SOCKET_MILLISECONDS
-QUERY_SOCKET_MILLISECONDS = connection_options.QUERY_SOCKET_MILLISECONDS
+SOCKET_MILLISECONDS = connection_options.SOCKET_MILLISECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class SourceFacts:
     now: Timestamp | None
 
 
-def connect(uri: str, *, application: str, socket_milliseconds: int, is_state: bool = False) -> Client:
+def connect(uri: str, *, application: str, socket_milliseconds: int, keeps_state: bool = False) -> Client:
     """A client that gives up soon on a server that is away, unless the URI says otherwise, because the caller tries
     again.
 
@@ -55,11 +54,8 @@ def connect(uri: str, *, application: str, socket_milliseconds: int, is_state: b
     missing = missing_package(uri)
     if missing is not None:
         raise SourceError(operation=_CONNECTING, subject="the MongoDB URI", hint=missing)
-    heartbeat = (
-        {"heartbeat_milliseconds": connection_options.STATE_HEARTBEAT_MILLISECONDS} if is_state else {}
-    )
-    options: dict[str, Any] = connection_options.fill_options(
-        uri, application=application, socket_milliseconds=socket_milliseconds, **heartbeat
+    options = connection_options.fill_options(
+        uri, application=application, socket_milliseconds=socket_milliseconds, keeps_state=keeps_state
     )
     try:
         return AsyncIOMotorClient(uri, **options)

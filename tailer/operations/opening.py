@@ -6,7 +6,7 @@ from functools import partial
 
 from tailer.events import Event
 from tailer.mongo.connection import (
-    QUERY_SOCKET_MILLISECONDS,
+    SOCKET_MILLISECONDS,
     Client,
     Database,
     connect,
@@ -26,7 +26,7 @@ def connect_source(settings: Settings, *, command: str) -> Client:
     return connect(
         settings.mongo_uri.get_secret_value(),
         application=f"librechat-tailer-{command}",
-        socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
+        socket_milliseconds=SOCKET_MILLISECONDS,
     )
 
 
@@ -35,7 +35,7 @@ def connect_state(settings: Settings, *, command: str) -> Client:
     return connect(
         settings.state_uri.get_secret_value(),
         application=f"librechat-tailer-{command}-state",
-        socket_milliseconds=QUERY_SOCKET_MILLISECONDS,
+        socket_milliseconds=SOCKET_MILLISECONDS,
     )
 
 

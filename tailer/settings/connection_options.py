@@ -10,22 +10,19 @@ from urllib.parse import unquote
 
 from tailer.settings.addresses import mask_option, parse_mongo_uri
 
-STREAM_SOCKET_MILLISECONDS: Final = 20_000
-"""The server answers after a poll, but not while it scans an oplog full of other writes: with less patience a stream
-that catches up would ask for the same stretch again and again. A half-open connection is noticed sooner, by the
-driver's own monitor."""
-QUERY_SOCKET_MILLISECONDS: Final = 30_000
-"""A query of large rows on a busy server may take its time."""
+SOCKET_MILLISECONDS: Final = 30_000
+"""A query of large rows on a busy server may take its time. A stream is answered after a poll, but not while the server
+scans an oplog full of other writes: with less patience it would ask for the same stretch again and again. A half-open
+connection is noticed sooner, by the driver's own monitor."""
 _READ_PREFERENCE: Final = "readPreference"
 _PREFERENCES: Final = ("readpreference", "readpreferencetags", "maxstalenessseconds")
 _POOL: Final = 16
 _HEARTBEAT: Final = 10_000
-STATE_HEARTBEAT_MILLISECONDS: Final = 2000
+_STATE_HEARTBEAT: Final = 2000
 """A primary that answers nothing must be given up before the lease runs out."""
 _DEFAULTS: Final[Mapping[str, int | bool | str]] = {
     # Soon given up, because the caller tries again for ever.
     "serverSelectionTimeoutMS": 2000,
-    "heartbeatFrequencyMS": _HEARTBEAT,
     # One connection less for each server, and nothing is gained by more: what fails has the server looked at again.
     "serverMonitoringMode": "poll",
     "connectTimeoutMS": 3000,
@@ -45,7 +42,7 @@ class OptionInForce:
 
 
 def fill_options(
-    uri: str, *, application: str, socket_milliseconds: int, heartbeat_milliseconds: int = _HEARTBEAT
+    uri: str, *, application: str, socket_milliseconds: int, keeps_state: bool = False
 ) -> dict[str, Any]:
     """The options that a client gets in addition to the URI: the tailer's own, without those that the URI gives."""
     given = given_options(uri)
@@ -53,7 +50,7 @@ def fill_options(
         **_DEFAULTS,
         "appName": application,
         "socketTimeoutMS": socket_milliseconds,
-        "heartbeatFrequencyMS": heartbeat_milliseconds,
+        "heartbeatFrequencyMS": _STATE_HEARTBEAT if keeps_state else _HEARTBEAT,
     }
     if "timeoutms" in given:
         # One limit for a whole operation takes the place of the limit of a socket.
@@ -70,21 +67,18 @@ def ignored_preference(uri: str) -> str | None:
     return None if preference in (None, "primary") else preference
 
 
-def describe_options(uri: str) -> Sequence[OptionInForce]:
+def describe_options(uri: str, *, keeps_state: bool) -> Sequence[OptionInForce]:
     """The options in force, by name: the URI's, the tailer's, and the read preference, which is always the same."""
+    own = fill_options(
+        uri,
+        application="librechat-tailer…",
+        socket_milliseconds=SOCKET_MILLISECONDS,
+        keeps_state=keeps_state,
+    )
     found = [
         OptionInForce(name, str(value).lower() if isinstance(value, bool) else str(value), "default")
-        for name, value in fill_options(uri, application="librechat-tailer…", socket_milliseconds=0).items()
-        if name != "socketTimeoutMS"
+        for name, value in own.items()
     ]
-    given = given_options(uri)
-    if "heartbeatfrequencyms" not in given:
-        found = [option for option in found if option.name != "heartbeatFrequencyMS"]
-        rhythm = f"{_HEARTBEAT} (state {STATE_HEARTBEAT_MILLISECONDS})"
-        found.append(OptionInForce("heartbeatFrequencyMS", rhythm, "default"))
-    if not {"sockettimeoutms", "timeoutms"} & given.keys():
-        patience = f"{QUERY_SOCKET_MILLISECONDS} (streams {STREAM_SOCKET_MILLISECONDS})"
-        found.append(OptionInForce("socketTimeoutMS", patience, "default"))
     for option in parse_mongo_uri(uri).options:
         name, _, value = mask_option(option).partition("=")
         if name.lower() not in _PREFERENCES:
@@ -104,8 +98,11 @@ def given_options(uri: str) -> Mapping[str, str]:
 def describe_connections(source_uri: str, state_uri: str) -> Mapping[str, Sequence[OptionInForce]]:
     """The options of each connection, by its purpose; one set if both URIs are the same."""
     if source_uri == state_uri:
-        return {"LibreChat's database and the state": describe_options(source_uri)}
-    return {"LibreChat's database": describe_options(source_uri), "the state": describe_options(state_uri)}
+        return {"LibreChat's database and the state": describe_options(source_uri, keeps_state=True)}
+    return {
+        "LibreChat's database": describe_options(source_uri, keeps_state=False),
+        "the state": describe_options(state_uri, keeps_state=True),
+    }
 
 
 def uses_tls(uri: str) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.flow.stores import StateStore
-from tailer.mongo.connection import STREAM_SOCKET_MILLISECONDS, connect
+from tailer.mongo.connection import SOCKET_MILLISECONDS, connect
 from tests.conformance.destinations import (
     DestinationWorld,
     LangfuseWorld,
@@ -51,9 +51,7 @@ async def librechat(request: pytest.FixtureRequest) -> AsyncIterator[LibreChatWo
         yield MemoryLibreChatWorld()
         return
     replica_set: ReplicaSet = request.getfixturevalue("replica_set")
-    client = connect(
-        replica_set.uri, application="conformance", socket_milliseconds=STREAM_SOCKET_MILLISECONDS
-    )
+    client = connect(replica_set.uri, application="conformance", socket_milliseconds=SOCKET_MILLISECONDS)
     name = f"librechat_{uuid.uuid4().hex}"
     yield MongoLibreChatWorld(client, name)
     await client.drop_database(name)

@@ -132,8 +132,8 @@ async def test_a_view_in_the_place_of_a_collection_ends_the_start_and_fails_the_
 async def test_a_server_that_lacks_what_is_needed_ends_the_first_start_with_a_remedy(tmp_path: Path) -> None:
     """Exit 3, as on services that only speak MongoDB's protocol; doctor and start say the same."""
     faults = [
-        ("librechat-tailer-streams", "aggregate", 40324, "change streams as the tailer needs them"),
-        ("librechat-tailer-streams", "aggregate", 8000, "dedicated cluster"),
+        ("librechat-tailer", "aggregate", 40324, "change streams as the tailer needs them"),
+        ("librechat-tailer", "aggregate", 8000, "dedicated cluster"),
         ("librechat-tailer", "find", 168, "code_168"),
         ("librechat-tailer", "find", 13, "grant find and changeStream"),
         ("librechat-tailer", "find", 123_456, "code_123456"),

@@ -23,7 +23,7 @@ from tailer.events import StreamEnded, StreamFailed, StreamOpened
 from tailer.flow.ports import ChangeSource
 from tailer.mongo.change_stream import MongoChangeStream
 from tailer.mongo.connection import (
-    STREAM_SOCKET_MILLISECONDS,
+    SOCKET_MILLISECONDS,
     Database,
     connect,
     inspect_source,
@@ -38,7 +38,7 @@ SECRET = "a secret of the user "
 @pytest.fixture
 async def database(replica_set: ReplicaSet) -> AsyncIterator[Database]:
     """A database that no other test has used."""
-    client = connect(replica_set.uri, application="test", socket_milliseconds=STREAM_SOCKET_MILLISECONDS)
+    client = connect(replica_set.uri, application="test", socket_milliseconds=SOCKET_MILLISECONDS)
     name = f"librechat_{uuid.uuid4().hex}"
     yield tolerant_database(client, name)
     await client.drop_database(name)
@@ -260,7 +260,7 @@ async def test_a_collection_that_does_not_exist_yet_is_watched(
 async def test_a_standalone_server_is_named_with_the_remedy() -> None:
     """As LibreChat's compose file starts it: the start says how to make a replica set of it."""
     with ReplicaSet(standalone=True) as server:
-        client = connect(server.uri, application="test", socket_milliseconds=STREAM_SOCKET_MILLISECONDS)
+        client = connect(server.uri, application="test", socket_milliseconds=SOCKET_MILLISECONDS)
         database = tolerant_database(client, "LibreChat")
         with pytest.raises(SourceError, match="--replSet rs0") as inspected:
             await inspect_source(database)
@@ -319,7 +319,7 @@ async def test_a_busy_collection_is_not_asked_more_often_than_its_pace(
     replica_set: ReplicaSet, stream: Stream, most: int
 ) -> None:
     """Also where every answer is empty, because the events are none of the stream's business."""
-    client = connect(replica_set.uri, application="paced", socket_milliseconds=STREAM_SOCKET_MILLISECONDS)
+    client = connect(replica_set.uri, application="paced", socket_milliseconds=SOCKET_MILLISECONDS)
     source = tolerant_database(client, f"librechat_{uuid.uuid4().hex}")
 
     async def count() -> int:

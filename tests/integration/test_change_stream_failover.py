@@ -14,7 +14,7 @@ from tailer.core.stream.hints import Stream
 from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.events import StreamFailed
 from tailer.mongo.change_stream import MongoChangeStream
-from tailer.mongo.connection import STREAM_SOCKET_MILLISECONDS, Database, connect, tolerant_database
+from tailer.mongo.connection import SOCKET_MILLISECONDS, Database, connect, tolerant_database
 from tests.evidence import Events, Reading
 
 PACE_SECONDS = 0.02
@@ -56,9 +56,7 @@ async def writing(replica_set: ReplicaSet) -> AsyncIterator[tuple[Writer, Readin
     """A writer and a reader at work on an empty collection; at the end everything acknowledged has been read."""
     uri = f"{replica_set.uri}&w=majority"
     database = tolerant_database(connect(uri, application="writer", socket_milliseconds=5000), "LibreChat")
-    streams = connect(
-        replica_set.uri, application="streaming", socket_milliseconds=STREAM_SOCKET_MILLISECONDS
-    )
+    streams = connect(replica_set.uri, application="streaming", socket_milliseconds=SOCKET_MILLISECONDS)
     await database["messages"].drop()
     events, writer = Events(), Writer(database)
     source = MongoChangeStream(tolerant_database(streams, "LibreChat"), Stream.MESSAGES, events)

@@ -15,7 +15,7 @@ from tailer.errors import SourceError
 from tailer.events import StreamFailed, StreamOpened
 from tailer.flow.ports import ChangeSource, HistoryLost
 from tailer.mongo.change_stream import MongoChangeStream
-from tailer.mongo.connection import STREAM_SOCKET_MILLISECONDS, Database, connect, tolerant_database
+from tailer.mongo.connection import SOCKET_MILLISECONDS, Database, connect, tolerant_database
 from tests.evidence import Events, Reading
 
 STREAMING = "streaming"
@@ -46,7 +46,7 @@ def events() -> Events:
 
 @pytest.fixture
 async def messages(faulty_set: ReplicaSet, database: Database, events: Events) -> AsyncIterator[ChangeSource]:
-    client = connect(faulty_set.uri, application=STREAMING, socket_milliseconds=STREAM_SOCKET_MILLISECONDS)
+    client = connect(faulty_set.uri, application=STREAMING, socket_milliseconds=SOCKET_MILLISECONDS)
     yield MongoChangeStream(tolerant_database(client, database.name), Stream.MESSAGES, events)
     client.close()
 
@@ -381,7 +381,7 @@ async def test_a_start_that_took_longer_than_the_oplog_reaches_back_is_a_gap_and
     faulty_set: ReplicaSet, database: Database, events: Events
 ) -> None:
     """Nothing was stored yet: the gap begins when the process connected."""
-    client = connect(faulty_set.uri, application=STREAMING, socket_milliseconds=STREAM_SOCKET_MILLISECONDS)
+    client = connect(faulty_set.uri, application=STREAMING, socket_milliseconds=SOCKET_MILLISECONDS)
     source = tolerant_database(client, database.name)
     messages = MongoChangeStream(source, Stream.MESSAGES, events, Timestamp(1_000_000, 1))
     await fail_next(database, "aggregate", errorCode=286)

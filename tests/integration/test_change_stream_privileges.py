@@ -13,7 +13,7 @@ from tailer.errors import SourceAway, SourceError
 from tailer.events import StreamFailed
 from tailer.mongo.change_stream import MongoChangeStream
 from tailer.mongo.connection import (
-    STREAM_SOCKET_MILLISECONDS,
+    SOCKET_MILLISECONDS,
     Database,
     connect,
     inspect_source,
@@ -56,7 +56,7 @@ def open_stream(
     guarded_set: ReplicaSet, events: Events, user: str, password: str | None = None
 ) -> tuple[Database, MongoChangeStream]:
     uri = uri_for(guarded_set, user, password)
-    client = connect(uri, application="streaming", socket_milliseconds=STREAM_SOCKET_MILLISECONDS)
+    client = connect(uri, application="streaming", socket_milliseconds=SOCKET_MILLISECONDS)
     database = tolerant_database(client, "LibreChat")
     return database, MongoChangeStream(database, Stream.MESSAGES, events)
 

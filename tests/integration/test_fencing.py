@@ -1,12 +1,12 @@
 """The fence on a real server: what an instance that lost the lease still tries, and who may take the lease."""
 
 import asyncio
+import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 
 import pytest
-from motor.motor_asyncio import AsyncIOMotorClientSession
 
 from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Stream
@@ -19,6 +19,7 @@ from tailer.flow.letter_reasons import LetterReason
 from tailer.flow.records import Batch, Checkpoint, DeadLetter, Gap, ParkedTurn
 from tailer.mongo.connection import Client, connect
 from tailer.mongo.state import MongoState, StateDatabase
+from tailer.mongo.state.database import Transaction
 from tests.evidence import Events, make_item, make_trace
 from tests.integration.leading import seize
 
@@ -85,15 +86,15 @@ async def test_a_transaction_that_was_begun_before_the_takeover_cannot_commit_af
 ) -> None:
     """The takeover ends it: the write that stood in it is undone, and tried again it finds a later epoch."""
     earlier = await seize(database)
-    began, go_on = asyncio.Event(), asyncio.Event()
+    began, go_on = threading.Event(), threading.Event()
 
-    async def write(session: AsyncIOMotorClientSession) -> None:
-        await database["exports"].insert_one({"_id": "x"}, session=session)
+    def write(transaction: Transaction) -> None:
+        transaction["exports"].insert_one({"_id": "x"}, session=transaction.session)
         began.set()
-        await go_on.wait()
+        go_on.wait()
 
     writing = asyncio.create_task(earlier.fence.write(StateOperation.PARK, write))
-    await began.wait()
+    await asyncio.to_thread(began.wait)
     async with asyncio.timeout(5):
         later = await seize(database)
     go_on.set()
@@ -155,11 +156,11 @@ async def test_a_transaction_that_a_dead_process_left_open_does_not_hold_a_takeo
 ) -> None:
     """Not even one that begins again after its session was ended, as a message on its way may do."""
     dead = await seize(database)
-    stop = asyncio.Event()
+    stop = threading.Event()
 
-    async def write(session: AsyncIOMotorClientSession) -> None:
-        await database["exports"].insert_one({"_id": uuid.uuid4().hex}, session=session)
-        await asyncio.sleep(0.2)
+    def write(transaction: Transaction) -> None:
+        transaction["exports"].insert_one({"_id": uuid.uuid4().hex}, session=transaction.session)
+        stop.wait(0.2)
 
     async def keep_writing() -> None:
         while not stop.is_set():

@@ -14,7 +14,7 @@ from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import SourceError
 from tailer.events import ReadFailed, StreamFailed
 from tailer.mongo.change_stream import MongoChangeStream
-from tailer.mongo.connection import STREAM_SOCKET_MILLISECONDS, Database, connect, tolerant_database
+from tailer.mongo.connection import SOCKET_MILLISECONDS, Database, connect, tolerant_database
 from tailer.mongo.document_keys import to_key
 from tailer.mongo.documents import MongoDocuments
 from tailer.mongo.error_codes import ERROR_CODES, LISTED_CODES, Reaction
@@ -46,7 +46,7 @@ async def database(faulty_set: ReplicaSet) -> AsyncIterator[Database]:
 
 @pytest.fixture
 async def streamed(faulty_set: ReplicaSet, database: Database) -> AsyncIterator[Database]:
-    client = connect(faulty_set.uri, application=STREAMING, socket_milliseconds=STREAM_SOCKET_MILLISECONDS)
+    client = connect(faulty_set.uri, application=STREAMING, socket_milliseconds=SOCKET_MILLISECONDS)
     yield tolerant_database(client, database.name)
     client.close()
 

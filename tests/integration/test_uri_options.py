@@ -97,7 +97,7 @@ async def test_streams_and_state_work_whatever_the_uri_asks_for(databases: Datab
     client = connect(f"{databases.uri}&{options}", application="options", socket_milliseconds=30_000)
     try:
         lease = await seize(StateDatabase(client, databases.state.name, Events()))
-        await lease.fence.write(StateOperation.PARK, lambda _: asyncio.sleep(0))
+        await lease.fence.write(StateOperation.PARK, lambda _: None)
         await lease.release(lease.fence.epoch)
         await lease.fence.close()
         source = tolerant_database(client, databases.source.name)

@@ -18,7 +18,7 @@ def filled(uri: str) -> dict[str, object]:
 
 
 def shown(uri: str) -> dict[str, tuple[str, str]]:
-    return {option.name: (option.value, option.source) for option in describe_options(uri)}
+    return {option.name: (option.value, option.source) for option in describe_options(uri, keeps_state=False)}
 
 
 def test_what_the_uri_does_not_give_is_filled_in() -> None:
@@ -67,7 +67,7 @@ def test_what_is_in_force_is_shown_with_where_it_comes_from_and_no_secret() -> N
 
     assert options["retryWrites"] == ("false", "URI")
     assert options["connectTimeoutMS"] == ("3000", "default")
-    assert options["socketTimeoutMS"] == ("30000 (streams 20000)", "default")
+    assert options["socketTimeoutMS"] == ("30000", "default")
     assert options["readPreference"] == ("primary (secondaryPreferred of the URI is not used)", "always")
     assert "readPreferenceTags" not in options
     assert "geheim" not in str(options)
@@ -77,6 +77,13 @@ def test_a_preference_for_the_primary_is_nothing_to_warn_of() -> None:
     assert ignored_preference(f"{PLAIN}&readPreference=primary") is None
     assert ignored_preference(PLAIN) is None
     assert ignored_preference(f"{PLAIN}&readpreference=nearest") == "nearest"
+
+
+def test_a_server_that_keeps_the_state_is_looked_at_more_often() -> None:
+    state = {option.name: option.value for option in describe_options(PLAIN, keeps_state=True)}
+
+    assert shown(PLAIN)["heartbeatFrequencyMS"] == ("10000", "default")
+    assert state["heartbeatFrequencyMS"] == "2000"
 
 
 def test_two_addresses_are_shown_one_after_the_other() -> None:

@@ -20,7 +20,7 @@ from tailer.core.stream.shard import Shard
 from tailer.events import StateOperation
 from tailer.flow.records import Gap
 from tailer.mongo.document_keys import from_key
-from tailer.mongo.state.database import StateDatabase
+from tailer.mongo.state.database import StateDatabase, Transaction
 from tailer.mongo.state.fencing import Fence
 
 
@@ -34,13 +34,16 @@ class Backfills:
     async def add_job(self, job: Job) -> None:
         """Store a job, unless one with this id exists."""
 
-        async def add(session: Any) -> None:
+        def add(transaction: Transaction) -> None:
             gap = None
             if job.gap_id is not None:
-                gap = await self._database["gaps"].find_one({"_id": job.gap_id}, session=session)
+                gap = transaction["gaps"].find_one({"_id": job.gap_id}, session=transaction.session)
             own = {"shard": gap["shard"]} if gap is not None and "shard" in gap else {}
-            await self._database["backfills"].update_one(
-                {"_id": job.job_id}, {"$setOnInsert": {**write_job(job), **own}}, upsert=True, session=session
+            transaction["backfills"].update_one(
+                {"_id": job.job_id},
+                {"$setOnInsert": {**write_job(job), **own}},
+                upsert=True,
+                session=transaction.session,
             )
 
         await self._fence.write(StateOperation.ADD_JOB, add)
@@ -80,30 +83,19 @@ class Backfills:
     async def finish_job(self, job_id: str, gap_id: str | None) -> None:
         """Store that a job is done, and with it that its gap is filled."""
         now, shard = datetime.now(UTC), self._fence.names.shard
-        jobs = self._database["backfills"]
 
-        async def finish(session: Any) -> None:
-            if shard is not None and not await self._finish_share(job_id, shard, session):
+        def finish(transaction: Transaction) -> None:
+            if shard is not None and not _finish_share(transaction, job_id, shard):
                 return
-            await jobs.update_one(
-                {"_id": job_id}, {"$set": {"is_done": True, "finished_at": now}}, session=session
+            transaction["backfills"].update_one(
+                {"_id": job_id}, {"$set": {"is_done": True, "finished_at": now}}, session=transaction.session
             )
             if gap_id is not None:
-                await self._database["gaps"].update_one(
-                    {"_id": gap_id}, {"$set": {"filled": True, "filled_at": now}}, session=session
+                transaction["gaps"].update_one(
+                    {"_id": gap_id}, {"$set": {"filled": True, "filled_at": now}}, session=transaction.session
                 )
 
         await self._fence.write(StateOperation.FINISH_JOB, finish)
-
-    async def _finish_share(self, job_id: str, shard: str, session: Any) -> bool:
-        """Store that a shard is done with a job; returns whether that ends the job."""
-        job: dict[str, Any] | None = await self._database["backfills"].find_one_and_update(
-            {"_id": job_id},
-            {"$set": {f"shards.{shard}.is_done": True}},
-            return_document=ReturnDocument.AFTER,
-            session=session,
-        )
-        return job is not None and _is_done_by_all(job, shard)
 
     async def unfilled_gaps(self) -> Mapping[str, Gap]:
         """The gaps that no backfill has filled yet, by id; without those of other shards."""
@@ -124,10 +116,21 @@ class Backfills:
     async def _set(self, operation: StateOperation, job_id: str, fields: dict[str, object]) -> None:
         await self._fence.write(
             operation,
-            lambda session: self._database["backfills"].update_one(
-                {"_id": job_id}, {"$set": fields}, session=session
+            lambda transaction: transaction["backfills"].update_one(
+                {"_id": job_id}, {"$set": fields}, session=transaction.session
             ),
         )
+
+
+def _finish_share(transaction: Transaction, job_id: str, shard: str) -> bool:
+    """Store that a shard is done with a job; returns whether that ends the job."""
+    job: dict[str, Any] | None = transaction["backfills"].find_one_and_update(
+        {"_id": job_id},
+        {"$set": {f"shards.{shard}.is_done": True}},
+        return_document=ReturnDocument.AFTER,
+        session=transaction.session,
+    )
+    return job is not None and _is_done_by_all(job, shard)
 
 
 def write_job(job: Job) -> dict[str, Any]:

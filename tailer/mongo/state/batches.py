@@ -11,7 +11,6 @@ from typing import Any, Final
 import bson
 from bson import Binary
 from bson.raw_bson import RawBSONDocument
-from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo import UpdateOne
 
 from tailer.core.identity import DocumentKey
@@ -20,7 +19,7 @@ from tailer.events import StateOperation
 from tailer.flow.records import Batch, BatchItem, Checkpoint, DeadLetter
 from tailer.mongo.state.belonging import Belonging
 from tailer.mongo.state.checkpoints import write_checkpoints
-from tailer.mongo.state.database import StateDatabase
+from tailer.mongo.state.database import StateDatabase, Transaction
 from tailer.mongo.state.dead_letters import write_letters
 from tailer.mongo.state.fencing import Fence
 from tailer.mongo.state.positions import write_position
@@ -60,8 +59,8 @@ class Batches:
         document = {**fields, **self._fence.names.marks}
         await self._fence.write(
             StateOperation.BEGIN_BATCH,
-            lambda session: self._database["batches"].replace_one(
-                {"_id": batch.batch_id}, document, upsert=True, session=session
+            lambda transaction: transaction["batches"].replace_one(
+                {"_id": batch.batch_id}, document, upsert=True, session=transaction.session
             ),
         )
         return True
@@ -93,16 +92,16 @@ class Batches:
         )
         await self._slots.open()
 
-        async def record(session: AsyncIOMotorClientSession) -> None:
+        def record(transaction: Transaction) -> None:
             if records:
-                await self._database["exports"].bulk_write(records, session=session)
+                transaction["exports"].bulk_write(records, session=transaction.session)
             if burials:
-                await self._database["dead_letters"].bulk_write(burials, session=session)
+                transaction["dead_letters"].bulk_write(burials, session=transaction.session)
 
-        async def finish(session: AsyncIOMotorClientSession) -> None:
-            await record(session)
-            await write_checkpoints(self._database, self._fence.names, stored, session)
-            await self._database["batches"].delete_one({"_id": batch.batch_id}, session=session)
+        def finish(transaction: Transaction) -> None:
+            record(transaction)
+            write_checkpoints(transaction, self._fence.names, stored)
+            transaction["batches"].delete_one({"_id": batch.batch_id}, session=transaction.session)
 
         slot = self._slots.holder(batch.batch_id)
         if slot is None:
@@ -112,7 +111,7 @@ class Batches:
         if records or burials:
             await self._fence.write_proven(
                 StateOperation.FINISH_BATCH,
-                lambda session: self._slots.empty_within(slot, carried, session),
+                lambda transaction: self._slots.empty_within(slot, carried, transaction),
                 record,
             )
         else:

@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from motor.motor_asyncio import AsyncIOMotorClientSession
-
 from tailer.core.backfill import START_JOB
 from tailer.core.stream.hints import Stream
 from tailer.events import StateOperation
 from tailer.flow.records import Checkpoint
-from tailer.mongo.state.database import StateDatabase
+from tailer.mongo.state.database import StateDatabase, Transaction
 from tailer.mongo.state.fencing import Fence
 from tailer.mongo.state.names import StateNames
 from tailer.mongo.state.positions import find_positions, write_position
@@ -42,7 +40,7 @@ class Checkpoints:
         )
         await self._fence.write(
             StateOperation.SAVE_CHECKPOINT,
-            lambda session: write_checkpoints(self._database, self._fence.names, {stream: fields}, session),
+            lambda transaction: write_checkpoints(transaction, self._fence.names, {stream: fields}),
         )
 
     async def forget_checkpoints(self) -> None:
@@ -50,35 +48,31 @@ class Checkpoints:
 
         The backfill of an earlier start that is not done goes on under another id.
         """
-        jobs = self._database["backfills"]
 
-        async def forget(session: AsyncIOMotorClientSession) -> None:
-            mine = self._fence.names.query
-            await self._database["checkpoints"].delete_many(mine, session=session)
-            await self._database["slots"].update_many(mine, {"$unset": {"positions": ""}}, session=session)
-            job: dict[str, Any] | None = await jobs.find_one({"_id": START_JOB}, session=session)
-            await jobs.delete_one({"_id": START_JOB}, session=session)
+        def forget(transaction: Transaction) -> None:
+            mine, session, jobs = self._fence.names.query, transaction.session, transaction["backfills"]
+            transaction["checkpoints"].delete_many(mine, session=session)
+            transaction["slots"].update_many(mine, {"$unset": {"positions": ""}}, session=session)
+            job = jobs.find_one({"_id": START_JOB}, session=session)
+            jobs.delete_one({"_id": START_JOB}, session=session)
             if job is not None and not job["is_done"]:
-                await jobs.insert_one({**job, "_id": f"{START_JOB}-{self._fence.epoch}"}, session=session)
+                jobs.insert_one({**job, "_id": f"{START_JOB}-{self._fence.epoch}"}, session=session)
 
         await self._fence.write(StateOperation.FORGET_CHECKPOINTS, forget)
 
 
-async def write_checkpoints(
-    database: StateDatabase,
-    names: StateNames,
-    positions: Mapping[Stream, Mapping[str, Any]],
-    session: AsyncIOMotorClientSession,
+def write_checkpoints(
+    transaction: Transaction, names: StateNames, positions: Mapping[Stream, Mapping[str, Any]]
 ) -> None:
-    """Store positions in documents of their own, within a transaction."""
+    """Store positions in documents of their own."""
     for stream, fields in positions.items():
         # A document of an earlier release keeps its touches in a list.
         change = {
             "$set": {**fields, **names.marks},
             **({} if "touches" in fields else {"$unset": {"touches": ""}}),
         }
-        await database["checkpoints"].update_one(
-            {"_id": names.checkpoint(stream)}, change, upsert=True, session=session
+        transaction["checkpoints"].update_one(
+            {"_id": names.checkpoint(stream)}, change, upsert=True, session=transaction.session
         )
 
 

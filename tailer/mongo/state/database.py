@@ -1,11 +1,14 @@
 """The way to the tailer's own database: retries failures that pass, explains the others."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from motor.motor_asyncio import AsyncIOMotorClientSession, AsyncIOMotorCollection
 from pymongo import ReadPreference, WriteConcern
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+from pymongo.database import Database
 from pymongo.errors import CollectionInvalid, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
@@ -20,6 +23,11 @@ Result = TypeVar("Result")
 MAJORITY = WriteConcern(w="majority")
 LOCAL = ReadConcern("local")
 """Reads from the primary: whatever the URI prefers, decisions are read where they were written."""
+_CONCERNS: Final[Mapping[str, Any]] = {
+    "read_concern": LOCAL,
+    "write_concern": MAJORITY,
+    "read_preference": ReadPreference.PRIMARY,
+}
 _STANDALONE = (20, 263)
 _NAMESPACE_EXISTS = 48
 _UNAUTHORIZED = 13
@@ -56,10 +64,24 @@ COLLECTIONS = (
 def begin_transaction(session: AsyncIOMotorClientSession) -> AbstractAsyncContextManager[object]:
     """Begin a transaction with the read and write concerns that the state needs, whatever the URI says; usable with
     `with`."""
-    begun: AbstractAsyncContextManager[object] = session.start_transaction(
-        read_concern=LOCAL, write_concern=MAJORITY, read_preference=ReadPreference.PRIMARY
-    )
+    begun: AbstractAsyncContextManager[object] = session.start_transaction(**_CONCERNS)
     return begun
+
+
+class Transaction:
+    """A transaction on a thread of the driver: the collections, and the session that each command in it is given."""
+
+    def __init__(self, database: "Database[dict[str, Any]]", session: ClientSession) -> None:
+        self._database = database
+        self.session = session
+
+    def __getitem__(self, collection: str) -> "Collection[dict[str, Any]]":
+        """One collection."""
+        return self._database[collection]
+
+    def begin(self) -> None:
+        """Begin it, or begin it anew."""
+        self.session.start_transaction(**_CONCERNS)
 
 
 class StateDatabase:
@@ -80,6 +102,10 @@ class StateDatabase:
     def __getitem__(self, collection: str) -> "AsyncIOMotorCollection[dict[str, Any]]":
         """One collection."""
         return self._database[collection]
+
+    def transaction(self, session: AsyncIOMotorClientSession) -> Transaction:
+        """A transaction over a session, which is not begun yet."""
+        return Transaction(self._database.delegate, session.delegate)
 
     async def start_session(self) -> AsyncIOMotorClientSession:
         """A session for transactions; it costs no round trip."""

@@ -54,8 +54,8 @@ class DeadLetters:
         query = {"_id": self._belonging.id_of(record_id), "replay": ASKED}
         ended = await self._fence.write(
             StateOperation.END_REPLAY,
-            lambda session: self._database["dead_letters"].update_one(
-                query, {"$set": {"replay": outcome}}, session=session
+            lambda transaction: transaction["dead_letters"].update_one(
+                query, {"$set": {"replay": outcome}}, session=transaction.session
             ),
         )
         return bool(ended.matched_count)
@@ -65,7 +65,7 @@ class DeadLetters:
         query = self._belonging.among(record_ids)
         await self._fence.write(
             StateOperation.DROP_DEAD_LETTERS,
-            lambda session: self._database["dead_letters"].delete_many(query, session=session),
+            lambda transaction: transaction["dead_letters"].delete_many(query, session=transaction.session),
         )
 
     async def add_dead_letters(self, letters: Sequence[DeadLetter]) -> None:
@@ -74,7 +74,9 @@ class DeadLetters:
         if writes:
             await self._fence.write(
                 StateOperation.ADD_DEAD_LETTERS,
-                lambda session: self._database["dead_letters"].bulk_write(writes, session=session),
+                lambda transaction: transaction["dead_letters"].bulk_write(
+                    writes, session=transaction.session
+                ),
             )
 
 

@@ -94,7 +94,7 @@ class Exports:
         query, change = {"_id": self._belonging.id_of(trace_id)}, {"$set": {"sent.feedback": digest}}
         await self._fence.write(
             StateOperation.RECORD_FEEDBACK,
-            lambda session: self._database["exports"].update_one(query, change, session=session),
+            lambda transaction: transaction["exports"].update_one(query, change, session=transaction.session),
         )
 
     async def record_deleted(self, trace_ids: Sequence[TraceId]) -> None:
@@ -103,5 +103,7 @@ class Exports:
         change = {"$set": {"deleted_at": datetime.now(UTC)}}
         await self._fence.write(
             StateOperation.RECORD_DELETED,
-            lambda session: self._database["exports"].update_many(query, change, session=session),
+            lambda transaction: transaction["exports"].update_many(
+                query, change, session=transaction.session
+            ),
         )

@@ -12,7 +12,7 @@ in that session, and the next holder ends it first.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import TypeVar
 
 from bson import Binary
@@ -21,16 +21,17 @@ from pymongo.errors import PyMongoError
 
 from tailer.errors import LeaseLost
 from tailer.events import StateOperation
+from tailer.mongo.driver_thread import run_job
 from tailer.mongo.retrying import keep_trying
-from tailer.mongo.state.database import StateDatabase, begin_transaction
+from tailer.mongo.state.database import StateDatabase, Transaction
 from tailer.mongo.state.names import StateNames
 
 _UNKNOWN_COMMIT = "UnknownTransactionCommitResult"
 _CLOSING_SECONDS = 2.0
 _Result = TypeVar("_Result")
 
-Work = Callable[[AsyncIOMotorClientSession], Awaitable[_Result]]
-Proof = Callable[[AsyncIOMotorClientSession], Awaitable[bool]]
+Work = Callable[[Transaction], _Result]
+Proof = Callable[[Transaction], bool]
 """The first write of a transaction, of a document that names the epoch; False if it names another one."""
 
 
@@ -76,7 +77,7 @@ class Fence:
     async def write(self, operation: StateOperation, work: Work[_Result]) -> _Result:
         """Do all of `work`, which passes the session to every command, or nothing of it; repeats what passes.
 
-        `work` may run several times. Raises LeaseLost when there is a later epoch.
+        `work` runs on a thread of the driver, and may run several times. Raises LeaseLost when there is a later epoch.
         """
         return await self.write_proven(operation, self._prove, work)
 
@@ -94,7 +95,7 @@ class Fence:
         await self._session.end_session()
 
     async def _begin(self, operation: StateOperation, proof: Proof, work: Work[_Result]) -> _Result:
-        # A cancelled command goes on in its thread: the session must not be used by another one before it is done.
+        # A cancelled job goes on in its thread: the session must not be used by another one before it is done.
         task = asyncio.create_task(self._transact(operation, proof, work), name=f"write {operation}")
         self._running.add(task)
         task.add_done_callback(self._forget)
@@ -108,43 +109,58 @@ class Fence:
 
     async def _transact(self, operation: StateOperation, proof: Proof, work: Work[_Result]) -> _Result:
         async with self._turn:
-            begin_transaction(self._session)
-            try:
-                await self._require(proof)
-                result = await work(self._session)
-            except asyncio.CancelledError:
-                raise
-            except BaseException:
-                await self._session.abort_transaction()
-                raise
-            await self._commit(operation)
+            tried: tuple[_Result, PyMongoError | None] = await run_job(self._try, proof, work)
+            result, doubt = tried
+            if doubt is not None:
+                self._database.report(operation, doubt)
+                await self._commit_again(operation)
             return result
 
-    async def prove(self, session: AsyncIOMotorClientSession) -> None:
+    def _try(self, proof: Proof, work: Work[_Result]) -> tuple[_Result, PyMongoError | None]:
+        """The whole transaction, and the error if the answer to its commit was lost."""
+        transaction = self._database.transaction(self._session)
+        transaction.begin()
+        try:
+            self._require(transaction, proof)
+            result = work(transaction)
+        except BaseException:
+            transaction.session.abort_transaction()
+            raise
+        try:
+            transaction.session.commit_transaction()
+        except PyMongoError as error:
+            if not _is_unknown(error):
+                raise
+            return result, error
+        return result, None
+
+    def prove(self, transaction: Transaction) -> None:
         """Prove this epoch within a transaction of another fence; raises LeaseLost if there is a later one."""
-        if not await self._prove(session):
+        self._require(transaction, self._prove)
+
+    def _require(self, transaction: Transaction, proof: Proof) -> None:
+        if not proof(transaction):
             raise self.lost()
 
-    async def _require(self, proof: Proof) -> None:
-        if not await proof(self._session):
-            raise self.lost()
-
-    async def _prove(self, session: AsyncIOMotorClientSession) -> bool:
+    def _prove(self, transaction: Transaction) -> bool:
         """Write the fence. From here on, a takeover and this transaction cannot both commit."""
-        proven = await self._database["lease"].update_one(
-            {"_id": self._names.fence, "epoch": self._epoch}, {"$inc": {"writes": 1}}, session=session
+        proven = transaction["lease"].update_one(
+            {"_id": self._names.fence, "epoch": self._epoch},
+            {"$inc": {"writes": 1}},
+            session=transaction.session,
         )
         return bool(proven.matched_count)
 
-    async def _commit(self, operation: StateOperation) -> None:
-        """Commit, and repeat that while the answer is lost: the server recognises a commit that it has done."""
+    async def _commit_again(self, operation: StateOperation) -> None:
+        """Repeat the commit while its answer is lost: the server recognises one that it has done."""
 
         async def commit() -> None:
             await self._session.commit_transaction()
 
-        def is_unknown(error: BaseException) -> bool:
-            return isinstance(error, PyMongoError) and error.has_error_label(_UNKNOWN_COMMIT)
-
         await keep_trying(
-            commit, lambda failure: self._database.report(operation, failure), passing=is_unknown
+            commit, lambda failure: self._database.report(operation, failure), passing=_is_unknown
         )
+
+
+def _is_unknown(error: BaseException) -> bool:
+    return isinstance(error, PyMongoError) and error.has_error_label(_UNKNOWN_COMMIT)

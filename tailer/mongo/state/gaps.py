@@ -33,7 +33,7 @@ class Gaps:
         }
         await self._fence.write(
             StateOperation.ADD_GAP,
-            lambda session: self._database["gaps"].replace_one(
-                {"_id": gap_id}, fields, upsert=True, session=session
+            lambda transaction: transaction["gaps"].replace_one(
+                {"_id": gap_id}, fields, upsert=True, session=transaction.session
             ),
         )

@@ -16,8 +16,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from motor.motor_asyncio import AsyncIOMotorClientSession
-
 from tailer.core.layout import Layout
 from tailer.core.lease import LeaseRecord
 from tailer.core.stream.hints import Stream
@@ -28,11 +26,11 @@ from tailer.events import StateOperation
 from tailer.flow.records import Checkpoint
 from tailer.mongo.state.backfills import rejoin_job
 from tailer.mongo.state.checkpoints import write_checkpoints
-from tailer.mongo.state.database import StateDatabase
+from tailer.mongo.state.database import StateDatabase, Transaction
 from tailer.mongo.state.fencing import Fence
 from tailer.mongo.state.lease import MongoLease
 from tailer.mongo.state.names import names_of
-from tailer.mongo.state.positions import StoredCheckpoint, find_positions, write_position
+from tailer.mongo.state.positions import StoredCheckpoint, find_positions_within, write_position
 
 _LAYOUT: Final = "layout"
 _TOUCHES: Final = 500
@@ -79,7 +77,7 @@ class MongoLayouts:
                     return False
                 fences.append(lease.fence)
                 stack.push_async_callback(_give_up, lease, epoch)
-            change = _Change(self._database, fences, old, new)
+            change = _Change(fences, old, new)
             try:
                 await fences[0].write(StateOperation.CHANGE_LAYOUT, change.make)
             except LeaseLost:
@@ -117,40 +115,39 @@ def _read(document: Mapping[str, Any] | None) -> Layout:
 class _Change:
     """One transaction. It may run several times, each time from the beginning."""
 
-    def __init__(self, database: StateDatabase, fences: Sequence[Fence], old: Layout, new: Layout) -> None:
-        self._database = database
+    def __init__(self, fences: Sequence[Fence], old: Layout, new: Layout) -> None:
         self._fences = fences
         self._old = old
         self._new = new
         self._old_query = {"shard": {"$in": [fence.names.shard for fence in fences]}}
 
-    async def make(self, session: AsyncIOMotorClientSession) -> None:
+    def make(self, transaction: Transaction) -> None:
         """Everything; the fence of the first old shard is proven already."""
         for fence in self._fences[1:]:
-            await fence.prove(session)
-        lease = self._database["lease"]
-        if _read(await lease.find_one({"_id": _LAYOUT}, session=session)) != self._old:
+            fence.prove(transaction)
+        lease = transaction["lease"]
+        if _read(lease.find_one({"_id": _LAYOUT}, session=transaction.session)) != self._old:
             raise self._fences[0].lost()
-        await self._move_positions(session)
-        await self._move_batches(session)
-        await self._rejoin_jobs(session)
+        self._move_positions(transaction)
+        self._move_batches(transaction)
+        self._rejoin_jobs(transaction)
         fields = {
             "total": self._new.total,
             "began_seconds": self._new.began_seconds,
             "changed_at": datetime.now(UTC),
         }
-        await lease.update_one({"_id": _LAYOUT}, {"$set": fields}, upsert=True, session=session)
+        lease.update_one({"_id": _LAYOUT}, {"$set": fields}, upsert=True, session=transaction.session)
 
-    async def _move_positions(self, session: AsyncIOMotorClientSession) -> None:
-        found = [await find_positions(self._database, fence.names, session) for fence in self._fences]
+    def _move_positions(self, transaction: Transaction) -> None:
+        found = [find_positions_within(transaction, fence.names) for fence in self._fences]
         oldest = {
             stream: position
             for stream in Stream
             if (position := _find_oldest(stream, found, self._old.began_seconds)) is not None
         }
-        await self._database["checkpoints"].delete_many(self._old_query, session=session)
-        await self._database["slots"].update_many(
-            self._old_query, {"$unset": {"positions": ""}}, session=session
+        transaction["checkpoints"].delete_many(self._old_query, session=transaction.session)
+        transaction["slots"].update_many(
+            self._old_query, {"$unset": {"positions": ""}}, session=transaction.session
         )
         for shard in self._new.shards:
             positions = {
@@ -159,37 +156,39 @@ class _Change:
                 )
                 for stream, stored in oldest.items()
             }
-            await write_checkpoints(self._database, names_of(shard), positions, session)
+            write_checkpoints(transaction, names_of(shard), positions)
 
-    async def _move_batches(self, session: AsyncIOMotorClientSession) -> None:
+    def _move_batches(self, transaction: Transaction) -> None:
         """Batches in slots get documents of their own, and all of them a new shard each."""
-        slots, batches = self._database["slots"], self._database["batches"]
+        slots, batches = transaction["slots"], transaction["batches"]
         query = {**self._old_query, "batch": {"$exists": True}}
-        for slot in await slots.find(query, session=session).to_list(None):
+        for slot in slots.find(query, session=transaction.session):
             fields = {name: value for name, value in slot["batch"].items() if name != "batch_id"}
             if slot.get("destination") is not None:
                 fields["destination"] = slot["destination"]
             if slot.get("shard") is not None:
                 fields["shard"] = slot["shard"]
-            await batches.replace_one(
-                {"_id": slot["batch"]["batch_id"]}, fields, upsert=True, session=session
+            batches.replace_one(
+                {"_id": slot["batch"]["batch_id"]}, fields, upsert=True, session=transaction.session
             )
-            await slots.update_one(
-                {"_id": slot["_id"]}, {"$unset": {"batch": ""}, "$inc": {"steps": 1}}, session=session
+            slots.update_one(
+                {"_id": slot["_id"]},
+                {"$unset": {"batch": ""}, "$inc": {"steps": 1}},
+                session=transaction.session,
             )
-        kept = await batches.find(self._old_query, {"_id": 1}, session=session).sort("_id", 1).to_list(None)
+        kept = batches.find(self._old_query, {"_id": 1}, session=transaction.session).sort("_id", 1)
         for number, document in enumerate(kept):
             marks = names_of(Shard(number % self._new.total, self._new.total)).marks
             change = {"$set": marks} if marks else {"$unset": {"shard": ""}}
-            await batches.update_one({"_id": document["_id"]}, change, session=session)
+            batches.update_one({"_id": document["_id"]}, change, session=transaction.session)
 
-    async def _rejoin_jobs(self, session: AsyncIOMotorClientSession) -> None:
-        jobs = self._database["backfills"]
-        for job in await jobs.find({"is_done": False}, session=session).to_list(None):
-            await jobs.update_one({"_id": job["_id"]}, rejoin_job(job, self._old), session=session)
+    def _rejoin_jobs(self, transaction: Transaction) -> None:
+        jobs = transaction["backfills"]
+        for job in jobs.find({"is_done": False}, session=transaction.session):
+            jobs.update_one({"_id": job["_id"]}, rejoin_job(job, self._old), session=transaction.session)
         # A gap of one old shard is a gap of every new one.
-        await self._database["gaps"].update_many(
-            {"filled": False}, {"$unset": {"shard": ""}}, session=session
+        transaction["gaps"].update_many(
+            {"filled": False}, {"$unset": {"shard": ""}}, session=transaction.session
         )
 
 

@@ -4,11 +4,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from motor.motor_asyncio import AsyncIOMotorClientSession
-
 from tailer.events import StateOperation
 from tailer.flow.records import Leftovers
-from tailer.mongo.state.database import StateDatabase
+from tailer.mongo.state.database import StateDatabase, Transaction
 from tailer.mongo.state.fencing import Fence
 from tailer.settings.destinations import DEFAULT_NAME
 
@@ -32,12 +30,13 @@ class Forgetting:
         if not traces and not owed:
             return {}
 
-        async def forget(session: AsyncIOMotorClientSession) -> None:
-            await self._database["batches"].delete_many(own, session=session)
+        def forget(transaction: Transaction) -> None:
+            session = transaction.session
+            transaction["batches"].delete_many(own, session=session)
             # The document stays: it may hold the newest positions of the streams.
             emptied = {"$unset": {"batch": ""}, "$inc": {"steps": 1}}
-            await self._database["slots"].update_many(full, emptied, session=session)
-            await self._database["owed"].delete_many(others, session=session)
+            transaction["slots"].update_many(full, emptied, session=session)
+            transaction["owed"].delete_many(others, session=session)
 
         await self._fence.write(StateOperation.LET_GO, forget)
         return {name: Leftovers(traces[name], owed[name]) for name in sorted(traces.keys() | owed.keys())}

@@ -4,11 +4,10 @@ from secrets import token_bytes
 from typing import Any
 
 from bson import Binary
-from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo import ReturnDocument
 
 from tailer.events import StateOperation
-from tailer.mongo.state.database import StateDatabase
+from tailer.mongo.state.database import StateDatabase, Transaction
 from tailer.mongo.state.fencing import Fence
 
 
@@ -28,12 +27,13 @@ class Keys:
             found = await self._fence.write(StateOperation.MASK_KEY, self._make_mask_key)
         return bytes(found["key"])
 
-    async def _make_mask_key(self, session: AsyncIOMotorClientSession) -> dict[str, Any]:
-        made: dict[str, Any] = await self._database["keys"].find_one_and_update(
+    def _make_mask_key(self, transaction: Transaction) -> dict[str, Any]:
+        # With an upsert there always is one.
+        made: dict[str, Any] = transaction["keys"].find_one_and_update(  # type: ignore[assignment]
             {"_id": "mask"},
             {"$setOnInsert": {"key": Binary(token_bytes(32))}},
             upsert=True,
             return_document=ReturnDocument.AFTER,
-            session=session,
+            session=transaction.session,
         )
         return made

@@ -30,7 +30,7 @@ class Owed:
             return 0
         written = await self._fence.write(
             StateOperation.OWE,
-            lambda session: self._database["owed"].bulk_write(writes, session=session),
+            lambda transaction: transaction["owed"].bulk_write(writes, session=transaction.session),
         )
         return int(written.upserted_count)
 
@@ -72,7 +72,9 @@ class Owed:
             return 0
         written = await self._fence.write(
             StateOperation.SETTLE_OWED,
-            lambda session: self._database["owed"].bulk_write([*forgotten, *kept], session=session),
+            lambda transaction: transaction["owed"].bulk_write(
+                [*forgotten, *kept], session=transaction.session
+            ),
         )
         return int(written.deleted_count)
 

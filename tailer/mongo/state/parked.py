@@ -37,7 +37,7 @@ class ParkedTurns:
         if writes:
             await self._fence.write(
                 StateOperation.PARK,
-                lambda session: self._database["parked"].bulk_write(writes, session=session),
+                lambda transaction: transaction["parked"].bulk_write(writes, session=transaction.session),
             )
 
     async def unpark(self, keys: Sequence[DocumentKey]) -> None:
@@ -46,7 +46,7 @@ class ParkedTurns:
             query = {"_id": {"$in": list(keys)}}
             await self._fence.write(
                 StateOperation.UNPARK,
-                lambda session: self._database["parked"].delete_many(query, session=session),
+                lambda transaction: transaction["parked"].delete_many(query, session=transaction.session),
             )
 
     async def load_parked(self, limit: int) -> Sequence[ParkedTurn]:
@@ -90,7 +90,9 @@ class ParkedTurns:
             query = {"_id": {"$in": list(keys)}}
             await self._fence.write(
                 StateOperation.PARK,
-                lambda session: self._database["parked"].update_many(query, self._marking(), session=session),
+                lambda transaction: transaction["parked"].update_many(
+                    query, self._marking(), session=transaction.session
+                ),
             )
 
     def _marking(self) -> dict[str, Any]:

@@ -11,18 +11,20 @@ from struct import Struct
 from typing import Any, Final, Protocol
 
 from bson import Binary, Int64
-from motor.motor_asyncio import AsyncIOMotorClientSession, AsyncIOMotorCollection
+from motor.motor_asyncio import AsyncIOMotorCollection
 
 from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.flow.records import Checkpoint
 from tailer.mongo.hint_pipeline import PIPELINE_FINGERPRINTS
+from tailer.mongo.state.database import Transaction
 from tailer.mongo.state.names import StateNames
 
 _TOUCH: Final = Struct("<12sq")
 """The ObjectId of a row, and a time in milliseconds."""
 _OBJECT_ID_DIGITS: Final = 24
+_POSITIONS: Final = {"positions": 1}
 _Touches = Sequence[tuple[DocumentKey, tuple[int, ...]]]
 
 
@@ -50,17 +52,25 @@ class Collections(Protocol):
 
 
 async def find_positions(
-    collections: Collections,
-    names: StateNames | None = None,
-    session: AsyncIOMotorClientSession | None = None,
+    collections: Collections, names: StateNames | None = None
 ) -> Mapping[Stream, StoredCheckpoint]:
     """The newest stored position of every stream that has one, in the order of their names."""
     names = names or StateNames()
-    found = [
-        read_position(names.stream(document["_id"]), document)
-        for document in await collections["checkpoints"].find(names.query, session=session).to_list(None)
-    ]
-    slots = await collections["slots"].find(names.query, {"positions": 1}, session=session).to_list(None)
+    kept = await collections["checkpoints"].find(names.query).to_list(None)
+    return _choose_newest(kept, await collections["slots"].find(names.query, _POSITIONS).to_list(None), names)
+
+
+def find_positions_within(transaction: Transaction, names: StateNames) -> Mapping[Stream, StoredCheckpoint]:
+    """The same within a transaction."""
+    kept = list(transaction["checkpoints"].find(names.query, session=transaction.session))
+    slots = list(transaction["slots"].find(names.query, _POSITIONS, session=transaction.session))
+    return _choose_newest(kept, slots, names)
+
+
+def _choose_newest(
+    kept: Iterable[Mapping[str, Any]], slots: Iterable[Mapping[str, Any]], names: StateNames
+) -> Mapping[Stream, StoredCheckpoint]:
+    found = [read_position(names.stream(document["_id"]), document) for document in kept]
     found += [
         read_position(Stream(name), fields)
         for slot in slots

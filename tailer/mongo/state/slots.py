@@ -20,12 +20,11 @@ from functools import partial
 from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
-from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo import UpdateOne
 
 from tailer.events import StateOperation
 from tailer.mongo.state.belonging import Belonging
-from tailer.mongo.state.database import StateDatabase
+from tailer.mongo.state.database import StateDatabase, Transaction
 from tailer.mongo.state.fencing import Fence
 
 SLOTS: Final = 18
@@ -89,12 +88,10 @@ class Slots:
         where, change = self._emptying(slot, fields)
         await self._write(StateOperation.FINISH_BATCH, where, change)
 
-    async def empty_within(
-        self, slot: Slot, fields: Mapping[str, Any], session: AsyncIOMotorClientSession
-    ) -> bool:
+    def empty_within(self, slot: Slot, fields: Mapping[str, Any], transaction: Transaction) -> bool:
         """The same within a transaction, as its proof; False if a later epoch exists."""
         where, change = self._emptying(slot, fields)
-        emptied = await self._database["slots"].update_one(where, change, session=session)
+        emptied = transaction["slots"].update_one(where, change, session=transaction.session)
         return bool(emptied.matched_count)
 
     def _emptying(self, slot: Slot, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -126,7 +123,7 @@ class Slots:
             ]
             await self._fence.write(
                 StateOperation.OPEN_SLOTS,
-                lambda session: self._database["slots"].bulk_write(made, session=session),
+                lambda transaction: transaction["slots"].bulk_write(made, session=transaction.session),
             )
         if missing or left_full:
             found = await self._find()
@@ -145,20 +142,20 @@ class Slots:
         )
         return {str(document["_id"]): document for document in found}
 
-    async def _move_out(self, slot_id: str, session: AsyncIOMotorClientSession) -> None:
+    def _move_out(self, slot_id: str, transaction: Transaction) -> None:
         """Give the batch of an earlier epoch a document of its own, in the form of releases without slots."""
-        found = await self._database["slots"].find_one({"_id": slot_id}, {"batch": 1}, session=session)
+        found = transaction["slots"].find_one({"_id": slot_id}, {"batch": 1}, session=transaction.session)
         if found is None or "batch" not in found:
             return
         batch = found["batch"]
-        await self._database["batches"].replace_one(
+        transaction["batches"].replace_one(
             {"_id": batch["batch_id"]},
             {**batch, **self._fence.names.marks, **self._belonging.marks},
             upsert=True,
-            session=session,
+            session=transaction.session,
         )
-        await self._database["slots"].update_one(
-            {"_id": slot_id}, {"$unset": {"batch": ""}, "$inc": {"steps": 1}}, session=session
+        transaction["slots"].update_one(
+            {"_id": slot_id}, {"$unset": {"batch": ""}, "$inc": {"steps": 1}}, session=transaction.session
         )
 
 
