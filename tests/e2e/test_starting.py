@@ -132,17 +132,22 @@ async def test_a_view_in_the_place_of_a_collection_ends_the_start_and_fails_the_
 async def test_a_server_that_lacks_what_is_needed_ends_the_first_start_with_a_remedy(tmp_path: Path) -> None:
     """Exit 3, as on services that only speak MongoDB's protocol; doctor and start say the same."""
     faults = [
-        ("librechat-tailer", "aggregate", 40324, "change streams as the tailer needs them"),
-        ("librechat-tailer", "aggregate", 8000, "dedicated cluster"),
-        ("librechat-tailer", "find", 168, "code_168"),
-        ("librechat-tailer", "find", 13, "grant find and changeStream"),
-        ("librechat-tailer", "find", 123_456, "code_123456"),
+        ("aggregate", 40324, "change streams as the tailer needs them"),
+        ("aggregate", 8000, "dedicated cluster"),
+        ("find", 168, "code_168"),
+        ("find", 13, "grant find and changeStream"),
+        ("find", 123_456, "code_123456"),
     ]
     async with ReplicaSet(mongod_arguments=["--setParameter", "enableTestCommands=1"]) as server:
         settings = {"TAILER_MONGO_URI": server.uri_of("LibreChat"), "TAILER_FILE_PATH": "turns.jsonl"}
         client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(server.uri)
-        for application, command, code, says in faults:
-            data = {"failCommands": [command], "errorCode": code, "appName": application}
+        for command, code, says in faults:
+            data = {
+                "failCommands": [command],
+                "errorCode": code,
+                "appName": "librechat-tailer",
+                "namespace": "LibreChat.messages",
+            }
             await client.admin.command("configureFailPoint", "failCommand", mode="alwaysOn", data=data)
             exit_code, daemon = await run_to_end(settings, directory=tmp_path)
             assert exit_code == 3, daemon.output
