@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import uuid4
@@ -65,10 +65,10 @@ class Outlet:
     metrics: GenAiMetrics | None
 
     def tasks(self, senders: int) -> Mapping[str, Work]:
-        """The tasks of this destination, by name; so many of them send."""
-        delivery = self.destination.delivery
+        """The tasks of this destination, by name; so many of them send, and so many recover."""
+        delivery, unfinished = self.destination.delivery, iter(self.unfinished)
         tasks: dict[str, Work] = {
-            "recover": self._recover(),
+            **{f"recover {number}": self._recover(unfinished) for number in range(senders)},
             "elsewhere": self.elsewhere.run(),
             "replay": self._replay(),
             "late looks": self.late_looks.run(),
@@ -83,9 +83,9 @@ class Outlet:
             tasks["presence"] = self.destination.debts.watch()
         return tasks
 
-    async def _recover(self) -> None:
-        """Settle the batches of an earlier run beside the daily work. Afterwards this task only waits."""
-        await self.destination.delivery.recover(self.unfinished)
+    async def _recover(self, unfinished: Iterable[Batch]) -> None:
+        """Settle batches of an earlier run beside the daily work, oldest first. Afterwards this task only waits."""
+        await self.destination.delivery.recover(unfinished)
         await asyncio.Event().wait()
 
     async def _replay(self) -> None:

@@ -14,7 +14,7 @@ from tailer.core.policy.policies import Policies, TemporaryPolicy
 from tailer.core.stream.hints import Interest, Operation, classify_message
 from tailer.core.trace.export import Exported
 from tailer.core.trace.observations import Observation, ObservationType, Trace
-from tailer.core.trace.spending import Spending, build_spending_trace
+from tailer.core.trace.spending import Spending, build_spending_traces
 from tests.recordings import NAMES, REPLAYED, ProviderRequest, TrueTurn, load, truth
 from tests.unit.documents import export, replay, transactions, turn_record
 
@@ -264,8 +264,7 @@ def test_every_route_of_the_remote_api_is_a_trace() -> None:
     for reference in dict.fromkeys(row["messageId"] for row in rows):
         entries = transactions(*(row for row in rows if row["messageId"] == reference))
         spending = Spending("k", reference, rows[0]["conversationId"], None, entries)  # type: ignore[arg-type]
-        trace = build_spending_trace(spending, user_name=None, tags=())
-        assert trace is not None
+        (trace,) = build_spending_traces(spending, user_name=None, tags=())
         assert trace.name == "librechat-api-usage"
         calls += [shown(call) for call in generations(trace)]
     requests = truth("53-remote-api")

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.identity import DocumentKey, spending_trace_id, turn_trace_id
+from tailer.core.identity import DocumentKey, spending_trace_id, title_trace_id, turn_trace_id
 from tailer.core.policy.policies import Fact, Facts, Policies, TemporaryPolicy, parse_rules
 from tailer.core.policy.users import User, UserIdChoice, UserNaming
 from tailer.core.trace.export import export_spending
-from tailer.core.trace.observations import ObservationType, Trace
+from tailer.core.trace.observations import ObservationType
 from tailer.core.trace.otlp import SpanContext, encode_trace
-from tailer.core.trace.spending import Spending, build_spending_trace
+from tailer.core.trace.spending import Spending, build_spending_traces
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tests.unit.documents import (
     MISSING,
@@ -45,8 +45,7 @@ CALLS = (
 
 
 def test_a_call_of_the_api_is_a_trace_with_a_generation_for_each_model_call() -> None:
-    trace = build_spending_trace(spending(*CALLS), user_name="anna", tags=("team-a",))
-    assert trace is not None
+    (trace,) = build_spending_traces(spending(*CALLS), user_name="anna", tags=("team-a",))
     first, second = trace.observations
 
     assert (trace.id, trace.name, trace.record_id) == (
@@ -74,12 +73,11 @@ def test_a_call_of_the_api_is_a_trace_with_a_generation_for_each_model_call() ->
 def test_a_turn_that_was_deleted_before_it_was_read_keeps_its_tokens_and_no_content() -> None:
     """Under the id that it would have had: whoever sent it before does not send it again."""
     rows = [{**entry, "messageId": RESPONSE} for entry in CALLS]
-    trace = build_spending_trace(
+    (trace,) = build_spending_traces(
         Spending(DocumentKey("k"), RESPONSE, "c", USER, transactions(*rows), is_deleted_turn=True),
         user_name="anna",
         tags=(),
     )
-    assert trace is not None
     root, first, second = trace.observations
 
     assert (trace.id, trace.name) == (turn_trace_id(RESPONSE), "librechat-turn")
@@ -87,6 +85,25 @@ def test_a_turn_that_was_deleted_before_it_was_read_keeps_its_tokens_and_no_cont
     assert (root.type, root.input, root.output) == (ObservationType.AGENT, None, None)
     assert {first.parent_id, second.parent_id} == {root.id}
     assert (first.usage, second.usage) == ({"input": 100, "output": 10}, {"input": 200, "output": 20})
+
+
+def test_the_title_of_a_deleted_turn_has_a_trace_of_its_own() -> None:
+    """Under the id that it would have had; without its calls the turn shows what it cost itself."""
+    title = [prompt_row(40, context="title"), completion_row(4, context="title")]
+    rows = [{**entry, "messageId": RESPONSE} for entry in (*title, *CALLS[:2])]
+    deleted = Spending(DocumentKey("k"), RESPONSE, "c", USER, transactions(*rows), is_deleted_turn=True)
+
+    turn, named = build_spending_traces(deleted, user_name="anna", tags=("team-a",))
+
+    assert [call.usage for call in turn.observations[1:]] == [{"input": 100, "output": 10}]
+    assert (named.id, named.name, named.tags) == (
+        title_trace_id(RESPONSE),
+        "librechat-title",
+        ("team-a", "title", "deleted"),
+    )
+    assert [(call.parent_id, call.usage, call.output) for call in named.observations] == [
+        (None, {"input": 40, "output": 4}, None)
+    ]
 
 
 @pytest.mark.parametrize("policy", TemporaryPolicy)
@@ -105,15 +122,17 @@ def test_a_deleted_turn_of_a_chat_that_may_be_temporary_is_sent_only_where_those
 
 
 def test_what_states_no_tokens_or_no_time_is_no_trace() -> None:
-    assert build_spending_trace(spending(), user_name=None, tags=()) is None
+    assert build_spending_traces(spending(), user_name=None, tags=()) == ()
     refill = prompt_row(1, tokenType="credits", context="autoRefill")
-    assert build_spending_trace(spending(refill), user_name=None, tags=()) is None
+    assert build_spending_traces(spending(refill), user_name=None, tags=()) == ()
     timeless = prompt_row(1, createdAt=MISSING)
-    assert build_spending_trace(spending(timeless), user_name=None, tags=()) is None
+    assert build_spending_traces(spending(timeless), user_name=None, tags=()) == ()
 
 
 def exported(**fields: Any) -> Any:
-    return export_spending(spending(*CALLS), options(**fields))
+    """The only trace, or the reason why there is none."""
+    made = export_spending(spending(*CALLS), options(**fields))
+    return made[0] if isinstance(made, tuple) else made
 
 
 def test_spending_is_under_the_same_decisions_as_turns() -> None:
@@ -145,8 +164,8 @@ def test_rules_and_routes_know_tenant_role_and_groups_of_spending() -> None:
         ("Board", "Finance"),
     )
     shown = export_spending(known, options(naming=UserNaming(UserIdChoice.EMAIL)))
-    assert isinstance(shown, Trace)
-    assert shown.user_id == "a@example.com"
+    assert not isinstance(shown, EntryOutcome)
+    assert [trace.user_id for trace in shown] == ["a@example.com"]
 
 
 def test_rules_know_the_model_of_spending() -> None:
@@ -162,11 +181,12 @@ def test_rules_know_the_model_of_spending() -> None:
 def test_no_broken_transaction_stops_spending(rows: list[Document]) -> None:
     """And what was billed is all there, once."""
     read = transactions(*rows)
-    trace = build_spending_trace(spending(*rows), user_name=None, tags=())
+    made = build_spending_traces(spending(*rows), user_name=None, tags=())
 
-    if trace is None:
+    if not made:
         assert not any(entry.created_milliseconds is not None for entry in read)
         return
+    (trace,) = made
     total = sum(tokens for item in trace.observations for tokens in (item.usage or {}).values())
     plain = [entry for entry in read if entry.input_tokens is None]
     assert total >= sum(entry.tokens for entry in plain)

@@ -23,7 +23,7 @@ from tailer.core.trace.files import files_of
 from tailer.core.trace.followup import SentTurn, TextMark, mark_text
 from tailer.core.trace.late import PartMarks, mark_parts, mark_transactions
 from tailer.core.trace.observations import Trace
-from tailer.core.trace.spending import Spending, build_spending_trace
+from tailer.core.trace.spending import Spending, build_spending_traces
 from tailer.core.turn.assembly import saved_agent_id
 from tailer.core.turn.entry_outcomes import EntryOutcome, denied, outcome_of
 from tailer.core.turn.readback import Row
@@ -186,8 +186,8 @@ def export_title(record: TurnRecord, options: ExportOptions) -> Trace | None:
     return _finish(title, turn, facts, options)
 
 
-def export_spending(spending: Spending, options: ExportOptions) -> Trace | EntryOutcome:
-    """The trace of a call of the agents API, or the reason why it gives none."""
+def export_spending(spending: Spending, options: ExportOptions) -> tuple[Trace, ...] | EntryOutcome:
+    """The trace of a call of the agents API, or those of a deleted turn, or the reason why it gives none."""
     if not is_chosen(spending.conversation_id, options):
         return EntryOutcome.NOT_SAMPLED
     if spending.may_be_temporary and options.policies.temporary is TemporaryPolicy.SKIP:
@@ -208,7 +208,7 @@ def export_spending(spending: Spending, options: ExportOptions) -> Trace | Entry
         return denied(rule)
     name = options.naming.name(spending.user_id, spending.user)
     tags = (*options.tags, *_fact_tags(facts, options))
-    return build_spending_trace(spending, user_name=name, tags=tags) or EntryOutcome.NO_TOKENS
+    return build_spending_traces(spending, user_name=name, tags=tags) or EntryOutcome.NO_TOKENS
 
 
 def _judge(record: TurnRecord, policies: Policies, *, deadline_passed: bool) -> Outcome | Wait | Exclusion:

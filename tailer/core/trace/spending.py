@@ -7,15 +7,22 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tailer.core.identity import DocumentKey, ObservationId, observation_id, spending_trace_id, turn_trace_id
+from tailer.core.identity import (
+    DocumentKey,
+    ObservationId,
+    observation_id,
+    spending_trace_id,
+    title_trace_id,
+    turn_trace_id,
+)
 from tailer.core.librechat.documents import Transaction
 from tailer.core.policy.users import User
+from tailer.core.trace.build import TITLE_TRACE_NAME, TURN_TRACE_NAME
 from tailer.core.trace.generations import Frame, build_generation
 from tailer.core.trace.observations import Observation, ObservationType, Trace
 from tailer.core.turn.usage import TITLE_CONTEXT, Usage, resolve_spending
 
 SPENDING_TRACE_NAME = "librechat-api-usage"
-DELETED_TRACE_NAME = "librechat-turn"
 _CHAT_MESSAGE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(_|:\w+)?", re.IGNORECASE)
 
 
@@ -42,12 +49,17 @@ class Spending:
         """The tenant, as any of the transactions names it."""
         return next((entry.tenant_id for entry in self.transactions if entry.tenant_id is not None), None)
 
-    def without_title(self) -> "Spending":
-        """Without what a title cost, which has a trace of its own."""
-        return replace(
-            self,
-            transactions=tuple(entry for entry in self.transactions if entry.context != TITLE_CONTEXT),
-        )
+    def _of_title(self, *, title: bool) -> "Spending":
+        """What its title cost, or the rest."""
+        rows = [entry for entry in self.transactions if (entry.context == TITLE_CONTEXT) is title]
+        return replace(self, transactions=tuple(rows))
+
+    @property
+    def parts(self) -> tuple["Spending", ...]:
+        """What has a trace each: a turn, and its title."""
+        if not self.is_deleted_turn:
+            return (self,)
+        return self._of_title(title=False), self._of_title(title=True)
 
 
 def names_chat_message(reference: str) -> bool:
@@ -55,8 +67,16 @@ def names_chat_message(reference: str) -> bool:
     return _CHAT_MESSAGE.fullmatch(reference) is not None
 
 
-def build_spending_trace(spending: Spending, *, user_name: str | None, tags: tuple[str, ...]) -> Trace | None:
-    """The trace of a call, with a generation for each model call; None if no transaction states tokens."""
+def build_spending_traces(
+    spending: Spending, *, user_name: str | None, tags: tuple[str, ...]
+) -> tuple[Trace, ...]:
+    """The trace of a call, with a generation for each model call; those of a deleted turn and of its title. None of
+    what states no tokens."""
+    made = (_build_trace(part, user_name, tags) for part in spending.parts)
+    return tuple(trace for trace in made if trace is not None)
+
+
+def _build_trace(spending: Spending, user_name: str | None, tags: tuple[str, ...]) -> Trace | None:
     usage = resolve_spending(spending.transactions)
     times = [
         entry.created_milliseconds
@@ -66,7 +86,8 @@ def build_spending_trace(spending: Spending, *, user_name: str | None, tags: tup
     if usage is None or not times:
         return None
     if spending.is_deleted_turn:
-        return _build_deleted_turn(spending, usage, times, user_name, tags)
+        build = _build_deleted_title if usage.calls[0].context == TITLE_CONTEXT else _build_deleted_turn
+        return build(spending, usage, times, user_name, tags)
     seed = f"usage-{spending.reference}"
     root_id = observation_id(seed, "root")
     return Trace(
@@ -99,7 +120,7 @@ def _build_deleted_turn(
     )
     return Trace(
         id=turn_trace_id(spending.reference),
-        name=DELETED_TRACE_NAME,
+        name=TURN_TRACE_NAME,
         message_id=spending.reference,
         document_key=spending.key,
         user_id=user_name,
@@ -107,6 +128,26 @@ def _build_deleted_turn(
         tags=(*tags, "deleted"),
         metadata={"message_id": spending.reference, "outcome": "deleted"},
         observations=(root, *_build_calls(seed, usage, times, root.id, first_is_root=False)),
+    )
+
+
+def _build_deleted_title(
+    spending: Spending, usage: Usage, times: Sequence[int], user_name: str | None, tags: tuple[str, ...]
+) -> Trace:
+    """The title's trace under its own id, without the title."""
+    seed = f"title-{spending.reference}"
+    return Trace(
+        id=title_trace_id(spending.reference),
+        name=TITLE_TRACE_NAME,
+        message_id=spending.reference,
+        document_key=spending.key,
+        user_id=user_name,
+        session_id=spending.conversation_id,
+        tags=(*tags, "title", "deleted"),
+        metadata={"message_id": spending.reference},
+        observations=tuple(
+            _build_calls(seed, usage, times, observation_id(seed, "root"), first_is_root=True)
+        ),
     )
 
 

@@ -50,32 +50,32 @@ class Spendings(Lane):
         self, work: Round, calls: Sequence[tuple[Entry, Spending]], destination: Destination
     ) -> None:
         groups: dict[TraceId, list[Entry]] = {}
-        traces: dict[TraceId, Trace] = {}
+        traces: dict[TraceId, Sequence[Trace]] = {}
         for entry, spending in calls:
-            trace = export_spending(spending, destination.options)
-            if isinstance(trace, EntryOutcome):
-                work.close(entry, trace, at=destination)
+            made = export_spending(spending, destination.options)
+            if isinstance(made, EntryOutcome):
+                work.close(entry, made, at=destination)
                 continue
-            groups.setdefault(trace.id, []).append(entry)
-            traces.setdefault(trace.id, trace)
+            groups.setdefault(made[0].id, []).append(entry)
+            traces.setdefault(made[0].id, made)
         claimed, busy = [], []
-        for trace_id, (first, *others) in groups.items():
-            if work.claim(first, destination, {trace_id: first.key.document_key}):
-                claimed.append(trace_id)
+        for own, (first, *others) in groups.items():
+            if work.claim(first, destination, {trace.id: first.key.document_key for trace in traces[own]}):
+                claimed.append(own)
             else:
                 busy += [(entry, None) for entry in (first, *others)]
         await work.wait_or_owe(busy, at=destination)
-        sent = await destination.state.find_exported(claimed) if claimed else frozenset()
+        wanted = [trace.id for own in claimed for trace in traces[own]]
+        sent = await destination.state.find_exported(wanted) if wanted else frozenset()
         outgoing = []
-        for trace_id in claimed:
-            first, *others = groups[trace_id]
-            if trace_id in sent:
-                work.close(first, EntryOutcome.SENT_BEFORE, at=destination)
-            else:
+        for own in claimed:
+            first, *others = groups[own]
+            unsent = [trace for trace in traces[own] if trace.id not in sent]
+            if unsent:
                 # The first is the oldest in the stream. It holds the position until the trace is acknowledged.
-                outgoing.append(
-                    destination.packing.pack(first.key, EntryOutcome.API_USAGE, [traces[trace_id]])
-                )
+                outgoing.append(destination.packing.pack(first.key, EntryOutcome.API_USAGE, unsent))
+            else:
+                work.close(first, EntryOutcome.SENT_BEFORE, at=destination)
             for entry in others:
                 work.close(entry, EntryOutcome.SENT_BEFORE, at=destination)
         await work.hand_over(outgoing, at=destination)

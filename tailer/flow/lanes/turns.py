@@ -239,17 +239,20 @@ class Turns(Lane):
         sent = await destination.state.find_exported(ids) if ids else frozenset()
         outgoing = []
         for key, spending in claimed.items():
-            turn, copy, title = _possible_traces(spending.reference)
+            turn, copy, _ = _possible_traces(spending.reference)
             if turn in sent or copy in sent:
                 work.close(entries[key], EntryOutcome.DELETED, at=destination)
                 continue
-            left = spending.without_title() if title in sent else spending
-            trace = export_spending(left, destination.options)
-            if isinstance(trace, EntryOutcome):
-                work.close(entries[key], trace, at=destination)
-            else:
-                packed = destination.packing.pack(entries[key].key, EntryOutcome.DELETED, [trace])
+            made = export_spending(spending, destination.options)
+            if isinstance(made, EntryOutcome):
+                work.close(entries[key], made, at=destination)
+                continue
+            unsent = [trace for trace in made if trace.id not in sent]
+            if unsent:
+                packed = destination.packing.pack(entries[key].key, EntryOutcome.DELETED, unsent)
                 outgoing.append(packed)
+            else:
+                work.close(entries[key], EntryOutcome.DELETED, at=destination)
         await work.hand_over(outgoing, at=destination)
 
     async def _without_sent_titles(

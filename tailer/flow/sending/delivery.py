@@ -1,7 +1,7 @@
 """Delivers batches: stored, sent, recorded as sent, and only then closed. Nothing else closes a sent turn."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import assert_never
@@ -144,8 +144,9 @@ class Delivery:
                 self._in_flight.hold(item.record_id, item.document_key)
         return batches
 
-    async def recover(self, batches: Sequence[Batch]) -> None:
-        """Settle the batches of an earlier run, oldest first."""
+    async def recover(self, batches: Iterable[Batch]) -> None:
+        """Settle batches of an earlier run, one after another. Several tasks may share an iterator of them: each mostly
+        waits for its lookup."""
         for batch in batches:
             known = await self._state.find_exported([item.record_id for item in batch.items])
             if known:

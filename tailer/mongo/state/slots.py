@@ -7,10 +7,10 @@ epoch misses, and what a slot holds after that is all that was begun.
 A slot counts its steps, one to begin and one to finish. A command that was lost on the way and arrives after its own
 repetition finds a later step and misses too.
 
-Eighteen slots: one for each of the sixteen senders that the settings allow, one for the recovery of old batches and one
-for replays; each of these has one batch on its way. Halves of a refused batch, and batches whose sender was cancelled,
-may take more. A batch that finds no free slot is kept in a document of its own (`tailer/mongo/state/batches.py`), and
-so is one that an earlier epoch left in a slot: slots cannot run out.
+Eighteen slots: one for each of the sixteen senders that the settings allow, one for replays and one to spare; each of
+these has one batch on its way. Halves of a refused batch, and batches whose sender was cancelled, may take more. A
+batch that finds no free slot is kept in a document of its own (`tailer/mongo/state/batches.py`), and so is one that an
+earlier epoch left in a slot: slots cannot run out.
 """
 
 import asyncio

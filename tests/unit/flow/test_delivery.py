@@ -13,7 +13,8 @@ from tailer.events import BatchSplit, TraceRejected, TracesDelivered, TurnDone
 from tailer.flow.records import Batch, StreamBatch
 from tests.evidence import trace_ids
 from tests.memory import MemoryLease, MemoryState
-from tests.unit.flow.scene import Scene, make_hint, until, working
+from tests.memory.clock import monotonic
+from tests.unit.flow.scene import LOOKUP_SECONDS, Scene, make_hint, until, working
 
 
 def ids(count: int) -> list[str]:
@@ -284,6 +285,27 @@ async def test_a_batch_of_a_run_that_was_killed_is_settled_by_the_next_one(
     assert scene.destination.duplicates() == []
     assert list(scene.database.exports) == trace_ids("m1", "m2")
     assert (later.in_flight.claimed, scene.database.batches) == (frozenset(), {})
+
+
+async def test_what_many_batches_wait_for_is_waited_for_side_by_side(scene: Scene) -> None:
+    """A run that was killed while Langfuse was away leaves as many as it had senders, and so does each one after it."""
+    delivery = scene.make_delivery(traces=1)
+    scene.destination.latency_seconds = 3600
+    async with working(*(delivery.work() for _ in range(8))):
+        await delivery.hand_over(scene.open_turns(*ids(8)))
+        await until(lambda: len(scene.database.batches) == 8)
+    scene.destination.latency_seconds = 0
+
+    later = scene.restart()
+    delivery = later.make_delivery()
+    unfinished = iter(await delivery.claim_unfinished())
+    began = monotonic()
+    await asyncio.gather(*(delivery.recover(unfinished) for _ in range(4)))
+
+    assert monotonic() - began < 3 * LOOKUP_SECONDS
+    assert sorted(scene.destination.trace_ids()) == sorted(trace_ids(*ids(8)))
+    assert scene.destination.duplicates() == []
+    assert scene.database.batches == {}
 
 
 async def test_a_batch_whose_records_are_there_was_acknowledged_and_nobody_is_asked(scene: Scene) -> None:
