@@ -40,10 +40,10 @@ lint: venv  ## form, lint, types and import rules
 check: lint  ## the inner loop, a minute or two: lint, and the unit tests on all processors
 	$(BIN)/python -m pytest -q --numprocesses=auto tests/unit
 
-# Two folders at a time, the longest first: each waits for servers most of the time.
+# Three folders at a time, the longest first: each waits for servers most of the time.
 test: lint $(DEPLOY_TOOLS)  ## the whole check: lint, and the tests of all folders with their coverage
 	$(BIN)/coverage erase
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line $(TESTS)
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=line $(TESTS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

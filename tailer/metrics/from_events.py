@@ -91,24 +91,24 @@ class Metrics(Instruments):
             self._usage.count(traces)
 
     @singledispatchmethod
-    def record(self, event: Event) -> None:
-        """Move the counters that an event affects; many events affect none."""
+    def _follow(self, event: Event) -> None:
+        """Many events affect no counter."""
 
-    @record.register
+    @_follow.register
     def _(self, event: LeaseTaken) -> None:
         self.gauge(catalogue.LEADER).set(1)
         self.gauge(catalogue.LEADER_EPOCH).set(event.epoch)
         self.gauge(catalogue.BACKFILL_REMAINING).set(0)
 
-    @record.register
+    @_follow.register
     def _(self, event: ShardsSeen) -> None:
         self.gauge(catalogue.SHARDS_MISSING).set(event.missing)
 
-    @record.register
+    @_follow.register
     def _(self, event: LeaseReleased) -> None:
         self.gauge(catalogue.LEADER).set(0)
 
-    @record.register
+    @_follow.register
     def _(self, event: LeadershipLost) -> None:
         self.gauge(catalogue.LEADER).set(0)
         self._forget_term()
@@ -118,7 +118,7 @@ class Metrics(Instruments):
             self.forget(metric)
         self._stored.clear()
 
-    @record.register
+    @_follow.register
     def _(self, event: HintsRead) -> None:
         counts = {
             "insert": event.inserts,
@@ -132,37 +132,37 @@ class Metrics(Instruments):
             if count:
                 self.counter(catalogue.EVENTS).labels(event.stream.value, operation).inc(count)
 
-    @record.register
+    @_follow.register
     def _(self, event: StreamOpened) -> None:
         self.gauge(catalogue.CONNECTED).labels(event.stream.value).set(1)
 
-    @record.register
+    @_follow.register
     def _(self, event: StreamFailed) -> None:
         self.gauge(catalogue.CONNECTED).labels(event.stream.value).set(0)
         self.counter(catalogue.RESTARTS).labels(event.stream.value, event.cause.value).inc()
 
-    @record.register
+    @_follow.register
     def _(self, event: StreamEnded) -> None:
         self.counter(catalogue.RESTARTS).labels(event.stream.value, event.cause.value).inc()
 
-    @record.register
+    @_follow.register
     def _(self, event: StreamGapFound) -> None:
         self.count(catalogue.GAPS, event.stream.value, event.reason)
         self.counter(catalogue.GAP_SECONDS).labels(event.stream.value).inc(
             max(0, event.to_seconds - event.from_seconds)
         )
 
-    @record.register
+    @_follow.register
     def _(self, event: GapsLeft) -> None:
         self.gauge(catalogue.GAPS_UNFILLED).set(event.gaps)
 
-    @record.register
+    @_follow.register
     def _(self, event: BackfillAdvanced) -> None:
         self.counter(catalogue.BACKFILLED).inc(event.rows)
         self._show_or_forget(catalogue.BACKFILL_REMAINING, event.remaining_rows)
         self._show_or_forget(catalogue.BACKFILL_POSITION, event.position_seconds)
 
-    @record.register
+    @_follow.register
     def _(self, event: BackfillDone) -> None:
         self.gauge(catalogue.BACKFILL_REMAINING).set(0)
         self.forget(catalogue.BACKFILL_POSITION)
@@ -173,11 +173,11 @@ class Metrics(Instruments):
         else:
             self.gauge(metric).set(value)
 
-    @record.register
+    @_follow.register
     def _(self, event: ReadingPaused) -> None:
         self.counter(catalogue.PAUSES).labels(event.stream.value).inc()
 
-    @record.register
+    @_follow.register
     def _(self, event: CheckpointSaved) -> None:
         self.gauge(catalogue.CHECKPOINT_TIME).labels(event.stream.value).set(event.cluster_seconds)
         self.gauge(catalogue.CHECKPOINT_SAVED).labels(event.stream.value).set_to_current_time()
@@ -187,7 +187,7 @@ class Metrics(Instruments):
         self._stored[event.stream.value] = event.cluster_seconds
         self._show_headroom()
 
-    @record.register
+    @_follow.register
     def _(self, event: OplogSeen) -> None:
         self._oplog_first = event.first_seconds
         self.gauge(catalogue.OPLOG_FIRST).set(event.first_seconds)
@@ -199,15 +199,15 @@ class Metrics(Instruments):
             for stream, stored in self._stored.items():
                 self.gauge(catalogue.OPLOG_HEADROOM).labels(stream).set(stored - self._oplog_first)
 
-    @record.register
+    @_follow.register
     def _(self, event: LibreChatClockCompared) -> None:
         self.gauge(catalogue.LIBRECHAT_CLOCK_SKEW).set(event.ahead_seconds)
 
-    @record.register
+    @_follow.register
     def _(self, event: ClockCompared) -> None:
         self.gauge(catalogue.CLOCK_SKEW).set(event.ahead_seconds)
 
-    @record.register
+    @_follow.register
     def _(self, event: SideTaskFailed) -> None:
         self.count(catalogue.TASK_FAILURES, event.task.value)
         for metric in OF_A_TASK.get(event.task, ()):
@@ -215,110 +215,118 @@ class Metrics(Instruments):
         if event.task is SideTask.OPLOG:
             self._oplog_first = None
 
-    @record.register
+    @_follow.register
     def _(self, event: LettersCounted) -> None:
         self.gauge(sending_catalogue.DEAD_LETTERS_KEPT).set(event.kept)
 
-    @record.register
+    @_follow.register
     def _(self, event: StateFailed) -> None:
         self.count(catalogue.STATE_FAILURES, event.operation)
         if event.operation == "save_checkpoint":
             self.counter(catalogue.CHECKPOINT_WRITES).labels("error").inc()
 
-    @record.register
+    @_follow.register
     def _(self, event: TurnDone) -> None:
         self.count(catalogue.PAIRS, event.outcome, by=event.count)
 
-    @record.register
+    @_follow.register
     def _(self, event: TurnFailed) -> None:
         self.counter(sending_catalogue.DEAD_LETTERS).labels(LetterKind.BUILD_FAILED.value, _at(event)).inc()
 
-    @record.register
+    @_follow.register
     def _(self, event: RowUnreadable) -> None:
         self.count(catalogue.UNREADABLE, event.collection, event.field)
 
-    @record.register
+    @_follow.register
     def _(self, event: PartsUnknown) -> None:
         self.counter(catalogue.UNKNOWN_PARTS).inc(event.parts)
 
-    @record.register
+    @_follow.register
     def _(self, event: ReadFailed) -> None:
         self.count(catalogue.READ_FAILURES, event.collection)
 
-    @record.register
+    @_follow.register
     def _(self, event: RequestDone) -> None:
         self.counter(sending_catalogue.REQUESTS).labels(event.result, _at(event)).inc()
         self.histogram(sending_catalogue.REQUEST_DURATION).labels(_at(event)).observe(event.seconds)
         self.counter(sending_catalogue.SENT_BYTES).labels(_at(event)).inc(event.sent_bytes)
 
-    @record.register
+    @_follow.register
     def _(self, event: DeliveryRetried) -> None:
         self.counter(sending_catalogue.RETRIES).labels(_at(event)).inc()
 
-    @record.register
+    @_follow.register
     def _(self, event: DeliveryPaused) -> None:
         self.gauge(sending_catalogue.PAUSED).labels(_at(event)).set(1)
 
-    @record.register
+    @_follow.register
     def _(self, event: DeliveryResumed) -> None:
         self.gauge(sending_catalogue.PAUSED).labels(_at(event)).set(0)
 
-    @record.register
+    @_follow.register
     def _(self, event: MediaLeftOut) -> None:
         self.counter(sending_catalogue.MEDIA_LEFT_OUT).labels(event.reason, _at(event)).inc()
 
-    @record.register
+    @_follow.register
     def _(self, event: FollowupRetried) -> None:
         self.counter(sending_catalogue.ANNOTATION_RETRIES).labels(event.operation.value, _at(event)).inc()
 
-    @record.register
+    @_follow.register
     def _(self, event: FollowupFailed) -> None:
         self.counter(sending_catalogue.ANNOTATIONS_FAILED).labels(event.operation.value, _at(event)).inc()
 
-    @record.register
+    @_follow.register
     def _(self, event: FollowupLeftOut) -> None:
         self.counter(sending_catalogue.ANNOTATIONS_LEFT_OUT).labels(event.operation.value, _at(event)).inc(
             event.count
         )
 
-    @record.register
+    @_follow.register
     def _(self, event: TracesMayRepeat) -> None:
         self.counter(sending_catalogue.TRACES_MAY_REPEAT).labels(_at(event)).inc(event.traces)
 
-    @record.register
+    @_follow.register
     def _(self, event: DestinationWarned) -> None:
         self.counter(sending_catalogue.DESTINATION_WARNINGS).inc()
 
-    @record.register
+    @_follow.register
     def _(self, event: MetricsLost) -> None:
         self.counter(sending_catalogue.METRIC_REPORTS_LOST).inc()
 
-    @record.register
+    @_follow.register
     def _(self, event: BatchSettled) -> None:
         self.counter(sending_catalogue.UNKNOWN_OUTCOMES).labels(event.verdict, _at(event)).inc()
 
-    @record.register
+    @_follow.register
     def _(self, event: BatchSplit) -> None:
         self.counter(sending_catalogue.SPLITS).labels(_at(event)).inc()
 
-    @record.register
+    @_follow.register
     def _(self, event: TraceCut) -> None:
         self.counter(sending_catalogue.TRACES_CUT).labels(_at(event)).inc()
 
-    @record.register
+    @_follow.register
     def _(self, event: SpotChecked) -> None:
         self.counter(sending_catalogue.SPOT_CHECKS).labels(event.result, _at(event)).inc()
 
-    @record.register
+    @_follow.register
     def _(self, event: TraceRejected) -> None:
         self.counter(sending_catalogue.DEAD_LETTERS).labels(LetterKind.REJECTED.value, _at(event)).inc()
 
-    @record.register
+    @_follow.register
     def _(self, event: TracesDelivered) -> None:
         self.counter(sending_catalogue.TRACES).labels(_at(event)).inc(event.traces)
         self.counter(sending_catalogue.OBSERVATIONS).labels(_at(event)).inc(event.observations)
+        latency = self.histogram(sending_catalogue.LATENCY).labels(_at(event))
         for seconds in event.latencies_seconds:
-            self.histogram(sending_catalogue.LATENCY).labels(_at(event)).observe(seconds)
+            latency.observe(seconds)
+
+    _handler_of = staticmethod(_follow.dispatcher.dispatch)
+
+    def record(self, event: Event) -> None:
+        """Move the counters that an event affects."""
+        # Called by its name, a method with dispatch is made anew each time.
+        self._handler_of(type(event))(self, event)
 
 
 def _at(event: DestinationEvent) -> str:

@@ -41,7 +41,7 @@ class Outgoing:
 
     def without_chunks(self) -> "Outgoing":
         """What is kept while the chunks are in a batch."""
-        return replace(self, chunks=())
+        return Outgoing(self.key, self.outcome, self.items, (), self.traces, self.has_feedback, self.also)
 
 
 class Packing:
