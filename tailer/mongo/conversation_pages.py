@@ -13,7 +13,7 @@ from typing import Any, Final
 from pymongo.errors import OperationFailure
 
 from tailer.core.light_dataclass import light_dataclass
-from tailer.core.turn.readback import Row
+from tailer.core.turn.readback import Owner, Row
 from tailer.mongo.error_codes import NO_SUCH_INDEX
 from tailer.mongo.message_rows import SMALL_BYTES, WHOLE_IF_SMALL
 from tailer.mongo.reading import Hint, Reading
@@ -30,6 +30,8 @@ _INDEXES: Final[Sequence[Hint | None]] = (
     None,
 )
 _FIRST_THAT_SORTS: Final = 2
+_REMEMBERED: Final = 1_000
+"""Long conversations that are remembered as such; all of them are forgotten when there are more."""
 _AGAIN_SECONDS: Final = 600.0
 """How long an index that was not there is not asked for: an upgrade of LibreChat brings it."""
 
@@ -48,11 +50,18 @@ class StoredRow:
 
 
 class ConversationPages:
-    """Pages of LibreChat's conversations; it remembers which index there is."""
+    """Pages of LibreChat's conversations; it remembers which index there is, and which conversations were long."""
 
     def __init__(self) -> None:
         self._index = 0
         self._lowered_seconds = 0.0
+        # Jobs run side by side on several threads: nothing is done with it that takes more than one step.
+        self._long: set[Owner] = set()
+
+    def was_long(self, owner: Owner) -> bool:
+        """Whether a conversation had more than a page when it was read last. Then it is not worth reading with
+        others."""
+        return owner in self._long
 
     def read_newest(
         self, reading: Reading, conversation_id: str, user_id: str, *, since: object = None
@@ -63,7 +72,14 @@ class ConversationPages:
         if since is not None:
             query["createdAt"] = {"$lte": since}
         found = self._find(reading, query, [("createdAt", -1)], PAGE_ROWS)
-        return _read_rows(reading, found), len(found) < PAGE_ROWS
+        is_all = len(found) < PAGE_ROWS
+        if not is_all:
+            if len(self._long) >= _REMEMBERED:
+                self._long.clear()
+            self._long.add((conversation_id, user_id))
+        elif since is None:
+            self._long.discard((conversation_id, user_id))
+        return _read_rows(reading, found), is_all
 
     def read_together(
         self, reading: Reading, conversation_ids: Sequence[str]

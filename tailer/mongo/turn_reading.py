@@ -161,7 +161,7 @@ class TurnReading:
     ) -> list[Row]:
         """Choose what to read from the short conversations, of which many are read at once; gives the odd rows."""
         odd: list[Row] = []
-        left = dict(by_owner)
+        left = {owner: rows for owner, rows in by_owner.items() if not self._pages.was_long(owner)}
         while len(left) > 1 and found.stored_bytes <= self._group_bytes:
             wanted = list(dict.fromkeys(conversation_id for conversation_id, _ in left))
             rows, is_all = self._pages.read_together(reading, wanted)

@@ -220,6 +220,23 @@ async def test_a_turn_of_a_long_conversation_costs_what_one_of_a_short_one_does(
     assert looked_at["long"] <= looked_at["short 3"] + 100
 
 
+@pytest.mark.parametrize("stored", WITH_TIMES, indirect=True)
+async def test_conversations_that_were_long_are_not_read_with_others_again(
+    stored: PlainDatabase[Document], reader: MongoDocuments
+) -> None:
+    """The first round looks at twenty rows of each before it knows; the next one begins with their pages."""
+    keys = [
+        to_key(stored["messages"].find({"conversationId": name}).sort("createdAt", -1)[0]["_id"])
+        for name in ("long", "branched")
+    ]
+    examined: dict[str, int] = {}
+    for turn in ("first", "next"):
+        with count_documents(stored, examined, turn):
+            await read_all(reader, keys, len(keys))
+
+    assert examined["next"] <= examined["first"] - 2 * 20
+
+
 @contextmanager
 def count_documents(stored: PlainDatabase[Document], counted: dict[str, int], name: str) -> Iterator[None]:
     """Count the documents that the server looks at for queries within the block."""
