@@ -20,7 +20,8 @@ from tailer.flow.shares import Shares
 from tailer.health import Health, State
 from tailer.metrics import Metrics, catalogue, sending_catalogue
 
-BEAT_SECONDS = 1.0
+BEAT_SECONDS = 2.5
+"""Prometheus asks every 15 seconds or less often, and what an idle daemon does most often is this."""
 
 
 def show_state(metrics: Metrics, health: Health) -> None:

@@ -17,11 +17,11 @@ Counters whose labels have a closed set begin at 0, so that the first failure is
 series; no value is ever NaN. Prometheus' client adds `process_*` (memory, CPU, start time, open files), `python_gc_*`
 and `python_info`.
 
-**Lag.** `tailer_stream_lag_seconds` is measured every second on MongoDB's clock, even if nothing happens. Lag = cluster
-time of MongoDB's last answer minus the read position. If MongoDB has been silent for more than two seconds, the silence
-is added. An idle stream has lag 0; the lag of a silent one grows every second. `tailer_export_lag_seconds` is the age
-of the oldest unacknowledged turn, for each destination; of one that is away, it is the age of the oldest turn that is
-owed to it.
+**Lag.** `tailer_stream_lag_seconds` is measured every 2.5 seconds on MongoDB's clock, even if nothing happens. Lag =
+cluster time of MongoDB's last answer minus the read position. If MongoDB has been silent for more than two seconds, the
+silence is added. An idle stream has lag 0; the lag of a silent one grows every second. `tailer_export_lag_seconds` is
+the age of the oldest unacknowledged turn, for each destination; of one that is away, it is the age of the oldest turn
+that is owed to it.
 """
 _TAIL: Final = """\
 ## What is not there, and why

@@ -8,6 +8,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tests.benchmarks.figures import BacklogFigures, Figures, LifeFigures
 from tests.benchmarks.goals import judge
 from tests.benchmarks.measures import Scene, measure_backlog, measure_life, measure_nobody, server_seconds
 from tests.benchmarks.phases import LENGTHS, Cast, Phase, engage_cast, live_phases
-from tests.benchmarks.processes import start_fake
+from tests.benchmarks.processes import awake_processors, start_fake
 from tests.benchmarks.report import NOBODY, SUBJECTS, compare, describe_machine, tabulate
 from tests.benchmarks.turns import invent_turns
 from tests.benchmarks.writer import DATABASE, Writer
@@ -52,6 +53,9 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "--everything",
         action="store_true",
         help="follow live with the fuller script too, not only from a backlog",
+    )
+    parser.add_argument(
+        "--awake", action="store_true", help="keep the processors awake with loops of idle priority (Linux)"
     )
     parser.add_argument("--output", type=Path, default=Path("build/benchmark"), help="folder of figures.json")
     parser.add_argument("--against", type=Path, help="figures.json of an earlier run, to compare with")
@@ -164,7 +168,8 @@ def _say(text: str) -> None:
 def main(arguments: Sequence[str]) -> None:
     """Run, store and print."""
     options = parse_arguments(arguments)
-    with tempfile.TemporaryDirectory(prefix="tailer-benchmarks-") as name:
+    awake = awake_processors() if options.awake else nullcontext()
+    with awake, tempfile.TemporaryDirectory(prefix="tailer-benchmarks-") as name:
         figures = run(options, Path(name))
     options.output.mkdir(parents=True, exist_ok=True)
     figures.write(options.output / "figures.json")
