@@ -5,9 +5,11 @@ from dataclasses import replace
 
 from tailer.core.identity import DocumentKey, title_trace_id, turn_trace_id
 from tailer.core.policy.policies import ContentChoice
+from tailer.core.stream.entries import EntryKey
+from tailer.core.stream.hints import Interest
 from tailer.core.trace.followup import Edit, EditedText, SentTurn, mark_text
 from tailer.core.trace.late import LateMarks
-from tailer.flow.records import Batch, BatchItem
+from tailer.flow.records import Batch, BatchItem, OwedShare
 from tailer.flow.stores import StateStore
 from tests.evidence import make_item, make_trace
 
@@ -72,3 +74,22 @@ async def send(state: StateStore, *items: BatchItem) -> None:
 async def remembered(state: StateStore, message_id: str) -> SentTurn:
     (sent,) = (await state.load_sent([turn_trace_id(message_id)])).values()
     return sent
+
+
+def make_owed(number: int, *, since: int = 100, **changed: object) -> OwedShare:
+    """What is owed of a turn."""
+    share = OwedShare(
+        key=EntryKey(Interest.RESPONSE, DocumentKey(f"{number:024x}")),
+        message_id=f"m{number}",
+        conversation_id=f"c{number}",
+        since_seconds=since,
+        written_milliseconds=7,
+        finished_milliseconds=None,
+        deadline_passed=False,
+        finished=True,
+        stopped=False,
+        edited=False,
+        changed=frozenset({"text"}),
+        times=1,
+    )
+    return replace(share, **changed)  # type: ignore[arg-type]

@@ -82,6 +82,7 @@ def _as_document(survey: "Survey") -> dict[str, object]:
             "parked": pending.parked,
             "dead_letters": pending.dead_letters,
             "gaps": pending.gaps,
+            "owed": dict(pending.owed),
         },
         # The one of the first shard, which is the only one where the work is not divided.
         "lease": _describe_lease(next(iter(survey.leases.values()))),
@@ -120,6 +121,7 @@ def _describe_survey(survey: "Survey") -> Sequence[str]:
         f"{pending.batches} batches on their way, {pending.parked} parked turns, "
         f"{pending.dead_letters} dead letters, {pending.gaps} gaps"
     )
+    waiting += "".join(f", {count} owed to {name}" for name, count in pending.owed.items())
     lines += ["", f"pending: {waiting}"]
     for shard, lease in survey.leases.items():
         name = f"lease of {shard}:" if is_divided else "lease:  "

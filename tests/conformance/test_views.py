@@ -3,33 +3,13 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from tailer.core.identity import DocumentKey, title_trace_id, turn_trace_id
-from tailer.core.stream.entries import EntryKey
-from tailer.core.stream.hints import Interest
+from tailer.core.identity import title_trace_id, turn_trace_id
 from tailer.core.stream.shard import Shard
 from tailer.flow.letter_reasons import LetterReason
-from tailer.flow.records import DeadLetter, Leftovers, OwedShare
+from tailer.flow.records import DeadLetter, Leftovers
 from tailer.flow.stores import DestinationStore, StateStore
 from tests.conformance.worlds import StateWorld
-from tests.sent import edit_item, key_of, make_batch, make_sent, title_item, turn_item
-
-
-def owed(number: int, *, since: int = 100, **changed: object) -> OwedShare:
-    share = OwedShare(
-        key=EntryKey(Interest.RESPONSE, DocumentKey(f"{number:024x}")),
-        message_id=f"m{number}",
-        conversation_id=f"c{number}",
-        since_seconds=since,
-        written_milliseconds=7,
-        finished_milliseconds=None,
-        deadline_passed=False,
-        finished=True,
-        stopped=False,
-        edited=False,
-        changed=frozenset({"text"}),
-        times=1,
-    )
-    return replace(share, **changed)  # type: ignore[arg-type]
+from tests.sent import edit_item, key_of, make_batch, make_owed, make_sent, title_item, turn_item
 
 
 async def send_to(state: DestinationStore, message_id: str) -> None:
@@ -123,13 +103,15 @@ async def test_what_is_owed_is_found_by_age_and_owed_once(state: StateStore) -> 
     """Of `default` too; with what only the stream said of it."""
     for view in (state, state.of("team-a")):
         assert await view.load_owed(10) == []
-        assert await view.owe([owed(1, since=300), owed(2, since=200), owed(3, since=100)]) == 3
-        assert await view.owe([owed(2, since=900, changed=frozenset({"feedback"}))]) == 0
+        assert (
+            await view.owe([make_owed(1, since=300), make_owed(2, since=200), make_owed(3, since=100)]) == 3
+        )
+        assert await view.owe([make_owed(2, since=900, changed=frozenset({"feedback"}))]) == 0
         assert await view.owe([]) == 0
 
-        both = owed(2, since=200, changed=frozenset({"text", "feedback"}), times=2)
-        assert await view.load_owed(10) == [owed(3, since=100), both, owed(1, since=300)]
-        assert await view.load_owed(1) == [owed(3, since=100)]
+        both = make_owed(2, since=200, changed=frozenset({"text", "feedback"}), times=2)
+        assert await view.load_owed(10) == [make_owed(3, since=100), both, make_owed(1, since=300)]
+        assert await view.load_owed(1) == [make_owed(3, since=100)]
         assert await view.count_owed() == 3
 
 
@@ -137,12 +119,12 @@ async def test_what_was_owed_once_more_is_not_forgotten(state: StateStore) -> No
     """It counts as owed since then, so that it does not hold up what is behind it."""
     view, other = state.of("team-a"), state.of("team-b")
     for each in (view, other):
-        await each.owe([owed(1), owed(2, since=200)])
+        await each.owe([make_owed(1), make_owed(2, since=200)])
     loaded = await view.load_owed(10)
-    await view.owe([owed(1)])
+    await view.owe([make_owed(1)])
 
     assert await view.settle_owed(loaded, since_seconds=500) == 1
-    assert await view.load_owed(10) == [owed(1, since=500, times=2)]
+    assert await view.load_owed(10) == [make_owed(1, since=500, times=2)]
     assert await view.settle_owed([], since_seconds=500) == 0
     assert await other.count_owed() == 2
 
@@ -152,7 +134,7 @@ async def test_a_shard_finds_what_is_owed_of_its_own_conversations(state: StateS
     view, shards = state.of("team-a"), Shard(0, 2).all()
     ids = [f"00000000-0000-4000-8000-0000000000{number:02x}" for number in range(8)]
     ids += [f"c{number}" for number in range(8)]
-    await view.owe([owed(number, conversation_id=each) for number, each in enumerate(ids)])
+    await view.owe([make_owed(number, conversation_id=each) for number, each in enumerate(ids)])
 
     found = [await view.load_owed(100, shard=shard) for shard in shards]
     for shard, own in zip(shards, found, strict=True):
@@ -169,7 +151,7 @@ async def test_what_is_left_of_a_destination_without_a_name_is_let_go(state: Sta
     for view in (gone, stays, state):
         await send_to(view, "m1")
         await view.begin_batch(make_batch(turn_item("m2"), turn_item("m3")))
-        await view.owe([owed(1)])
+        await view.owe([make_owed(1)])
         await view.add_dead_letters([letter])
 
     assert await state.let_go_all_but(["default", "team-b"]) == {"team-a": Leftovers(2, 1)}

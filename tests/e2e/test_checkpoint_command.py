@@ -173,7 +173,7 @@ async def test_show_tells_where_each_stream_stands(databases: Databases, tmp_pat
         ("conversations", True, 1),
         ("messages", True, 1),
     ]
-    assert survey["pending"] == {"batches": 0, "parked": 0, "dead_letters": 0, "gaps": 0}
+    assert survey["pending"] == {"batches": 0, "parked": 0, "dead_letters": 0, "gaps": 0, "owed": {}}
     assert survey["lease"]["released"] is False
 
 

@@ -8,9 +8,12 @@ from tailer.operations.doctor.examination import examine
 from tailer.operations.doctor.findings import Finding, Verdict, failed
 from tailer.settings import Settings
 from tests.e2e.databases import Databases
+from tests.evidence import Events
 from tests.fakes.langfuse import FakeLangfuse, Route, answer
 from tests.fakes.otlp import FakeReceiver
+from tests.integration.leading import lead
 from tests.integration.running import settings_for
+from tests.sent import make_owed
 
 
 def write(path: Path, *fakes: FakeLangfuse, more: str = "") -> Path:
@@ -92,6 +95,27 @@ async def test_an_otlp_receiver_is_asked_whether_it_takes_spans(databases: Datab
     assert "endpoint of [destinations.away]" in (found["OTLP receiver (away)"].remedy or "")
     assert receiver.spans == []
     assert "s3cret" not in str(found)
+
+
+async def test_what_is_owed_to_a_destination_is_said_with_its_name(
+    databases: Databases, tmp_path: Path
+) -> None:
+    """It was away, and the daemon that is to bring it may be away itself."""
+    async with FakeLangfuse() as fake, FakeLangfuse() as other:
+        file = write(tmp_path, fake, other)
+        assert not [check for check in await findings_of(databases, file) if check.startswith("owed")]
+        state = await lead(databases.source.client, databases.state.name, Events())
+        await state.of("b").owe([make_owed(1), make_owed(2)])
+        await state.owe([make_owed(1)])
+        found = await findings_of(databases, file)
+
+    assert {
+        check: finding.seen.split()[0] for check, finding in found.items() if check.startswith("owed")
+    } == {
+        "owed to b": "2",
+        "owed to default": "1",
+    }
+    assert found["owed to b"].verdict is Verdict.WARN
 
 
 async def test_a_langfuse_that_does_not_answer_is_named_by_its_table(

@@ -21,12 +21,13 @@ from tailer.settings.destinations import DEFAULT_NAME
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """What waits in the state database."""
+    """What waits in the state database; `owed` is what destinations that were away still have to get, by name."""
 
     batches: int
     parked: int
     dead_letters: int
     gaps: int
+    owed: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,17 @@ async def count_pending(database: StateDatabase) -> Pending:
         parked=await count("parked", {}),
         dead_letters=await count("dead_letters", {}),
         gaps=await count("gaps", {"filled": False}),
+        owed=await _count_owed(database),
     )
+
+
+async def _count_owed(database: StateDatabase) -> Mapping[str, int]:
+    by_name: list[Mapping[str, Any]] = [{"$group": {"_id": "$destination", "shares": {"$sum": 1}}}]
+    found = await database.attempt(
+        StateOperation.COUNT_OWED, lambda: database["owed"].aggregate(by_name).to_list(None)
+    )
+    counted = {group["_id"] or DEFAULT_NAME: int(group["shares"]) for group in found}
+    return dict(sorted(counted.items()))
 
 
 async def count_dead_letters(database: StateDatabase) -> int:

@@ -64,6 +64,12 @@ async def check_state(
         findings.append(
             warned("gaps", seen, "the running daemon fills them; docs/runbooks/TailerHistoryLost.md")
         )
+    for destination, count in pending.owed.items():
+        seen = f"{count} turns or later pieces of turns wait until it accepts them"
+        remedy = (
+            "it was away; the running daemon sends them once it is back: see the checks of this destination"
+        )
+        findings.append(warned(f"owed to {destination}", seen, remedy))
     findings += judge_instances(active, settings.shard.total)
     return checkpoints, findings
 
