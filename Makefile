@@ -8,9 +8,12 @@ DEPLOY_TOOLS := $(VENV)/.deploy-tools
 PLOTTING := $(VENV)/plotting
 # A target for each folder of tests: `make test-unit`, `make test-e2e` and so on.
 TESTS := test-e2e test-integration test-oracle test-deploy test-unit test-http test-conformance
+# What runs side by side, three at a time, the longest first: each waits for servers most of the time. The oracle kills and
+# stops what it has started, so it comes after the integration tests, when less else runs.
+SIDE_BY_SIDE := test-e2e integration-then-oracle test-deploy test-unit test-http test-conformance
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo lint check test $(TESTS) soak soak-destinations format derive benchmark lock clean
+.PHONY: help venv demo lint check test $(TESTS) integration-then-oracle soak soak-destinations format derive benchmark lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -40,10 +43,9 @@ lint: venv  ## form, lint, types and import rules
 check: lint  ## the inner loop, a minute or two: lint, and the unit tests on all processors
 	$(BIN)/python -m pytest -q --numprocesses=auto tests/unit
 
-# Three folders at a time, the longest first: each waits for servers most of the time.
 test: lint $(DEPLOY_TOOLS)  ## the whole check: lint, and the tests of all folders with their coverage
 	$(BIN)/coverage erase
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=line $(TESTS)
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=line $(SIDE_BY_SIDE)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -51,6 +53,10 @@ $(TESTS): test-%: $(INSTALLED)
 	$(BIN)/coverage run -m pytest -p no:cacheprovider --durations=10 tests/$*
 
 test-deploy: $(DEPLOY_TOOLS)
+
+integration-then-oracle:
+	@$(MAKE) --no-print-directory test-integration
+	@$(MAKE) --no-print-directory test-oracle
 
 soak: venv  ## the oracle for long: make soak ROUNDS=200 TAILER_TEST_SEED=7
 	TAILER_ORACLE_ROUNDS=$(or $(ROUNDS),200) $(BIN)/python -m pytest -s -q tests/oracle/test_oracle.py
