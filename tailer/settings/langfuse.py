@@ -139,7 +139,7 @@ class LangfuseSettings(BaseModel):
         default=timedelta(milliseconds=250),
         description="How long finished turns are gathered into one request; after a pause a turn is sent at once. "
         "250: 99 % of turns arrive within half a second of the settle time. With 1000 that is 1.3 seconds, and a turn "
-        "at 8 a second takes half the CPU. Langfuse's own SDK reads this name as seconds.",
+        "at 8 a second takes two thirds of the CPU. Langfuse's own SDK reads this name as seconds.",
     )
     langfuse_flush_at_shutdown: Annotated[
         bool, Setting(Group.LANGFUSE, switch(), ("LANGFUSE_FLUSH_AT_SHUTDOWN",))
