@@ -122,6 +122,40 @@ async def test_a_turn_that_is_deleted_before_it_is_read_keeps_its_tokens_and_no_
 
 
 @pytest.mark.parametrize(
+    "streams",
+    [(Stream.MESSAGES,), (Stream.MESSAGES, Stream.TRANSACTIONS)],
+    ids=["messages", "ledger too"],
+)
+@pytest.mark.parametrize("sent_before", [False, True], ids=["never sent", "title sent before"])
+async def test_the_title_of_a_turn_that_was_deleted_has_a_trace_of_its_own(
+    databases: Databases, fake: FakeLangfuse, streams: tuple[Stream, ...], *, sent_before: bool
+) -> None:
+    """It is billed on the turn, and is there once."""
+    async with running(databases, fake, streams=streams):
+        pass
+    if sent_before:
+        await databases.state["exports"].insert_one(
+            {"_id": title_trace_id(ANSWER_ID), "document_key": "c", "sent_at": NOW}
+        )
+    spent = transaction(messageId=ANSWER_ID, tokenType="completion", rawAmount=-7, tokenValue=-70)
+    title = transaction(messageId=ANSWER_ID, context="title", tokenType="completion", rawAmount=-3)
+    await databases.source["transactions"].insert_many([title, spent])
+    await databases.source["messages"].insert_many([question("q1", None), answer(ANSWER_ID, "q1")])
+    await delete(databases, "q1", ANSWER_ID)
+    async with running(databases, fake, streams=streams) as run:
+        await run.until_done()
+
+    own, named = turn_trace_id(ANSWER_ID), title_trace_id(ANSWER_ID)
+    assert set(fake.trace_ids()) == ({own} if sent_before else {own, named})
+    usage = [span.attributes.get("langfuse.observation.usage_details") for span in fake.trace(own)]
+    assert usage == [None, '{"output":7}']
+    if not sent_before:
+        (call,) = fake.trace(named)
+        assert call.attributes["langfuse.observation.usage_details"] == '{"output":3}'
+    assert fake.duplicates() == []
+
+
+@pytest.mark.parametrize(
     ("fields", "policy", "is_sent"),
     [
         ({"isTemporary": True, "expiredAt": EXPIRY}, TemporaryPolicy.SKIP, False),
