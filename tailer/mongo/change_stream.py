@@ -57,7 +57,7 @@ _ANY_CHANGE = frozenset({"content"})
 
 
 class MongoChangeStream:
-    """A `ChangeSource` over one collection; over `database`.
+    """A `ChangeSource` over one collection of `database`.
 
     `since` is where a first start begins, as `inspect_source` found it: what is written while the daemon still starts
     belongs to it. Without it, or once it is used, a stream without a position begins at its opening. Where the oplog no

@@ -11,7 +11,7 @@ from tailer.core.identity import DocumentKey
 from tailer.core.librechat.bson_values import filled_string, identifier
 from tailer.core.librechat.documents import Transaction, read_transaction
 from tailer.core.trace.followup import SentTurn
-from tailer.core.trace.spending import Spending, names_chat_message
+from tailer.core.trace.spending import Spending, make_spending, names_chat_message
 from tailer.core.turn.readback import DeletedRow, Excerpt, Excerpts, Owner, Row, owner_of
 from tailer.core.turn.selection import RowSelection, began_seconds
 from tailer.core.turn.transactions_by_time import assign_by_time
@@ -167,23 +167,9 @@ async def read_spending(
     for document in free:
         conversation_id = filled_string(document.get("conversationId")) or ""
         reference = _reference_of(document)
-        key, entries = to_key(document["_id"]), grouped.get((conversation_id, reference))
+        key, entries = to_key(document["_id"]), grouped.get((conversation_id, reference), ())
         user_id = identifier(document.get("user"))
-        deleted = names_chat_message(reference) and reference != conversation_id
-        spending[key] = (
-            Spending(
-                key,
-                reference,
-                conversation_id,
-                user_id,
-                tuple(entries),
-                is_deleted_turn=deleted,
-                # A ledger does not say so. Where the stream of messages did, the turn's own entry sends it.
-                may_be_temporary=deleted,
-            )
-            if entries
-            else None
-        )
+        spending[key] = make_spending(key, reference, conversation_id, user_id, entries)
     return spending
 
 

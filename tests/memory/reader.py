@@ -3,6 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import bson
@@ -20,7 +21,7 @@ from tailer.core.librechat.documents import (
 )
 from tailer.core.policy.users import User, read_user
 from tailer.core.trace.followup import SentTurn
-from tailer.core.trace.spending import Spending, names_chat_message
+from tailer.core.trace.spending import Spending, make_spending, names_chat_message
 from tailer.core.turn.assembly import Draft, make_draft, make_record
 from tailer.core.turn.readback import DeletedRow, Excerpts, Owner, Row, make_excerpt, owner_of
 from tailer.core.turn.selection import HistoryLimits, RowSelection, group_selections, select_rows
@@ -126,26 +127,10 @@ class MemoryReader:
             conversation_id = filled_string(document.get("conversationId")) or ""
             reference = filled_string(document.get("messageId")) or conversation_id
             in_chat = self._is_in_chat(document, reference)
-            key, entries = (
-                to_key(document["_id"]),
-                None if in_chat else calls.get((conversation_id, reference)),
-            )
-            user_id = identifier(document.get("user"))
-            deleted = names_chat_message(reference) and reference != conversation_id
-            spending[key] = (
-                Spending(
-                    key,
-                    reference,
-                    conversation_id,
-                    user_id,
-                    tuple(entries),
-                    is_deleted_turn=deleted,
-                    may_be_temporary=deleted,
-                    user=self._user_of(user_id),
-                )
-                if entries
-                else None
-            )
+            key, user_id = to_key(document["_id"]), identifier(document.get("user"))
+            entries = () if in_chat else calls.get((conversation_id, reference), ())
+            made = make_spending(key, reference, conversation_id, user_id, entries)
+            spending[key] = None if made is None else replace(made, user=self._user_of(user_id))
         return spending
 
     async def read_deleted(self, rows: Mapping[DocumentKey, DeletedRow]) -> Mapping[DocumentKey, Spending]:

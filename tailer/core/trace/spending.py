@@ -4,12 +4,13 @@ Both have nothing but transactions, which hold tokens and cost. Prompt and answe
 """
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from tailer.core.identity import (
     DocumentKey,
     ObservationId,
+    TraceId,
     observation_id,
     spending_trace_id,
     title_trace_id,
@@ -49,124 +50,151 @@ class Spending:
         """The tenant, as any of the transactions names it."""
         return next((entry.tenant_id for entry in self.transactions if entry.tenant_id is not None), None)
 
-    def _of_title(self, *, title: bool) -> "Spending":
-        """What its title cost, or the rest."""
-        rows = [entry for entry in self.transactions if (entry.context == TITLE_CONTEXT) is title]
-        return replace(self, transactions=tuple(rows))
-
-    @property
-    def parts(self) -> tuple["Spending", ...]:
-        """What has a trace each: a turn, and its title."""
-        if not self.is_deleted_turn:
-            return (self,)
-        return self._of_title(title=False), self._of_title(title=True)
-
 
 def names_chat_message(reference: str) -> bool:
     """Whether an id has the form of a chat's message: a UUID. The remote API has ids of other forms."""
     return _CHAT_MESSAGE.fullmatch(reference) is not None
 
 
+def make_spending(
+    key: DocumentKey,
+    reference: str,
+    conversation_id: str,
+    user_id: str | None,
+    transactions: Sequence[Transaction],
+) -> Spending | None:
+    """What the ledger alone tells of transactions that no stored message has; None where there are none.
+
+    It does not say whether a deleted chat was temporary. Where the stream of messages did, the turn's own entry sends
+    it.
+    """
+    is_deleted = names_chat_message(reference) and reference != conversation_id
+    if not transactions:
+        return None
+    return Spending(
+        key,
+        reference,
+        conversation_id,
+        user_id,
+        tuple(transactions),
+        is_deleted_turn=is_deleted,
+        may_be_temporary=is_deleted,
+    )
+
+
 def build_spending_traces(
     spending: Spending, *, user_name: str | None, tags: tuple[str, ...]
 ) -> tuple[Trace, ...]:
     """The trace of a call, with a generation for each model call; those of a deleted turn and of its title. None of
-    what states no tokens."""
-    made = (_build_trace(part, user_name, tags) for part in spending.parts)
+    what states no tokens.
+
+    A deleted turn has the ids that it would have had, so that it is there once, whether it was read before or not.
+    """
+    builder = _Builder(spending, user_name, tags)
+    if not spending.is_deleted_turn:
+        made = [builder.build_call()]
+    else:
+        title = [entry for entry in spending.transactions if entry.context == TITLE_CONTEXT]
+        own = [entry for entry in spending.transactions if entry.context != TITLE_CONTEXT]
+        made = [builder.build_deleted_turn(own), builder.build_deleted_title(title)]
     return tuple(trace for trace in made if trace is not None)
 
 
-def _build_trace(spending: Spending, user_name: str | None, tags: tuple[str, ...]) -> Trace | None:
-    usage = resolve_spending(spending.transactions)
-    times = [
-        entry.created_milliseconds
-        for entry in spending.transactions
-        if entry.created_milliseconds is not None
-    ]
-    if usage is None or not times:
-        return None
-    if spending.is_deleted_turn:
-        build = _build_deleted_title if usage.calls[0].context == TITLE_CONTEXT else _build_deleted_turn
-        return build(spending, usage, times, user_name, tags)
-    seed = f"usage-{spending.reference}"
-    root_id = observation_id(seed, "root")
-    return Trace(
-        id=spending_trace_id(spending.reference),
-        name=SPENDING_TRACE_NAME,
-        message_id=spending.reference,
-        document_key=spending.key,
-        user_id=user_name,
-        session_id=spending.conversation_id,
-        tags=(*tags, "api"),
-        metadata={"reference": spending.reference},
-        observations=tuple(_build_calls(seed, usage, times, root_id, first_is_root=True)),
-    )
+@dataclass(frozen=True, slots=True)
+class _Billed:
+    """What transactions tell: the calls, and the times between which they were made."""
+
+    usage: Usage
+    start_milliseconds: int
+    end_milliseconds: int
 
 
-def _build_deleted_turn(
-    spending: Spending, usage: Usage, times: Sequence[int], user_name: str | None, tags: tuple[str, ...]
-) -> Trace:
-    """The turn under its own id, so that it is there once, whether it was read before it was deleted or not."""
-    seed = spending.reference
-    root = Observation(
-        id=observation_id(seed, "root"),
-        parent_id=None,
-        type=ObservationType.AGENT,
-        name="turn",
-        start_milliseconds=min(times),
-        end_milliseconds=max(times),
-        status_message="deleted before it was read",
-        metadata={"timing": "start unknown"},
-    )
-    return Trace(
-        id=turn_trace_id(spending.reference),
-        name=TURN_TRACE_NAME,
-        message_id=spending.reference,
-        document_key=spending.key,
-        user_id=user_name,
-        session_id=spending.conversation_id,
-        tags=(*tags, "deleted"),
-        metadata={"message_id": spending.reference, "outcome": "deleted"},
-        observations=(root, *_build_calls(seed, usage, times, root.id, first_is_root=False)),
-    )
+@dataclass(frozen=True, slots=True)
+class _Builder:
+    spending: Spending
+    user_name: str | None
+    tags: tuple[str, ...]
+
+    def build_call(self) -> Trace | None:
+        reference, billed = self.spending.reference, _bill(self.spending.transactions)
+        if billed is None:
+            return None
+        calls = _build_calls(f"usage-{reference}", billed)
+        trace_id, metadata = spending_trace_id(reference), {"reference": reference}
+        return self._build(trace_id, SPENDING_TRACE_NAME, ("api",), metadata, calls)
+
+    def build_deleted_turn(self, transactions: Sequence[Transaction]) -> Trace | None:
+        reference, billed = self.spending.reference, _bill(transactions)
+        if billed is None:
+            return None
+        root = Observation(
+            id=observation_id(reference, "root"),
+            parent_id=None,
+            type=ObservationType.AGENT,
+            name="turn",
+            start_milliseconds=billed.start_milliseconds,
+            end_milliseconds=billed.end_milliseconds,
+            status_message="deleted before it was read",
+            metadata={"timing": "start unknown"},
+        )
+        steps = (root, *_build_calls(reference, billed, parent_id=root.id))
+        metadata = {"message_id": reference, "outcome": "deleted"}
+        return self._build(turn_trace_id(reference), TURN_TRACE_NAME, ("deleted",), metadata, steps)
+
+    def build_deleted_title(self, transactions: Sequence[Transaction]) -> Trace | None:
+        reference, billed = self.spending.reference, _bill(transactions)
+        if billed is None:
+            return None
+        calls = _build_calls(f"title-{reference}", billed)
+        trace_id, metadata = title_trace_id(reference), {"message_id": reference}
+        return self._build(trace_id, TITLE_TRACE_NAME, ("title", "deleted"), metadata, calls)
+
+    def _build(
+        self,
+        trace_id: TraceId,
+        name: str,
+        own_tags: tuple[str, ...],
+        metadata: Mapping[str, str],
+        observations: tuple[Observation, ...],
+    ) -> Trace:
+        return Trace(
+            id=trace_id,
+            name=name,
+            message_id=self.spending.reference,
+            document_key=self.spending.key,
+            user_id=self.user_name,
+            session_id=self.spending.conversation_id,
+            tags=(*self.tags, *own_tags),
+            metadata=metadata,
+            observations=observations,
+        )
 
 
-def _build_deleted_title(
-    spending: Spending, usage: Usage, times: Sequence[int], user_name: str | None, tags: tuple[str, ...]
-) -> Trace:
-    """The title's trace under its own id, without the title."""
-    seed = f"title-{spending.reference}"
-    return Trace(
-        id=title_trace_id(spending.reference),
-        name=TITLE_TRACE_NAME,
-        message_id=spending.reference,
-        document_key=spending.key,
-        user_id=user_name,
-        session_id=spending.conversation_id,
-        tags=(*tags, "title", "deleted"),
-        metadata={"message_id": spending.reference},
-        observations=tuple(
-            _build_calls(seed, usage, times, observation_id(seed, "root"), first_is_root=True)
-        ),
-    )
+def _bill(transactions: Sequence[Transaction]) -> _Billed | None:
+    """None where no transaction states tokens, or a time."""
+    usage = resolve_spending(transactions)
+    times = [entry.created_milliseconds for entry in transactions if entry.created_milliseconds is not None]
+    return None if usage is None or not times else _Billed(usage, min(times), max(times))
 
 
 def _build_calls(
-    seed: str, usage: Usage, times: Sequence[int], root_id: ObservationId, *, first_is_root: bool
-) -> list[Observation]:
-    return [
+    seed: str, billed: _Billed, *, parent_id: ObservationId | None = None
+) -> tuple[Observation, ...]:
+    """A generation for each model call; without a parent the first one is the root."""
+    root_id = observation_id(seed, "root")
+    return tuple(
         build_generation(
             Frame(
-                id=root_id if first_is_root and index == 0 else observation_id(seed, "generation", index),
-                parent_id=None if first_is_root and index == 0 else root_id,
+                id=root_id if parent_id is None and index == 0 else observation_id(seed, "generation", index),
+                parent_id=None if parent_id is None and index == 0 else parent_id or root_id,
                 name=call.model or "model call",
-                start_milliseconds=min(times),
-                end_milliseconds=max(times),
+                start_milliseconds=billed.start_milliseconds,
+                end_milliseconds=billed.end_milliseconds,
             ),
             call,
-            usage,
+            billed.usage,
             model=None,
             metadata={"timing": "not stored", "context": call.context},
         )
-        for index, call in enumerate(usage.calls)
-    ]
+        for index, call in enumerate(billed.usage.calls)
+    )

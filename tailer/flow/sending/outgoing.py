@@ -41,6 +41,7 @@ class Outgoing:
 
     def without_chunks(self) -> "Outgoing":
         """What is kept while the chunks are in a batch."""
+        # `replace` goes through all fields by their names, and this is done for every turn.
         return Outgoing(self.key, self.outcome, self.items, (), self.traces, self.has_feedback, self.also)
 
 
