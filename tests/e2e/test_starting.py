@@ -5,7 +5,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +223,8 @@ async def run_until_ready(settings: Mapping[str, str], directory: Path) -> Daemo
 
 async def test_the_log_tells_that_it_works(databases: Databases, tmp_path: Path) -> None:
     """One line for the first turn that arrived, and the totals at the end at the latest."""
-    traffic = place("02-multi-turn", datetime.now(UTC))
+    # Played at once, turns of this moment would end after they have arrived.
+    traffic = place("02-multi-turn", datetime.now(UTC) - timedelta(minutes=1))
     async with FakeLangfuse() as fake:
         settings = {**databases.settings, **SETTINGS, **langfuse_settings(fake.url)}
         async with start(settings, directory=tmp_path) as daemon:
