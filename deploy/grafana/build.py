@@ -70,7 +70,7 @@ _ROWS: Final = (
             Panel("Export lag", "Age of the oldest unacknowledged turn, by destination.", [("max by (destination) (tailer_export_lag_seconds{$mine})", "{{destination}}")], "s"),
             Panel("End to end", "From the end of a turn to its acknowledgement.", _quantiles("tailer_end_to_end_latency_seconds"), "s"),
             Panel("Checkpoint behind reading", "Cluster time between what was read and what is stored: what a restart reads again.", [("tailer_stream_position_timestamp_seconds{$mine} - tailer_checkpoint_timestamp_seconds{$mine}", "{{stream}}")], "s"),
-            Panel("Since the last answer", "A stream is asked every second and answers even if nothing happens.", [("time() - tailer_stream_last_poll_timestamp_seconds{$mine}", "{{stream}}")], "s"),
+            Panel("Since the last answer", "A stream answers every 2.5 seconds, even if nothing happens.", [("time() - tailer_stream_last_poll_timestamp_seconds{$mine}", "{{stream}}")], "s"),
             Panel("State", "What each instance is doing.", [("tailer_state{$mine} == 1", "{{instance}} {{state}}")], "short", "state-timeline"),
             Panel("End to end, all turns", "How many turns took how long: a few that are late show here and in no percentile.", [("sum by (le) (increase(tailer_end_to_end_latency_seconds_bucket{$mine}[$__rate_interval]))", "{{le}}")], "s", "heatmap", 24),
         ),

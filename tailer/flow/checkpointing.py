@@ -17,6 +17,7 @@ from tailer.flow.stores import CheckpointStore
 _FIRST_IDLE_SECONDS = 0.5
 _LAST_IDLE_SECONDS = 10.0
 """How old the stored position of an idle stream may become: little is read again after a quiet night."""
+_IDLE_GROWTH = 4
 _UNCHANGED_SECONDS = 60.0
 """How long a stored position that did not change is left alone; then it is stored again, to show that it can be."""
 _LOOK_SHARE = 0.25
@@ -124,4 +125,4 @@ class Checkpointing:
         mark = self._marks.get(stream)
         if mark is None or mark.moves != moves:
             return _FIRST_IDLE_SECONDS
-        return min(mark.idle_seconds * 2, _LAST_IDLE_SECONDS)
+        return min(mark.idle_seconds * _IDLE_GROWTH, _LAST_IDLE_SECONDS)

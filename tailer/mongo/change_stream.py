@@ -10,7 +10,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 from bson import Int64, Timestamp
@@ -47,8 +47,8 @@ _PACE_SECONDS = {Stream.MESSAGES: 0.4, Stream.CONVERSATIONS: 1.0, Stream.TRANSAC
 """A `getMore` answers as soon as there is one event, so under load each reply brings a handful and costs as much as a
 full one; if a `$match` hides the event, it brings none. So after a reply that is not nearly full, the next one is
 requested this long after the last. That is little beside the settle time, and a tenth of the work for the server."""
-_LONGEST_POLL_MILLISECONDS = {Stream.MESSAGES: 1000, Stream.CONVERSATIONS: 500, Stream.TRANSACTIONS: 500}
-"""With this and the pace, a stream still answers more often than every `POLL_SECONDS`."""
+_FAREWELL_SECONDS = 1.0
+"""How long ending a cursor that waits for events may take when the stream is given up."""
 _NARROW_PIPELINE: list[dict[str, object]] = [{"$project": {"operationType": 1, "documentKey._id": 1}}]
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -81,7 +81,7 @@ class MongoChangeStream:
         self._emit = emit
         self._since = since
         self._proven = proven
-        self._poll_milliseconds = min(poll_milliseconds(database.client), _LONGEST_POLL_MILLISECONDS[stream])
+        self._poll_milliseconds = poll_milliseconds(database.client)
 
     @property
     def stream(self) -> Stream:
@@ -153,37 +153,60 @@ class MongoChangeStream:
             self._proven = True
             self._emit(StreamOpened(self._stream, position.cluster_seconds if position is not None else None))
             skip_until = position.token if by_time and position is not None else None
-            asked, name = -math.inf, "firstBatch"
-            while True:
-                cursor = reply["cursor"]
-                events = _drop_seen(cursor[name], skip_until)
-                if len(events) < len(cursor[name]):
-                    skip_until = None
-                batch, cursor_id, is_busy = (
-                    _make_batch(reply, events),
-                    cursor["id"],
-                    len(events) >= _BUSY_EVENTS,
-                )
-                # A decoded reply takes megabytes, and a paused stream would hold it until there is room again.
-                del reply, cursor, events
-                yield batch
-                del batch
-                if not cursor_id:
-                    return
-                if not is_busy:
-                    await asyncio.sleep(asked + _PACE_SECONDS[self._stream] - time.monotonic())
-                asked = time.monotonic()
-                name = "nextBatch"
-                reply = await self._database.command(
-                    {
-                        "getMore": Int64(cursor_id),
-                        "collection": self._stream.value,
-                        "batchSize": _BATCH_SIZE,
-                        "maxTimeMS": self._poll_milliseconds,
-                    },
-                    codec_options=TOLERANT,
-                    session=session,
-                )
+            async with self._ended_when_given_up(reply["cursor"]["id"]):
+                asked, name = -math.inf, "firstBatch"
+                while True:
+                    cursor = reply["cursor"]
+                    events = _drop_seen(cursor[name], skip_until)
+                    if len(events) < len(cursor[name]):
+                        skip_until = None
+                    batch, cursor_id, is_busy = (
+                        _make_batch(reply, events),
+                        cursor["id"],
+                        len(events) >= _BUSY_EVENTS,
+                    )
+                    # A decoded reply takes megabytes, and a paused stream would hold it until there is room again.
+                    del reply, cursor, events
+                    yield batch
+                    del batch
+                    if not cursor_id:
+                        return
+                    if not is_busy:
+                        await asyncio.sleep(asked + _PACE_SECONDS[self._stream] - time.monotonic())
+                    asked = time.monotonic()
+                    name = "nextBatch"
+                    reply = await self._get_more(cursor_id, session, _BATCH_SIZE)
+
+    @asynccontextmanager
+    async def _ended_when_given_up(self, cursor_id: int) -> AsyncIterator[None]:
+        """Otherwise the server keeps the cursor, and while it waits for events the driver's thread waits too, and the
+        process for the thread."""
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            # A server that is away keeps nothing for long.
+            with suppress(PyMongoError, TimeoutError):
+                async with asyncio.timeout(_FAREWELL_SECONDS):
+                    await self._kill_cursor(cursor_id)
+            raise
+
+    async def _get_more(
+        self, cursor_id: int, session: AsyncIOMotorClientSession, batch_size: int
+    ) -> dict[str, Any]:
+        reply: dict[str, Any] = await self._database.command(
+            {
+                "getMore": Int64(cursor_id),
+                "collection": self._stream.value,
+                "batchSize": batch_size,
+                "maxTimeMS": self._poll_milliseconds,
+            },
+            codec_options=TOLERANT,
+            session=session,
+        )
+        return reply
+
+    async def _kill_cursor(self, cursor_id: int) -> None:
+        await self._database.command({"killCursors": self._stream.value, "cursors": [Int64(cursor_id)]})
 
     async def _open(
         self,
@@ -225,9 +248,7 @@ class MongoChangeStream:
     ) -> dict[str, Any]:
         """The same stream again after the token of its first answer; its first cursor is given up."""
         if opened["cursor"]["id"]:
-            await self._database.command(
-                {"killCursors": self._stream.value, "cursors": [opened["cursor"]["id"]]}, session=session
-            )
+            await self._kill_cursor(opened["cursor"]["id"])
         return await self._open(_position(end_token(opened)), session, pipeline, _BATCH_SIZE)
 
     def _heals(self, error: BaseException) -> bool:
@@ -247,16 +268,7 @@ class MongoChangeStream:
             name = "firstBatch"
             while not reply["cursor"][name]:
                 name = "nextBatch"
-                reply = await self._database.command(
-                    {
-                        "getMore": Int64(reply["cursor"]["id"]),
-                        "collection": self._stream.value,
-                        "batchSize": 1,
-                        "maxTimeMS": self._poll_milliseconds,
-                    },
-                    codec_options=TOLERANT,
-                    session=session,
-                )
+                reply = await self._get_more(reply["cursor"]["id"], session, 1)
             event = reply["cursor"][name][0]
             after = _position(event["_id"]["_data"])
             key = event_key(event)

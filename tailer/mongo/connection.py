@@ -30,8 +30,9 @@ _SECONDARY_REMEDY = (
     "directConnection=true out"
 )
 
-POLL_MILLISECONDS = 1000
-"""How long the server holds a `getMore` without events: short enough to prove that the stream is alive."""
+POLL_MILLISECONDS = 2_500
+"""How long the server holds a `getMore` without events: short enough to prove that the stream is alive, and long enough
+that an idle tailer asks seldom."""
 SOCKET_MILLISECONDS = connection_options.SOCKET_MILLISECONDS
 
 

@@ -18,8 +18,8 @@ from tailer.web.listening import explain_refusal, join_address, open_sockets
 from tailer.web.status_page import StatusPage
 
 PATIENCE_SECONDS = 15.0
-"""A stream that is silent for longer makes the daemon not ready. It is asked every second, and an election takes some
-eleven seconds."""
+"""A stream that is silent for longer makes the daemon not ready. It answers every 2.5 seconds, and an election takes
+some eleven seconds."""
 _STALLED_SECONDS = 30.0
 """An event loop that has not run its sampler for this long is stuck, and a restart is better."""
 

@@ -119,9 +119,10 @@ async def test_a_stream_that_opens_and_then_fails_is_not_reopened_as_fast_as_it_
         await write(database, "m1")
         await reading.until_read(1)
         await reading.beyond()
-        again, known = time.monotonic(), len(failures(events))
+        known = len(failures(events))
         await fail_next(database, "getMore", errorCode=237)
         await events.until(lambda: len(failures(events)) > known)
+        again = time.monotonic()
         await write(database, "m2")
         await reading.until_read(2)
         healed = time.monotonic() - again
@@ -149,6 +150,29 @@ async def test_a_refused_opening_is_repeated_until_it_succeeds(
     assert len(failures(events)) == 3
 
 
+async def cursors_of(database: Database) -> list[int]:
+    """The cursors of the stream that the server keeps, whether they wait for events or not."""
+    pipeline: list[dict[str, Any]] = [
+        {"$currentOp": {"allUsers": True, "idleCursors": True}},
+        {"$match": {"ns": f"{database.name}.messages", "cursor.cursorId": {"$exists": True}}},
+    ]
+    running = await database.client.admin.aggregate(pipeline).to_list(None)
+    return [operation["cursor"]["cursorId"] for operation in running]
+
+
+async def test_a_stream_that_is_given_up_while_it_waits_ends_its_cursor(
+    database: Database, messages: ChangeSource
+) -> None:
+    """Otherwise the driver's thread waits as long as the server holds the cursor, and the process for the thread."""
+    async with Reading(messages) as reading:
+        await write(database, "m1")
+        await reading.until_read(1)
+        while not await cursors_of(database):
+            pass
+
+    assert await cursors_of(database) == []
+
+
 async def test_a_cursor_that_somebody_kills_heals(
     database: Database, messages: ChangeSource, events: Events
 ) -> None:
@@ -158,12 +182,7 @@ async def test_a_cursor_that_somebody_kills_heals(
         await reading.until_read(1)
         cursors: list[int] = []
         while not cursors:
-            pipeline: list[dict[str, Any]] = [
-                {"$currentOp": {"allUsers": True, "idleCursors": True}},
-                {"$match": {"ns": f"{database.name}.messages", "cursor.cursorId": {"$exists": True}}},
-            ]
-            running = await database.client.admin.aggregate(pipeline).to_list(None)
-            cursors = [operation["cursor"]["cursorId"] for operation in running]
+            cursors = await cursors_of(database)
         killed = await database.command({"killCursors": "messages", "cursors": cursors})
         assert killed["cursorsKilled"] == cursors
         await events.until(lambda: bool(failures(events)))

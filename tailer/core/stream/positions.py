@@ -68,8 +68,8 @@ class GapReason(StrEnum):
     TOKEN_DAMAGED = "token_damaged"
 
 
-POLL_SECONDS: Final = 2.0
-"""A stream answers every second, even if it has nothing to report; after this time it counts as silent."""
+POLL_SECONDS: Final = 4.0
+"""A stream answers every 2.5 seconds, even if it has nothing to report; after this time it counts as silent."""
 
 
 @dataclass(frozen=True, slots=True)

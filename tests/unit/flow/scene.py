@@ -43,7 +43,7 @@ from tests.memory.clock import monotonic
 PATIENCE = Patience(timedelta(hours=1), timedelta(hours=2), timedelta(hours=3))
 LOOKUP_SECONDS = 60.0
 QUIET_SECONDS = 8.0
-"""How often a quiet stream answers here. A real one does every second, and these tests last for hours."""
+"""How often a quiet stream answers here. A real one does every 2.5 seconds, and these tests last for hours."""
 _SERVER_SECONDS = 1_760_000_000
 _LONGEST_SECONDS = 24 * 3600
 
