@@ -20,6 +20,8 @@ from tailer.mongo.reading import Hint, Reading
 
 PAGE_ROWS = 110
 """Rows of a page: as many as fill the history of a common chat."""
+_SPARE_ROWS = 8
+"""How many more than the last time: a question and its answer are new, and shorter rows leave room for others."""
 _ROWS_EACH = 20
 _MOST_ROWS = 1_600
 """Rows that are read of several conversations together, for each and at most: enough where most of them are short."""
@@ -50,13 +52,14 @@ class StoredRow:
 
 
 class ConversationPages:
-    """Pages of LibreChat's conversations; it remembers which index there is, and which conversations were long."""
+    """Pages of LibreChat's conversations; it remembers which index there is, which conversations were long, and how
+    many of their newest rows were enough."""
 
     def __init__(self) -> None:
         self._index = 0
         self._lowered_seconds = 0.0
         # Jobs run side by side on several threads: nothing is done with it that takes more than one step.
-        self._long: set[Owner] = set()
+        self._long: dict[Owner, int] = {}
 
     def was_long(self, owner: Owner) -> bool:
         """Whether a conversation had more than a page when it was read last. Then it is not worth reading with
@@ -68,18 +71,29 @@ class ConversationPages:
     ) -> tuple[Sequence[StoredRow], bool]:
         """The newest rows of an owner's conversation, newest first, and whether there are no older ones; `since` is the
         `createdAt` to begin at."""
+        owner: Owner = (conversation_id, user_id)
         query: dict[str, object] = {"conversationId": conversation_id, "user": user_id}
-        if since is not None:
+        limit = PAGE_ROWS
+        if since is None:
+            limit = self._long.get(owner, PAGE_ROWS)
+        else:
             query["createdAt"] = {"$lte": since}
-        found = self._find(reading, query, [("createdAt", -1)], PAGE_ROWS)
-        is_all = len(found) < PAGE_ROWS
+        found = self._find(reading, query, [("createdAt", -1)], limit)
+        is_all = len(found) < limit
         if not is_all:
-            if len(self._long) >= _REMEMBERED:
-                self._long.clear()
-            self._long.add((conversation_id, user_id))
+            self._remember(owner, PAGE_ROWS)
         elif since is None:
-            self._long.discard((conversation_id, user_id))
+            self._long.pop(owner, None)
         return _read_rows(reading, found), is_all
+
+    def note_enough(self, owner: Owner, rows: int) -> None:
+        """So many of a long conversation's newest rows were enough, the first page alone."""
+        self._remember(owner, min(PAGE_ROWS, rows + _SPARE_ROWS))
+
+    def _remember(self, owner: Owner, rows: int) -> None:
+        if len(self._long) >= _REMEMBERED:
+            self._long.clear()
+        self._long[owner] = rows
 
     def read_together(
         self, reading: Reading, conversation_ids: Sequence[str]

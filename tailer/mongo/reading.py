@@ -50,7 +50,7 @@ class Reading:
             cursor = cursor.hint(list(hint))
         if allow_disk_use:
             cursor = cursor.allow_disk_use(True)
-        return list(cursor)
+        return cursor.to_list()
 
     def aggregate(
         self, collection: str, pipeline: Sequence[Mapping[str, Any]], *, hint: Hint
@@ -60,7 +60,7 @@ class Reading:
             return []
         self.collection = collection
         self.asked.add(collection)
-        return list(self._database[collection].aggregate(list(pipeline), hint=dict(hint)))
+        return self._database[collection].aggregate(list(pipeline), hint=dict(hint)).to_list()
 
     def read_row(self, document: Mapping[str, Any], stored_bytes: object) -> Row | None:
         """A row without its content. A message without ids is reported and becomes None."""

@@ -183,11 +183,13 @@ class TurnReading:
         choice = Choice(make_excerpt([], complete=False), (), rows)
         stored: dict[DocumentKey, StoredRow] = {}
         since: object = None
-        for _ in range(_MOST_PAGES if user_id is not None else 0):
+        for number in range(_MOST_PAGES if user_id is not None else 0):
             page, complete = self._pages.read_newest(reading, conversation_id, user_id or "", since=since)
             before = len(stored)
             stored.update((item.row.key, item) for item in page)
             choice = self._choose(reading, found, rows, stored, complete=complete)
+            if not (number or complete or choice.odd) and all(item.is_cut for item in choice.settled):
+                self._pages.note_enough(owner, _count_needed(choice.settled, page))
             is_there = all(row.message_id in choice.excerpt.rows for row in choice.odd)
             if complete or not choice.odd or not (is_there and choice.excerpt.slack_milliseconds is not None):
                 break
@@ -272,6 +274,12 @@ class TurnReading:
         if draft.needs_rows_elsewhere:
             draft = draft.with_rows_elsewhere(_read_nearby(reading, selection.row))
         return draft
+
+
+def _count_needed(selections: Sequence[RowSelection], page: Sequence[StoredRow]) -> int:
+    """How many of a page's rows, from its first on, hold all that selections have."""
+    needed = {row.key for selection in selections for row in selection.rows}
+    return max((place for place, item in enumerate(page, 1) if item.row.key in needed), default=0)
 
 
 def read_messages(
