@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEPLOY_TOOLS := $(VENV)/.deploy-tools
-# Apart from the rest: with numpy in its environment the langfuse package imports it, and the script would be measured so.
+# Apart from the rest: with numpy in its environment the langfuse package imports it.
 PLOTTING := $(VENV)/plotting
+# What a benchmark measures has the packages of the image: httpx and structlog import rich where the tests have brought it.
+MEASURED := $(VENV)/measured
 # A target for each folder of tests: `make test-unit`, `make test-e2e` and so on.
 TESTS := test-e2e test-integration test-oracle test-deploy test-unit test-http test-conformance
 # What runs side by side, three at a time, the longest first: each waits for servers most of the time. The oracle kills and
@@ -71,8 +73,8 @@ format: venv  ## put the code into the project's form
 derive: venv  ## bring the copies in the Helm chart and the Kustomize components up to date
 	$(BIN)/python deploy/derive.py
 
-benchmark: venv $(PLOTTING)  ## the daemon against the script that a user would write instead: tables and a plot
-	$(BIN)/python -m tests.benchmarks --output build/benchmark $(OPTIONS)
+benchmark: venv $(PLOTTING) $(MEASURED)  ## the daemon against the script that a user would write instead: tables and a plot
+	$(BIN)/python -m tests.benchmarks --python $(MEASURED)/bin/python --output build/benchmark $(OPTIONS)
 	$(PLOTTING)/bin/python -m tests.benchmarks.plot build/benchmark/figures.json build/benchmark/plot.svg
 
 $(PLOTTING): tests/benchmarks/plotting.lock $(INSTALLED)
@@ -80,6 +82,12 @@ $(PLOTTING): tests/benchmarks/plotting.lock $(INSTALLED)
 	$(PYTHON) -m venv --without-pip $(PLOTTING)
 	$(BIN)/pip --python $(PLOTTING)/bin/python install --quiet --disable-pip-version-check --require-hashes \
 		-r tests/benchmarks/plotting.lock
+
+$(MEASURED): deploy/image/runtime.lock $(INSTALLED)
+	rm -rf $(MEASURED)
+	$(PYTHON) -m venv --without-pip $(MEASURED)
+	$(BIN)/pip --python $(MEASURED)/bin/python install --quiet --disable-pip-version-check --require-hashes \
+		-r deploy/image/runtime.lock
 
 lock: venv  ## renew requirements.lock from pyproject.toml
 	$(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header --no-emit-index-url \

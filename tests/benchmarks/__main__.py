@@ -66,6 +66,11 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="NAME=VALUE",
         help="settings of the daemon other than its defaults",
     )
+    parser.add_argument(
+        "--python",
+        default=sys.executable,
+        help="interpreter of the subjects: packages of tests beside theirs cost them memory",
+    )
     options = parser.parse_args(arguments)
     options.settings = dict(pair.split("=", 1) for pair in options.set)
     options.parts = [part for part in _PARTS if part in options.only] or _PARTS
@@ -94,6 +99,7 @@ def run(options: argparse.Namespace, directory: Path) -> Figures:
                 writer,
                 directory,
                 options.settings,
+                options.python,
             )
             writer.prepare()
             # The long conversations are older than the daemon's first position.

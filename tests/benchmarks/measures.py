@@ -1,5 +1,6 @@
 """The two measurements, each of them for our daemon and for the script: working off a backlog, and following live."""
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,18 +37,23 @@ class Scene:
     directory: Path
     settings: Mapping[str, str] = field(default_factory=dict)
     """Of our daemon, where they are not its defaults."""
+    python: str = sys.executable
+    """The interpreter of the subjects, with what they need installed and best nothing else."""
 
     def start(self, subject: str, *, since_seconds: int) -> Process:
         """Our daemon, the script or the fuller script; the daemon goes on from its checkpoint, the script from a
         time."""
         if subject == "tailer":
-            return start_tailer(self.uri, self.langfuse_url, self.directory, self.settings)
+            return start_tailer(
+                self.uri, self.langfuse_url, self.directory, self.settings, python=self.python
+            )
         return start_script(
             self.uri,
             self.langfuse_url,
             self.directory,
             since_seconds=since_seconds,
             everything=subject == "fuller",
+            python=self.python,
         )
 
     def mongod_seconds(self) -> float:

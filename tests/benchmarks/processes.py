@@ -36,12 +36,19 @@ class Cost:
 class Process(AbstractContextManager["Process"]):
     """A child process with a clean environment; it is killed when the block is left, if it still runs."""
 
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], *, log: Path) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        log: Path,
+        python: str = sys.executable,
+    ) -> None:
         kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         self._log = log
         with log.open("wb") as output:
             self._child = subprocess.Popen(
-                [sys.executable, *arguments],
+                [python, *arguments],
                 cwd=ROOT,
                 env={**kept, **environment, "PYTHONPATH": str(ROOT)},
                 stdout=output,
@@ -147,6 +154,7 @@ def start_tailer(
     settings: Mapping[str, str] = MappingProxyType({}),
     *,
     name: str = "tailer",
+    python: str = sys.executable,
 ) -> Process:
     """Our daemon as a user runs it, with its defaults but for these settings; returns once it is ready."""
     environment = {
@@ -158,7 +166,8 @@ def start_tailer(
         "TAILER_LOG_FORMAT": "json",
         **settings,
     }
-    daemon = Process(["-m", "tailer", "run"], environment, log=directory / f"{name}.log")
+    log = directory / f"{name}.log"
+    daemon = Process(["-m", "tailer", "run"], environment, log=log, python=python)
     port = 0
     while not _is_ready(port):
         daemon.check()
@@ -168,7 +177,13 @@ def start_tailer(
 
 
 def start_script(
-    uri: str, langfuse_url: str, directory: Path, *, since_seconds: int, everything: bool
+    uri: str,
+    langfuse_url: str,
+    directory: Path,
+    *,
+    since_seconds: int,
+    everything: bool,
+    python: str = sys.executable,
 ) -> Process:
     """The script, reading from a second of the server's clock on; with history and tools where `everything` is sent."""
     environment = {
@@ -179,7 +194,8 @@ def start_script(
         "LANGFUSE_PUBLIC_KEY": PUBLIC_KEY,
         "LANGFUSE_SECRET_KEY": SECRET_KEY,
     }
-    return Process(["-m", "tests.benchmarks.script"], environment, log=directory / "script.log")
+    log = directory / "script.log"
+    return Process(["-m", "tests.benchmarks.script"], environment, log=log, python=python)
 
 
 def _find_port(output: str) -> int:
