@@ -100,7 +100,7 @@ class LateLooks:
         )
         for begin in range(0, len(turns), _TURNS):
             some = turns[begin : begin + _TURNS]
-            ledgers = await self._reader.read_ledgers(some)
+            ledgers = await self._reader.read_ledgers(some, only_news=True)
             for turn in some:
                 if find_late_transactions(turn, ledgers.get(turn.message_id, ())):
                     key = EntryKey(Interest.RESPONSE, turn.document_key)

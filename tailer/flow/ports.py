@@ -71,8 +71,11 @@ class DocumentReader(Protocol):
         """Whole rows by `_id`, without those that vanished or are unreadable."""
         ...
 
-    async def read_ledgers(self, turns: Sequence[SentTurn]) -> Mapping[str, Sequence[Transaction]]:
-        """The transactions that name the responses of turns, by message id, in the order written."""
+    async def read_ledgers(
+        self, turns: Sequence[SentTurn], *, only_news: bool = False
+    ) -> Mapping[str, Sequence[Transaction]]:
+        """The transactions that name the responses of turns, by message id, in the order written; `only_news`: neither
+        those that the records of the turns count, nor those of titles."""
         ...
 
     async def read_transactions(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Transaction]:

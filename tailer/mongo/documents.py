@@ -91,9 +91,11 @@ class MongoDocuments:
                 pairs.append((row, question))
         return pairs
 
-    async def read_ledgers(self, turns: Sequence[SentTurn]) -> Mapping[str, Sequence[Transaction]]:
+    async def read_ledgers(
+        self, turns: Sequence[SentTurn], *, only_news: bool = False
+    ) -> Mapping[str, Sequence[Transaction]]:
         """The transactions that name the responses of turns, by message id."""
-        return await read_ledgers(self._collections, turns)
+        return await read_ledgers(self._collections, turns, only_news=only_news)
 
     async def read_transactions(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Transaction]:
         """Transactions by `_id`."""

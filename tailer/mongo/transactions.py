@@ -15,6 +15,7 @@ from tailer.core.trace.spending import Spending, make_spending, names_chat_messa
 from tailer.core.turn.readback import DeletedRow, Excerpt, Excerpts, Owner, Row, owner_of
 from tailer.core.turn.selection import RowSelection, began_seconds
 from tailer.core.turn.transactions_by_time import assign_by_time
+from tailer.core.turn.usage import TITLE_CONTEXT
 from tailer.mongo.collections import Collections
 from tailer.mongo.document_keys import from_key, to_key
 from tailer.mongo.message_rows import ROW_FIELDS
@@ -114,18 +115,23 @@ def _first_id(seconds: int) -> ObjectId:
 
 
 async def read_ledgers(
-    collections: Collections, turns: Sequence[SentTurn]
+    collections: Collections, turns: Sequence[SentTurn], *, only_news: bool
 ) -> Mapping[str, tuple[Transaction, ...]]:
     """The transactions that name the responses of turns and were written since these began, by message id; none below
-    0.8.3, where they name no message."""
+    0.8.3, where they name no message. `only_news` leaves out what the records of the turns count, and titles: nearly
+    always that is everything, and then the server sends nothing."""
     if not turns:
         return {}
     began = min(turn.start_milliseconds for turn in turns) // 1000
-    query = {
+    query: dict[str, object] = {
         "conversationId": {"$in": [turn.session_id for turn in turns]},
         "messageId": {"$in": [turn.message_id for turn in turns]},
         "_id": {"$gte": _first_id(began)},
     }
+    if only_news:
+        counted = [from_key(DocumentKey(key)) for turn in turns for key in turn.transactions or ()]
+        # Not as `$nin`, from which the server would make thousands of ranges of another index.
+        query |= {"context": {"$ne": TITLE_CONTEXT}, "$nor": [{"_id": {"$in": counted}}]}
     found = await collections.find("transactions", query, TRANSACTION_FIELDS)
     grouped: dict[str, list[Transaction]] = defaultdict(list)
     for document in sorted(found, key=_by_id):

@@ -355,10 +355,16 @@ async def test_the_ledgers_of_turns_are_read_by_the_messages_that_they_name(
         transaction(messageId="m2"),
         transaction(),
     ]
-    keys = await librechat.insert("transactions", *rows)
+    keys = await librechat.insert("transactions", *rows, transaction(messageId="m1", context="title"))
     turn = replace(make_sent("m1"), session_id="c1")
 
     ledgers = await librechat.reader.read_ledgers([turn, replace(make_sent("m3"), session_id="c1")])
-    assert {name: [entry.key for entry in ledger] for name, ledger in ledgers.items()} == {"m1": keys[:2]}
+    assert {name: [entry.key for entry in ledger] for name, ledger in ledgers.items()} == {
+        "m1": [*keys[:2], keys[4]]
+    }
+    for counted, news in (((), keys[:2]), ((keys[0],), [keys[1]]), (keys[:2], [])):
+        known = replace(turn, transactions=tuple(counted))
+        ledgers = await librechat.reader.read_ledgers([known], only_news=True)
+        assert [entry.key for entry in ledgers.get("m1", ())] == news
     found = await librechat.reader.read_transactions([keys[2], DocumentKey("0" * 24)])
     assert {key: entry.message_id for key, entry in found.items()} == {keys[2]: "m2"}

@@ -101,13 +101,19 @@ class MemoryReader:
                 continue
         return found
 
-    async def read_ledgers(self, turns: Sequence[SentTurn]) -> Mapping[str, Sequence[Transaction]]:
+    async def read_ledgers(
+        self, turns: Sequence[SentTurn], *, only_news: bool = False
+    ) -> Mapping[str, Sequence[Transaction]]:
         await asyncio.sleep(self.latency_seconds)
-        return {
-            turn.message_id: tuple(own)
-            for turn in turns
-            if (own := [entry for entry in self._transactions() if entry.message_id == turn.message_id])
-        }
+        found = {}
+        for turn in turns:
+            own = [entry for entry in self._transactions() if entry.message_id == turn.message_id]
+            if only_news:
+                counted = turn.transactions or ()
+                own = [entry for entry in own if entry.key not in counted and entry.context != TITLE_CONTEXT]
+            if own:
+                found[turn.message_id] = tuple(own)
+        return found
 
     async def read_transactions(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Transaction]:
         await asyncio.sleep(self.latency_seconds)

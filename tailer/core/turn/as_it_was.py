@@ -128,7 +128,7 @@ def _with_context(settings: Mapping[str, object], context_tokens: int | None) ->
 
 def _apply(conversation: Conversation, settings: ToldSettings) -> Conversation:
     changes: Mapping[str, object | None] = {**settings.values, **dict.fromkeys(settings.unknown)}
-    return read_setting_changes(conversation, changes)
+    return read_setting_changes(conversation, changes) if changes else conversation
 
 
 def _had_no_instructions(response: Message | None) -> bool:

@@ -1,7 +1,7 @@
 """Titles that were stored after their turn was sent: each is a trace of its own, never ahead of its turn."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from tailer.core.identity import DocumentKey, TraceId, title_trace_id_beside
 from tailer.core.stream.entries import Entry
@@ -13,8 +13,10 @@ from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord
 from tailer.flow.destinations import Destination
 from tailer.flow.lanes.lane import Lane
-from tailer.flow.lanes.round import Round
+from tailer.flow.lanes.round import BUSY_SECONDS, Round
 from tailer.flow.sending.outgoing import Outgoing
+
+_LONGEST_WAIT_SECONDS: Final = 15.0
 
 
 class Titles(Lane):
@@ -49,7 +51,7 @@ class Titles(Lane):
             work.name(entry, _title_trace_id_of(row), row.message_id)
             # An open turn brings its title along. Ahead of its turn it would be built twice.
             if self._bench.backlog.awaits_turn(row.key):
-                work.postpone(entry)
+                work.postpone(entry, _wait_seconds(entry))
             else:
                 located[row.key] = (row, entry)
         for entry in entries.values():
@@ -94,6 +96,13 @@ class Titles(Lane):
             work.close(entry, EntryOutcome.NO_TITLE, at=destination)
             return None
         return destination.packing.pack(entry.key, EntryOutcome.TITLE, [title])
+
+
+def _wait_seconds(entry: Entry) -> float:
+    """How long a title waits for its turn before it is looked at again: as long as it has waited. In a backlog
+    thousands wait, and nearly all of them are closed by their turns."""
+    waited = entry.due_seconds - entry.opened_seconds
+    return min(max(BUSY_SECONDS, waited), _LONGEST_WAIT_SECONDS)
 
 
 def _title_trace_id_of(row: Row) -> TraceId:
