@@ -24,7 +24,7 @@ minutes. Three indexed queries for each batch of turns."""
 _CATCH_UP: Final = timedelta(hours=1)
 """How far back the first look of a term goes, so that after a restart or a short absence every turn still gets its last
 look."""
-_PAUSE_SECONDS: Final = 5.0
+_PAUSE_SECONDS: Final = 10.0
 _LATER_LOOKS: Final = timedelta(seconds=30)
 """How much time a look after the first covers at least: it is not urgent, and an idle daemon asks less often."""
 _SHORTEST_SLICE: Final = timedelta(seconds=0.1)

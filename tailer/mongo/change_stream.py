@@ -47,6 +47,9 @@ _PACE_SECONDS = {Stream.MESSAGES: 0.4, Stream.CONVERSATIONS: 1.0, Stream.TRANSAC
 """A `getMore` answers as soon as there is one event, so under load each reply brings a handful and costs as much as a
 full one; if a `$match` hides the event, it brings none. So after a reply that is not nearly full, the next one is
 requested this long after the last. That is little beside the settle time, and a tenth of the work for the server."""
+_HASTY_PACE_SECONDS = 0.25
+_HASTY_EVENTS_A_SECOND = 200
+"""With so many events a round takes longer, so they are read sooner; a request more does not count then."""
 _FAREWELL_SECONDS = 1.0
 """How long ending a cursor that waits for events may take when the stream is given up."""
 _NARROW_PIPELINE: list[dict[str, object]] = [{"$project": {"operationType": 1, "documentKey._id": 1}}]
@@ -154,26 +157,24 @@ class MongoChangeStream:
             self._emit(StreamOpened(self._stream, position.cluster_seconds if position is not None else None))
             skip_until = position.token if by_time and position is not None else None
             async with self._ended_when_given_up(reply["cursor"]["id"]):
-                asked, name = -math.inf, "firstBatch"
+                asked_before = asked = -math.inf
+                name = "firstBatch"
                 while True:
                     cursor = reply["cursor"]
                     events = _drop_seen(cursor[name], skip_until)
                     if len(events) < len(cursor[name]):
                         skip_until = None
-                    batch, cursor_id, is_busy = (
-                        _make_batch(reply, events),
-                        cursor["id"],
-                        len(events) >= _BUSY_EVENTS,
-                    )
+                    batch, cursor_id, count = _make_batch(reply, events), cursor["id"], len(events)
                     # A decoded reply takes megabytes, and a paused stream would hold it until there is room again.
                     del reply, cursor, events
                     yield batch
                     del batch
                     if not cursor_id:
                         return
-                    if not is_busy:
-                        await asyncio.sleep(asked + _PACE_SECONDS[self._stream] - time.monotonic())
-                    asked = time.monotonic()
+                    if count < _BUSY_EVENTS:
+                        pace = self._pace_seconds(count, time.monotonic() - asked_before)
+                        await asyncio.sleep(asked + pace - time.monotonic())
+                    asked_before, asked = asked, time.monotonic()
                     name = "nextBatch"
                     reply = await self._get_more(cursor_id, session, _BATCH_SIZE)
 
@@ -189,6 +190,12 @@ class MongoChangeStream:
                 async with asyncio.timeout(_FAREWELL_SECONDS):
                     await self._kill_cursor(cursor_id)
             raise
+
+    def _pace_seconds(self, events: int, seconds: float) -> float:
+        """How long after a request the next one follows, if it brought what happened in so many seconds."""
+        is_hasty = events > seconds * _HASTY_EVENTS_A_SECOND
+        pace = _PACE_SECONDS[self._stream]
+        return min(pace, _HASTY_PACE_SECONDS) if is_hasty else pace
 
     async def _get_more(
         self, cursor_id: int, session: AsyncIOMotorClientSession, batch_size: int
