@@ -66,21 +66,23 @@ class Answer:
 PASSING: Final = frozenset({Meaning.LIMITED, Meaning.UNWELL, Meaning.ANSWER_LOST})
 """What passes by itself, sooner or later."""
 NO_LANGFUSE_REMEDY: Final = (
-    "this address answers, but not like a Langfuse server; set LANGFUSE_HOST to the address that Langfuse's page has in "
-    "the browser, without a path, for example https://cloud.langfuse.com"
+    "this address answers, but not like a Langfuse server; set LANGFUSE_HOST, or host in the file of destinations, to the "
+    "address that Langfuse's page has in the browser, without a path, for example https://cloud.langfuse.com"
 )
 _REMEDIES: Final[Mapping[Meaning, str]] = {
     Meaning.PAGE: (
-        "a web page answered: LANGFUSE_HOST leads to something other than Langfuse, or a login stands before it "
-        "(TAILER_LANGFUSE_HEADERS carries what an access proxy asks for)"
+        "a web page answered: LANGFUSE_HOST, or host in the file of destinations, leads to something other than Langfuse, "
+        "or a login stands before it (TAILER_LANGFUSE_HEADERS, or headers, carries what an access proxy asks for)"
     ),
     Meaning.REDIRECT: (
-        "the address redirects: set LANGFUSE_HOST to where it leads, with https where Langfuse wants it; if it leads to "
-        "a login, TAILER_LANGFUSE_HEADERS carries what the access proxy asks for"
+        "the address redirects: set LANGFUSE_HOST, or host in the file of destinations, to where it leads, with https "
+        "where Langfuse wants it; if it leads to a login, TAILER_LANGFUSE_HEADERS, or headers, carries what the access "
+        "proxy asks for"
     ),
     Meaning.WRONG_KEYS: (
-        "the keys are not accepted; check LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY (project settings, API keys) and "
-        "that LANGFUSE_HOST is the region or server they were made on"
+        "the keys are not accepted; check LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY, or public_key and secret_key in "
+        "the file of destinations (project settings, API keys), and that LANGFUSE_HOST, or host, is the region or server "
+        "they were made on"
     ),
     Meaning.USAGE_THRESHOLD: (
         "Langfuse Cloud takes no more data: the plan's usage threshold is reached; upgrade the plan or wait for the next "
@@ -88,7 +90,8 @@ _REMEDIES: Final[Mapping[Meaning, str]] = {
     ),
     Meaning.GATE: (
         "something before Langfuse refuses, and it is not Langfuse: an access proxy, a firewall or another service at "
-        "LANGFUSE_HOST. Set TAILER_LANGFUSE_HEADERS to what it asks for, or let it pass /api/public/"
+        "its address. Set TAILER_LANGFUSE_HEADERS, or headers in the file of destinations, to what it asks for, or let it "
+        "pass /api/public/"
     ),
     Meaning.NOT_THERE: (
         "this Langfuse does not know the path: the server is too old (3.22 or later is needed) or runs in a mode without it"

@@ -18,7 +18,7 @@ series; no value is ever NaN. Prometheus' client adds `process_*` (memory, CPU, 
 and `python_info`.
 
 **Lag.** `tailer_stream_lag_seconds` is measured every 2.5 seconds on MongoDB's clock, even if nothing happens. Lag =
-cluster time of MongoDB's last answer minus the read position. If MongoDB has been silent for more than four seconds, the
+cluster time of MongoDB's last answer minus the read position. If MongoDB was silent for more than four seconds, the
 silence is added. An idle stream has lag 0; the lag of a silent one grows every second. `tailer_export_lag_seconds` is
 the age of the oldest unacknowledged turn, for each destination; of one that is away, it is the age of the oldest turn
 that is owed to it.

@@ -21,7 +21,7 @@ def test_what_is_not_read_yet_is_the_lag_while_the_server_answers(
     assert lag_seconds(Answer(source, told), source - unread, told + 1) == unread
 
 
-@given(SECONDS, MOMENTS, st.integers(0, 100_000), st.floats(3, 1e5), st.floats(1, 1e5))
+@given(SECONDS, MOMENTS, st.integers(0, 100_000), st.floats(POLL_SECONDS + 1, 1e5), st.floats(1, 1e5))
 def test_a_silence_grows_the_lag_by_every_second(
     source: int, told: float, unread: int, silent: float, longer: float
 ) -> None:
