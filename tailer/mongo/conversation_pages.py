@@ -135,5 +135,10 @@ class ConversationPages:
 
 
 def _read_rows(reading: Reading, found: Sequence[Mapping[str, Any]]) -> list[StoredRow]:
-    rows = ((reading.read_row(item["row"], item["bytes"]), item["row"]) for item in found)
-    return [StoredRow(row, document) for row, document in rows if row is not None]
+    rows = []
+    for item in found:
+        document = item["row"]
+        row = reading.read_row(document, item["bytes"])
+        if row is not None:
+            rows.append(StoredRow(row, document))
+    return rows

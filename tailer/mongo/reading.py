@@ -5,6 +5,7 @@ from typing import Any
 
 from pymongo.database import Database
 
+from tailer.core.identity import DocumentKey
 from tailer.core.librechat.documents import MalformedDocument, Message, read_earlier, read_message
 from tailer.core.turn.readback import Row
 from tailer.events import RowUnreadable
@@ -69,12 +70,14 @@ class Reading:
             self.unreadable.append(RowUnreadable("messages", to_key(document["_id"]), missing_id(document)))
         return row
 
-    def read_message(self, document: Mapping[str, Any], *, earlier: bool = False) -> Message | None:
-        """A whole row, or an `earlier` one, as far as a history shows it. A row that is not a message is reported and
-        becomes None."""
+    def read_message(
+        self, document: Mapping[str, Any], key: DocumentKey | None = None, *, earlier: bool = False
+    ) -> Message | None:
+        """A whole row, or an `earlier` one, as far as a history shows it; its key if that is known already. A row that
+        is not a message is reported and becomes None."""
         read = read_earlier if earlier else read_message
         try:
-            return read(to_key(document["_id"]), document)
+            return read(key or to_key(document["_id"]), document)
         except MalformedDocument as error:
             self.unreadable.append(RowUnreadable(error.collection, error.key, error.field))
             return None

@@ -211,9 +211,12 @@ class TurnReading:
         excerpt = make_excerpt([item.row for item in stored.values()], complete=complete)
 
         def message_of(key: DocumentKey, read: dict[DocumentKey, Message]) -> Message | None:
-            message, item = found.messages.get(key) or read.get(key), stored.get(key)
-            if message is None and item is not None and item.is_whole:
-                message = reading.read_message(item.document, earlier=read is found.earlier)
+            message = found.messages.get(key) or read.get(key)
+            if message is not None:
+                return message
+            item = stored.get(key)
+            if item is not None and item.is_whole:
+                message = reading.read_message(item.document, key, earlier=read is found.earlier)
                 if message is not None:
                     read[key] = message
             return message

@@ -151,7 +151,8 @@ def read_parts(value: object, *, depth: int = 0) -> tuple[Part, ...]:
 
 def _without_earlier_states(items: list[Document]) -> list[Document]:
     """The parts without those of running tool calls that are done: the assistants endpoints store both."""
-    done = {_identity(item) for item in items if "tool_call" in item and _progress(item) == 1} - {None}
+    calls = [item for item in items if "tool_call" in item]
+    done = {_identity(item) for item in calls if _progress(item) == 1} - {None} if calls else None
     if not done:
         return items
     return [item for item in items if _progress(item) == 1 or _identity(item) not in done]

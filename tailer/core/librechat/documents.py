@@ -210,14 +210,19 @@ def read_earlier(key: DocumentKey, document: Document) -> Message:
         field_name = "messageId" if message_id is None else "conversationId"
         raise MalformedDocument("messages", key, field_name)
     content, quotes = get("content"), read_quotes(document)
+    # In the order of the fields: there are a hundred rows for a turn, and names take longer than the rest.
     return Message(
-        key=key,
-        message_id=message_id,
-        conversation_id=conversation_id,
-        created_by_user=get("isCreatedByUser") is True,
-        text=merge_quotes(quotes, string(get("text"))),
-        quotes=quotes,
-        parts=read_parts(content) if content else (),
+        key,
+        message_id,
+        conversation_id,
+        None,  # parent
+        None,  # user
+        None,  # tenant
+        get("isCreatedByUser") is True,
+        None,  # sender
+        merge_quotes(quotes, string(get("text"))),
+        quotes,
+        read_parts(content) if content else (),
     )
 
 

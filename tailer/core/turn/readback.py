@@ -82,7 +82,7 @@ def make_excerpt(rows: Sequence[Row], *, complete: bool) -> Excerpt:
     for row in by_id.values():
         children.setdefault(row.parent_message_id, []).append(row)
     times = [row.created_milliseconds for row in rows if row.created_milliseconds is not None]
-    disorder = 0 if complete else max((_precedes_parent_by(row, by_id) for row in rows), default=0)
+    disorder = 0 if complete else _greatest_disorder(rows, by_id)
     return Excerpt(
         rows=by_id,
         children=children,
@@ -94,12 +94,15 @@ def make_excerpt(rows: Sequence[Row], *, complete: bool) -> Excerpt:
     )
 
 
-def _precedes_parent_by(row: Row, rows: Mapping[str, Row]) -> int:
-    """How much older than its parent a row seems, in milliseconds; 0 where it is newer."""
-    parent = rows.get(row.parent_message_id or "")
-    return (
-        0 if parent is None else max(0, (parent.created_milliseconds or 0) - (row.created_milliseconds or 0))
-    )
+def _greatest_disorder(rows: Sequence[Row], by_id: Mapping[str, Row]) -> int:
+    """By how much a row seems older than its parent at most, in milliseconds; 0 where none does."""
+    greatest = 0
+    for row in rows:
+        parent = by_id.get(row.parent_message_id or "")
+        if parent is not None:
+            before = (parent.created_milliseconds or 0) - (row.created_milliseconds or 0)
+            greatest = max(greatest, before)
+    return greatest
 
 
 Excerpts: TypeAlias = Mapping[Owner, Excerpt]
