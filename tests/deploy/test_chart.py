@@ -185,6 +185,11 @@ def test_the_daemon_takes_the_environment_that_the_chart_gives_it(
         ),
         ({"destinations": {"config": '[destinations.a]\n  secret_key = "sk-lf-1"'}}, "secret_key_file"),
         ({"destinations": {"config": '[destinations.a]\n"user_id_secret"="x"'}}, "ConfigMap"),
+        ({"destinations": {"config": '[destinations]\na = {kind="langfuse", secret_key="x"}'}}, "ConfigMap"),
+        ({"destinations": {"config": '[destinations.a]\nheaders = {api-key = "x"}'}}, "headers_file"),
+        ({"destinations": {"config": '[destinations.a]\nheaders.api-key = "x"'}}, "headers_file"),
+        ({"destinations": {"config": '[destinations.a."headers"]\napi-key = "x"'}}, "headers_file"),
+        ({"destinations": {"config": '[destinations]\na = {endpoint="x", headers={b="c"}}'}}, "headers_file"),
         (
             {"langfuse": {"existingSecret": {"name": ""}}, "settings": {"TAILER_SINK": "file"}},
             "TAILER_FILE_PATH",
