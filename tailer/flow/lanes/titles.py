@@ -13,10 +13,12 @@ from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord
 from tailer.flow.destinations import Destination
 from tailer.flow.lanes.lane import Lane
-from tailer.flow.lanes.round import BUSY_SECONDS, Round
+from tailer.flow.lanes.round import BUSY_SECONDS, Round, Workbench
 from tailer.flow.sending.outgoing import Outgoing
 
 _LONGEST_WAIT_SECONDS: Final = 15.0
+_REMEMBERED: Final = 5_000
+"""Conversations of which it is remembered whose turn their title waits for; all are forgotten when there are more."""
 
 
 class Titles(Lane):
@@ -24,6 +26,10 @@ class Titles(Lane):
 
     name: ClassVar[str] = "titles"
     works: ClassVar[tuple[Interest, ...]] = (Interest.TITLE,)
+
+    def __init__(self, bench: Workbench) -> None:
+        super().__init__(bench)
+        self._turns: dict[DocumentKey, DocumentKey] = {}
 
     async def _work(self, work: Round) -> None:
         entries = await self._locate(work)
@@ -44,13 +50,18 @@ class Titles(Lane):
     async def _locate(self, work: Round) -> dict[DocumentKey, tuple[Row, Entry]]:
         """The rows on which titles were billed, with the titles' entries, unless their turn is still to be sent."""
         entries, located = work.by_row(), {}
-        for key, row in await self._bench.reader.locate_titled(list(entries)):
+        for key, waiting in list(entries.items()):
+            if self._awaits_turn(key):
+                work.postpone(waiting, _wait_seconds(waiting))
+                del entries[key]
+        for key, row in await self._bench.reader.locate_titled(list(entries)) if entries else ():
             entry = entries.pop(key, None)
             if entry is None or not work.keeps(entry, row.conversation_id):
                 continue
             work.name(entry, _title_trace_id_of(row), row.message_id)
             # An open turn brings its title along. Ahead of its turn it would be built twice.
             if self._bench.backlog.awaits_turn(row.key):
+                self._remember_turn(key, row.key)
                 work.postpone(entry, _wait_seconds(entry))
             else:
                 located[row.key] = (row, entry)
@@ -58,6 +69,16 @@ class Titles(Lane):
             # No title was billed, or its turn is not stored yet and will bring the title along.
             work.close(entry, None)
         return located
+
+    def _awaits_turn(self, conversation: DocumentKey) -> bool:
+        """Whether it is known, without reading anything, that the turn of a title is still to be sent."""
+        turn = self._turns.get(conversation)
+        return turn is not None and self._bench.backlog.awaits_turn(turn)
+
+    def _remember_turn(self, conversation: DocumentKey, turn: DocumentKey) -> None:
+        if len(self._turns) >= _REMEMBERED:
+            self._turns.clear()
+        self._turns[conversation] = turn
 
     async def _choose(
         self, work: Round, located: Sequence[tuple[Row, Entry]], destination: Destination

@@ -7,6 +7,7 @@ epoch of its writer and a number within that epoch, in the order in which the wr
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from struct import Struct
 from typing import Any, Final, Protocol
 
@@ -124,14 +125,20 @@ def read_position(stream: Stream, document: Mapping[str, Any]) -> StoredCheckpoi
 
 def _pack(touches: _Touches) -> tuple[bytes, list[Any]]:
     """Twenty bytes for each time of a row, and those rows whose `_id` is no ObjectId as they are."""
-    packed = [
-        _TOUCH.pack(bytes.fromhex(key), time)
-        for key, times in touches
-        if len(key) == _OBJECT_ID_DIGITS
-        for time in times
-    ]
-    others = [[key, list(times)] for key, times in touches if len(key) != _OBJECT_ID_DIGITS]
+    packed, others = [], []
+    for key, times in touches:
+        if len(key) == _OBJECT_ID_DIGITS:
+            packed.append(_pack_row(key, times))
+        else:
+            others.append([key, list(times)])
     return b"".join(packed), others
+
+
+@lru_cache(maxsize=1024)
+def _pack_row(key: DocumentKey, times: tuple[int, ...]) -> bytes:
+    """The same rows go with one position after another."""
+    row = bytes.fromhex(key)
+    return b"".join(_TOUCH.pack(row, time) for time in times)
 
 
 def _unpack(packed: bytes) -> _Touches:
