@@ -53,6 +53,7 @@ class MemoryReader:
         self._group_bytes = group_bytes
         self._with_users = with_users
         self.latency_seconds = 0.0
+        self.titles_located = 0
 
     async def locate(self, keys: Sequence[DocumentKey]) -> Sequence[Row]:
         await asyncio.sleep(self.latency_seconds)
@@ -63,6 +64,7 @@ class MemoryReader:
         return frozenset(to_key(document["_id"]) for document in self._librechat.find("messages", keys))
 
     async def locate_titled(self, keys: Sequence[DocumentKey]) -> Sequence[tuple[DocumentKey, Row]]:
+        self.titles_located += len(keys)
         await asyncio.sleep(self.latency_seconds)
         titled = {
             (document.get("conversationId"), identifier(document.get("user"))): to_key(document["_id"])

@@ -10,6 +10,7 @@ from bson import ObjectId
 
 from tailer.core.identity import DocumentKey, title_trace_id, turn_trace_id, unanswered_trace_id
 from tailer.core.policy.policies import DeletionPolicy
+from tests.memory.reader import MemoryReader
 from tests.rows import ALICE, answer, question, transaction
 from tests.unit.flow.run import running
 from tests.unit.flow.scene import Scene, until
@@ -72,6 +73,22 @@ async def test_a_title_whose_bill_comes_late_follows_its_turn(slow: Scene) -> No
         await run.until_done()
 
     assert slow.destination.history == [("trace", TURN), ("trace", TITLE)]
+
+
+async def test_a_title_that_waits_for_its_turn_is_looked_for_once(scene: Scene) -> None:
+    """The turn is written to for a minute. In a backlog thousands of titles wait like this one."""
+    reader = MemoryReader(scene.librechat)
+    async with running(scene, reader=reader) as run:
+        conversation, _, said = start_chat(scene)
+        scene.librechat.update("conversations", conversation, {"title": "Clocks"})
+        for number in range(30):
+            scene.librechat.update("messages", said, {"text": f"answer {number}"})
+            await asyncio.sleep(2)
+        located = reader.titles_located
+        await run.until_done()
+
+    assert located == 1
+    assert scene.destination.history == [("trace", TURN), ("trace", TITLE)]
 
 
 @pytest.mark.parametrize("field", ["answer", "question"])
