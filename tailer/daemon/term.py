@@ -20,6 +20,7 @@ from tailer.flow.leadership import Leadership
 from tailer.mongo.change_stream import MongoChangeStream
 from tailer.mongo.collections import Collections
 from tailer.mongo.documents import MongoDocuments
+from tailer.mongo.quiet import Quiet
 from tailer.mongo.state import MongoState
 from tailer.mongo.walk import MongoWalk
 from tailer.settings import Settings
@@ -100,7 +101,7 @@ class Term:
         await state.prepare(lifetime=settings.export_record_lifetime)
         for destination in connections.destinations:
             await destination.prepare()
-        since = connections.facts.now if self._begins_with_process else None
+        since, quiet = connections.facts.now if self._begins_with_process else None, Quiet()
         reader = MongoDocuments(
             connections.source,
             emit,
@@ -118,7 +119,7 @@ class Term:
             reader,
             MongoWalk(connections.source, Collections(connections.source, emit, proven=True)),
             [
-                MongoChangeStream(connections.source, stream, emit, since, shard=settings.shard)
+                MongoChangeStream(connections.source, stream, emit, since, shard=settings.shard, quiet=quiet)
                 for stream in settings.streams
             ],
             self._observers,

@@ -23,7 +23,7 @@ from tailer.core.stream.shard import WHOLE, Shard
 from tailer.events import Emit, StreamEnded, StreamFailed, StreamOpened
 from tailer.flow.ports import HistoryLost
 from tailer.flow.records import StreamBatch
-from tailer.mongo.connection import Database, poll_milliseconds
+from tailer.mongo.connection import Database, longest_hold_milliseconds
 from tailer.mongo.document_keys import TOLERANT
 from tailer.mongo.error_codes import Reaction
 from tailer.mongo.failures import (
@@ -37,6 +37,7 @@ from tailer.mongo.failures import (
     remedy_for,
 )
 from tailer.mongo.hint_pipeline import cluster_seconds, decode_hint, event_key, hint_pipeline
+from tailer.mongo.quiet import Quiet
 from tailer.mongo.retrying import BACKOFF
 from tailer.retrying import Setback, try_through
 
@@ -64,8 +65,9 @@ class MongoChangeStream:
 
     `since` is where a first start begins, as `inspect_source` found it: what is written while the daemon still starts
     belongs to it. Without it, or once it is used, a stream without a position begins at its opening. Where the oplog no
-    longer reaches back to `since`, that is a gap like any other. `proven` says that this process has followed the
-    stream before: what an operator must mend is then waited for, and before that it is a SourceError.
+    longer reaches back to `since`, that is a gap like any other. `quiet` is shared by the streams of a term. `proven`
+    says that this process has followed the stream before: what an operator must mend is then waited for, and before
+    that it is a SourceError.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class MongoChangeStream:
         since: Timestamp | None = None,
         *,
         shard: Shard = WHOLE,
+        quiet: Quiet | None = None,
         proven: bool = False,
     ) -> None:
         self._database = database
@@ -84,7 +87,8 @@ class MongoChangeStream:
         self._emit = emit
         self._since = since
         self._proven = proven
-        self._poll_milliseconds = poll_milliseconds(database.client)
+        self._quiet = quiet or Quiet()
+        self._longest_hold_milliseconds = longest_hold_milliseconds(database.client)
 
     @property
     def stream(self) -> Stream:
@@ -165,6 +169,8 @@ class MongoChangeStream:
                     if len(events) < len(cursor[name]):
                         skip_until = None
                     batch, cursor_id, count = _make_batch(reply, events), cursor["id"], len(events)
+                    if count:
+                        self._quiet.end()
                     # A decoded reply takes megabytes, and a paused stream would hold it until there is room again.
                     del reply, cursor, events
                     yield batch
@@ -205,7 +211,7 @@ class MongoChangeStream:
                 "getMore": Int64(cursor_id),
                 "collection": self._stream.value,
                 "batchSize": batch_size,
-                "maxTimeMS": self._poll_milliseconds,
+                "maxTimeMS": self._quiet.hold_milliseconds(self._longest_hold_milliseconds),
             },
             codec_options=TOLERANT,
             session=session,

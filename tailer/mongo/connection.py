@@ -30,9 +30,9 @@ _SECONDARY_REMEDY = (
     "directConnection=true out"
 )
 
-POLL_MILLISECONDS = 2_500
-"""How long the server holds a `getMore` without events: short enough to prove that the stream is alive, and long enough
-that an idle tailer asks seldom."""
+LONGEST_HOLD_MILLISECONDS = 2_500
+"""How long the server holds a `getMore` without events at most: short enough to prove that the stream is alive, and
+long enough that an idle tailer asks seldom."""
 SOCKET_MILLISECONDS = connection_options.SOCKET_MILLISECONDS
 
 
@@ -92,11 +92,11 @@ def tolerant_database(client: Client, name: str) -> Database:
     return client.get_database(name, codec_options=TOLERANT, read_preference=ReadPreference.PRIMARY)
 
 
-def poll_milliseconds(client: Client) -> int:
-    """How long the server may hold a `getMore`: less than the URI lets a connection be silent."""
+def longest_hold_milliseconds(client: Client) -> int:
+    """How long the server may hold a `getMore` at most: less than the URI lets a connection be silent."""
     pool = client.delegate.options.pool_options
     limits = [limit for limit in (pool.socket_timeout, client.delegate.options.timeout) if limit]
-    return max(1, min([POLL_MILLISECONDS, *(int(limit * 500) for limit in limits)]))
+    return max(1, min([LONGEST_HOLD_MILLISECONDS, *(int(limit * 500) for limit in limits)]))
 
 
 async def answers(database: Database) -> bool:

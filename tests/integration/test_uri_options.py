@@ -12,7 +12,7 @@ from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.errors import SourceAway
 from tailer.events import StateOperation
 from tailer.mongo.change_stream import MongoChangeStream
-from tailer.mongo.connection import connect, inspect_source, poll_milliseconds, tolerant_database
+from tailer.mongo.connection import connect, inspect_source, longest_hold_milliseconds, tolerant_database
 from tailer.mongo.state import StateDatabase
 from tests.e2e.databases import Databases
 from tests.evidence import Events, Reading
@@ -118,7 +118,7 @@ async def test_a_stream_answers_within_the_patience_that_the_uri_gives_a_connect
     client = connect(f"{databases.uri}&socketTimeoutMS=600", application="hasty", socket_milliseconds=30_000)
     events = Events()
     try:
-        assert poll_milliseconds(client) == 300
+        assert longest_hold_milliseconds(client) == 300
         source = tolerant_database(client, databases.source.name)
         async with Reading(MongoChangeStream(source, Stream.MESSAGES, events)) as reading:
             await reading.beyond(batches=3)
