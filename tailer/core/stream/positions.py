@@ -69,7 +69,7 @@ class GapReason(StrEnum):
 
 
 POLL_SECONDS: Final = 4.0
-"""A stream answers every 2.5 seconds, even if it has nothing to report; after this time it counts as silent."""
+"""A stream answers at least every 2.5 seconds, even if nothing happens; after this time it counts as silent."""
 
 
 @dataclass(frozen=True, slots=True)
