@@ -237,6 +237,30 @@ async def test_conversations_that_were_long_are_not_read_with_others_again(
     assert examined["next"] <= examined["first"] - 2 * 20
 
 
+@pytest.mark.parametrize("stored", WITH_TIMES, indirect=True)
+async def test_a_long_conversation_is_read_again_with_as_many_rows_as_were_enough(
+    stored: PlainDatabase[Document], replica_set: ReplicaSet
+) -> None:
+    """A kilobyte of history is some fifteen rows, and a page has 110. The next turn is told by fewer, and the same."""
+    client = connect(replica_set.uri, application="test", socket_milliseconds=30_000)
+    database = tolerant_database(client, stored.name)
+    reader = MongoDocuments(database, Events(), history_bytes=1_000, with_users=False)
+    rows = stored["messages"].find({"conversationId": "long", "isCreatedByUser": False})
+    key = to_key(max(rows, key=lambda row: row["createdAt"])["_id"])
+    examined: dict[str, int] = {}
+    records = []
+    for turn in ("first", "next"):
+        with count_documents(stored, examined, turn):
+            read = await read_all(reader, [key], 1)
+            records.append(read[key])
+    client.close()
+
+    first, following = (traces_of(record, bounds=Bounds(history_bytes=1_000)) for record in records)
+    assert examined["next"] <= examined["first"] - 60
+    assert first == following
+    assert records[0].history_cut
+
+
 @contextmanager
 def count_documents(stored: PlainDatabase[Document], counted: dict[str, int], name: str) -> Iterator[None]:
     """Count the documents that the server looks at for queries within the block."""
