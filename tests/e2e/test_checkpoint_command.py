@@ -1,6 +1,8 @@
 """`tailer checkpoint` beside a running daemon: what it shows, what it says before it changes anything, what follows."""
 
+import asyncio
 import json
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +37,14 @@ def expected_of(*played: Traffic) -> set[str]:
     return {turn.trace_id for traffic in played for turn in traffic.turns()} | {
         title for traffic in played for title in traffic.titles()
     }
+
+
+async def pass_stored_second(databases: Databases) -> None:
+    """Return in a later second than those of the stored positions, in which what follows is written."""
+    positions = await databases.positions()
+    stored = max(stored.position.cluster_seconds for stored in positions.values())
+    while time.time() < stored + 1:
+        await asyncio.sleep(0.02)
 
 
 async def server_time(databases: Databases) -> str:
@@ -87,6 +97,7 @@ async def test_a_reset_skips_what_was_written_meanwhile_and_says_so(
             await databases.wait_until_done(daemon.must_run)
             daemon.terminate()
             assert await daemon.exit_code() == 0
+        await pass_stored_second(databases)
         await play(missed.recording, databases.source, speed=None)
         code, said, errors = await ask(settings, tmp_path, "reset", "--yes")
         async with start(settings, directory=tmp_path) as daemon:
