@@ -43,8 +43,7 @@ async def pass_stored_second(databases: Databases) -> None:
     """Return in a later second than those of the stored positions, in which what follows is written."""
     positions = await databases.positions()
     stored = max(stored.position.cluster_seconds for stored in positions.values())
-    while time.time() < stored + 1:
-        await asyncio.sleep(0.02)
+    await asyncio.sleep(max(0.0, stored + 1 - time.time()))
 
 
 async def server_time(databases: Databases) -> str:
