@@ -29,11 +29,11 @@ _LATER_LOOKS: Final = timedelta(seconds=30)
 """How much time a look after the first covers at least: it is not urgent, and an idle daemon asks less often."""
 _SHORTEST_SLICE: Final = timedelta(seconds=0.1)
 _LONGEST_SLICE: Final = timedelta(minutes=2)
-_BUSY_SLICE: Final = timedelta(seconds=2)
-"""The longest slice of a time in which many turns were open: it may hold thousands of records after a quiet one."""
-_BUSY_ENTRIES: Final = 500
 _MANY: Final = 250
 """The records that one slice of time should hold: busy times are read in short slices, quiet ones in long ones."""
+_MOST: Final = 1_000
+"""The records that a slice may hold: thousands may follow a quiet time, and a slice with more is divided."""
+_DIVISOR: Final = 4
 _TURNS: Final = 100
 """Turns whose ledgers are read together: some thousand rows, a few megabytes while they are looked at."""
 
@@ -62,7 +62,6 @@ class LateLooks:
         began = self._now()
         self._looked = {delay: began - delay for delay in DELAYS}
         self._looked[DELAYS[-1]] -= _CATCH_UP
-        self._busy_until = datetime.min.replace(tzinfo=UTC)
 
     async def run(self) -> None:
         """Look, for ever."""
@@ -72,18 +71,17 @@ class LateLooks:
 
     async def sweep(self) -> None:
         """Do every look that is due."""
-        if len(self._backlog) > _BUSY_ENTRIES:
-            self._busy_until = self._now() + timedelta(seconds=_PAUSE_SECONDS)
         for delay in DELAYS:
             until = self._now() - delay
             if delay is not DELAYS[0] and until - self._looked[delay] < _LATER_LOOKS:
                 continue
             while self._looked[delay] < until:
                 since = self._looked[delay]
-                is_busy = since < self._busy_until and until - since <= _LONGEST_SLICE
-                longest = _BUSY_SLICE if is_busy else _LONGEST_SLICE
-                end = min(since + min(self._slice, longest), until)
+                end = min(since + self._slice, until)
                 found = await self._look(since, end)
+                if found is None:
+                    self._slice = max((end - since) / _DIVISOR, _SHORTEST_SLICE)
+                    continue
                 self._looked[delay] = end
                 self._resize_slice(found)
 
@@ -91,13 +89,16 @@ class LateLooks:
         factor = 0.5 if found > _MANY else 2.0 if found < _MANY // 2 else 1.0
         self._slice = min(max(self._slice * factor, _SHORTEST_SLICE), _LONGEST_SLICE)
 
-    async def _look(self, since: datetime, until: datetime) -> int:
-        """Look at the turns of one slice of time; returns how many there were."""
+    async def _look(self, since: datetime, until: datetime) -> int | None:
+        """Look at the turns of one slice of time; returns how many there were, None if there are too many."""
+        limit = _MOST if until - since > _SHORTEST_SLICE else None
         # A turn that a backfill sent long after its end has its whole ledger.
         ended = int((since - DELAYS[-1] - _CATCH_UP).timestamp() * 1000)
         turns = await self._exports.load_sent_between(
-            since, until, ended_milliseconds=ended, shard=self._shard
+            since, until, ended_milliseconds=ended, shard=self._shard, limit=limit
         )
+        if turns is None:
+            return None
         for begin in range(0, len(turns), _TURNS):
             some = turns[begin : begin + _TURNS]
             ledgers = await self._reader.read_ledgers(some, only_news=True)

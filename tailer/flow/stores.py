@@ -79,10 +79,17 @@ class ExportStore(Protocol):
         ...
 
     async def load_sent_between(
-        self, since: datetime, until: datetime, *, ended_milliseconds: int, shard: Shard = WHOLE
-    ) -> Sequence[SentTurn]:
+        self,
+        since: datetime,
+        until: datetime,
+        *,
+        ended_milliseconds: int,
+        shard: Shard = WHOLE,
+        limit: int | None = None,
+    ) -> Sequence[SentTurn] | None:
         """What is remembered of a shard's turns that were recorded as sent from `since` on and before `until`, and that
-        ended at `ended_milliseconds` or later; those whose traces were deleted are left out."""
+        ended at `ended_milliseconds` or later; those whose traces were deleted are left out. None if there are more
+        than `limit`."""
         ...
 
     async def find_traces_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[TraceId]:

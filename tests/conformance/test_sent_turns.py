@@ -157,6 +157,18 @@ async def test_turns_are_found_by_when_they_were_sent(state: StateStore) -> None
     assert await state.load_sent_between(after, after + timedelta(hours=1), ended_milliseconds=0) == []
 
 
+async def test_of_more_turns_than_asked_for_none_is_given(state: StateStore) -> None:
+    """However many there are, no more than these are in memory."""
+    before, after = datetime.now(UTC) - timedelta(seconds=1), datetime.now(UTC) + timedelta(minutes=1)
+    await send(state, *(turn_item(f"m{number}") for number in range(3)))
+
+    found = [
+        await state.load_sent_between(before, after, ended_milliseconds=0, limit=limit) for limit in (2, 3)
+    ]
+    assert found[0] is None
+    assert len(found[1] or ()) == 3
+
+
 async def test_each_shard_finds_its_own_turns_by_when_they_were_sent(state: StateStore) -> None:
     """By the conversation of each, whether its id is one that LibreChat makes or any other."""
     before, after = datetime.now(UTC) - timedelta(seconds=1), datetime.now(UTC) + timedelta(minutes=1)
@@ -170,4 +182,5 @@ async def test_each_shard_finds_its_own_turns_by_when_they_were_sent(state: Stat
     for shard in Shard(0, 3).all():
         own = [turn for turn in turns if shard.owns(turn.session_id)]
         found = await state.load_sent_between(before, after, ended_milliseconds=0, shard=shard)
+        assert found is not None
         assert sorted(found, key=lambda turn: turn.message_id) == own

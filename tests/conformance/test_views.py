@@ -45,7 +45,7 @@ async def test_turns_are_found_by_when_they_were_sent_to_a_destination(state: St
 
     async def found(view: DestinationStore) -> list[str]:
         turns = await view.load_sent_between(before, after, ended_milliseconds=0)
-        return [turn.message_id for turn in turns]
+        return [turn.message_id for turn in turns or ()]
 
     assert await found(state.of("team-a")) == ["m1"]
     assert await found(state) == ["m2"]

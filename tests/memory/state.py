@@ -58,10 +58,16 @@ class MemoryState:
         return [turn for turn in self._sent() if turn.document_key in keys]
 
     async def load_sent_between(
-        self, since: datetime, until: datetime, *, ended_milliseconds: int, shard: Shard = WHOLE
-    ) -> Sequence[SentTurn]:
+        self,
+        since: datetime,
+        until: datetime,
+        *,
+        ended_milliseconds: int,
+        shard: Shard = WHOLE,
+        limit: int | None = None,
+    ) -> Sequence[SentTurn] | None:
         await self._database.read()
-        return [
+        found = [
             record.sent
             for record in self._held.exports.values()
             if record.sent is not None
@@ -70,6 +76,7 @@ class MemoryState:
             and record.sent.end_milliseconds >= ended_milliseconds
             and shard.owns(record.sent.session_id)
         ]
+        return None if limit is not None and len(found) > limit else found
 
     async def find_traces_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[TraceId]:
         await self._database.read()

@@ -57,23 +57,37 @@ class Exports:
         return await self._load({"document_key": {"$in": list(keys)}})
 
     async def load_sent_between(
-        self, since: datetime, until: datetime, *, ended_milliseconds: int, shard: Shard = WHOLE
-    ) -> Sequence[SentTurn]:
-        """The turns of a shard recorded from `since` and before `until`, without those that had ended long before."""
+        self,
+        since: datetime,
+        until: datetime,
+        *,
+        ended_milliseconds: int,
+        shard: Shard = WHOLE,
+        limit: int | None = None,
+    ) -> Sequence[SentTurn] | None:
+        """The turns of a shard recorded from `since` and before `until`, without those that had ended long before; None
+        if there are more than `limit`."""
         query: dict[str, Any] = {
             "sent_at": {"$gte": since, "$lt": until},
             "sent.end_milliseconds": {"$gte": ended_milliseconds},
         }
         if not shard.is_whole:
             query["sent.session_id"] = {"$not": {"$regex": shard.foreign_ids()}}
-        return [turn for turn in await self._load(query) if shard.owns(turn.session_id)]
+        found = await self._find_sent(query, limit=0 if limit is None else limit + 1)
+        if limit is not None and len(found) > limit:
+            return None
+        turns = (read_sent(document, self._belonging) for document in found)
+        return [turn for turn in turns if shard.owns(turn.session_id)]
 
     async def _load(self, query: dict[str, Any]) -> list[SentTurn]:
+        return [read_sent(document, self._belonging) for document in await self._find_sent(query)]
+
+    async def _find_sent(self, query: dict[str, Any], *, limit: int = 0) -> list[dict[str, Any]]:
         chosen = {**query, **self._belonging.query, "sent": {"$exists": True}, "deleted_at": None}
-        found = await self._database.attempt(
-            StateOperation.LOAD_SENT, lambda: self._database["exports"].find(chosen).to_list(None)
+        return await self._database.attempt(
+            StateOperation.LOAD_SENT,
+            lambda: self._database["exports"].find(chosen, limit=limit).to_list(None),
         )
-        return [read_sent(document, self._belonging) for document in found]
 
     async def find_traces_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[TraceId]:
         """The traces that were sent for rows, including those of titles."""
