@@ -108,6 +108,7 @@ def run(options: argparse.Namespace, directory: Path) -> Figures:
             scene.start("tailer", since_seconds=0).end()
             if "backlog" in options.parts:
                 backlog = _run_backlog(scene, options)
+                scene.forget_what_was_sent()
             for subject, cast in casts.items():
                 lives[subject] = _run_life(scene, options, subject, cast, phases)
             writer.close()

@@ -19,6 +19,7 @@ from tests.benchmarks.writer import DATABASE, Writer
 from tests.fakes.langfuse import ControlClient
 
 _POLL_SECONDS: Final = 0.5
+_STATE_DATABASE: Final = "librechat_tailer"
 _QUIET_SECONDS: Final = 8.0
 """When nothing more has arrived for this long, nothing more will: a subject that sends late flushes at its end."""
 _COMING_SECONDS: Final = 4.0
@@ -55,6 +56,13 @@ class Scene:
             everything=subject == "fuller",
             python=self.python,
         )
+
+    def forget_what_was_sent(self) -> None:
+        """Remove the records of sent turns. After a restart the daemon looks at those of the last hour once more, and
+        idling would be measured together with that."""
+        client: MongoClient[dict[str, Any]]
+        with MongoClient(self.uri) as client:
+            client[_STATE_DATABASE]["exports"].delete_many({})
 
     def mongod_seconds(self) -> float:
         """The CPU time that the server has used."""
