@@ -48,9 +48,9 @@ _PACE_SECONDS = {Stream.MESSAGES: 0.4, Stream.CONVERSATIONS: 1.0, Stream.TRANSAC
 """A `getMore` answers as soon as there is one event, so under load each reply brings a handful and costs as much as a
 full one; if a `$match` hides the event, it brings none. So after a reply that is not nearly full, the next one is
 requested this long after the last. That is little beside the settle time, and a tenth of the work for the server."""
-_HASTY_PACE_SECONDS = 0.25
+_HASTY_PACE_SECONDS = {**_PACE_SECONDS, Stream.MESSAGES: 0.25}
 _HASTY_EVENTS_A_SECOND = 200
-"""With so many events a round takes longer, so they are read sooner; a request more does not count then."""
+"""With so many events a round takes longer, so messages are read sooner; a request more does not count then."""
 _FAREWELL_SECONDS = 1.0
 """How long ending a cursor that waits for events may take when the stream is given up."""
 _NARROW_PIPELINE: list[dict[str, object]] = [{"$project": {"operationType": 1, "documentKey._id": 1}}]
@@ -200,8 +200,7 @@ class MongoChangeStream:
     def _pace_seconds(self, events: int, seconds: float) -> float:
         """How long after a request the next one follows, if it brought what happened in so many seconds."""
         is_hasty = events > seconds * _HASTY_EVENTS_A_SECOND
-        pace = _PACE_SECONDS[self._stream]
-        return min(pace, _HASTY_PACE_SECONDS) if is_hasty else pace
+        return (_HASTY_PACE_SECONDS if is_hasty else _PACE_SECONDS)[self._stream]
 
     async def _get_more(
         self, cursor_id: int, session: AsyncIOMotorClientSession, batch_size: int

@@ -33,6 +33,7 @@ class MemoryState:
         self._database = database
         self._held = database.at(destination)
         self._epoch = database.epoch if epoch is None else epoch
+        self.sent_loaded: list[int] = []
 
     def of(self, destination: str) -> "MemoryState":
         return MemoryState(self._database, self._epoch, destination)
@@ -76,7 +77,10 @@ class MemoryState:
             and record.sent.end_milliseconds >= ended_milliseconds
             and shard.owns(record.sent.session_id)
         ]
-        return None if limit is not None and len(found) > limit else found
+        if limit is not None and len(found) > limit:
+            return None
+        self.sent_loaded.append(len(found))
+        return found
 
     async def find_traces_by_document(self, keys: Sequence[DocumentKey]) -> Sequence[TraceId]:
         await self._database.read()

@@ -1,47 +1,18 @@
 """Which records the looks at late billing load, and how many at once."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from tailer.core.identity import turn_trace_id
 from tailer.core.policy.routes import DEFAULT_NAME
-from tailer.core.stream.shard import WHOLE, Shard
-from tailer.core.trace.followup import SentTurn
 from tailer.flow.late_looks import DELAYS, LateLooks
-from tests.memory.database import ExportRecord, MemoryDatabase
+from tests.memory.database import ExportRecord
 from tests.memory.reader import MemoryReader
-from tests.memory.state import MemoryState
 from tests.sent import make_sent
 from tests.unit.flow.scene import Scene
 
 BURST = 5_000
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-
-
-class CountingState(MemoryState):
-    """Knows how many records each look was given."""
-
-    def __init__(self, database: MemoryDatabase) -> None:
-        super().__init__(database)
-        self.loaded: list[int] = []
-        self.seen: set[str] = set()
-
-    async def load_sent_between(
-        self,
-        since: datetime,
-        until: datetime,
-        *,
-        ended_milliseconds: int,
-        shard: Shard = WHOLE,
-        limit: int | None = None,
-    ) -> Sequence[SentTurn] | None:
-        found = await super().load_sent_between(
-            since, until, ended_milliseconds=ended_milliseconds, shard=shard, limit=limit
-        )
-        self.loaded.append(len(found or ()))
-        self.seen |= {turn.message_id for turn in found or ()}
-        return found
 
 
 async def test_a_burst_after_a_quiet_time_is_looked_at_a_part_at_a_time(scene: Scene) -> None:
@@ -54,12 +25,10 @@ async def test_a_burst_after_a_quiet_time_is_looked_at_a_part_at_a_time(scene: S
             trace_id, turn.document_key, turn, sent_at=sent_at + timedelta(milliseconds=number)
         )
         scene.database.exports[trace_id] = record
-    state = CountingState(scene.database)
     reader = MemoryReader(scene.librechat)
-    looks = LateLooks(DEFAULT_NAME, scene.backlog, reader, state, wall_clock=NOW.timestamp)
+    looks = LateLooks(DEFAULT_NAME, scene.backlog, reader, scene.state, wall_clock=NOW.timestamp)
 
     await looks.sweep()
 
-    assert len(state.seen) == BURST
-    assert sum(state.loaded) == BURST
-    assert max(state.loaded) <= 1_000
+    assert sum(scene.state.sent_loaded) == BURST
+    assert max(scene.state.sent_loaded) <= 1_000
