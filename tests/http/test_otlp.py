@@ -275,10 +275,12 @@ async def test_lost_answers_are_not_answered_with_a_flood(
     )
     assert await transmission.send(batch_of(otlp, "m1")) == Delivered()
 
+    # A pause is at most 0.3 s longer than what doubles, so of two neighbours the later may be the shorter one.
     first, second, asked, last = pauses
-    assert 0 < first < second < 7
+    assert 0.2 <= first <= 0.5
+    assert 0.4 <= second <= 0.7
     assert asked == 7
-    assert last > second
+    assert 1.6 <= last <= 1.9
 
 
 @pytest.mark.parametrize("status", [429, 503])
