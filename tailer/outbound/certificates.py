@@ -14,6 +14,7 @@ import certifi
 
 from tailer.errors import DestinationError
 from tailer.events import CertificateRenewed, CertificateUnusable, Emit
+from tailer.paths import is_directory
 
 _LOOK_SECONDS: Final = 5.0
 _Stamp = tuple[int, int, int]
@@ -121,7 +122,11 @@ def _trust_usual(environment: Mapping[str, str]) -> ssl.SSLContext:
     if environment.get("SSL_CERT_FILE"):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     elif directory:
-        if not Path(directory).is_dir():
+        try:
+            is_there = is_directory(directory)
+        except OSError as error:
+            raise _refuse(f"SSL_CERT_DIR={directory}", f"it cannot be looked at ({error.strerror})") from None
+        if not is_there:
             raise _refuse(f"SSL_CERT_DIR={directory}", "there is no such directory")
         context = ssl.create_default_context(capath=directory)
     else:

@@ -16,12 +16,12 @@ from tailer.settings.kinds import (
     choice,
     expressions,
     pieces,
-    quote,
     secret,
     text,
     whole_number,
     words,
 )
+from tailer.settings.places import check_directory
 from tailer.settings.selection import FACT_NAMES
 
 _BOUNDS: Final = Bounds()
@@ -47,25 +47,6 @@ def check_user_secret(given: str) -> None:
         raise UnfitValueError(f"has fewer than {_SHORTEST_SECRET} characters", SECRET_REMEDY)
     if not given.isprintable():
         raise UnfitValueError("has control characters", SECRET_REMEDY)
-
-
-def _check_directory(given: str) -> str:
-    path = Path(given)
-    if not path.is_absolute():
-        raise UnfitValueError(problem=f"is {quote(given)}, which is no absolute path")
-    try:
-        is_directory = path.is_dir()
-    except OSError as error:
-        raise UnfitValueError(
-            problem=f"is {quote(given)}, which cannot be looked at ({type(error).__name__})",
-            remedy="let the tailer's user read that directory, or leave the setting out",
-        ) from None
-    if not is_directory:
-        raise UnfitValueError(
-            problem=f"is {quote(given)}, where there is no directory",
-            remedy="mount the directory of LibreChat's files there, or leave the setting out",
-        )
-    return given
 
 
 def _prove_rules(patterns: tuple[str, ...], field_names: tuple[str, ...]) -> None:
@@ -177,7 +158,7 @@ class ContentSettings(BaseModel):
         Path | None,
         Setting(
             Group.CONTENT,
-            text("the absolute path of a directory that exists", _check_directory),
+            text("the absolute path of a directory that exists", check_directory),
             ("TAILER_MEDIA_ROOT",),
         ),
     ] = Field(

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from tailer.settings.environment import Group, Setting
 from tailer.settings.kinds import UnfitValueError, choice, duration, text, whole_number
-from tailer.settings.langfuse_access import check_file
+from tailer.settings.places import check_file
 
 
 class SinkChoice(StrEnum):

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validato
 
 from tailer.settings.environment import Group, Setting
 from tailer.settings.kinds import UnfitValueError, quote, secret, text
+from tailer.settings.places import check_file
 
 _HEADERS_REMEDY: Final = "write them like X-Gateway-Key=secret,X-Other=value"
 # A comma ends a header only where another one begins: values such as base64 and lists may hold commas and equal signs.
@@ -63,23 +64,6 @@ def check_headers(headers: Mapping[str, str], own_names: AbstractSet[str] = _OWN
                 f"has the header {quote(name)}, which the tailer sets itself",
                 "leave it out; the keys go into LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY",
             )
-
-
-def check_file(given: str) -> str:
-    """The path; raises `UnfitValueError` if no file is there."""
-    try:
-        is_file = Path(given).is_file()
-    except OSError as error:
-        raise UnfitValueError(
-            problem=f"is {quote(given)}, which cannot be looked at ({type(error).__name__})",
-            remedy="let the tailer's user read that file, or leave the setting out",
-        ) from None
-    if not is_file:
-        raise UnfitValueError(
-            problem=f"is {quote(given)}, where there is no file",
-            remedy="mount the file there, or leave the setting out",
-        )
-    return given
 
 
 class LangfuseAccessSettings(BaseModel):

@@ -231,6 +231,7 @@ def test_half_of_a_renewal_is_told_once_and_tried_again(authority: Authority, tm
         ("SSL_CERT_FILE", lambda path: path.write_text("no PEM"), "it holds nothing usable"),
         ("SSL_CERT_FILE", Path.mkdir, "it cannot be read"),
         ("SSL_CERT_DIR", Path.exists, "there is no such directory"),
+        ("SSL_CERT_DIR", lambda path: path.symlink_to(path), "it cannot be looked at"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_an_error_that_names_the_variable(

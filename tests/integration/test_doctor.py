@@ -247,18 +247,25 @@ def test_settings_that_cannot_be_used_are_a_finding_like_any_other(
     assert "-> TAILER_MONGO_URI" in people
 
 
-async def test_a_trace_file_that_cannot_be_written_is_found(databases: Databases, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("directory", "problem"), [("nowhere", "is no directory"), ("circle", "cannot be looked at (")]
+)
+async def test_a_trace_file_that_cannot_be_written_is_found(
+    databases: Databases, tmp_path: Path, directory: str, problem: str
+) -> None:
     """As in a container with a read-only root; the user of these tests may write anything that is not a directory's."""
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
     missing = settings_for(
         databases,
         None,
-        file_path=tmp_path / "nowhere" / "t.jsonl",
+        file_path=tmp_path / directory / "t.jsonl",
         http_port=0,
         lease_time=timedelta(seconds=1),
     )
     found = await findings_of(missing)
 
     assert found["trace file"].verdict is Verdict.FAIL
+    assert problem in found["trace file"].seen
     assert "TAILER_FILE_PATH" in (found["trace file"].remedy or "")
 
 

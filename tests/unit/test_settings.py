@@ -241,6 +241,7 @@ def test_tags_are_separated_by_commas(
         ("TAILER_LANGFUSE_HEADERS", "authorization=hunter2", "which the tailer sets itself"),
         ("TAILER_LANGFUSE_CA_FILE", "/missing.pem", "is '/missing.pem', where there is no file"),
         ("TAILER_LANGFUSE_CERT_FILE", "/missing.pem", "is '/missing.pem', where there is no file"),
+        ("TAILER_LANGFUSE_KEY_FILE", "/" + "x" * 300, "cannot be looked at (File name too long)"),
         ("LANGFUSE_SECRET_KEY", "sk-lf-hunter2 x", "has characters that no key of Langfuse has"),
         ("TAILER_MONGO_URI", "mongodb://user:hunter2/x@host/db", "characters that end them early"),
         ("TAILER_MONGO_DATABASE", "a.b", "is no name that MongoDB accepts"),

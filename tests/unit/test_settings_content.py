@@ -168,7 +168,12 @@ def test_a_pattern_that_cannot_mask_is_refused(
             "is '/nowhere/images', where there is no directory",
             "mount",
         ),
-        ("TAILER_MEDIA_ROOT", "/" + "x" * 300, "cannot be looked at (OSError)", "leave the setting out"),
+        (
+            "TAILER_MEDIA_ROOT",
+            "/" + "x" * 300,
+            "cannot be looked at (File name too long)",
+            "leave the setting out",
+        ),
         (
             "TAILER_MEDIA_BYTES",
             "999",

@@ -12,6 +12,7 @@ from tailer.langfuse.examination import CLOUDS, Ailing, ask_health, ask_project
 from tailer.operations.doctor.findings import Finding, failed, passed, skipped, warned
 from tailer.otlp.connection import OtlpConnection
 from tailer.outbound.proof import Unreachable
+from tailer.paths import is_directory
 from tailer.settings import Settings
 from tailer.settings.destinations import (
     DestinationSettings,
@@ -140,7 +141,12 @@ async def _check_otlp(settings: Settings, destination: OtlpDestination) -> Findi
 def _check_file(settings: Settings, destination: FileDestination) -> Finding:
     check, key = name_check(_FILE, destination, settings), name_key("path", destination, settings)
     path = destination.path.absolute()
-    if not path.parent.is_dir():
+    try:
+        is_there = is_directory(path.parent)
+    except OSError as error:
+        remedy = f"let the tailer's user enter it, or set {key}"
+        return failed(check, f"{path.parent} cannot be looked at ({error.strerror})", remedy)
+    if not is_there:
         return failed(check, f"{path.parent} is no directory", f"make it, or set {key}")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         instead = f"set {key} to a place that this user may write to"

@@ -15,7 +15,8 @@ from urllib.parse import unquote
 from tailer.settings.addresses import parse_otlp_base_url, parse_otlp_url
 from tailer.settings.destinations.destination import Compression
 from tailer.settings.kinds import Kind, UnfitValueError, choice, duration, quote
-from tailer.settings.langfuse_access import check_file, check_headers, split_headers
+from tailer.settings.langfuse_access import check_headers, split_headers
+from tailer.settings.places import check_file
 
 _GENERAL: Final = "OTEL_EXPORTER_OTLP_"
 _INTERVAL: Final = "OTEL_METRIC_EXPORT_INTERVAL"

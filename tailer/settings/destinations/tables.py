@@ -20,7 +20,7 @@ from tailer.settings.content import SECRET_ACCEPTS, check_user_secret
 from tailer.settings.destinations.destination import Compression
 from tailer.settings.kinds import Kind, UnfitValueError, choice, duration, pieces, secret, share, text
 from tailer.settings.langfuse import check_environment, check_public_key, check_release, check_secret_key
-from tailer.settings.langfuse_access import check_file
+from tailer.settings.places import check_file
 
 
 @dataclass(frozen=True, slots=True)
