@@ -7,7 +7,7 @@ so no privilege beyond `find` is needed.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from pymongo.errors import OperationFailure
@@ -15,11 +15,13 @@ from pymongo.errors import OperationFailure
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.readback import Owner, Row
 from tailer.mongo.error_codes import NO_SUCH_INDEX
-from tailer.mongo.message_rows import SMALL_BYTES, WHOLE_IF_SMALL
+from tailer.mongo.message_rows import SMALL_BYTES, WHOLE_IF_SMALL, whole_if_own
 from tailer.mongo.reading import Hint, Reading
 
 PAGE_ROWS = 110
 """Rows of a page: as many as fill the history of a common chat."""
+_MOST_OWN = 8
+"""Ids of which everything is wanted, up to which the rest is asked for without: two for each turn."""
 _SPARE_ROWS = 8
 """How many more than the last time: a question and its answer are new, and shorter rows leave room for others."""
 _ROWS_EACH = 20
@@ -40,14 +42,16 @@ _AGAIN_SECONDS: Final = 600.0
 
 @light_dataclass(frozen=True, slots=True)
 class StoredRow:
-    """A message read with `WHOLE_IF_SMALL`: the whole document, or only what `ROW_FIELDS` names."""
+    """A message of a conversation. `is_whole`: as it is stored; otherwise it has what a history shows if it is small,
+    and only what `ROW_FIELDS` names if it is large."""
 
     row: Row
     document: Mapping[str, Any]
+    is_whole: bool
 
     @property
-    def is_whole(self) -> bool:
-        """Whether the content was read too."""
+    def has_content(self) -> bool:
+        """Whether what a history shows was read too."""
         return self.row.stored_bytes < SMALL_BYTES
 
 
@@ -67,10 +71,17 @@ class ConversationPages:
         return owner in self._long
 
     def read_newest(
-        self, reading: Reading, conversation_id: str, user_id: str, *, since: object = None
+        self,
+        reading: Reading,
+        conversation_id: str,
+        user_id: str,
+        *,
+        whole: Collection[str],
+        since: object = None,
     ) -> tuple[Sequence[StoredRow], bool]:
-        """The newest rows of an owner's conversation, newest first, and whether there are no older ones; `since` is the
-        `createdAt` to begin at."""
+        """The newest rows of an owner's conversation, newest first, and whether there are no older ones.
+
+        `whole` are the ids of those of which everything is wanted, `since` is the `createdAt` to begin at."""
         owner: Owner = (conversation_id, user_id)
         query: dict[str, object] = {"conversationId": conversation_id, "user": user_id}
         limit = PAGE_ROWS
@@ -78,13 +89,14 @@ class ConversationPages:
             limit = self._long.get(owner, PAGE_ROWS)
         else:
             query["createdAt"] = {"$lte": since}
-        found = self._find(reading, query, [("createdAt", -1)], limit)
+        fields = WHOLE_IF_SMALL if len(whole) > _MOST_OWN else whole_if_own(list(whole))
+        found = self._find(reading, query, fields, [("createdAt", -1)], limit)
         is_all = len(found) < limit
         if not is_all:
             self._remember(owner, PAGE_ROWS)
         elif since is None:
             self._long.pop(owner, None)
-        return _read_rows(reading, found), is_all
+        return _read_rows(reading, found, whole if fields is not WHOLE_IF_SMALL else None), is_all
 
     def note_enough(self, owner: Owner, rows: int) -> None:
         """So many of a long conversation's newest rows were enough, the first page alone."""
@@ -102,7 +114,7 @@ class ConversationPages:
         nothing of the others was read."""
         query = {"conversationId": {"$in": conversation_ids}}
         limit = min(_MOST_ROWS, _ROWS_EACH * len(conversation_ids))
-        found = self._find(reading, query, [("conversationId", 1)], limit)
+        found = self._find(reading, query, WHOLE_IF_SMALL, [("conversationId", 1)], limit)
         rows = _read_rows(reading, found)
         if len(found) < limit:
             return rows, True
@@ -110,7 +122,12 @@ class ConversationPages:
         return [item for item in rows if item.row.conversation_id != last], False
 
     def _find(
-        self, reading: Reading, query: Mapping[str, object], sort: Hint, limit: int
+        self,
+        reading: Reading,
+        query: Mapping[str, object],
+        fields: Mapping[str, object],
+        sort: Hint,
+        limit: int,
     ) -> list[dict[str, Any]]:
         if self._index and time.monotonic() - self._lowered_seconds > _AGAIN_SECONDS:
             self._index = 0
@@ -120,7 +137,7 @@ class ConversationPages:
                 return reading.find(
                     "messages",
                     query,
-                    WHOLE_IF_SMALL,
+                    fields,
                     limit=limit,
                     sort=sort,
                     hint=_INDEXES[index],
@@ -134,11 +151,15 @@ class ConversationPages:
                 self._lowered_seconds = time.monotonic()
 
 
-def _read_rows(reading: Reading, found: Sequence[Mapping[str, Any]]) -> list[StoredRow]:
+def _read_rows(
+    reading: Reading, found: Sequence[Mapping[str, Any]], whole: Collection[str] | None = None
+) -> list[StoredRow]:
+    """Rows, of which these, or all, came whole if they are small."""
     rows = []
     for item in found:
         document = item["row"]
         row = reading.read_row(document, item["bytes"])
         if row is not None:
-            rows.append(StoredRow(row, document))
+            is_whole = row.stored_bytes < SMALL_BYTES and (whole is None or row.message_id in whole)
+            rows.append(StoredRow(row, document, is_whole))
     return rows

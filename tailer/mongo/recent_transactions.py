@@ -27,7 +27,9 @@ def read_recent(
     do not tell for certain. `since` is an `_id` from before the first of them."""
     # A range, because with an equality the server may read the index in either direction.
     wanted = {"conversationId": {"$gte": conversation_id, "$lt": conversation_id + "\x00"}}
-    is_wanted = {"$in": [{"$ifNull": ["$messageId", None]}, [*(name for name, _ in responses), None]]}
+    # An id may begin with a dollar, and would be taken for the name of a field.
+    names = {"$literal": [*(name for name, _ in responses), None]}
+    is_wanted = {"$in": [{"$ifNull": ["$messageId", None]}, names]}
     pipeline: list[Mapping[str, Any]] = [
         {"$match": wanted},
         {"$sort": {"conversationId": -1}},

@@ -182,9 +182,13 @@ class TurnReading:
         conversation_id, user_id = owner
         choice = Choice(make_excerpt([], complete=False), (), rows)
         stored: dict[DocumentKey, StoredRow] = {}
+        # A question is nearly always what its answer names.
+        own = {name for row in rows for name in (row.message_id, row.parent_message_id) if name is not None}
         since: object = None
         for number in range(_MOST_PAGES if user_id is not None else 0):
-            page, complete = self._pages.read_newest(reading, conversation_id, user_id or "", since=since)
+            page, complete = self._pages.read_newest(
+                reading, conversation_id, user_id or "", whole=own, since=since
+            )
             before = len(stored)
             stored.update((item.row.key, item) for item in page)
             choice = self._choose(reading, found, rows, stored, complete=complete)
@@ -215,7 +219,7 @@ class TurnReading:
             if message is not None:
                 return message
             item = stored.get(key)
-            if item is not None and item.is_whole:
+            if item is not None and (item.is_whole or (read is found.earlier and item.has_content)):
                 message = reading.read_message(item.document, key, earlier=read is found.earlier)
                 if message is not None:
                     read[key] = message

@@ -117,6 +117,7 @@ def chat(
         rows.append(
             answer(message_id, asked, user, text="", content=[{"type": "text", "text": text}], **at(seconds))
         )
+        rows[-1]["metadata"] = {"usage": {"input": 9, "output": 5, "of_a_later_release": "z" * 400}}
         entries.extend(
             transaction(user, messageId=message_id, rawAmount=-number - 1, **at(seconds - 0.5))
             for _ in range(2)
@@ -218,6 +219,25 @@ async def test_a_turn_of_a_long_conversation_costs_what_one_of_a_short_one_does(
 
     assert examined["long"] <= examined["short 3"] + 200
     assert looked_at["long"] <= looked_at["short 3"] + 100
+
+
+@pytest.mark.parametrize("stored", WITH_TIMES, indirect=True)
+async def test_of_the_history_only_its_words_are_sent(
+    stored: PlainDatabase[Document], reader: MongoDocuments
+) -> None:
+    """A page's answers each have half a kilobyte of usage, which only the turn's own shows."""
+    row = stored["messages"].find({"conversationId": "long"}).sort("createdAt", -1)[0]
+    stored.command("profile", 2)
+    records = await read_all(reader, [to_key(row["_id"])], 1)
+    stored.command("profile", 0)
+    page = stored["system.profile"].find_one({"command.filter.user": ALICE, "nreturned": {"$gte": 100}})
+    stored.drop_collection("system.profile")
+
+    assert page is not None
+    assert page["responseLength"] <= 500 * page["nreturned"]
+    (record,) = records.values()
+    assert record.response is not None
+    assert record.response.usage is not None
 
 
 @pytest.mark.parametrize("stored", WITH_TIMES, indirect=True)

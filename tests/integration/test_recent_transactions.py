@@ -100,6 +100,29 @@ async def test_an_old_turn_has_all_its_entries_in_whatever_order_they_were_resto
     assert sorted(item.tokens for item in record.transactions) == [2, 3]
 
 
+@pytest.mark.parametrize("prefix", ["$", "$$", "$$ROOT."])
+async def test_ids_that_look_like_names_of_fields_are_read_like_any_other(
+    database: Database, prefix: str
+) -> None:
+    """A client may choose the id of its message, and an answer's may be made from it."""
+    rows = make_rows()
+    for row in rows:
+        row["messageId"] = prefix + row["messageId"]
+        if row["parentMessageId"] is not None:
+            row["parentMessageId"] = prefix + row["parentMessageId"]
+    entries = [entry(60.0 * (TURNS - number) - 8, f"{prefix}a{number}", number) for number in range(TURNS)]
+    await database["messages"].insert_many(rows)
+    await database["transactions"].insert_many(entries)
+
+    record = await read_last(database, rows)
+
+    assert record.question is not None
+    assert record.question.message_id == f"{prefix}q{TURNS - 1}"
+    assert record.response is not None
+    assert record.response.message_id == f"{prefix}a{TURNS - 1}"
+    assert [item.tokens for item in record.transactions] == [TURNS - 1]
+
+
 def make_rows(before_seconds: float = 0) -> list[dict[str, Any]]:
     """A conversation of a turn a minute."""
     rows: list[dict[str, Any]] = []
