@@ -1,8 +1,9 @@
 # The daemon and its commands; .dockerignore leaves the demo and the tests out. `docker build -t librechat-tailer .`
-# Every package is pinned by hash in deploy/image/*.lock, with wheels for Python 3.11 to 3.14 on x86-64 and ARM.
+# Every package is pinned by hash in deploy/image/*.lock, with wheels for Python 3.11 to 3.15 on x86-64 and ARM
+# (that of orjson for 3.15 needs the glibc of Debian 13).
 # Pin the base by digest when you build for production:
-#   docker build --build-arg BASE_IMAGE=docker.io/library/python:3.13-slim-bookworm@sha256:… -t librechat-tailer .
-ARG BASE_IMAGE=docker.io/library/python:3.13-slim-bookworm
+#   docker build --build-arg BASE_IMAGE=docker.io/library/python:3.15-slim-trixie@sha256:… -t librechat-tailer .
+ARG BASE_IMAGE=docker.io/library/python:3.15-slim-trixie
 
 FROM ${BASE_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1 PYTHONDONTWRITEBYTECODE=1

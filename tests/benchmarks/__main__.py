@@ -47,7 +47,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--lengths", type=int, nargs="*", default=LENGTHS, metavar="N", help="messages before a turn"
     )
-    parser.add_argument("--seconds", type=float, default=12.0, help="measured time of a live phase")
+    parser.add_argument("--seconds", type=float, default=8.0, help="measured time of a live phase")
     parser.add_argument("--idle-seconds", type=float, default=10.0, help="idle time before the live phases")
     parser.add_argument(
         "--everything",
