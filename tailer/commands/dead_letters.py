@@ -12,7 +12,7 @@ from tailer.commands.command import Command
 from tailer.commands.consent import ask
 from tailer.commands.terminal import align, paint
 from tailer.core.moments import describe_moment
-from tailer.flow.letter_reasons import LetterKind
+from tailer.flow.letter_reasons import ID_OF_ANOTHER_ROW, LetterKind, LetterReason
 from tailer.printable import escape_unprintable
 
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ _ADVICE: Final = {
     LetterKind.OTHER: "another release of the tailer wrote this reason: replay it, or drop it if the turn does not matter",
 }
 """The advice for a letter, by the kind of its reason."""
+_ADVICE_ON_IDS: Final = (
+    "another user has a message of the same id, and its turn has the trace of that id. LibreChat makes unique ids, so see "
+    "who wrote this row, then drop the letter"
+)
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
@@ -152,6 +156,8 @@ def _show(letter: "StoredLetter", *, as_json: bool) -> int:
 
 
 def _advise(letter: "StoredLetter") -> str:
+    if letter.reason == LetterReason(LetterKind.BUILD_FAILED, ID_OF_ANOTHER_ROW):
+        return _ADVICE_ON_IDS
     return _ADVICE[letter.reason.kind]
 
 

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Final, Self
+
+ID_OF_ANOTHER_ROW: Final = "message_id_of_another_row"
+"""The detail of a turn that has the message id of another row, whose trace was sent."""
 
 
 class LetterKind(StrEnum):

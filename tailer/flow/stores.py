@@ -70,6 +70,10 @@ class ExportStore(Protocol):
         """Those that were sent and acknowledged before."""
         ...
 
+    async def find_exported_rows(self, record_ids: Sequence[str]) -> Mapping[str, DocumentKey]:
+        """Those that were sent and acknowledged before, each with its row."""
+        ...
+
     async def load_sent(self, trace_ids: Sequence[TraceId]) -> Mapping[TraceId, SentTurn]:
         """What is remembered of turns that were sent; those whose traces were deleted are left out."""
         ...

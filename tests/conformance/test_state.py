@@ -56,6 +56,9 @@ async def test_a_batch_is_pending_from_its_beginning_to_its_end(state: StateStor
 
     assert list(await state.pending_batches()) == [second]
     assert await state.find_exported(trace_ids("m1", "m2", "m3")) == frozenset(trace_ids("m1"))
+    assert await state.find_exported_rows(trace_ids("m1", "m2", "m3")) == {
+        first.items[0].record_id: first.items[0].document_key
+    }
 
 
 async def test_a_batch_can_be_finished_again_after_an_answer_was_lost(state: StateStore) -> None:

@@ -19,7 +19,7 @@ from tailer.operations.dead_letters import LetterDesk, Replayed, open_letters
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, bad_span
 from tests.integration.running import Run, running, settings_for
-from tests.rows import ALICE, answer, question, transaction
+from tests.rows import ALICE, BOB, answer, question, transaction
 
 PATIENCE = timedelta(seconds=20)
 TRACE = turn_trace_id("a1")
@@ -172,6 +172,27 @@ async def test_a_turn_that_was_never_built_is_read_and_sent(databases: Databases
 
     assert replayed == Replayed(sent=1, waiting=0, kept=[])
     assert fake.trace_ids() == [TRACE]
+
+
+async def test_a_turn_with_the_id_of_another_users_is_a_letter_until_it_is_dropped(
+    databases: Databases, fake: FakeLangfuse
+) -> None:
+    """A replay finds the same again; the trace stays that of the turn that came first."""
+    async with running(databases, fake) as run:
+        await ask_one_turn(databases)
+        await run.until_done()
+        other = answer("a1", "q1", BOB)
+        await databases.source["messages"].insert_many([question("q1", None, BOB), other])
+        await run.until_done()
+        replayed = await replay_all(databases)
+        await run.until_done()
+
+    assert (replayed.sent, replayed.waiting) == (0, 0)
+    (letter,) = replayed.kept
+    assert (letter.document_key, letter.tries) == (to_key(other["_id"]), 2)
+    assert str(letter.reason) == "build_failed: message_id_of_another_row"
+    assert fake.trace_ids() == [TRACE]
+    assert fake.duplicates() == []
 
 
 async def test_a_letter_of_another_release_is_shown_and_replayed(

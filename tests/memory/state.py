@@ -50,6 +50,11 @@ class MemoryState:
         await self._database.read()
         return frozenset(record_ids) & self._held.exports.keys()
 
+    async def find_exported_rows(self, record_ids: Sequence[str]) -> Mapping[str, DocumentKey]:
+        await self._database.read()
+        exports = self._held.exports
+        return {item: exports[item].document_key for item in record_ids if item in exports}
+
     async def load_sent(self, trace_ids: Sequence[TraceId]) -> Mapping[TraceId, SentTurn]:
         await self._database.read()
         return {turn.trace_id: turn for turn in self._sent() if turn.trace_id in trace_ids}

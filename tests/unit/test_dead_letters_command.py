@@ -43,6 +43,11 @@ MISSING = replace(
 )
 
 
+NAMESAKE = replace(
+    UNBUILT, message_id="m4", reason=LetterReason.parse("build_failed: message_id_of_another_row")
+)
+
+
 @dataclass(slots=True)
 class Desk:
     """Stands in for the desk: what it holds, and what it was asked to do."""
@@ -144,12 +149,13 @@ def test_programs_get_whole_ids_and_times_with_zone(desk: Desk, capsys: pytest.C
         ("m1", "Langfuse refused it", "2048 bytes"),
         (UNBUILT.message_id, "update", "nothing"),
         (MISSING.message_id, "acknowledged it and does not show it", "nothing"),
+        (NAMESAKE.message_id, "another user has a message of the same id", "nothing"),
     ],
 )
 def test_one_is_shown_with_what_to_do_about_it(
     desk: Desk, capsys: pytest.CaptureFixture[str], name: str, advice: str, held: str
 ) -> None:
-    desk.letters.append(MISSING)
+    desk.letters += [MISSING, NAMESAKE]
     assert execute(["dead-letters", "show", name]) == 0
 
     shown = capsys.readouterr().out

@@ -32,6 +32,7 @@ from tailer.events import PartsUnknown
 from tailer.flow.destinations import Destination
 from tailer.flow.lanes.attachments import Attachments
 from tailer.flow.lanes.lane import Lane
+from tailer.flow.lanes.namesakes import bury_namesakes
 from tailer.flow.lanes.round import Round, Workbench
 from tailer.flow.lanes.setbacks import Waiting
 from tailer.flow.sending.outgoing import Outgoing
@@ -105,10 +106,11 @@ class Turns(Lane):
             else:
                 busy.append((entry, None))
         await work.wait_or_owe(busy, at=destination)
-        sent = await destination.state.find_exported([trace_id_of(row) for row in claimed])
+        sent = await destination.state.find_exported_rows([trace_id_of(row) for row in claimed])
+        own = await bury_namesakes(work, entries, claimed, sent, self._bench.reader, at=destination)
         return [
             row
-            for row in claimed
+            for row in own
             if self._is_to_be_built(
                 work, entries[row.key], row, destination, was_sent=trace_id_of(row) in sent
             )

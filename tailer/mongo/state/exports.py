@@ -40,12 +40,25 @@ class Exports:
 
     async def find_exported(self, record_ids: Sequence[str]) -> frozenset[str]:
         """Those that were sent and acknowledged before, including deleted ones."""
-        query = self._belonging.among(record_ids)
-        found = await self._database.attempt(
-            StateOperation.FIND_EXPORTED,
-            lambda: self._database["exports"].find(query, {"_id": 1}).to_list(None),
-        )
+        found = await self._find_exported(record_ids, {"_id": 1})
         return frozenset(self._belonging.record_of(document["_id"]) for document in found)
+
+    async def find_exported_rows(self, record_ids: Sequence[str]) -> Mapping[str, DocumentKey]:
+        """Those that were sent and acknowledged before, including deleted ones, each with its row."""
+        found = await self._find_exported(record_ids, {"document_key": 1})
+        return {
+            self._belonging.record_of(document["_id"]): DocumentKey(document["document_key"])
+            for document in found
+        }
+
+    async def _find_exported(
+        self, record_ids: Sequence[str], fields: Mapping[str, int]
+    ) -> list[dict[str, Any]]:
+        query = self._belonging.among(record_ids)
+        return await self._database.attempt(
+            StateOperation.FIND_EXPORTED,
+            lambda: self._database["exports"].find(query, fields).to_list(None),
+        )
 
     async def load_sent(self, trace_ids: Sequence[TraceId]) -> Mapping[TraceId, SentTurn]:
         """What is remembered of sent turns; those whose traces were deleted are left out."""
