@@ -151,6 +151,30 @@ async def test_answers_are_found_with_the_questions_of_their_own_user(librechat:
     assert await find([]) == set()
 
 
+async def test_a_turn_has_the_transactions_of_its_own_user(librechat: LibreChatWorld) -> None:
+    """Two users have the same ids. What names another user counts only if nothing else does."""
+    keys = await librechat.insert(
+        "messages",
+        question("q1", None, ALICE), answer("a1", "q1", ALICE),
+        question("q1", None, BOB), answer("a1", "q1", BOB),
+        question("q2", None, ALICE), answer("a2", "q2", ALICE),
+    )  # fmt: skip
+    await librechat.insert(
+        "transactions",
+        transaction(ALICE, messageId="a1", rawAmount=-1),
+        transaction(BOB, messageId="a1", rawAmount=-2),
+        transaction(BOB, messageId="a2", rawAmount=-3),
+    )
+    rows = await librechat.reader.locate([keys[1], keys[3], keys[5]])
+    tokens = {}
+    async for group in librechat.reader.read_turns(rows):
+        for row, record in group:
+            assert record is not None
+            tokens[row.key] = [entry.tokens for entry in record.transactions]
+
+    assert tokens == {keys[1]: [1], keys[3]: [2], keys[5]: [3]}
+
+
 async def test_rows_that_are_missing_are_left_out(librechat: LibreChatWorld) -> None:
     """Deleted before the row was located, between the two reads, and a question that never existed."""
     keys = await librechat.insert(
