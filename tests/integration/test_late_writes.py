@@ -13,7 +13,7 @@ from tailer.settings.destinations import DEFAULT_NAME
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse, StoredSpan
 from tests.integration.running import Run, running
-from tests.rows import answer, question, transaction
+from tests.rows import BOB, answer, question, transaction
 
 TRACE = turn_trace_id("a1")
 
@@ -98,6 +98,29 @@ async def test_usage_that_is_billed_after_the_trace_was_sent_arrives_as_a_genera
             clock.ahead_seconds = seconds
             await looks.sweep()
             await run.until_done()
+
+    assert len(fake.spans) == sent + 1
+    assert_billed_once(fake)
+
+
+async def test_what_another_user_was_billed_for_a_message_of_the_same_id_is_not_the_turns(
+    databases: Databases, fake: FakeLangfuse
+) -> None:
+    async with running(databases, fake) as run:
+        clock = Clock()
+        looks = looks_of(run, clock)
+        await send_turn(run, databases)
+        sent = len(fake.spans)
+        await databases.source["transactions"].insert_one(transaction(BOB, messageId="a1", rawAmount=-5000))
+        clock.ahead_seconds = 30
+        await looks.sweep()
+        await run.until_done()
+        assert len(fake.spans) == sent
+
+        await bill_late(databases)
+        clock.ahead_seconds = 300
+        await looks.sweep()
+        await run.until_done()
 
     assert len(fake.spans) == sent + 1
     assert_billed_once(fake)

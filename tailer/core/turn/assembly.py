@@ -20,6 +20,7 @@ from tailer.core.turn.copies import (
     needs_others,
     stamp,
 )
+from tailer.core.turn.ledgers import entries_of_user
 from tailer.core.turn.readback import Row
 from tailer.core.turn.selection import RowSelection
 from tailer.core.turn.turns import Sibling, TurnRecord
@@ -82,7 +83,7 @@ def make_draft(
         return None
     question = messages.get(selection.question.key) if selection.question is not None else None
     own = _settle_temporary(own, conversation)
-    transactions = _of_user(selection.row.user_id, transactions)
+    transactions = entries_of_user(selection.row.user_id, transactions)
     return Draft(
         selection=selection,
         response=None if own.created_by_user else own,
@@ -91,14 +92,6 @@ def make_draft(
         transactions=transactions,
         surroundings=_look_around(selection, conversation, transactions),
     )
-
-
-def _of_user(user_id: str | None, transactions: tuple[Transaction, ...]) -> tuple[Transaction, ...]:
-    """Without those of another user, who has a message of the same id; all of them where none names the user."""
-    if all(entry.user_id == user_id for entry in transactions):
-        return transactions
-    own = tuple(entry for entry in transactions if entry.user_id == user_id)
-    return own or transactions
 
 
 def make_record(

@@ -28,6 +28,7 @@ from tailer.core.trace.followup import (
 )
 from tailer.core.trace.late import build_late_trace, find_news
 from tailer.core.turn.entry_outcomes import EntryOutcome
+from tailer.core.turn.ledgers import entries_of_user
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import answer_text
 from tailer.errors import TailerError
@@ -124,7 +125,7 @@ class Followups(Lane):
                     outcome = _nothing_followed(row, was_read=message is not None)
                     work.close(entry, outcome, at=destination)
                     continue
-                ledger = tuple(ledgers.get(row.message_id, ()))
+                ledger = entries_of_user(row.user_id, tuple(ledgers.get(row.message_id, ())))
                 subject = _Subject(entry, destination, message, turns, ledger)
                 subjects.setdefault(destination.name, []).append(subject)
         return subjects
