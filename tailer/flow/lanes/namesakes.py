@@ -27,21 +27,25 @@ async def bury_namesakes(
     *,
     at: Destination,
 ) -> Sequence[Row]:
-    """The rows without those whose trace was sent for another row that is still stored: they become dead letters.
+    """The rows without those whose trace was sent for a row of another user: they become dead letters.
 
-    `sent` are the records that there are, each with its row. Where that row is gone, this one is the same turn, stored
-    anew.
+    `sent` are the records that there are, each with its row. Where that row is gone, or is the same user's, this one is
+    the same turn, stored anew or twice.
     """
     others = {
         row.key: sent[trace_id_of(row)] for row in rows if sent.get(trace_id_of(row), row.key) != row.key
     }
     if not others:
         return rows
-    stored = await reader.find_existing(list(others.values()))
-    taken = {row.key: row.message_id for row in rows if others.get(row.key) in stored}
-    for key, message_id in taken.items():
-        entry = entries[key]
+    users = {row.key: row.user_id for row in await reader.locate(list(others.values()))}
+    kept = []
+    for row in rows:
+        other = others.get(row.key)
+        if other not in users or users[other] == row.user_id:
+            kept.append(row)
+            continue
+        entry = entries[row.key]
         # The record of that id is the other row's.
-        work.name(entry, unknown_record_id(entry.work, key), message_id)
+        work.name(entry, unknown_record_id(entry.work, row.key), row.message_id)
         await work.bury(Share(entry, at), ID_OF_ANOTHER_ROW)
-    return [row for row in rows if row.key not in taken]
+    return kept

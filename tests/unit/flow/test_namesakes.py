@@ -42,11 +42,16 @@ async def test_a_turn_with_the_message_id_of_another_user_is_not_lost_in_silence
     assert sorted(outcomes) == ["complete", "dead_letter"]
 
 
-async def test_a_turn_that_is_stored_anew_under_its_id_is_the_same_turn(scene: Scene) -> None:
+@pytest.mark.parametrize("is_gone", [True, False], ids=["anew", "twice"])
+async def test_a_turn_that_is_stored_anew_or_twice_under_its_id_is_the_same_turn(
+    scene: Scene, *, is_gone: bool
+) -> None:
+    """Without a unique index, two writes at once may store a message twice."""
     async with running(scene) as run:
         key = store_turn(scene, ALICE)
         await run.until_done()
-        scene.librechat.delete("messages", key)
+        if is_gone:
+            scene.librechat.delete("messages", key)
         await run.until_done()
         scene.librechat.insert("messages", answer("a1", "q1", _id=ObjectId(), conversationId="c1"))
         await run.until_done()
