@@ -89,14 +89,15 @@ class ConversationPages:
             limit = self._long.get(owner, PAGE_ROWS)
         else:
             query["createdAt"] = {"$lte": since}
-        fields = WHOLE_IF_SMALL if len(whole) > _MOST_OWN else whole_if_own(list(whole))
+        own = whole if len(whole) <= _MOST_OWN else None
+        fields = WHOLE_IF_SMALL if own is None else whole_if_own(list(own))
         found = self._find(reading, query, fields, [("createdAt", -1)], limit)
         is_all = len(found) < limit
         if not is_all:
             self._remember(owner, PAGE_ROWS)
         elif since is None:
             self._long.pop(owner, None)
-        return _read_rows(reading, found, whole if fields is not WHOLE_IF_SMALL else None), is_all
+        return _read_rows(reading, found, own), is_all
 
     def note_enough(self, owner: Owner, rows: int) -> None:
         """So many of a long conversation's newest rows were enough, the first page alone."""
@@ -154,7 +155,7 @@ class ConversationPages:
 def _read_rows(
     reading: Reading, found: Sequence[Mapping[str, Any]], whole: Collection[str] | None = None
 ) -> list[StoredRow]:
-    """Rows, of which these, or all, came whole if they are small."""
+    """Rows, of which the small ones came whole: all of them, or those with the ids in `whole`."""
     rows = []
     for item in found:
         document = item["row"]

@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -38,9 +40,36 @@ class Clock:
         return time.time() + self.ahead_seconds
 
 
+@dataclass(frozen=True, slots=True)
+class LateView:
+    """A run that has sent a turn, and the looks at what is billed for it. `sent` is how many spans it had."""
+
+    run: Run
+    clock: Clock
+    looks: LateLooks
+    sent: int
+
+    async def look(self, *after_seconds: float) -> None:
+        """Look so many seconds after the turn was sent, and do what is found."""
+        for seconds in after_seconds:
+            self.clock.ahead_seconds = seconds
+            await self.looks.sweep()
+            await self.run.until_done()
+
+
 def looks_of(run: Run, clock: Clock) -> LateLooks:
     bench = run.pipeline.lanes[0]._bench
     return LateLooks(DEFAULT_NAME, bench.backlog, bench.reader, run.state, wall_clock=clock)
+
+
+@asynccontextmanager
+async def sent_turn(databases: Databases, fake: FakeLangfuse) -> AsyncIterator[LateView]:
+    """A turn was sent; its ledger can be looked at again."""
+    async with running(databases, fake) as run:
+        clock = Clock()
+        looks = looks_of(run, clock)
+        await send_turn(run, databases)
+        yield LateView(run, clock, looks, len(fake.spans))
 
 
 def root_of(spans: list[StoredSpan]) -> StoredSpan:
@@ -88,41 +117,26 @@ async def test_usage_that_is_billed_after_the_trace_was_sent_arrives_as_a_genera
     databases: Databases, fake: FakeLangfuse
 ) -> None:
     """Without a stream of transactions: the ledger is looked at again, by the records of what was sent."""
-    async with running(databases, fake) as run:
-        clock = Clock()
-        looks = looks_of(run, clock)
-        await send_turn(run, databases)
-        sent = len(fake.spans)
+    async with sent_turn(databases, fake) as late:
         await bill_late(databases)
-        for seconds in (30, 300, 2000):
-            clock.ahead_seconds = seconds
-            await looks.sweep()
-            await run.until_done()
+        await late.look(30, 300, 2000)
 
-    assert len(fake.spans) == sent + 1
+    assert len(fake.spans) == late.sent + 1
     assert_billed_once(fake)
 
 
 async def test_what_another_user_was_billed_for_a_message_of_the_same_id_is_not_the_turns(
     databases: Databases, fake: FakeLangfuse
 ) -> None:
-    async with running(databases, fake) as run:
-        clock = Clock()
-        looks = looks_of(run, clock)
-        await send_turn(run, databases)
-        sent = len(fake.spans)
+    async with sent_turn(databases, fake) as late:
         await databases.source["transactions"].insert_one(transaction(BOB, messageId="a1", rawAmount=-5000))
-        clock.ahead_seconds = 30
-        await looks.sweep()
-        await run.until_done()
-        assert len(fake.spans) == sent
+        await late.look(30)
+        assert len(fake.spans) == late.sent
 
         await bill_late(databases)
-        clock.ahead_seconds = 300
-        await looks.sweep()
-        await run.until_done()
+        await late.look(300)
 
-    assert len(fake.spans) == sent + 1
+    assert len(fake.spans) == late.sent + 1
     assert_billed_once(fake)
 
 
