@@ -442,3 +442,45 @@ def test_what_changed_while_it_was_followed_up_is_looked_at_from_the_beginning(t
     assert turns.close(entry.key) is False
     assert turns.take_due(107, 10, FOLLOWUPS) == []
     assert keys(turns.take_due(107, 10, RESPONSES)) == ["r"]
+
+
+def taken_back(turns: OpenTurns, now: float) -> None:
+    """Open what a destination is owed."""
+    turns.take_back(Entry(RESPONSE_KEY, now, now, Interest.RESPONSE, changed=frozenset({"content"})), now)
+
+
+def test_a_turn_that_is_taken_back_while_its_rating_waits_is_looked_at_from_the_beginning(
+    turns: OpenTurns,
+) -> None:
+    """A destination still has to get the turn, and a follow-up would take it for sent."""
+    open_response(turns, 100)
+    turns.take_due(102, 10)
+    turns.pass_on(RESPONSE_KEY, Interest.FOLLOWUP, 103, changed=["feedback"])
+    taken_back(turns, 104)
+
+    assert turns.take_due(104, 10, FOLLOWUPS) == []
+    (entry,) = turns.take_due(104, 10, RESPONSES)
+    assert entry.changed == {"content", "feedback"}
+    assert turns.close(RESPONSE_KEY) is True
+
+
+@pytest.mark.parametrize("give_back", ["pass_on", "release"])
+@pytest.mark.parametrize("works", [RESPONSES, FOLLOWUPS])
+def test_a_turn_that_is_taken_back_while_it_is_worked_on_starts_over_however_that_work_ends(
+    give_back: str, works: tuple[Interest, ...], turns: OpenTurns
+) -> None:
+    open_response(turns, 100)
+    turns.take_due(102, 10)
+    if works is FOLLOWUPS:
+        turns.pass_on(RESPONSE_KEY, Interest.FOLLOWUP, 103)
+        turns.take_due(103, 10, FOLLOWUPS)
+    taken_back(turns, 104)
+    if give_back == "pass_on":
+        turns.pass_on(RESPONSE_KEY, Interest.FOLLOWUP, 105)
+    else:
+        turns.release(RESPONSE_KEY, 105)
+
+    assert turns.take_due(105, 10, FOLLOWUPS) == []
+    assert keys(turns.take_due(105, 10, RESPONSES)) == ["r"]
+    turns.pass_on(RESPONSE_KEY, Interest.FOLLOWUP, 106)
+    assert keys(turns.take_due(106, 10, FOLLOWUPS)) == ["r"]

@@ -123,11 +123,18 @@ class OpenTurns:
             self._look_again(known, entry.changed, now, again=True)
 
     def _look_again(self, entry: Entry, changed: Collection[str], now: float, *, again: bool) -> None:
-        """Note more fields of an entry that is open; one that is being worked on becomes due again after it."""
+        """Note more fields of an entry that is open; one that is being worked on becomes due again after it. With
+        `again` its first work is done once more, even where the entry has been passed on to another since."""
         if (changed or again) and entry.taken:
             entry.changed_since_taken = True
             entry.due_seconds = now
         entry.changed |= frozenset(changed)
+        if again and entry.taken:
+            entry.starts_over = True
+        elif again and entry.work is not entry.key.interest:
+            entry.work = entry.key.interest
+            entry.due_seconds = now
+            self._push(entry)
 
     def admit(
         self,
@@ -223,7 +230,7 @@ class OpenTurns:
         if entry is None:
             return True
         if entry.changed_since_taken:
-            entry.work = key.interest
+            entry.starts_over = True
             self.release(key, entry.due_seconds)
             return False
         self._remove(key)
@@ -260,8 +267,9 @@ class OpenTurns:
             return
         if changed:
             entry.changed |= frozenset(changed)
-        entry.taken = False
-        entry.changed_since_taken = False
+        if entry.starts_over:
+            entry.work = key.interest
+        entry.taken = entry.changed_since_taken = entry.starts_over = False
         entry.due_seconds = due_seconds
         self._push(entry)
 

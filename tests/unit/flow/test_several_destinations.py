@@ -1,7 +1,7 @@
 """Several destinations: each gets its own turns, as its own options say, each once; none waits for another."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from tailer.events import DestinationForgotten, DestinationLeft, DestinationRetu
 from tailer.flow.sending.outcomes import Rejected, Retry
 from tests.evidence import trace_ids
 from tests.memory import MemoryDestination
+from tests.memory.clock import monotonic
 from tests.rows import ALICE, answer, question, transaction
 from tests.unit.flow.run import running
 from tests.unit.flow.scene import Scene, until
@@ -288,6 +289,39 @@ async def test_scores_that_one_destination_does_not_answer_hold_up_nothing(scene
         scene.at("quiet").score_latency_seconds = 0
         await until(lambda: len(scene.at("quiet").scores) == 30, seconds=3600)
         await until(lambda: not scene.database.at("quiet").owed)
+
+
+def _delay_turns(destination: MemoryDestination) -> None:
+    destination.latency_seconds = 4
+
+
+def _refuse_scores(destination: MemoryDestination) -> None:
+    """For four seconds of eight: no longer than the others wait."""
+    destination.rejects_score = lambda score_id: Retry("http_503") if monotonic() % 8 < 4 else None  # noqa: ARG005
+
+
+@pytest.mark.parametrize("hold_up", [_delay_turns, _refuse_scores])
+async def test_a_rated_turn_is_brought_back_although_another_destination_is_not_done_with_it(
+    hold_up: Callable[[MemoryDestination], None], scene: Scene, plan: Path
+) -> None:
+    """It waits there to be sent, or for its rating: its entry is open for the rating alone, and concerns both."""
+    scene.at("quiet").is_away = True
+    async with running(scene, destinations_file=plan) as run:
+        chat(scene, 0)
+        await until(lambda: bool(run.events.of(DestinationLeft)))
+        hold_up(scene.at("default"))
+        for number in range(1, 160):
+            chat(scene, number, feedback={"rating": "thumbsUp"})
+            scene.at("quiet").is_away = number < 80
+            await asyncio.sleep(1)
+        scene.at("default").latency_seconds = 0
+        scene.at("default").rejects_score = None
+        await until(lambda: not any(scene.database.at(name).owed for name in NAMES), seconds=3600)
+        await run.until_done()
+
+    for name in ("default", "quiet"):
+        assert_once(scene.at(name), turns(*range(160)))
+        assert len(scene.at(name).scores) == 159
 
 
 async def test_nothing_is_brought_back_while_the_tailer_ends(scene: Scene, plan: Path) -> None:
