@@ -17,7 +17,7 @@ from tailer.core.identity import turn_trace_id
 
 _PAUSE_SECONDS = 0.2
 _CHATS = 12
-_RATED = 0.1
+_RATED = 0.3
 """The share of answers that get a thumb."""
 Row = dict[str, Any]
 

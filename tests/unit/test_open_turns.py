@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailer.core.identity import DocumentKey
@@ -311,27 +311,36 @@ def test_order_and_repetition_of_hints_do_not_matter(hints: list[ChangeHint], da
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["open", "ask", "answer", "take", "close", "release", "reopen"]),
-        st.sampled_from("abc"),
+        st.sampled_from(
+            ["open", "ask", "answer", "take", "close", "release", "pass_on", "reopen", "take_back"]
+        ),
+        st.sampled_from("ab"),
     ),
     max_size=40,
 )
 
 
+@settings(max_examples=1_000)
 @given(STEPS)
 def test_no_entry_is_lost_and_none_is_handed_out_twice(steps: list[tuple[str, str]]) -> None:
-    """Whatever happens to it, an open entry is taken again until it is closed with nothing new."""
+    """Whatever happens to it, an open entry is taken again until it is closed with nothing new; and for what opens it,
+    its first work is done."""
     turns = OpenTurns(settle_seconds=SETTLE, park_seconds=PARK)
     waiting: set[EntryKey] = set()
     taken: dict[EntryKey, bool] = {}
+    unseen: set[EntryKey] = set()
     now = 0.0
     for step, name in steps:
-        now += 1
+        now += SETTLE
         key = EntryKey(
             Interest.QUESTION if step in ("ask", "answer") else Interest.RESPONSE, DocumentKey(name)
         )
-        if step in ("open", "ask"):
-            turns.open(key.interest, change(name, message_id=name), now, age_seconds=0)
+        if step in ("open", "ask", "take_back"):
+            if step == "take_back":
+                turns.take_back(Entry(key, now, now, Interest.RESPONSE), now)
+            else:
+                turns.open(key.interest, change(name, message_id=name), now, age_seconds=0)
+            unseen.add(key)
             if key in taken:
                 taken[key] = True
             else:
@@ -351,8 +360,13 @@ def test_no_entry_is_lost_and_none_is_handed_out_twice(steps: list[tuple[str, st
                 assert entry.key in waiting
                 waiting.remove(entry.key)
                 taken[entry.key] = False
-        elif key in taken and step == "release":
-            turns.release(key, now + 1)
+                assert entry.work is entry.key.interest or entry.key not in unseen
+                unseen.discard(entry.key)
+        elif key in taken and step in ("release", "pass_on"):
+            if step == "release":
+                turns.release(key, now + 1)
+            else:
+                turns.pass_on(key, Interest.FOLLOWUP, now)
             waiting.add(key)
             del taken[key]
         elif key in taken:
@@ -449,32 +463,44 @@ def taken_back(turns: OpenTurns, now: float) -> None:
     turns.take_back(Entry(RESPONSE_KEY, now, now, Interest.RESPONSE, changed=frozenset({"content"})), now)
 
 
-def test_a_turn_that_is_taken_back_while_its_rating_waits_is_looked_at_from_the_beginning(
-    turns: OpenTurns,
+def read_again(turns: OpenTurns, now: float) -> None:
+    """Read the change of long ago that opened it; after a start this happens."""
+    open_response(turns, now, age=60, changed={"content"})
+
+
+@pytest.mark.parametrize("open_again", [taken_back, read_again])
+def test_a_turn_that_is_opened_again_while_its_rating_waits_is_looked_at_from_the_beginning(
+    open_again: Callable[[OpenTurns, float], None], turns: OpenTurns
 ) -> None:
     """A destination still has to get the turn, and a follow-up would take it for sent."""
     open_response(turns, 100)
     turns.take_due(102, 10)
     turns.pass_on(RESPONSE_KEY, Interest.FOLLOWUP, 103, changed=["feedback"])
-    taken_back(turns, 104)
+    turns.take_due(103, 10, FOLLOWUPS)
+    turns.release(RESPONSE_KEY, 160)
+    open_again(turns, 104)
 
-    assert turns.take_due(104, 10, FOLLOWUPS) == []
+    assert turns.take_due(200, 10, FOLLOWUPS) == []
     (entry,) = turns.take_due(104, 10, RESPONSES)
     assert entry.changed == {"content", "feedback"}
     assert turns.close(RESPONSE_KEY) is True
 
 
+@pytest.mark.parametrize("open_again", [taken_back, read_again])
 @pytest.mark.parametrize("give_back", ["pass_on", "release"])
 @pytest.mark.parametrize("works", [RESPONSES, FOLLOWUPS])
-def test_a_turn_that_is_taken_back_while_it_is_worked_on_starts_over_however_that_work_ends(
-    give_back: str, works: tuple[Interest, ...], turns: OpenTurns
+def test_a_turn_that_is_opened_again_while_it_is_worked_on_begins_again_however_that_work_ends(
+    open_again: Callable[[OpenTurns, float], None],
+    give_back: str,
+    works: tuple[Interest, ...],
+    turns: OpenTurns,
 ) -> None:
     open_response(turns, 100)
     turns.take_due(102, 10)
     if works is FOLLOWUPS:
         turns.pass_on(RESPONSE_KEY, Interest.FOLLOWUP, 103)
         turns.take_due(103, 10, FOLLOWUPS)
-    taken_back(turns, 104)
+    open_again(turns, 104)
     if give_back == "pass_on":
         turns.pass_on(RESPONSE_KEY, Interest.FOLLOWUP, 105)
     else:
@@ -484,3 +510,15 @@ def test_a_turn_that_is_taken_back_while_it_is_worked_on_starts_over_however_tha
     assert keys(turns.take_due(105, 10, RESPONSES)) == ["r"]
     turns.pass_on(RESPONSE_KEY, Interest.FOLLOWUP, 106)
     assert keys(turns.take_due(106, 10, FOLLOWUPS)) == ["r"]
+
+
+def test_a_change_while_a_turn_is_worked_on_has_its_settle_time_although_a_rating_follows(
+    turns: OpenTurns,
+) -> None:
+    open_response(turns, 100)
+    turns.take_due(102, 10)
+    open_response(turns, 104)
+    turns.pass_on(RESPONSE_KEY, Interest.FOLLOWUP, 105)
+
+    assert turns.take_due(105.9, 10) == []
+    assert keys(turns.take_due(106, 10, RESPONSES)) == ["r"]

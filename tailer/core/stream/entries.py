@@ -23,8 +23,7 @@ class EntryKey(NamedTuple):
 class Entry:
     """One open turn. Times are seconds of the caller's monotonic clock. `stopped`: the answer was first stored as one
     that was stopped; `finished`: it was stored as a whole; `edited`: it was changed by hand since. `may_be_temporary`:
-    nothing said that its chat is to last. `starts_over`: once this work is done, or given back, the first one follows,
-    because a destination still has to get the turn."""
+    nothing said that its chat is to last."""
 
     key: EntryKey
     opened_seconds: float
@@ -37,7 +36,6 @@ class Entry:
     cluster_seconds: int = 0
     taken: bool = False
     changed_since_taken: bool = False
-    starts_over: bool = False
     deadline_passed: bool = False
     changed: frozenset[str] = frozenset()
     finished: bool = False

@@ -60,6 +60,9 @@ class OpenTurns:
         """Open an entry for a hint, or note that the row changed again; returns its key.
 
         `age_seconds` is how long ago the change was made, by the server's clock: a backlog does not wait a second time.
+
+        Its work begins again: the change may be read a second time, after a start, by an entry that was followed up at
+        one destination only, and the others still have to get the turn.
         """
         key = EntryKey(interest, hint.document_key)
         wait = self._park_seconds if interest is Interest.QUESTION else self._settle_seconds
@@ -71,6 +74,8 @@ class OpenTurns:
         elif entry.taken:
             entry.changed_since_taken = True
             entry.due_seconds = due
+        elif entry.work is not interest:
+            self._begin_again(entry, due)
         elif due > entry.due_seconds and not entry.deadline_passed:
             entry.due_seconds = due
         entry.note(hint)
@@ -124,17 +129,19 @@ class OpenTurns:
 
     def _look_again(self, entry: Entry, changed: Collection[str], now: float, *, again: bool) -> None:
         """Note more fields of an entry that is open; one that is being worked on becomes due again after it. With
-        `again` its first work is done once more, even where the entry has been passed on to another since."""
+        `again` its work begins again, because a destination still has to get the turn."""
         if (changed or again) and entry.taken:
             entry.changed_since_taken = True
             entry.due_seconds = now
-        entry.changed |= frozenset(changed)
-        if again and entry.taken:
-            entry.starts_over = True
         elif again and entry.work is not entry.key.interest:
-            entry.work = entry.key.interest
-            entry.due_seconds = now
-            self._push(entry)
+            self._begin_again(entry, now)
+        entry.changed |= frozenset(changed)
+
+    def _begin_again(self, entry: Entry, due: float) -> None:
+        """Let an entry that waits for other work wait for its first one."""
+        entry.work = entry.key.interest
+        entry.due_seconds = due
+        self._push(entry)
 
     def admit(
         self,
@@ -230,7 +237,6 @@ class OpenTurns:
         if entry is None:
             return True
         if entry.changed_since_taken:
-            entry.starts_over = True
             self.release(key, entry.due_seconds)
             return False
         self._remove(key)
@@ -258,18 +264,23 @@ class OpenTurns:
         entry = self._entries.get(key)
         if entry is not None:
             entry.work = work
-            self.release(key, now, changed=changed)
+            due = max(now, entry.due_seconds) if entry.changed_since_taken else now
+            self.release(key, due, changed=changed)
 
     def release(self, key: EntryKey, due_seconds: float, *, changed: Collection[str] = ()) -> None:
-        """Give a taken entry back, to be taken again when due; one that was answered meanwhile is gone."""
+        """Give a taken entry back, to be taken again when due; one that was answered meanwhile is gone.
+
+        One that changed since it was taken begins again, whatever work it was to be passed on to: a follow-up takes the
+        turn for sent at every destination that it concerns, and these may have become more.
+        """
         entry = self._entries.get(key)
         if entry is None:
             return
         if changed:
             entry.changed |= frozenset(changed)
-        if entry.starts_over:
+        if entry.changed_since_taken:
             entry.work = key.interest
-        entry.taken = entry.changed_since_taken = entry.starts_over = False
+        entry.taken = entry.changed_since_taken = False
         entry.due_seconds = due_seconds
         self._push(entry)
 
