@@ -1,14 +1,15 @@
-"""Whatever is written, fails and ends in whatever order: in the end Langfuse shows what LibreChat holds, each thing
-once.
+"""Whatever is written, fails and ends in whatever order: in the end each destination shows what LibreChat holds, each
+thing once.
 
 A seed gives a schedule of an hour: chats that are begun, finished late, edited, rated, given titles and deleted, calls
-of the remote API; a Langfuse that is slow, away, refuses keys and loses answers; runs that are killed and stopped, and
-times without one.
+of the remote API; destinations that are slow, away, refuse keys and lose answers, each by itself; runs that are killed
+and stopped, and times without one.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -17,14 +18,16 @@ from bson import ObjectId
 
 from tailer.core.identity import DocumentKey, spending_trace_id, title_trace_id, turn_trace_id
 from tailer.core.policy.policies import DeletionPolicy
+from tailer.events import TracesMayRepeat
 from tailer.flow.sending.outcomes import Retry, Unknown
-from tests.memory import Answer
+from tests.memory import Answer, MemoryDestination
 from tests.rows import ALICE, answer, question, transaction
 from tests.unit.flow.run import Run, running
-from tests.unit.flow.scene import Scene
+from tests.unit.flow.scene import Scene, until
 
-SEEDS = range(30)
+SEEDS = range(100)
 STEPS = 60
+ALONE, SEVERAL = ("default",), ("default", "second", "third")
 HALF: dict[str, Any] = {
     "unfinished": True,
     "text": None,
@@ -64,8 +67,16 @@ class World:
 
     scene: Scene
     random: Random
+    names: Sequence[str]
     chats: list[Chat] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    doubted: set[str | None] = field(default_factory=set)
+    """The destinations that could not be asked for a batch of unknown outcome, because their keys were refused then:
+    what was sent again may be there twice, and that was said."""
+
+    def note(self, run: Run) -> None:
+        """Note what a run said of itself."""
+        self.doubted |= {event.destination for event in run.events.of(TracesMayRepeat)}
 
     def write(self) -> None:
         """One thing that a user, or LibreChat, does."""
@@ -80,10 +91,10 @@ class World:
         self.random.choice((self._edit, self._edit_question, self._rate, self._entitle, self._delete))(chat)
 
     def fail(self) -> None:
-        """One thing that happens to Langfuse, and the end of another."""
-        held = self.scene.destination
-        held.latency_seconds = self.random.choice((0, 0.1, 5, 20))
-        held.is_away = self.random.random() < 0.2
+        """One thing that happens to a destination, and the end of another."""
+        held = self.scene.at(self.random.choice(self.names))
+        held.latency_seconds = self.random.choice((0, 0.1, 3, 5, 20))
+        held.is_away = self.random.random() < 0.3
         held.refuses_keys = self.random.random() < 0.1
         for _ in range(self.random.randrange(3)):
             outcome = self.random.choice((Retry("http_500"), Retry("http_429", 7.0), Unknown("lost")))
@@ -100,10 +111,17 @@ class World:
 
     def heal(self) -> None:
         """Nothing fails any more."""
-        held = self.scene.destination
-        held.latency_seconds, held.is_away, held.refuses_keys = 0, False, False
-        held.answers.clear()
-        held.score_answers.clear()
+        for held in map(self.scene.at, self.names):
+            held.latency_seconds, held.is_away, held.refuses_keys = 0, False, False
+            held.answers.clear()
+            held.score_answers.clear()
+
+    async def until_done(self, run: Run) -> None:
+        """Return once everything was seen through, and nothing is owed to a destination, or on its way."""
+        await run.until_done()
+        kept = [self.scene.database.at(name) for name in self.names]
+        await until(lambda: not any(each.owed or each.batches for each in kept))
+        await run.until_done()
 
     def _begin(self) -> None:
         number = len(self.chats)
@@ -118,7 +136,11 @@ class World:
             question(asked_id(number), None, **own),
             answer(said_id(number), asked_id(number), **own, **fields),
         )
-        self.chats.append(Chat(number, asked, said, conversation, text, is_unfinished))
+        chat = Chat(number, asked, said, conversation, text, is_unfinished)
+        self.chats.append(chat)
+        if not is_unfinished and self.random.random() < 0.4:
+            # Quicker than the turn is sent.
+            self._rate(chat)
 
     def _finish(self, chat: Chat) -> None:
         chat.is_unfinished = False
@@ -159,8 +181,7 @@ class World:
         self.scene.librechat.delete("messages", chat.answer)
 
     def check(self) -> None:
-        """What Langfuse shows is what LibreChat holds."""
-        held = self.scene.destination
+        """What each destination shows is what LibreChat holds."""
         expected = {turn_trace_id(said_id(chat.number)) for chat in self.chats if not chat.is_deleted}
         titles = {
             title_trace_id(said_id(chat.number))
@@ -168,30 +189,33 @@ class World:
             if not chat.is_deleted and chat.is_titled
         }
         calls = {spending_trace_id(reference) for reference in self.calls}
-        assert set(held.trace_ids()) == expected | titles | calls
-        assert held.duplicates() == []
-        for chat in self.chats:
-            if not chat.is_deleted:
-                self._check_turn(chat)
-        for position, (kind, name) in enumerate(held.history):
-            if kind == "trace" and ":edit:" in name:
-                assert ("trace", name.partition(":")[0]) in held.history[:position]
-        assert self.scene.database.letters == {}
-        assert self.scene.database.batches == {}
+        for name in self.names:
+            held, kept = self.scene.at(name), self.scene.database.at(name)
+            assert set(held.trace_ids()) == expected | titles | calls, name
+            assert held.duplicates() == [] or name in self.doubted or None in self.doubted
+            for chat in self.chats:
+                if not chat.is_deleted:
+                    _check_turn(chat, held)
+            for position, (kind, record) in enumerate(held.history):
+                if kind == "trace" and ":edit:" in record:
+                    assert ("trace", record.partition(":")[0]) in held.history[:position]
+            assert kept.letters == {}
+            assert kept.batches == {}
 
-    def _check_turn(self, chat: Chat) -> None:
-        held, trace_id = self.scene.destination, turn_trace_id(said_id(chat.number))
-        texts = [str(item["output"]) for item in held.observations_of(trace_id)]
-        assert any(chat.text in text for text in texts)
-        score = held.scores.get(f"feedback-{trace_id}")
-        expected = {None: None, "thumbsUp": 1, "thumbsDown": 0}[chat.rating]
-        assert (None if score is None else score.value) == expected
+
+def _check_turn(chat: Chat, held: MemoryDestination) -> None:
+    trace_id = turn_trace_id(said_id(chat.number))
+    texts = [str(item["output"]) for item in held.observations_of(trace_id)]
+    assert any(chat.text in text for text in texts)
+    score = held.scores.get(f"feedback-{trace_id}")
+    expected = {None: None, "thumbsUp": 1, "thumbsDown": 0}[chat.rating]
+    assert (None if score is None else score.value) == expected
 
 
 async def live(world: World, run: Run | None) -> None:
     """A part of the hour, with a run or without one."""
     for _ in range(world.random.randrange(1, STEPS // 4)):
-        if world.random.random() < 0.7:
+        for _ in range(world.random.choice((0, 1, 1, 3))):
             world.write()
         if world.random.random() < 0.3:
             world.fail()
@@ -205,22 +229,43 @@ def parts(random: Random) -> Iterator[str]:
     yield from (random.choice(("killed", "stopped", "away")) for _ in range(random.randrange(1, 5)))
 
 
+@pytest.fixture
+def destinations(tmp_path: Path) -> Path:
+    """All of them get everything."""
+    tables = [f'[destinations.{name}]\nkind = "file"\npath = "{tmp_path / name}"\n' for name in SEVERAL]
+    path = tmp_path / "destinations.toml"
+    path.write_text(f"otherwise = {list(SEVERAL)}\n" + "\n".join(tables))
+    return path
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_whatever_happens_everything_is_there_once_in_the_end(scene: Scene, seed: int) -> None:
-    world = World(scene, Random(seed))
-    async with running(scene, **OPTIONS) as first:
+    await _go_through(World(scene, Random(seed), ALONE), OPTIONS)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_whatever_happens_to_any_of_several_destinations_each_has_everything_once_in_the_end(
+    scene: Scene, destinations: Path, seed: int
+) -> None:
+    await _go_through(World(scene, Random(seed), SEVERAL), {**OPTIONS, "destinations_file": destinations})
+
+
+async def _go_through(world: World, options: dict[str, Any]) -> None:
+    async with running(world.scene, **options) as first:
         await first.until_done()
     for end in parts(world.random):
         if end == "away":
             await live(world, None)
             continue
-        async with running(scene, **OPTIONS) as run:
+        async with running(world.scene, **options) as run:
             await live(world, run)
             if end == "stopped":
                 await run.stop()
+        world.note(run)
     world.end()
     world.heal()
-    async with running(scene, **OPTIONS) as last:
-        await last.until_done()
+    async with running(world.scene, **options) as last:
+        await world.until_done(last)
+    world.note(last)
 
     world.check()
