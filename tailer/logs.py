@@ -26,7 +26,7 @@ from tailer.printable import (
     timestamp,
 )
 
-_LIBRARIES: Final = ("motor", "pymongo", "httpx", "langfuse", "opentelemetry", "aiohttp", "asyncio")
+_LIBRARIES: Final = ("motor", "pymongo", "httpx", "langfuse", "opentelemetry", "uvicorn", "asyncio")
 _QUOTED_CHARACTERS: Final = frozenset(' "=\\')
 _RESERVED: Final = frozenset({"time", "level", "event", "stack", "exception", "exc_info"})
 """Names that a line or structlog's renderer for terminals uses itself."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from tailer.core.masking.masker import compile_rules
 from tailer.core.policy.policies import ContentChoice, ContentRule, Fact, parse_content_rule
@@ -11,6 +11,7 @@ from tailer.core.policy.users import UserIdChoice
 from tailer.core.trace.bounds import Bounds
 from tailer.printable import escape_unprintable, redact
 from tailer.settings.environment import Group, Setting
+from tailer.settings.group import SettingsGroup
 from tailer.settings.kinds import (
     UnfitValueError,
     choice,
@@ -56,7 +57,7 @@ def _prove_rules(patterns: tuple[str, ...], field_names: tuple[str, ...]) -> Non
         raise UnfitValueError(problem=f"is unusable: {escape_unprintable(redact(str(error)))}") from None
 
 
-class ContentSettings(BaseModel):
+class ContentSettings(SettingsGroup):
     """The parts of a turn that go into its trace: text, masks, files, tags and the name of its user."""
 
     content: Annotated[ContentChoice, Setting(Group.CONTENT, choice(ContentChoice), ("TAILER_CONTENT",))] = (

@@ -5,9 +5,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from tailer.settings.environment import Group, Setting
+from tailer.settings.group import SettingsGroup
 from tailer.settings.kinds import UnfitValueError, choice, duration, text, whole_number
 from tailer.settings.places import check_file
 
@@ -24,7 +25,7 @@ def _choose_sink(validated: dict[str, Any]) -> SinkChoice:
     return SinkChoice.FILE if None in keys else SinkChoice.LANGFUSE
 
 
-class DeliverySettings(BaseModel):
+class DeliverySettings(SettingsGroup):
     """Sink, batches, limits of time, and what the outside sees of the daemon."""
 
     destinations_file: Annotated[

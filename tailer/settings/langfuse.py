@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, Final
 
-from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from tailer.core.trace.otlp import SpanContext
 from tailer.settings.addresses import parse_langfuse_url
 from tailer.settings.environment import Group, Setting
+from tailer.settings.group import SettingsGroup
 from tailer.settings.kinds import UnfitValueError, duration, secret, share, switch, text
 
 _LONGEST_RELEASE: Final = 200
@@ -79,7 +80,7 @@ def check_release(name: str) -> str:
     return name
 
 
-class LangfuseSettings(BaseModel):
+class LangfuseSettings(SettingsGroup):
     """Which project of Langfuse, how much is sent there, and what every trace carries."""
 
     langfuse_enabled: Annotated[bool, Setting(Group.LANGFUSE, switch(), ("LANGFUSE_ENABLED",))] = Field(

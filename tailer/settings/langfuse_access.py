@@ -6,9 +6,10 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from tailer.settings.environment import Group, Setting
+from tailer.settings.group import SettingsGroup
 from tailer.settings.kinds import UnfitValueError, quote, secret, text
 from tailer.settings.places import check_file
 
@@ -66,7 +67,7 @@ def check_headers(headers: Mapping[str, str], own_names: AbstractSet[str] = _OWN
             )
 
 
-class LangfuseAccessSettings(BaseModel):
+class LangfuseAccessSettings(SettingsGroup):
     """What every request to Langfuse carries or proves besides the keys. Proxies come from HTTPS_PROXY and NO_PROXY."""
 
     langfuse_headers: Annotated[

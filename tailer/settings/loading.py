@@ -73,6 +73,7 @@ class Settings(
         env_file_encoding="utf-8",
         validate_default=True,
         hide_input_in_errors=True,
+        defer_build=False,
     )
 
     findings: InstanceOf[Findings] = Field(default=Findings(), repr=False, exclude=True)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from tailer.settings.addresses import (
     EXAMPLE_URI,
@@ -11,6 +11,7 @@ from tailer.settings.addresses import (
     parse_mongo_uri,
 )
 from tailer.settings.environment import Group, Setting
+from tailer.settings.group import SettingsGroup
 from tailer.settings.kinds import UnfitValueError, secret, text
 
 DEFAULT_DATABASE: Final = "LibreChat"
@@ -28,7 +29,7 @@ def _same_server(validated: dict[str, Any]) -> SecretStr:
     return uri
 
 
-class MongoSettings(BaseModel):
+class MongoSettings(SettingsGroup):
     """Two connection strings and two databases; `mongo_database` and `state_uri` are resolved."""
 
     mongo_uri: Annotated[

@@ -3,11 +3,12 @@
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from tailer.core.policy.policies import TracesShown
 from tailer.logs import LogFormat, LogLevel
 from tailer.settings.environment import Group, Setting
+from tailer.settings.group import SettingsGroup
 from tailer.settings.kinds import UnfitValueError, choice, duration, pieces, quote, switch, text, whole_number
 
 _NOT_IN_A_HOST = frozenset("/:@ ")
@@ -27,7 +28,7 @@ def _check_host(name: str) -> str:
     return bare
 
 
-class OperationSettings(BaseModel):
+class OperationSettings(SettingsGroup):
     """How the process runs and shows itself, independent of what it sends."""
 
     lease_time: Annotated[

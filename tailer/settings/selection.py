@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from tailer.core.policy.policies import (
     CopyPolicy,
@@ -14,6 +14,7 @@ from tailer.core.policy.policies import (
     parse_rule,
 )
 from tailer.settings.environment import Group, Setting
+from tailer.settings.group import SettingsGroup
 from tailer.settings.kinds import choice, pieces, switch
 
 FACT_NAMES: Final = ", ".join(Fact)
@@ -23,7 +24,7 @@ _RULES: Final = pieces(
 )
 
 
-class SelectionSettings(BaseModel):
+class SelectionSettings(SettingsGroup):
     """What is exported of the turns that LibreChat stores, and of what happens to them afterwards."""
 
     temporary: Annotated[

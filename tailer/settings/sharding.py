@@ -4,10 +4,11 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from tailer.core.stream.shard import MOST_SHARDS, Shard
 from tailer.settings.environment import Group, Setting
+from tailer.settings.group import SettingsGroup
 from tailer.settings.kinds import Kind, UnfitValueError, quote, whole_number
 
 _NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?-(\d{1,6})")
@@ -43,7 +44,7 @@ def ordinal() -> Kind:
     return Kind(accepts, convert)
 
 
-class ShardingSettings(BaseModel):
+class ShardingSettings(SettingsGroup):
     """How several instances share the work on one database."""
 
     total_shards: Annotated[

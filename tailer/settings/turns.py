@@ -3,10 +3,11 @@
 from datetime import timedelta
 from typing import Annotated, Final
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from tailer.core.backfill import Start, StartMode
 from tailer.settings.environment import Group, Setting
+from tailer.settings.group import SettingsGroup
 from tailer.settings.kinds import duration, number, start_point, whole_number
 
 _DAY_SECONDS: Final = 86_400
@@ -14,7 +15,7 @@ _WEEK_SECONDS: Final = 7 * _DAY_SECONDS
 _MONTH_SECONDS: Final = 30 * _DAY_SECONDS
 
 
-class TurnSettings(BaseModel):
+class TurnSettings(SettingsGroup):
     """When a turn is complete, and how many may be open until then."""
 
     settle_time: Annotated[timedelta, Setting(Group.TURNS, duration(0, 300), ("TAILER_SETTLE_SECONDS",))] = (

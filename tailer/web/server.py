@@ -2,17 +2,19 @@
 changes nothing."""
 
 import asyncio
-import json
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
-from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, Router
 
 from tailer.errors import SettingsError
 from tailer.health import Health
+from tailer.web.embedded import EmbeddedServer
 from tailer.web.guard import HEADERS
 from tailer.web.listening import explain_refusal, join_address, open_sockets
 from tailer.web.status_page import StatusPage
@@ -42,14 +44,13 @@ class WebServer:
         self._health = health
         self._registry = registry
         self._monotonic = monotonic
-        application = web.Application()
-        application.router.add_get("/livez", self._livez)
-        application.router.add_get("/readyz", self._readyz)
-        application.router.add_get("/metrics", self._metrics)
-        if page is not None:
-            application.router.add_routes(page.routes())
-        application.on_response_prepare.append(_add_headers)
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1)
+        routes = [
+            Route("/livez", self._livez),
+            Route("/readyz", self._readyz),
+            Route("/metrics", self._metrics),
+            *(() if page is None else page.routes()),
+        ]
+        self._server = EmbeddedServer(Router(routes, redirect_slashes=False), HEADERS)
 
     async def __aenter__(self) -> Self:
         """Listen; raises SettingsError when the port is taken, or the address is none of this machine's."""
@@ -61,36 +62,34 @@ class WebServer:
                 subject=join_address(self._host, self._port),
                 hint=f"{error.strerror or 'it cannot be used'}; {explain_refusal(error)}",
             ) from error
-        await self._runner.setup()
-        for listener in sockets:
-            await web.SockSite(self._runner, listener).start()
+        await self._server.start(sockets)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop listening."""
-        await self._runner.cleanup()
+        await self._server.stop()
 
     @property
     def addresses(self) -> Sequence[str]:
         """Where it listens, as hosts with a port."""
-        return [join_address(*address[:2]) for address in self._runner.addresses]
+        return [join_address(*address[:2]) for address in self._server.addresses]
 
     @property
     def port(self) -> int:
         """The port in use; the actual one if any free port was asked for."""
-        return int(self._runner.addresses[0][1])
+        return int(self._server.addresses[0][1])
 
-    async def _livez(self, request: web.Request) -> web.Response:
+    async def _livez(self, request: Request) -> Response:
         """200 while the event loop runs; MongoDB and Langfuse do not matter."""
         del request
         silent = self._monotonic() - self._health.loop_seconds
         if silent > _STALLED_SECONDS:
-            return web.json_response({"status": "stalled", "silent_seconds": round(silent)}, status=503)
-        return web.json_response({"status": "alive"})
+            return JSONResponse({"status": "stalled", "silent_seconds": round(silent)}, 503)
+        return JSONResponse({"status": "alive"})
 
-    async def _readyz(self, request: web.Request) -> web.Response:
+    async def _readyz(self, request: Request) -> Response:
         """200 while streaming; 503 with the reasons otherwise."""
         del request
         problems = self._health.problems(self._monotonic(), patience_seconds=PATIENCE_SECONDS)
@@ -107,17 +106,9 @@ class WebServer:
             body["missing_shards"] = (
                 f"{', '.join(self._health.missing_shards)} have no active instance, or stand still"
             )
-        return web.Response(
-            text=json.dumps(body), status=503 if problems else 200, content_type="application/json"
-        )
+        return JSONResponse(body, 503 if problems else 200)
 
-    async def _metrics(self, request: web.Request) -> web.Response:
+    async def _metrics(self, request: Request) -> Response:
         """All metrics, in the format the scraper asks for."""
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(self._registry), headers={"Content-Type": content_type})
-
-
-async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Set the headers, also of refusals."""
-    del request
-    response.headers.update(HEADERS)
+        return Response(encode(self._registry), headers={"Content-Type": content_type})

@@ -5,7 +5,9 @@ from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Final
 
-from aiohttp import web
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from tailer.core.json_text import encode_json_bytes
 from tailer.web.guard import is_known_host
@@ -23,7 +25,7 @@ _ASSETS: Final = {
 _FRESH_SECONDS: Final = 1.0
 """At most one report is made per second, however many people look."""
 
-Answer = Callable[[web.Request], Awaitable[web.Response]]
+Answer = Callable[[Request], Awaitable[Response]]
 
 
 class StatusPage:
@@ -35,30 +37,30 @@ class StatusPage:
         self._body = b""
         self._made_seconds: float | None = None
 
-    def routes(self) -> list[web.RouteDef]:
+    def routes(self) -> list[Route]:
         """GET and HEAD of each path; the files are read now."""
         directory = files("tailer.web") / "assets"
-        routes = [web.get("/status.json", self._guarded(self._answer_report))]
+        routes = [Route("/status.json", self._guarded(self._answer_report))]
         for path, (name, content_type) in _ASSETS.items():
             answer = _answer_with((directory / name).read_bytes(), content_type)
-            routes.append(web.get(path, self._guarded(answer)))
+            routes.append(Route(path, self._guarded(answer)))
         return routes
 
-    async def _answer_report(self, request: web.Request) -> web.Response:
+    async def _answer_report(self, request: Request) -> Response:
         del request
         now = time.monotonic()
         if self._made_seconds is None or now - self._made_seconds >= _FRESH_SECONDS:
             self._body = encode_json_bytes(self._report())
             self._made_seconds = now
-        return web.Response(body=self._body, content_type="application/json", charset="utf-8")
+        return Response(self._body, media_type="application/json; charset=utf-8")
 
     def _guarded(self, answer: Answer) -> Answer:
-        async def guard(request: web.Request) -> web.Response:
+        async def guard(request: Request) -> Response:
             if not is_known_host(request.headers.get("Host"), self._names):
-                return web.Response(
-                    status=421,
-                    text="The status page is not served under this name: ask for it by an address, or add the name to "
+                return PlainTextResponse(
+                    "The status page is not served under this name: ask for it by an address, or add the name to "
                     "TAILER_STATUS_HOSTS.\n",
+                    421,
                 )
             return await answer(request)
 
@@ -66,8 +68,8 @@ class StatusPage:
 
 
 def _answer_with(body: bytes, content_type: str) -> Answer:
-    async def answer(request: web.Request) -> web.Response:
+    async def answer(request: Request) -> Response:
         del request
-        return web.Response(body=body, content_type=content_type, charset="utf-8")
+        return Response(body, media_type=f"{content_type}; charset=utf-8")
 
     return answer

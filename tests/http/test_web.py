@@ -1,6 +1,9 @@
 """The probes and metrics over real HTTP, as Kubernetes and Prometheus ask for them."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
+from email.utils import parsedate_to_datetime
 
 import httpx
 import pytest
@@ -11,6 +14,7 @@ from tailer.errors import SettingsError
 from tailer.events import TurnDone
 from tailer.health import Health, State
 from tailer.metrics import Metrics
+from tailer.web.guard import HEADERS
 from tailer.web.server import WebServer
 
 
@@ -138,6 +142,39 @@ async def test_nothing_else_is_served(probe: httpx.AsyncClient) -> None:
     """No page, no write."""
     assert (await probe.get("/")).status_code == 404
     assert (await probe.post("/livez")).status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/livez", 200), ("HEAD", "/livez", 200), ("GET", "/livez/", 404), ("PUT", "/metrics", 405)],
+)
+async def test_every_answer_is_dated_and_has_the_headers_of_the_guard(
+    probe: httpx.AsyncClient, method: str, path: str, status: int
+) -> None:
+    answer = await probe.request(method, path)
+
+    assert answer.status_code == status
+    assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
+    assert abs(parsedate_to_datetime(answer.headers["date"]).timestamp() - time.time()) < 10
+    assert (answer.content == b"") == (method == "HEAD")
+
+
+async def test_what_is_no_http_is_refused_and_the_others_are_answered(
+    server: WebServer, probe: httpx.AsyncClient
+) -> None:
+    """A scraper that speaks TLS, and one that hangs in the middle."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    _, hanging = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
+    hanging.write(b"GET /livez HT")
+    refused = await reader.read()
+    alive = await probe.get("/livez")
+    for each in (writer, hanging):
+        each.close()
+        await each.wait_closed()
+
+    assert refused.startswith(b"HTTP/1.1 400 ")
+    assert alive.status_code == 200
 
 
 async def test_a_port_that_is_taken_is_an_error_that_names_the_setting(

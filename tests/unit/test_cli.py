@@ -89,7 +89,7 @@ def test_version_is_told_without_loading_what_it_does_not_need() -> None:
     assert (0, f"tailer {tailer.__version__}\n") == (done.returncode, done.stdout)
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "tailer.cli" in loaded
-    assert not {"pydantic", "motor", "langfuse", "aiohttp", "tailer.daemon.daemon", "tailer.demo"} & loaded
+    assert not {"pydantic", "motor", "langfuse", "uvicorn", "tailer.daemon.daemon", "tailer.demo"} & loaded
 
 
 def test_the_help_lists_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:

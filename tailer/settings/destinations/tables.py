@@ -55,7 +55,7 @@ PemFile: TypeAlias = Annotated[Path | None, Field(strict=False), Given(_FILE)]
 
 class _Table(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(
-        extra="forbid", frozen=True, strict=True, hide_input_in_errors=True
+        extra="forbid", frozen=True, strict=True, hide_input_in_errors=True, defer_build=True
     )
 
 
