@@ -191,6 +191,7 @@ class Backlog:
             due_seconds=now,
             work=share.key.interest,
             message_id=share.message_id,
+            belongs_to=share.conversation_id,
             finished_milliseconds=share.finished_milliseconds,
             written_milliseconds=share.written_milliseconds,
             cluster_seconds=share.since_seconds,

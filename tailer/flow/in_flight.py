@@ -21,6 +21,7 @@ class InFlight:
         self._row_of: dict[str, DocumentKey] = {}
         self._rows: Counter[DocumentKey] = Counter()
         self._closed_rows: set[DocumentKey] = set()
+        self._conversations: dict[DocumentKey, str] = {}
 
     @property
     def claimed(self) -> frozenset[str]:
@@ -37,6 +38,15 @@ class InFlight:
         for record_id in free:
             self.hold(record_id, rows[record_id])
         return free
+
+    def note_conversation(self, row: DocumentKey, conversation_id: str) -> None:
+        """Note whose a row is of which something is on its way; the row itself may be gone before it has arrived."""
+        if row in self._rows:
+            self._conversations[row] = conversation_id
+
+    def conversation_of(self, row: DocumentKey) -> str | None:
+        """Whose a row is of which something is on its way, where that was noted."""
+        return self._conversations.get(row)
 
     def claim_row(self, row: DocumentKey) -> bool:
         """Claim everything that a row has, or will have, if none of it is claimed."""
@@ -71,6 +81,7 @@ class InFlight:
             self._rows[row] -= 1
             if not self._rows[row]:
                 del self._rows[row]
+                self._conversations.pop(row, None)
 
 
 def _trace_of(record_id: str) -> str:

@@ -53,15 +53,13 @@ Ending: TypeAlias = Done | Again | Parked
 
 
 class _Ledger:
-    """The shares of one entry: at which destinations one is open, and how the others ended. `conversation_id` says
-    whose it is among several shards."""
+    """The shares of one entry: at which destinations one is open, and how the others ended."""
 
-    __slots__ = ("conversation_id", "endings", "entry", "is_narrow", "open")
+    __slots__ = ("endings", "entry", "is_narrow", "open")
 
     def __init__(self, entry: Entry, destinations: Sequence[str], *, is_narrow: bool) -> None:
         self.entry = entry
         self.is_narrow = is_narrow
-        self.conversation_id = entry.conversation_id
         self.open = set(destinations)
         self.endings: list[Ending] = []
 
@@ -87,17 +85,16 @@ class Shares:
 
     def note_conversation(self, key: EntryKey, conversation_id: str | None) -> None:
         """Note whose an entry is among several shards."""
-        self._ledgers[key].conversation_id = conversation_id
+        self._ledgers[key].entry.belongs_to = conversation_id
 
     def owed(self, key: EntryKey, *, changed: Collection[str] = ()) -> OwedShare:
         """A share of an entry as it is kept for a destination that is away; `changed` names further fields to be looked
         at then."""
-        ledger = self._ledgers[key]
-        entry = ledger.entry
+        entry = self._ledgers[key].entry
         return OwedShare(
             key=key,
             message_id=entry.message_id,
-            conversation_id=ledger.conversation_id,
+            conversation_id=entry.belongs_to or entry.conversation_id,
             since_seconds=entry.cluster_seconds or self._backlog.source_seconds,
             written_milliseconds=entry.written_milliseconds,
             finished_milliseconds=entry.finished_milliseconds,

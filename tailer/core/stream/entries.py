@@ -23,7 +23,8 @@ class EntryKey(NamedTuple):
 class Entry:
     """One open turn. Times are seconds of the caller's monotonic clock. `stopped`: the answer was first stored as one
     that was stopped; `finished`: it was stored as a whole; `edited`: it was changed by hand since. `may_be_temporary`:
-    nothing said that its chat is to last."""
+    nothing said that its chat is to last. `conversation_id` is what the stream said; `belongs_to`: whose it is among
+    several shards, once a row or a record has told."""
 
     key: EntryKey
     opened_seconds: float
@@ -31,6 +32,7 @@ class Entry:
     work: Interest
     message_id: str | None = None
     conversation_id: str | None = None
+    belongs_to: str | None = None
     finished_milliseconds: int | None = None
     written_milliseconds: int | None = None
     cluster_seconds: int = 0

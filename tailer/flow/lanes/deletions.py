@@ -57,12 +57,16 @@ class Deletions(Lane):
         """The entries of whose rows nothing is on its way: that must be recorded before it can be deleted."""
         claimed, busy = [], []
         for entry in work.by_row(at=destination).values():
-            if self._bench.backlog.is_open(Interest.RESPONSE, entry.key.document_key):
+            row = entry.key.document_key
+            if self._bench.backlog.is_open(Interest.RESPONSE, row):
                 work.postpone(entry, at=destination)
             elif work.claim_row(entry, destination):
                 claimed.append(entry)
-            else:
+            elif work.knows_owner(entry, destination.in_flight.conversation_of(row)):
                 busy.append((entry, None))
+            else:
+                # Owed without saying whose it is, it would be brought back by a shard that knows of nothing to delete.
+                work.postpone(entry, at=destination)
         await work.wait_or_owe(busy, at=destination)
         return claimed
 
@@ -98,7 +102,8 @@ def _leave_others(work: Round, sent: Sequence[SentTurn]) -> None:
     the row's `_id` decides, so that one shard looks for what else was sent."""
     conversations = {turn.document_key: turn.session_id for turn in sent}
     for entry in work.entries:
-        work.keeps(entry, conversations.get(entry.key.document_key, entry.key.document_key))
+        row = entry.key.document_key
+        work.keeps(entry, conversations.get(row, entry.belongs_to or row))
 
 
 def _outcome_of(entry: Entry, expiries: dict[DocumentKey, int | None]) -> EntryOutcome:

@@ -142,6 +142,13 @@ class Round:
         self.close(entry, EntryOutcome.OTHER_SHARD)
         return False
 
+    def knows_owner(self, entry: Entry, conversation_id: str | None) -> bool:
+        """Whether it is known whose an entry is, which its shard is at work on; `conversation_id` is what tells it now,
+        if anything does."""
+        if conversation_id is not None:
+            self._bench.shares.note_conversation(entry.key, conversation_id)
+        return self._bench.shard.is_whole or entry.belongs_to is not None
+
     def postpone(self, entry: Entry, seconds: float = BUSY_SECONDS, *, at: Destination | None = None) -> None:
         """Give an entry back, to be taken again later."""
         self._end(entry, at, Again(seconds))

@@ -102,6 +102,7 @@ class Delivery:
         while True:
             batch, pieces = await self._queue.get()
             self._sending += 1
+            self._note_conversations(batch)
             begun = await self._state.begin_batch(batch)
             async with self._absence.bounded(pieces, stored=begun) as held:
                 acknowledged = await self._send(batch, held, begun=begun)
@@ -142,7 +143,14 @@ class Delivery:
         for batch in batches:
             for item in batch.items:
                 self._in_flight.hold(item.record_id, item.document_key)
+            self._note_conversations(batch)
         return batches
+
+    def _note_conversations(self, batch: Batch) -> None:
+        """A row that is deleted meanwhile does not tell whose it was, and its record is not written yet."""
+        for item in batch.items:
+            if item.sent is not None:
+                self._in_flight.note_conversation(item.document_key, item.sent.session_id)
 
     async def recover(self, batches: Iterable[Batch]) -> None:
         """Settle batches of an earlier run, one after another. Several tasks may share an iterator of them: each mostly

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -103,6 +104,22 @@ class Scene:
         for stream, checkpoint in self.database.checkpoints.items():
             later.backlog.start(stream, checkpoint)
         return later
+
+    def share(self, shards: int, names: Sequence[str] = (DEFAULT_NAME,)) -> "list[Scene]":
+        """A scene for each shard: one LibreChat, the same destinations with common records, letters and debts, and
+        everything else its own."""
+        scenes = [Scene(self) for _ in range(shards)]
+        for own in scenes:
+            own.database = replace(
+                self.database,
+                checkpoints={},
+                parked={},
+                jobs={},
+                gaps={},
+                writes=[],
+                destinations={name: replace(self.database.at(name), batches={}) for name in names},
+            )
+        return scenes
 
     def make_delivery(self, *, traces: int = 100, size_bytes: int = 10_000_000) -> Delivery:
         """The way out."""

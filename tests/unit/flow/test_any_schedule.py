@@ -3,11 +3,12 @@ thing once.
 
 A seed gives a schedule of an hour: chats that are begun, finished late, edited, rated, given titles and deleted, calls
 of the remote API; destinations that are slow, away, refuse keys and lose answers, each by itself; runs that are killed
-and stopped, and times without one.
+and stopped, one or one of each shard, and times without any.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -20,6 +21,7 @@ from tailer.core.identity import DocumentKey, spending_trace_id, title_trace_id,
 from tailer.core.policy.policies import DeletionPolicy
 from tailer.events import TracesMayRepeat
 from tailer.flow.sending.outcomes import Retry, Unknown
+from tailer.settings.sharding import Ordinal
 from tests.memory import Answer, MemoryDestination
 from tests.rows import ALICE, answer, question, transaction
 from tests.unit.flow.run import Run, running
@@ -68,15 +70,16 @@ class World:
     scene: Scene
     random: Random
     names: Sequence[str]
+    shards: Sequence[Scene]
     chats: list[Chat] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     doubted: set[str | None] = field(default_factory=set)
     """The destinations that could not be asked for a batch of unknown outcome, because their keys were refused then:
     what was sent again may be there twice, and that was said."""
 
-    def note(self, run: Run) -> None:
-        """Note what a run said of itself."""
-        self.doubted |= {event.destination for event in run.events.of(TracesMayRepeat)}
+    def note(self, runs: Sequence[Run]) -> None:
+        """Note what runs said of themselves."""
+        self.doubted |= {event.destination for run in runs for event in run.events.of(TracesMayRepeat)}
 
     def write(self) -> None:
         """One thing that a user, or LibreChat, does."""
@@ -116,12 +119,13 @@ class World:
             held.answers.clear()
             held.score_answers.clear()
 
-    async def until_done(self, run: Run) -> None:
+    async def until_done(self, runs: Sequence[Run]) -> None:
         """Return once everything was seen through, and nothing is owed to a destination, or on its way."""
-        await run.until_done()
-        kept = [self.scene.database.at(name) for name in self.names]
-        await until(lambda: not any(each.owed or each.batches for each in kept))
-        await run.until_done()
+        kept = [own.database.at(name) for own in self.shards for name in self.names]
+        for _ in range(2):
+            for run in runs:
+                await run.until_done()
+            await until(lambda: not any(each.owed or each.batches for each in kept))
 
     def _begin(self) -> None:
         number = len(self.chats)
@@ -190,7 +194,7 @@ class World:
         }
         calls = {spending_trace_id(reference) for reference in self.calls}
         for name in self.names:
-            held, kept = self.scene.at(name), self.scene.database.at(name)
+            held = self.scene.at(name)
             assert set(held.trace_ids()) == expected | titles | calls, name
             assert held.duplicates() == [] or name in self.doubted or None in self.doubted
             for chat in self.chats:
@@ -199,8 +203,9 @@ class World:
             for position, (kind, record) in enumerate(held.history):
                 if kind == "trace" and ":edit:" in record:
                     assert ("trace", record.partition(":")[0]) in held.history[:position]
-            assert kept.letters == {}
-            assert kept.batches == {}
+            for own in self.shards:
+                assert own.database.at(name).letters == {}
+                assert own.database.at(name).batches == {}
 
 
 def _check_turn(chat: Chat, held: MemoryDestination) -> None:
@@ -212,15 +217,15 @@ def _check_turn(chat: Chat, held: MemoryDestination) -> None:
     assert (None if score is None else score.value) == expected
 
 
-async def live(world: World, run: Run | None) -> None:
-    """A part of the hour, with a run or without one."""
+async def live(world: World, runs: Sequence[Run]) -> None:
+    """A part of the hour, with runs or without one."""
     for _ in range(world.random.randrange(1, STEPS // 4)):
         for _ in range(world.random.choice((0, 1, 1, 3))):
             world.write()
         if world.random.random() < 0.3:
             world.fail()
         await asyncio.sleep(world.random.choice((0, 0.01, 1, 4, 30)))
-        if run is not None and run.task.done():
+        if any(run.task.done() for run in runs):
             return
 
 
@@ -240,32 +245,57 @@ def destinations(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_whatever_happens_everything_is_there_once_in_the_end(scene: Scene, seed: int) -> None:
-    await _go_through(World(scene, Random(seed), ALONE), OPTIONS)
+    await _go_through(World(scene, Random(seed), ALONE, [scene]), OPTIONS)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_whatever_happens_to_any_of_several_destinations_each_has_everything_once_in_the_end(
     scene: Scene, destinations: Path, seed: int
 ) -> None:
-    await _go_through(World(scene, Random(seed), SEVERAL), {**OPTIONS, "destinations_file": destinations})
+    world = World(scene, Random(seed), SEVERAL, [scene])
+    await _go_through(world, {**OPTIONS, "destinations_file": destinations})
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_whatever_happens_to_any_of_three_shards_everything_is_there_once_in_the_end(
+    scene: Scene, destinations: Path, seed: int
+) -> None:
+    """With several destinations, too."""
+    world = World(scene, Random(seed), SEVERAL, scene.share(3, SEVERAL))
+    await _go_through(world, {**OPTIONS, "destinations_file": destinations})
 
 
 async def _go_through(world: World, options: dict[str, Any]) -> None:
-    async with running(world.scene, **options) as first:
-        await first.until_done()
+    async with at_work(world.shards, world.shards, options) as first:
+        await world.until_done(first)
     for end in parts(world.random):
+        present = [own for own in world.shards if world.random.random() < 0.8] or world.shards
         if end == "away":
-            await live(world, None)
+            await live(world, ())
             continue
-        async with running(world.scene, **options) as run:
-            await live(world, run)
+        async with at_work(world.shards, present, options) as runs:
+            await live(world, runs)
             if end == "stopped":
-                await run.stop()
-        world.note(run)
+                await world.random.choice(runs).stop()
+        world.note(runs)
     world.end()
     world.heal()
-    async with running(world.scene, **options) as last:
+    async with at_work(world.shards, world.shards, options) as last:
         await world.until_done(last)
     world.note(last)
 
     world.check()
+
+
+@asynccontextmanager
+async def at_work(
+    shards: Sequence[Scene], present: Sequence[Scene], options: dict[str, Any]
+) -> AsyncIterator[list[Run]]:
+    """A run of each shard that is present."""
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(
+                running(own, total_shards=len(shards), shard_ordinal=Ordinal(shards.index(own)), **options)
+            )
+            for own in present
+        ]

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +16,6 @@ from tailer.core.stream.shard import Shard
 from tailer.core.trace.followup import feedback_score_id
 from tailer.events import DeadLetterReplayed
 from tailer.flow.lanes import followups, spending, titles
-from tailer.settings.destinations import DEFAULT_NAME
 from tailer.settings.sharding import Ordinal
 from tests.memory.database import ASKED
 from tests.rows import ALICE, answer, question, transaction
@@ -24,24 +23,8 @@ from tests.unit.flow.run import Run, running
 from tests.unit.flow.scene import Scene, until
 
 SHARDS = 2
+DESTINATIONS = ("default", "other")
 NUMBERS = range(12)
-
-
-def share(scene: Scene) -> list[Scene]:
-    """A scene for each shard: one LibreChat, one destination, common records and letters, everything else its own."""
-    scenes = [Scene(scene) for _ in range(SHARDS)]
-    for own in scenes:
-        held = replace(scene.database.at(DEFAULT_NAME), batches={})
-        own.database = replace(
-            scene.database,
-            checkpoints={},
-            parked={},
-            jobs={},
-            gaps={},
-            writes=[],
-            destinations={DEFAULT_NAME: held},
-        )
-    return scenes
 
 
 @asynccontextmanager
@@ -66,14 +49,14 @@ def outcomes(runs: Sequence[Run]) -> list[str]:
     return sorted(outcome for run in runs for outcome in run.outcomes() if outcome != "other_shard")
 
 
-def store_chats(scene: Scene) -> dict[int, DocumentKey]:
+def store_chats(scene: Scene, *, first: int = 0) -> dict[int, DocumentKey]:
     """Chats of one turn each, of both shards; gives the `_id`s of the answers."""
     keys = {}
-    for number in NUMBERS:
+    for number in range(first, first + len(NUMBERS)):
         own = {"conversationId": f"c{number}"}
         scene.librechat.insert("messages", question(f"q{number}", None, **own))
         (keys[number],) = scene.librechat.insert("messages", answer(f"a{number}", f"q{number}", **own))
-    owners = {Shard(0, SHARDS).owns(f"c{number}") for number in NUMBERS}
+    owners = {Shard(0, SHARDS).owns(f"c{number}") for number in keys}
     assert owners == {True, False}
     return keys
 
@@ -84,7 +67,7 @@ def turns() -> list[str]:
 
 async def test_each_turn_is_sent_by_the_shard_of_its_conversation(scene: Scene) -> None:
     """All of them arrive, each once, and both shards have sent some."""
-    scenes = share(scene)
+    scenes = scene.share(SHARDS)
     async with sharing(scenes) as runs:
         store_chats(scene)
         await until_done(runs)
@@ -96,7 +79,7 @@ async def test_each_turn_is_sent_by_the_shard_of_its_conversation(scene: Scene) 
 
 async def test_a_change_that_does_not_say_whose_row_it_is_is_followed_once(scene: Scene) -> None:
     """An update names only the row: the shard whose conversation it is follows it, the other lets go."""
-    scenes = share(scene)
+    scenes = scene.share(SHARDS)
     async with sharing(scenes) as runs:
         keys = store_chats(scene)
         await until_done(runs)
@@ -114,7 +97,7 @@ async def test_a_change_that_does_not_say_whose_row_it_is_is_followed_once(scene
 
 async def test_an_answer_that_is_finished_late_is_sent_by_its_own_shard(scene: Scene) -> None:
     """It is parked there, and nowhere else."""
-    scenes = share(scene)
+    scenes = scene.share(SHARDS)
     half: dict[str, Any] = {
         "unfinished": True,
         "text": None,
@@ -137,7 +120,7 @@ async def test_a_deletion_is_followed_by_the_shard_that_sent_the_turn(
     scene: Scene, policy: DeletionPolicy
 ) -> None:
     """The row is gone; the record of its turn says whose it was."""
-    scenes = share(scene)
+    scenes = scene.share(SHARDS)
     async with sharing(scenes, deletions=policy) as runs:
         keys = store_chats(scene)
         await until_done(runs)
@@ -154,7 +137,7 @@ async def test_a_deletion_is_followed_by_the_shard_that_sent_the_turn(
 
 async def test_titles_and_spending_are_sent_once(scene: Scene) -> None:
     """A title's event names only its conversation; spending names its own."""
-    scenes = share(scene)
+    scenes = scene.share(SHARDS)
     async with sharing(scenes, stream_transactions=True) as runs:
         chats = {}
         for number in NUMBERS:
@@ -178,7 +161,7 @@ async def test_titles_and_spending_are_sent_once(scene: Scene) -> None:
 async def test_a_backfill_of_every_shard_sends_each_turn_once(scene: Scene) -> None:
     """All of them walk the collection, and each opens its own rows."""
     store_chats(scene)
-    scenes = share(scene)
+    scenes = scene.share(SHARDS)
     for own in scenes:
         own.database.jobs["start"] = Job("start", JobReason.START)
     async with sharing(scenes) as runs:
@@ -198,7 +181,7 @@ async def test_a_replay_is_done_by_one_shard(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """Letters lie together: the shard of the conversation works on each, whatever its document is."""
-    scenes = share(scene)
+    scenes = scene.share(SHARDS)
     async with sharing(scenes, stream_transactions=True) as runs:
         conversation = {"_id": ObjectId(), "conversationId": "c3", "user": ALICE, "title": "New Chat"}
         (chat,) = scene.librechat.insert("conversations", conversation)
@@ -236,7 +219,7 @@ async def test_a_replay_is_done_by_one_shard(
 
 async def test_a_replay_waits_for_its_own_shard(scene: Scene) -> None:
     """Another one does not end it with the word that there is nothing to send."""
-    scenes = share(scene)
+    scenes = scene.share(SHARDS)
     owner = next(index for index in range(SHARDS) if Shard(index, SHARDS).owns("c3"))
     for own in scenes:
         own.sink.breaks_on = frozenset({"a3"})
@@ -258,3 +241,45 @@ async def test_a_replay_waits_for_its_own_shard(scene: Scene) -> None:
         await until(lambda: not scene.database.letters, seconds=60)
 
     assert sorted(scene.destination.record_ids()) == turns()
+
+
+@pytest.fixture
+def two_destinations(tmp_path: Path) -> Path:
+    """Both get everything."""
+    tables = [f'[destinations.{name}]\nkind = "file"\npath = "{tmp_path / name}"\n' for name in DESTINATIONS]
+    path = tmp_path / "destinations.toml"
+    path.write_text(f"otherwise = {list(DESTINATIONS)}\n" + "\n".join(tables))
+    return path
+
+
+async def test_what_follows_a_turn_is_brought_back_by_its_own_shard(
+    scene: Scene, two_destinations: Path
+) -> None:
+    """A rating and a deletion name only the row, and of a destination that is away they are owed."""
+    scenes, other = scene.share(SHARDS, DESTINATIONS), scene.at("other")
+    changed = {"destinations_file": two_destinations, "deletions": DeletionPolicy.DELETE}
+    async with sharing(scenes, **changed) as runs:
+        keys = store_chats(scene)
+        await until_done(runs)
+        other.is_away = True
+        # Those that are sent now are on their way all the time.
+        late = store_chats(scene, first=100)
+        await until_done(runs)
+        for number, key in {**keys, **late}.items():
+            if number % 2:
+                scene.librechat.delete("messages", key)
+            else:
+                scene.librechat.update("messages", key, {"feedback": {"rating": "thumbsUp"}})
+        await until_done(runs)
+        assert any(own.database.at("other").owed for own in scenes)
+    async with sharing(scenes, **changed) as runs:
+        await until_done(runs)
+        other.is_away = False
+        held = [own.database.at("other") for own in scenes]
+        await until(lambda: not any(each.owed or each.batches for each in held))
+        await until_done(runs)
+
+    rated = {turn_trace_id(f"a{number}") for number in {**keys, **late} if number % 2 == 0}
+    for destination in (scene.destination, other):
+        assert set(destination.trace_ids()) == rated
+        assert set(destination.scores) == {feedback_score_id(trace_id) for trace_id in rated}
