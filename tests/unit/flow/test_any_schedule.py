@@ -30,6 +30,7 @@ from tests.unit.flow.scene import Scene, until
 SEEDS = range(100)
 STEPS = 60
 ALONE, SEVERAL = ("default",), ("default", "second", "third")
+TEAM = "team-a"
 HALF: dict[str, Any] = {
     "unfinished": True,
     "text": None,
@@ -61,6 +62,10 @@ class Chat:
     rating: str | None = None
     is_titled: bool = False
     is_deleted: bool = False
+
+    def is_for(self, destination: str) -> bool:
+        """Whether a destination gets it."""
+        return destination != SEVERAL[2] or self.number % 2 == 1
 
 
 @dataclass(slots=True)
@@ -129,7 +134,7 @@ class World:
 
     def _begin(self) -> None:
         number = len(self.chats)
-        own = {"conversationId": f"c{number}"}
+        own = {"conversationId": f"c{number}", "endpoint": TEAM if number % 2 else "openAI"}
         (conversation,) = self.scene.librechat.insert(
             "conversations", {"_id": ObjectId(), "user": ALICE, "title": "New Chat", **own}
         )
@@ -186,20 +191,16 @@ class World:
 
     def check(self) -> None:
         """What each destination shows is what LibreChat holds."""
-        expected = {turn_trace_id(said_id(chat.number)) for chat in self.chats if not chat.is_deleted}
-        titles = {
-            title_trace_id(said_id(chat.number))
-            for chat in self.chats
-            if not chat.is_deleted and chat.is_titled
-        }
-        calls = {spending_trace_id(reference) for reference in self.calls}
         for name in self.names:
             held = self.scene.at(name)
-            assert set(held.trace_ids()) == expected | titles | calls, name
+            chats = [chat for chat in self.chats if not chat.is_deleted and chat.is_for(name)]
+            turns = {turn_trace_id(said_id(chat.number)) for chat in chats}
+            titles = {title_trace_id(said_id(chat.number)) for chat in chats if chat.is_titled}
+            calls = {spending_trace_id(reference) for reference in self.calls if name != SEVERAL[2]}
+            assert set(held.trace_ids()) == turns | titles | calls, name
             assert held.duplicates() == [] or name in self.doubted or None in self.doubted
-            for chat in self.chats:
-                if not chat.is_deleted:
-                    _check_turn(chat, held)
+            for chat in chats:
+                _check_turn(chat, held)
             for position, (kind, record) in enumerate(held.history):
                 if kind == "trace" and ":edit:" in record:
                     assert ("trace", record.partition(":")[0]) in held.history[:position]
@@ -236,10 +237,11 @@ def parts(random: Random) -> Iterator[str]:
 
 @pytest.fixture
 def destinations(tmp_path: Path) -> Path:
-    """All of them get everything."""
+    """The third gets the chats of one team only, and no calls."""
     tables = [f'[destinations.{name}]\nkind = "file"\npath = "{tmp_path / name}"\n' for name in SEVERAL]
+    routes = f'[[routes]]\nwhen = {{ endpoint = ["{TEAM}"] }}\nto = {list(SEVERAL)}\n'
     path = tmp_path / "destinations.toml"
-    path.write_text(f"otherwise = {list(SEVERAL)}\n" + "\n".join(tables))
+    path.write_text(f"otherwise = {list(SEVERAL[:2])}\n" + "\n".join([*tables, routes]))
     return path
 
 
