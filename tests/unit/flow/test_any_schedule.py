@@ -2,8 +2,8 @@
 thing once.
 
 A seed gives a schedule of an hour: chats that are begun, finished late, edited, rated, given titles and deleted, calls
-of the remote API; destinations that are slow, away, refuse keys and lose answers, each by itself; runs that are killed
-and stopped, one or one of each shard, and times without any.
+of the remote API, and backfills; destinations that are slow, away, refuse keys and lose answers, each by itself; runs
+that are killed and stopped, one or one of each shard, and times without any.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
+from tailer.core.backfill import Job, JobReason
 from tailer.core.identity import DocumentKey, spending_trace_id, title_trace_id, turn_trace_id
 from tailer.core.policy.policies import DeletionPolicy
 from tailer.events import TracesMayRepeat
@@ -88,6 +89,9 @@ class World:
 
     def write(self) -> None:
         """One thing that a user, or LibreChat, does."""
+        if self.random.random() < 0.05:
+            self._fill()
+            return
         alive = [chat for chat in self.chats if not chat.is_deleted]
         if not alive or self.random.random() < 0.4:
             self.random.choice((self._begin, self._begin, self._begin, self._spend))()
@@ -125,12 +129,13 @@ class World:
             held.score_answers.clear()
 
     async def until_done(self, runs: Sequence[Run]) -> None:
-        """Return once everything was seen through, and nothing is owed to a destination, or on its way."""
+        """Return once everything was seen through, and nothing is owed to a destination, on its way or to be filled."""
         kept = [own.database.at(name) for own in self.shards for name in self.names]
         for _ in range(2):
             for run in runs:
                 await run.until_done()
             await until(lambda: not any(each.owed or each.batches for each in kept))
+            await until(lambda: all(job.is_done for own in self.shards for job in own.database.jobs.values()))
 
     def _begin(self) -> None:
         number = len(self.chats)
@@ -160,6 +165,13 @@ class World:
         reference = f"call-{self.random.randrange(5)}"
         self.calls.append(reference)
         self.scene.librechat.insert("transactions", transaction(conversationId="api", messageId=reference))
+
+    def _fill(self) -> None:
+        """An operator asks for a backfill, as one asks for it of every shard."""
+        destination = self.random.choice((None, *self.names))
+        for own in self.shards:
+            job = Job(f"job {len(own.database.jobs)}", JobReason.ASKED, destination=destination)
+            own.database.jobs[job.job_id] = job
 
     def _edit(self, chat: Chat) -> None:
         chat.text = f"answer {chat.number} of {self.random.random()}"
