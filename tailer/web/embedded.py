@@ -29,6 +29,8 @@ class EmbeddedServer:
             log_config=None,
             access_log=False,
             proxy_headers=False,
+            # Where it is not given, WEB_CONCURRENCY decides, which is meant for others.
+            workers=1,
             server_header=False,
             date_header=False,
             headers=list(headers.items()),

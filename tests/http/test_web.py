@@ -177,6 +177,18 @@ async def test_what_is_no_http_is_refused_and_the_others_are_answered(
     assert alive.status_code == 200
 
 
+async def test_variables_that_are_meant_for_other_servers_change_nothing(
+    clock: Clock, health: Health, metrics: Metrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEB_CONCURRENCY", "many")
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "nobody")
+    async with (
+        WebServer("127.0.0.1", 0, health, metrics.registry, monotonic=clock) as server,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client,
+    ):
+        assert (await client.get("/livez")).status_code == 200
+
+
 async def test_a_port_that_is_taken_is_an_error_that_names_the_setting(
     server: WebServer, clock: Clock, health: Health, metrics: Metrics
 ) -> None:
