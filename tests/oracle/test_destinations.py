@@ -222,7 +222,7 @@ async def test_each_destination_gets_its_own_turns_once_whatever_fails(tmp_path:
     )
     nothing_wrong = Verdict([], [], [], [])
     assert verdicts == {"default": nothing_wrong, "team-a": nothing_wrong}, said
-    assert {trace_id for trace_id, _ in spans} == written.keys()
+    assert {trace_id for trace_id, _ in spans} == written.keys(), f"{letters} dead letters\n{said}"
     assert stage.collector.violations == []
     texts = [text.encode() for turn in written.values() for text in (turn.question, turn.answer)]
     assert not any(text in body for body in bodies for text in texts)

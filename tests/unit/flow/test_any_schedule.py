@@ -25,6 +25,7 @@ from tailer.flow.sending.outcomes import Retry, Unknown
 from tailer.settings.sharding import Ordinal
 from tests.memory import Answer, MemoryDestination
 from tests.rows import ALICE, answer, question, transaction
+from tests.unit.flow.destinations_file import write_destinations
 from tests.unit.flow.run import Run, running
 from tests.unit.flow.scene import Scene, until
 
@@ -250,11 +251,8 @@ def parts(random: Random) -> Iterator[str]:
 @pytest.fixture
 def destinations(tmp_path: Path) -> Path:
     """The third gets the chats of one team only, and no calls."""
-    tables = [f'[destinations.{name}]\nkind = "file"\npath = "{tmp_path / name}"\n' for name in SEVERAL]
-    routes = f'[[routes]]\nwhen = {{ endpoint = ["{TEAM}"] }}\nto = {list(SEVERAL)}\n'
     path = tmp_path / "destinations.toml"
-    path.write_text(f"otherwise = {list(SEVERAL[:2])}\n" + "\n".join([*tables, routes]))
-    return path
+    return write_destinations(path, SEVERAL, otherwise=SEVERAL[:2], routes={TEAM: SEVERAL})
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -19,6 +19,7 @@ from tests.evidence import trace_ids
 from tests.memory import MemoryDestination
 from tests.memory.clock import monotonic
 from tests.rows import ALICE, answer, question, transaction
+from tests.unit.flow.destinations_file import write_destinations
 from tests.unit.flow.run import running
 from tests.unit.flow.scene import Scene, until
 
@@ -29,12 +30,13 @@ NAMES = ("default", "team-a", "quiet")
 @pytest.fixture
 def plan(tmp_path: Path) -> Path:
     """`default` gets everything, `team-a` what comes over its endpoint, `quiet` everything without content."""
-    tables = [f'[destinations.{name}]\nkind = "file"\npath = "{tmp_path / name}"\n' for name in NAMES]
-    tables[2] += 'content = "none"\n'
-    routes = '[[routes]]\nwhen = { endpoint = ["team-a"] }\nto = ["default", "team-a", "quiet"]\n'
-    path = tmp_path / "destinations.toml"
-    path.write_text('otherwise = ["default", "quiet"]\n' + "\n".join(tables) + routes)
-    return path
+    return write_destinations(
+        tmp_path / "destinations.toml",
+        NAMES,
+        otherwise=("default", "quiet"),
+        routes={"team-a": NAMES},
+        without_content=("quiet",),
+    )
 
 
 def chat(scene: Scene, number: int, *, endpoint: str = "openAI", **fields: Any) -> DocumentKey:
@@ -425,7 +427,7 @@ async def test_a_destination_that_is_added_later_is_filled_from_history(
 ) -> None:
     """By a backfill that names it: the others get nothing again, not even where their records have expired."""
     alone = tmp_path / "alone.toml"
-    alone.write_text(f'[destinations.default]\nkind = "file"\npath = "{tmp_path / "default"}"\n')
+    write_destinations(alone, ["default"])
     async with running(scene, destinations_file=alone) as run:
         for number in range(6):
             chat(scene, number, endpoint="team-a" if number % 2 else "openAI")
@@ -451,7 +453,7 @@ async def test_a_backfill_fills_every_destination_that_lacks_something(
     scene: Scene, plan: Path, tmp_path: Path
 ) -> None:
     alone = tmp_path / "alone.toml"
-    alone.write_text(f'[destinations.default]\nkind = "file"\npath = "{tmp_path / "default"}"\n')
+    write_destinations(alone, ["default"])
     async with running(scene, destinations_file=alone) as run:
         for number in range(4):
             chat(scene, number, endpoint="team-a" if number % 2 else "openAI")
@@ -483,7 +485,7 @@ async def test_what_is_left_of_a_destination_that_is_taken_away_is_let_go(
     left = len(held.owed) + sum(len(batch.items) for batch in held.batches.values())
     assert left == 6
     fewer = tmp_path / "fewer.toml"
-    fewer.write_text(f'[destinations.default]\nkind = "file"\npath = "{tmp_path / "default"}"\n')
+    write_destinations(fewer, ["default"])
     async with running(scene, destinations_file=fewer) as run:
         (told,) = run.events.of(DestinationForgotten)
         assert (told.destination, told.traces + told.owed) == ("quiet", 6)
@@ -509,7 +511,7 @@ async def test_what_was_owed_is_sent_by_a_run_with_that_destination_alone(
         await run.until_done(limit=_MINUTE)
     scene.at("quiet").is_away = False
     alone = tmp_path / "alone.toml"
-    alone.write_text(f'[destinations.quiet]\nkind = "file"\npath = "{tmp_path / "quiet"}"\n')
+    write_destinations(alone, ["quiet"])
     async with running(scene, destinations_file=alone) as run:
         await until_all_have(scene, *turns(*range(6)), names=["quiet"])
         await until(lambda: not scene.database.at("quiet").owed)

@@ -19,6 +19,7 @@ from tailer.flow.lanes import followups, spending, titles
 from tailer.settings.sharding import Ordinal
 from tests.memory.database import ASKED
 from tests.rows import ALICE, answer, question, transaction
+from tests.unit.flow.destinations_file import write_destinations
 from tests.unit.flow.run import Run, running
 from tests.unit.flow.scene import Scene, until
 
@@ -246,10 +247,7 @@ async def test_a_replay_waits_for_its_own_shard(scene: Scene) -> None:
 @pytest.fixture
 def two_destinations(tmp_path: Path) -> Path:
     """Both get everything."""
-    tables = [f'[destinations.{name}]\nkind = "file"\npath = "{tmp_path / name}"\n' for name in DESTINATIONS]
-    path = tmp_path / "destinations.toml"
-    path.write_text(f"otherwise = {list(DESTINATIONS)}\n" + "\n".join(tables))
-    return path
+    return write_destinations(tmp_path / "destinations.toml", DESTINATIONS)
 
 
 async def test_what_follows_a_turn_is_brought_back_by_its_own_shard(
