@@ -51,6 +51,9 @@ requested this long after the last. That is little beside the settle time, and a
 _HASTY_PACE_SECONDS = {**_PACE_SECONDS, Stream.MESSAGES: 0.25}
 _HASTY_EVENTS_A_SECOND = 200
 """With so many events a round takes longer, so messages are read sooner; a request more does not count then."""
+_SHORTEST_HOLD_MILLISECONDS = {Stream.MESSAGES: 500, Stream.CONVERSATIONS: 100, Stream.TRANSACTIONS: 100}
+"""How long the server holds a request without events at least. While it does, each write of anybody to any collection
+makes it look again; and as messages are written, few of the others' events come."""
 _FAREWELL_SECONDS = 1.0
 """How long ending a cursor that waits for events may take when the stream is given up."""
 _NARROW_PIPELINE: list[dict[str, object]] = [{"$project": {"operationType": 1, "documentKey._id": 1}}]
@@ -210,7 +213,10 @@ class MongoChangeStream:
                 "getMore": Int64(cursor_id),
                 "collection": self._stream.value,
                 "batchSize": batch_size,
-                "maxTimeMS": self._quiet.hold_milliseconds(self._longest_hold_milliseconds),
+                "maxTimeMS": self._quiet.hold_milliseconds(
+                    shortest=_SHORTEST_HOLD_MILLISECONDS[self._stream],
+                    longest=self._longest_hold_milliseconds,
+                ),
             },
             codec_options=TOLERANT,
             session=session,

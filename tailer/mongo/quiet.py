@@ -3,7 +3,6 @@
 import time
 from typing import Final
 
-_SHORTEST_HOLD_SECONDS: Final = 0.5
 _HOLD_SHARE: Final = 0.5
 
 
@@ -21,7 +20,7 @@ class Quiet:
         """Note that something happened."""
         self._since_seconds = time.monotonic()
 
-    def hold_milliseconds(self, longest: int) -> int:
+    def hold_milliseconds(self, *, shortest: int, longest: int) -> int:
         """How long the server may hold a `getMore` without events: half as long as it has been quiet, within limits."""
         quiet_seconds = time.monotonic() - self._since_seconds
-        return min(longest, round(1000 * max(_SHORTEST_HOLD_SECONDS, quiet_seconds * _HOLD_SHARE)))
+        return min(longest, max(shortest, round(1000 * quiet_seconds * _HOLD_SHARE)))

@@ -13,6 +13,7 @@ import bson
 import pytest
 from bson import ObjectId
 from bson.raw_bson import RawBSONDocument
+from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import OperationFailure
 
 from tailer.core.stream.hints import Operation, Stream
@@ -25,13 +26,16 @@ from tailer.flow.ports import ChangeSource
 from tailer.mongo.change_stream import MongoChangeStream
 from tailer.mongo.connection import (
     SOCKET_MILLISECONDS,
+    Client,
     Database,
     connect,
     inspect_source,
     tolerant_database,
 )
 from tailer.mongo.hint_pipeline import HINT_PIPELINES
+from tailer.mongo.quiet import Quiet
 from tests.evidence import Events, Reading
+from tests.integration.commands import Commands
 
 SECRET = "a secret of the user "
 
@@ -54,6 +58,11 @@ def events() -> Events:
 @pytest.fixture
 def messages(database: Database, events: Events) -> ChangeSource:
     return MongoChangeStream(database, Stream.MESSAGES, events)
+
+
+def holds_of(commands: Commands, stream: Stream) -> list[int]:
+    """How many milliseconds the server was asked to hold each request of a stream."""
+    return [command["maxTimeMS"] for command in commands.sent if command.get("collection") == stream.value]
 
 
 async def number_rows(database: Database, first: int, last: int) -> list[str]:
@@ -349,6 +358,31 @@ async def test_a_busy_collection_is_not_asked_more_often_than_its_pace(
         client.close()
 
     assert 1 <= asked <= most
+
+
+async def test_while_messages_arrive_the_server_holds_no_request_for_conversations(
+    replica_set: ReplicaSet,
+) -> None:
+    """Otherwise every write of anybody, to any collection, would wake it to look whether it can answer."""
+    commands = Commands()
+    client: Client = AsyncIOMotorClient(replica_set.uri, event_listeners=[commands])
+    source = tolerant_database(client, f"librechat_{uuid.uuid4().hex}")
+    quiet = Quiet()
+    try:
+        async with (
+            Reading(MongoChangeStream(source, Stream.MESSAGES, Events(), quiet=quiet)) as reading,
+            Reading(MongoChangeStream(source, Stream.CONVERSATIONS, Events(), quiet=quiet)),
+        ):
+            while len(holds_of(commands, Stream.CONVERSATIONS)) < 4:
+                await source["messages"].insert_one({"messageId": uuid.uuid4().hex})
+                await asyncio.sleep(0.01)
+        await client.drop_database(source.name)
+    finally:
+        client.close()
+
+    assert reading.hints
+    assert min(holds_of(commands, Stream.CONVERSATIONS)) < 300
+    assert min(holds_of(commands, Stream.MESSAGES)) >= 500
 
 
 @pytest.mark.parametrize("shard", Shard(0, 3).all(), ids=str)

@@ -17,9 +17,9 @@ def test_the_longer_it_is_quiet_the_longer_the_server_holds_a_request(
     holds = []
     for later in (0, 1, 3, 60):
         moment = 100.0 + later
-        holds.append(quiet.hold_milliseconds(2_500))
+        holds.append(quiet.hold_milliseconds(shortest=500, longest=2_500))
     quiet.end()
 
     assert holds == [500, 500, 1_500, 2_500]
-    assert quiet.hold_milliseconds(2_500) == 500
-    assert quiet.hold_milliseconds(300) == 300
+    assert quiet.hold_milliseconds(shortest=500, longest=2_500) == 500
+    assert quiet.hold_milliseconds(shortest=500, longest=300) == 300
