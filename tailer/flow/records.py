@@ -97,8 +97,9 @@ class ParkedTurn:
 class OwedShare:
     """What a destination that was away still has to do with an entry, stored in the state database.
 
-    It keeps what only the stream said of the row. `conversation_id` says whose it is among several shards;
-    `since_seconds` is cluster time; `times` is how often it was owed, which changes when it is owed once more."""
+    It keeps what only the stream said of the row. `conversation_id` says whose it is among several shards; where
+    nothing told, the row's own `_id` stands in its place. `since_seconds` is cluster time; `times` is how often it was
+    owed, which changes when it is owed once more."""
 
     key: EntryKey
     message_id: str | None
@@ -112,6 +113,11 @@ class OwedShare:
     edited: bool
     changed: frozenset[str]
     times: int = 0
+
+    @property
+    def knows_conversation(self) -> bool:
+        """Whether something told whose it is. That is kept when another shard, which does not know, owes the same."""
+        return self.conversation_id not in (None, self.key.document_key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from tailer.core.identity import title_trace_id, turn_trace_id
 from tailer.core.stream.shard import Shard
 from tailer.flow.letter_reasons import LetterReason
@@ -142,6 +144,20 @@ async def test_a_shard_finds_what_is_owed_of_its_own_conversations(state: StateS
         assert all(shard.owns(share.conversation_id) for share in own)
         assert await view.load_owed(2, shard=shard) == own[:2]
     assert sum(map(len, found)) == len(ids)
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["owed first", "owed last"])
+async def test_a_shard_that_does_not_know_whose_something_is_does_not_take_it_over(
+    state: StateStore, *, is_first: bool
+) -> None:
+    """A deletion names only the row, so several shards may owe it, and one of them knows the conversation."""
+    view = state.of("team-a")
+    known = make_owed(1)
+    unknown = replace(known, conversation_id=known.key.document_key)
+    for share in (unknown, known) if is_first else (known, unknown):
+        await view.owe([share])
+
+    assert [share.conversation_id for share in await view.load_owed(10)] == ["c1"]
 
 
 async def test_what_is_left_of_a_destination_without_a_name_is_let_go(state: StateStore) -> None:

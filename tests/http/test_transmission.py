@@ -16,6 +16,7 @@ from tailer.events import (
     DeliveryRetried,
     DeliveryUnknown,
     RequestDone,
+    TracesMayRepeat,
 )
 from tailer.flow.records import Batch
 from tailer.flow.sending.destination_health import DestinationHealth
@@ -237,6 +238,19 @@ async def test_a_server_that_cannot_be_read_gets_the_same_bytes_again_and_that_i
 
     assert wire.posts == [batch.payload] * 2
     assert [event.verdict for event in events.of(BatchSettled)] == ["sent_again_unread"]
+
+
+async def test_keys_that_are_refused_after_a_lost_answer_send_nothing_twice(
+    transmission: Transmission, batch: Batch, fake: FakeLangfuse, wire: Wire, events: Events
+) -> None:
+    """Once they are accepted again the batch is looked for before the next try, and found."""
+    fake.faults.add(hang(stored=True), answer(401, times=2), answer(401, route=Route.OBSERVATIONS, times=3))
+    assert await transmission.send(batch) == Delivered()
+
+    assert len(wire.posts) == 3
+    assert [event.verdict for event in events.of(BatchSettled)] == ["found"]
+    assert events.of(TracesMayRepeat) == []
+    assert arrived_once(fake)
 
 
 async def test_a_lookup_waits_for_a_server_that_does_not_answer_just_now(

@@ -269,6 +269,7 @@ class MemoryState:
             else:
                 self._held.owed[share.key] = replace(
                     share,
+                    conversation_id=(share if share.knows_conversation else known).conversation_id,
                     since_seconds=known.since_seconds,
                     changed=known.changed | share.changed,
                     times=known.times + 1,

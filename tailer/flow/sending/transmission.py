@@ -74,29 +74,58 @@ class Transmission:
         return outcome
 
     async def _send(self, batch: Batch, *, maybe_sent: bool) -> FinalOutcome:
-        if maybe_sent and await self._settle(batch, reason="left by an earlier run") is Verdict.FOUND:
-            return Delivered()
+        outcome: FinalOutcome | Unknown
+        if maybe_sent:
+            outcome = Unknown("left by an earlier run")
+        else:
+            outcome = await self._try_until_answered(lambda: self._send_once(batch.payload))
         losses = 0
-        while True:
-            outcome = await self._send_until_answered(batch)
-            if isinstance(outcome, Delivered | TooLarge | Rejected):
-                return outcome
-            if isinstance(outcome, Unknown):
-                verdict = await self._settle(batch, reason=outcome.reason)
-                if verdict is Verdict.FOUND:
-                    return Delivered()
-                losses += 1
-                if verdict is Verdict.SENT_AGAIN_UNREAD:
-                    # No look took any time: without a pause an answer that is always lost would be asked for at once.
-                    await self._sleep(max(outcome.after_seconds or 0.0, _BACKOFF.wait_seconds(losses)))
+        while isinstance(outcome, Unknown):
+            losses += 1
+            outcome = await self._resolve(batch, outcome, losses)
+        return outcome
 
-    async def _send_until_answered(self, batch: Batch) -> DeliveryOutcome:
-        return await try_until(
-            lambda: self._send_once(batch.payload),
+    async def _resolve(self, batch: Batch, lost: Unknown, losses: int) -> FinalOutcome | Unknown:
+        """What becomes of a batch that the destination may have: it is found, or sent again."""
+        self._presence.note_failure()
+        self._emit(DeliveryUnknown(lost.reason, len(batch.items)))
+        verdict = await self._look_up(batch)
+        if verdict is Verdict.SENT_AGAIN_UNREAD:
+            # No look took any time: without a pause an answer that is always lost would be asked for at once.
+            await self._sleep(max(lost.after_seconds or 0.0, _BACKOFF.wait_seconds(losses)))
+
+        async def try_once() -> DeliveryOutcome:
+            nonlocal verdict
+            if verdict is Verdict.SENT_AGAIN_UNREAD:
+                # What kept the destination from being read may have passed, as it does when keys are put right.
+                verdict = await self._look_up(batch)
+            return Delivered() if verdict is Verdict.FOUND else await self._send_once(batch.payload)
+
+        outcome = await self._try_until_answered(try_once)
+        self._emit(BatchSettled(verdict.value, len(batch.items)))
+        if verdict is Verdict.SENT_AGAIN_UNREAD:
+            self._emit(TracesMayRepeat(lost.reason, len(batch.items)))
+        return outcome
+
+    async def _look_up(self, batch: Batch) -> Verdict:
+        """Ask the destination whether it has the batch: it takes a request as a whole."""
+        probes = list(dict.fromkeys((batch.items[0].probe, batch.items[-1].probe)))
+        verdict = await self._lookup.settle(probes)
+        if verdict is Verdict.FOUND:
+            self._health.note(Channel.SPANS, Delivered())
+        return verdict
+
+    async def _try_until_answered(
+        self, call: Callable[[], Awaitable[DeliveryOutcome]]
+    ) -> FinalOutcome | Unknown:
+        outcome = await try_until(
+            call,
             is_final=lambda outcome: not isinstance(outcome, Retry | Refused),
             wait=_wait_seconds,
             report=self._report,
         )
+        assert not isinstance(outcome, Retry | Refused)  # noqa: S101 - neither is final
+        return outcome
 
     async def _send_once(self, payload: bytes) -> DeliveryOutcome:
         began = self._monotonic()
@@ -116,17 +145,6 @@ class Transmission:
         if isinstance(outcome, Retry):
             reason = f"{outcome.reason}: {outcome.remedy}" if outcome.remedy else outcome.reason
             self._emit(DeliveryRetried(reason, setback.tries, setback.wait_seconds))
-
-    async def _settle(self, batch: Batch, *, reason: str) -> Verdict:
-        """Ask the destination whether it has the batch: it takes a request as a whole."""
-        self._presence.note_failure()
-        self._emit(DeliveryUnknown(reason, len(batch.items)))
-        probes = list(dict.fromkeys((batch.items[0].probe, batch.items[-1].probe)))
-        verdict = await self._lookup.settle(probes)
-        self._emit(BatchSettled(verdict.value, len(batch.items)))
-        if verdict is Verdict.SENT_AGAIN_UNREAD:
-            self._emit(TracesMayRepeat(reason, len(batch.items)))
-        return verdict
 
 
 def _wait_seconds(outcome: DeliveryOutcome, tries: int) -> float:

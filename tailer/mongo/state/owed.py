@@ -79,15 +79,14 @@ class Owed:
         return int(written.deleted_count)
 
     def _owe(self, share: OwedShare) -> UpdateOne:
-        first = {
+        first: dict[str, Any] = {
             "interest": share.key.interest.value,
             "document_key": share.key.document_key,
             "since_seconds": share.since_seconds,
             **self._belonging.marks,
         }
-        latest = {
+        latest: dict[str, Any] = {
             "message_id": share.message_id,
-            "conversation_id": share.conversation_id,
             "written_milliseconds": share.written_milliseconds,
             "finished_milliseconds": share.finished_milliseconds,
             "deadline_passed": share.deadline_passed,
@@ -95,6 +94,7 @@ class Owed:
             "stopped": share.stopped,
             "edited": share.edited,
         }
+        (latest if share.knows_conversation else first)["conversation_id"] = share.conversation_id
         update = {
             "$setOnInsert": first,
             "$set": latest,

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from random import seed as seed_jitter
 from typing import Any
 
 import pytest
@@ -278,6 +279,8 @@ async def test_whatever_happens_to_any_of_three_shards_everything_is_there_once_
 
 
 async def _go_through(world: World, options: dict[str, Any]) -> None:
+    # Pauses between tries are random too.
+    seed_jitter(world.random.random())
     async with at_work(world.shards, world.shards, options) as first:
         await world.until_done(first)
     for end in parts(world.random):

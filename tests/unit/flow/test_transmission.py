@@ -4,7 +4,14 @@ import asyncio
 
 import pytest
 
-from tailer.events import BatchSettled, DeliveryPaused, DeliveryResumed, DeliveryRetried, RequestDone
+from tailer.events import (
+    BatchSettled,
+    DeliveryPaused,
+    DeliveryResumed,
+    DeliveryRetried,
+    RequestDone,
+    TracesMayRepeat,
+)
 from tailer.flow.records import Batch
 from tailer.flow.sending.outcomes import Delivered, DeliveryOutcome, Rejected, Retry, TooLarge, Unknown
 from tests.evidence import make_item, make_trace
@@ -114,6 +121,47 @@ async def test_a_destination_that_cannot_be_read_is_not_waited_for(scene: Scene)
 
     assert [event.verdict for event in scene.events.of(BatchSettled)] == ["sent_again_unread"]
     assert len(scene.destination.duplicates()) == 1
+
+
+@pytest.mark.parametrize("is_taken", [True, False], ids=["taken", "not taken"])
+@pytest.mark.parametrize("is_left", [True, False], ids=["left by an earlier run", "lost just now"])
+async def test_keys_that_are_refused_when_an_answer_was_lost_are_waited_for_and_the_batch_is_looked_for_then(
+    scene: Scene, *, is_left: bool, is_taken: bool
+) -> None:
+    """While they are refused nothing can be read and nothing is taken, so there is no hurry to send it unread."""
+    batch = make_batch(scene, "m1")
+    scene.destination.answers.append(Answer(Unknown("ReadTimeout"), taken=is_taken))
+    scene.destination.visible_after_seconds = 2
+    if is_left:
+        await scene.sink.deliver(batch.payload)
+    async with working(scene.transmission.send(batch, maybe_sent=is_left)) as (sending,):
+        await until(lambda: bool(scene.destination.payloads))
+        scene.destination.refuses_keys = True
+        await asyncio.sleep(3600)
+        scene.destination.refuses_keys = False
+        assert await sending == Delivered()
+
+    assert [event.verdict for event in scene.events.of(BatchSettled)] == [
+        "found" if is_taken else "sent_again"
+    ]
+    assert scene.events.of(TracesMayRepeat) == []
+    assert scene.destination.duplicates() == []
+    assert (len(scene.events.of(DeliveryPaused)), len(scene.events.of(DeliveryResumed))) == (1, 1)
+
+
+async def test_a_destination_that_is_away_and_cannot_be_read_gets_the_batch_when_it_is_back(
+    scene: Scene,
+) -> None:
+    """Its reads are refused all the time, so the batch is sent unread, once."""
+    scene.destination.answers.extend([Answer(Unknown("cut"), taken=True), Answer(Retry("http_503"))])
+    scene.destination.is_unreadable = True
+
+    assert await scene.transmission.send(make_batch(scene, "m1")) == Delivered()
+
+    assert len(scene.destination.payloads) == 3
+    assert [event.verdict for event in scene.events.of(BatchSettled)] == ["sent_again_unread"]
+    assert [event.traces for event in scene.events.of(TracesMayRepeat)] == [1]
+    assert len(scene.events.of(DeliveryRetried)) == 1
 
 
 async def test_a_batch_of_an_earlier_run_is_looked_for_before_it_is_sent(scene: Scene) -> None:
