@@ -60,8 +60,8 @@ class BatchSettled(DestinationEvent):
 
 @dataclass(frozen=True, slots=True)
 class TracesMayRepeat(DestinationEvent):
-    """A batch of unknown outcome is sent again although the destination cannot be asked for it: its traces may be there
-    twice."""
+    """A batch of unknown outcome was sent again although the destination could not be asked for it: its traces may be
+    there twice."""
 
     level: ClassVar[str | None] = "warning"
     name: ClassVar[str] = "traces_may_repeat"

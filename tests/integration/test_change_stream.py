@@ -373,9 +373,10 @@ async def test_while_messages_arrive_the_server_holds_no_request_for_conversatio
             Reading(MongoChangeStream(source, Stream.MESSAGES, Events(), quiet=quiet)) as reading,
             Reading(MongoChangeStream(source, Stream.CONVERSATIONS, Events(), quiet=quiet)),
         ):
-            while len(holds_of(commands, Stream.CONVERSATIONS)) < 4:
-                await source["messages"].insert_one({"messageId": uuid.uuid4().hex})
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(20):
+                while len(holds_of(commands, Stream.CONVERSATIONS)) < 4:
+                    await source["messages"].insert_one({"messageId": uuid.uuid4().hex})
+                    await asyncio.sleep(0.01)
         await client.drop_database(source.name)
     finally:
         client.close()
