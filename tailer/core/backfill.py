@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from tailer.core.identity import DocumentKey, TraceId
-from tailer.core.librechat.documents import inserted_seconds
+from tailer.core.identity import DocumentKey, TraceId, inserted_seconds
 from tailer.core.stream.entries import EntryKey
 from tailer.core.stream.hints import Interest, Stream
 from tailer.core.trace.export import trace_id_of

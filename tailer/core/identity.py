@@ -1,4 +1,5 @@
-"""Ids of traces and observations, derived from stored facts only, so that a replay gives the same ids."""
+"""Ids of traces and observations, derived from stored facts only, so that a replay gives the same ids; and the keys of
+documents."""
 
 from hashlib import sha256
 from typing import NewType
@@ -56,3 +57,11 @@ def observation_id(message_id: str, role: str, index: int | None = None) -> Obse
     """The id of one observation of a turn, from its role in the trace, and its place if a role repeats."""
     seed = f"{message_id}:{role}" if index is None else f"{message_id}:{role}:{index}"
     return ObservationId(_digest(seed)[:16])
+
+
+def inserted_seconds(key: DocumentKey) -> int | None:
+    """The second in which an ObjectId was made: the true time of insertion, also for imports and forks."""
+    try:
+        return int(key[:8], 16) if len(key) == 24 else None  # noqa: PLR2004 - an ObjectId has 24 hex digits
+    except ValueError:
+        return None

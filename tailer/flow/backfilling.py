@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tailer.core.backfill import INTEREST_OF_WALK, Counts, Job, choose_admissions, plan_gap
-from tailer.core.identity import DocumentKey, TraceId
-from tailer.core.librechat.documents import inserted_seconds
+from tailer.core.identity import DocumentKey, TraceId, inserted_seconds
 from tailer.core.stream.entries import EntryKey
 from tailer.core.stream.hints import Interest, Stream
 from tailer.core.stream.shard import WHOLE, Shard

@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from tailer.core.backfill import Admission
-from tailer.core.identity import DocumentKey
-from tailer.core.librechat.documents import inserted_seconds
+from tailer.core.identity import DocumentKey, inserted_seconds
 from tailer.core.stream.entries import Entry, EntryKey
 from tailer.core.stream.hints import CLASSIFIERS, STREAM_OF_INTEREST, ChangeHint, Interest, Stream
 from tailer.core.stream.memory import StreamMemory

@@ -8,7 +8,9 @@ from typing import Protocol
 
 from tailer.core.backfill import Job
 from tailer.core.identity import DocumentKey, ObservationId, TraceId
-from tailer.core.librechat.documents import AttachedFile, Message, Transaction
+from tailer.core.librechat.attached_files import AttachedFile
+from tailer.core.librechat.messages import Message
+from tailer.core.librechat.transactions import Transaction
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.core.trace.followup import Score, SentTurn

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import httpx
 
 from tailer.core.identity import ObservationId, TraceId
-from tailer.core.librechat.documents import AttachedFile
+from tailer.core.librechat.attached_files import AttachedFile
 from tailer.errors import DestinationError
 from tailer.events import Emit, MediaLeftOut
 from tailer.flow.sending.outcomes import Refused, Retry, StorageAway

@@ -12,7 +12,8 @@ from itertools import accumulate
 
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.bson_values import filled_string, identifier
-from tailer.core.librechat.documents import Message, Transaction
+from tailer.core.librechat.messages import Message
+from tailer.core.librechat.transactions import Transaction
 from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.spending import Spending
 from tailer.core.turn.readback import DeletedRow, Owner, Row, owner_of

@@ -12,7 +12,7 @@ from uuid import uuid4
 from bson import Timestamp
 from pymongo.errors import OperationFailure, PyMongoError
 
-from tailer.core.librechat.documents import MalformedDocument, read_message
+from tailer.core.librechat.messages import MalformedDocument, read_message
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition, token_seconds
 from tailer.core.turn.turns import TurnRecord

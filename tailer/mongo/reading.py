@@ -6,7 +6,7 @@ from typing import Any
 from pymongo.database import Database
 
 from tailer.core.identity import DocumentKey
-from tailer.core.librechat.documents import MalformedDocument, Message, read_earlier, read_message
+from tailer.core.librechat.messages import MalformedDocument, Message, read_earlier, read_message
 from tailer.core.turn.readback import Row
 from tailer.events import RowUnreadable
 from tailer.mongo.document_keys import to_key

@@ -9,7 +9,7 @@ from bson import ObjectId
 
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.bson_values import filled_string, identifier
-from tailer.core.librechat.documents import Transaction, read_transaction
+from tailer.core.librechat.transactions import Transaction, read_transaction
 from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.spending import Spending, make_spending, names_chat_message
 from tailer.core.turn.readback import DeletedRow, Excerpt, Excerpts, Owner, Row, owner_of

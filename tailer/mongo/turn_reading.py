@@ -14,7 +14,8 @@ from bson import ObjectId
 
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.conversations import Agent, Conversation, read_agent, read_conversation
-from tailer.core.librechat.documents import Message, Transaction
+from tailer.core.librechat.messages import Message
+from tailer.core.librechat.transactions import Transaction
 from tailer.core.policy.users import User
 from tailer.core.turn.assembly import Draft, make_draft, make_record
 from tailer.core.turn.readback import Excerpt, Owner, Row, make_excerpt, owner_of

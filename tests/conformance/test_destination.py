@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tailer.core.identity import turn_trace_id
-from tailer.core.librechat.documents import AttachedFile
+from tailer.core.librechat.attached_files import AttachedFile
 from tailer.core.trace.followup import Score, ScoreType
 from tailer.flow.records import Probe
 from tailer.flow.sending.outcomes import (

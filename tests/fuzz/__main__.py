@@ -14,7 +14,7 @@ from typing import Any
 
 import bson
 
-from tailer.core.librechat.documents import MalformedDocument, read_message
+from tailer.core.librechat.messages import MalformedDocument, read_message
 from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.policy.policies import ContentChoice, Policies
 from tailer.core.policy.users import UserIdChoice, UserNaming

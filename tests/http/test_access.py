@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tailer.core.identity import ObservationId, turn_trace_id
-from tailer.core.librechat.documents import AttachedFile
+from tailer.core.librechat.attached_files import AttachedFile
 from tailer.core.trace.followup import Score, ScoreType
 from tailer.core.trace.otlp import SpanContext
 from tailer.errors import DestinationError

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tailer.core.identity import observation_id, turn_trace_id
-from tailer.core.librechat.documents import AttachedFile
+from tailer.core.librechat.attached_files import AttachedFile
 from tailer.events import Event, MediaLeftOut
 from tailer.flow.sending.outcomes import Refused, Retry, StorageAway
 from tailer.langfuse.connection import Credentials, LangfuseConnection

@@ -8,17 +8,11 @@ from typing import TypeVar
 
 import bson
 
-from tailer.core.identity import DocumentKey
+from tailer.core.identity import DocumentKey, inserted_seconds
 from tailer.core.librechat.bson_values import filled_string, identifier
 from tailer.core.librechat.conversations import Conversation, read_agent, read_conversation
-from tailer.core.librechat.documents import (
-    MalformedDocument,
-    Message,
-    Transaction,
-    inserted_seconds,
-    read_message,
-    read_transaction,
-)
+from tailer.core.librechat.messages import MalformedDocument, Message, read_message
+from tailer.core.librechat.transactions import Transaction, read_transaction
 from tailer.core.policy.users import User, read_user
 from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.spending import Spending, make_spending, names_chat_message

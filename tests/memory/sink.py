@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 
 from tailer.core.identity import ObservationId, TraceId
-from tailer.core.librechat.documents import AttachedFile
+from tailer.core.librechat.attached_files import AttachedFile
 from tailer.core.trace.followup import Score
 from tailer.core.trace.observations import Trace
 from tailer.flow.records import Probe

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from tailer.core.identity import NO_PARENT, DocumentKey
 from tailer.core.librechat.bson_values import filled_string, identifier, milliseconds
 from tailer.core.librechat.conversations import Agent, Conversation, read_agent, read_conversation
-from tailer.core.librechat.documents import Message, Transaction, read_message, read_transaction
+from tailer.core.librechat.messages import Message, read_message
+from tailer.core.librechat.transactions import Transaction, read_transaction
 from tailer.core.policy.policies import Policies
 from tailer.core.policy.users import UserNaming
 from tailer.core.stream.hints import ChangeHint, Operation

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tailer.core.identity import DocumentKey
-from tailer.core.librechat.documents import MalformedDocument, Message, read_message
+from tailer.core.librechat.messages import MalformedDocument, Message, read_message
 from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.policy.policies import (
     ContentChoice,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.librechat.documents import Message
+from tailer.core.librechat.messages import Message
 from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.policy.policies import ContentChoice, ContentRule, Fact, Policies, Rule, TemporaryPolicy
 from tailer.core.trace.content_policy import drop_content, mask_content, show_content

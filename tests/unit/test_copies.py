@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.conversations import Conversation
-from tailer.core.librechat.documents import Message
+from tailer.core.librechat.messages import Message
 from tailer.core.policy.policies import CopyPolicy, Policies
 from tailer.core.turn.assembly import Draft, make_draft, make_record
 from tailer.core.turn.copies import ALONE, Surroundings, is_copy, needs_others

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from tailer.core.identity import NO_PARENT, DocumentKey
 from tailer.core.librechat.conversations import read_agent, read_conversation
-from tailer.core.librechat.documents import MalformedDocument, read_earlier, read_message, read_transaction
+from tailer.core.librechat.messages import MalformedDocument, read_earlier, read_message
+from tailer.core.librechat.transactions import read_transaction
 from tests.unit.documents import (
     ANY_TEXT,
     CONVERSATION,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core.identity import observation_id, turn_trace_id
-from tailer.core.librechat.documents import Message
+from tailer.core.librechat.messages import Message
 from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.policy.policies import ContentChoice, CopyPolicy, Policies
 from tailer.core.trace.content_policy import ContentPolicy, mask_content, show_content

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.librechat.documents import Transaction
+from tailer.core.librechat.transactions import Transaction
 from tailer.core.policy.policies import ContentChoice
 from tailer.core.trace.content_policy import show_content
 from tailer.core.trace.followup import SentTurn

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.librechat.documents import Transaction
+from tailer.core.librechat.transactions import Transaction
 from tailer.core.turn.readback import Row
 from tailer.core.turn.transactions_by_time import assign_by_time
 from tests.unit.documents import MISSING, moment, prompt_row, response_row, row, transactions, user_row

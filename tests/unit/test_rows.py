@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core.identity import NO_PARENT, DocumentKey
-from tailer.core.librechat.documents import Message
+from tailer.core.librechat.messages import Message
 from tailer.core.turn.assembly import named_agent_ids, saved_agent_id
 from tailer.core.turn.readback import Row
 from tailer.core.turn.selection import RowSelection, group_selections

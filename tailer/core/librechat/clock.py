@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 
-from tailer.core.identity import DocumentKey
-from tailer.core.librechat.documents import inserted_seconds
+from tailer.core.identity import DocumentKey, inserted_seconds
 
 _HALF_SECOND = 0.5
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Generic, TypeVar
 
-from tailer.core.identity import DocumentKey
+from tailer.core.identity import DocumentKey, inserted_seconds
 from tailer.core.librechat.conversations import SETTINGS_FIELDS
-from tailer.core.librechat.documents import inserted_seconds
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
 

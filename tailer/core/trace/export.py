@@ -1,6 +1,6 @@
 """From what was read back of a turn to its traces, under everything that the operator has decided."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -13,18 +13,17 @@ from tailer.core.policy.policies import (
     Policies,
     TemporaryPolicy,
     is_sampled,
-    values_of,
 )
 from tailer.core.policy.users import UserNaming
 from tailer.core.trace.bounds import Bounds
 from tailer.core.trace.build import build_title_trace, build_turn_trace
 from tailer.core.trace.content_policy import ContentPolicy, drop_content, show_content
+from tailer.core.trace.facts import fact_tags, facts_of_spending, facts_of_turn, with_role
 from tailer.core.trace.files import files_of
 from tailer.core.trace.followup import SentTurn, TextMark, mark_text
 from tailer.core.trace.late import PartMarks, mark_parts, mark_transactions
 from tailer.core.trace.observations import Trace
 from tailer.core.trace.spending import Spending, build_spending_traces
-from tailer.core.turn.assembly import saved_agent_id
 from tailer.core.turn.entry_outcomes import EntryOutcome, denied, outcome_of
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import (
@@ -167,7 +166,7 @@ def shows_media(record: TurnRecord, options: ExportOptions) -> bool:
     verdict = _judge(record, options.policies, deadline_passed=True)
     if not isinstance(verdict, Outcome):
         return False
-    facts = _facts(build_turn(record, verdict))
+    facts = facts_of_turn(build_turn(record, verdict))
     choice = options.policies.content_for(facts, temporary=anchor.temporary)
     is_sent = options.receives(facts) and options.policies.denied_by(facts) is None
     return is_sent and choice is ContentChoice.FULL
@@ -179,7 +178,7 @@ def export_title(record: TurnRecord, options: ExportOptions) -> Trace | None:
     if isinstance(verdict, Exclusion):
         return None
     turn = build_turn(record, Outcome.COMPLETE)
-    facts = _facts(turn)
+    facts = facts_of_turn(turn)
     title = build_title_trace(turn, bounds=options.bounds)
     if title is None or not options.receives(facts) or options.policies.denied_by(facts) is not None:
         return None
@@ -192,22 +191,14 @@ def export_spending(spending: Spending, options: ExportOptions) -> tuple[Trace, 
         return EntryOutcome.NOT_SAMPLED
     if spending.may_be_temporary and options.policies.temporary is TemporaryPolicy.SKIP:
         return EntryOutcome.DELETED
-    models = [entry.model for entry in spending.transactions if entry.model is not None]
-    facts: Facts = {
-        **dict.fromkeys(Fact),
-        Fact.MODEL: models[0] if models else None,
-        Fact.USER: spending.user_id,
-        Fact.TENANT: spending.tenant_id,
-        Fact.ROLE: spending.user.role if spending.user is not None else None,
-        Fact.GROUP: spending.user.groups if spending.user is not None else None,
-    }
+    facts = facts_of_spending(spending)
     if not options.receives(facts):
         return EntryOutcome.NOT_ROUTED
     rule = options.policies.denied_by(facts)
     if rule is not None:
         return denied(rule)
     name = options.naming.name(spending.user_id, spending.user)
-    tags = (*options.tags, *_fact_tags(facts, options))
+    tags = (*options.tags, *fact_tags(facts, options.tag_facts))
     return build_spending_traces(spending, user_name=name, tags=tags) or EntryOutcome.NO_TOKENS
 
 
@@ -235,28 +226,11 @@ def _judge(record: TurnRecord, policies: Policies, *, deadline_passed: bool) -> 
     return Exclusion.NOT_A_RESPONSE
 
 
-def _facts(turn: Turn) -> Facts:
-    record, anchor = turn.record, turn.anchor
-    conversation = record.conversation
-    return {
-        Fact.ENDPOINT: anchor.endpoint or (conversation.endpoint if conversation is not None else None),
-        Fact.MODEL: turn.model,
-        Fact.AGENT: record.agent.agent_id
-        if record.agent is not None
-        else saved_agent_id(record.response, conversation),
-        Fact.USER: anchor.user_id,
-        Fact.TENANT: anchor.tenant_id,
-        Fact.ROLE: record.user.role if record.user is not None else None,
-        Fact.GROUP: record.user.groups if record.user is not None else None,
-        Fact.TAG: conversation.tags if conversation is not None else None,
-    }
-
-
 def _tell(turn: Turn) -> _Told:
     question = turn.record.question
     return _Told(
         turn=turn,
-        facts=_facts(turn),
+        facts=facts_of_turn(turn),
         answer=mark_text(turn.answer),
         question=mark_text(question.text or "") if question is not None else None,
         parts=mark_parts(turn.anchor),
@@ -296,7 +270,7 @@ def _finish(trace: Trace, turn: Turn, facts: Facts, options: ExportOptions) -> T
         tags.append("temporary")
     if turn.outcome is Outcome.COPIED:
         tags.append("copied")
-    tags += _fact_tags(facts, options)
+    tags += fact_tags(facts, options.tag_facts)
     named = Trace(
         id=trace.id,
         name=trace.name,
@@ -305,7 +279,7 @@ def _finish(trace: Trace, turn: Turn, facts: Facts, options: ExportOptions) -> T
         user_id=options.naming.name(anchor.user_id, turn.record.user),
         session_id=trace.session_id,
         tags=tuple(dict.fromkeys(tags)),
-        metadata=_with_role(trace.metadata, facts),
+        metadata=with_role(trace.metadata, facts),
         observations=trace.observations,
         provider=trace.provider,
     )
@@ -319,13 +293,3 @@ def _finish(trace: Trace, turn: Turn, facts: Facts, options: ExportOptions) -> T
             return drop_content(named)
         case _:
             assert_never(choice)
-
-
-def _fact_tags(facts: Facts, options: ExportOptions) -> list[str]:
-    return [f"{fact.value}:{value}"[:200] for fact in options.tag_facts for value in values_of(facts, fact)]
-
-
-def _with_role(metadata: Mapping[str, str], facts: Facts) -> Mapping[str, str]:
-    entries = {"user_role": values_of(facts, Fact.ROLE), "user_groups": values_of(facts, Fact.GROUP)}
-    known = {name: ", ".join(values) for name, values in entries.items() if values}
-    return {**metadata, **known} if known else metadata

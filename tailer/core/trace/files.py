@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from tailer.core.json_text import encode_json
-from tailer.core.librechat.documents import AttachedFile
+from tailer.core.librechat.attached_files import AttachedFile
 from tailer.core.turn.turns import TurnRecord
 
 _MOST_FILES = 50

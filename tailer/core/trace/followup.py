@@ -11,7 +11,7 @@ from enum import StrEnum
 from hashlib import sha256
 
 from tailer.core.identity import DocumentKey, TraceId, observation_id
-from tailer.core.librechat.documents import Feedback, Message
+from tailer.core.librechat.messages import Feedback, Message
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.policy.policies import ContentChoice
 from tailer.core.trace.bounds import Allowance, Bounds

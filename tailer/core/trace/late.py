@@ -12,7 +12,8 @@ from typing import TypeAlias
 
 from tailer.core.identity import observation_id
 from tailer.core.librechat.content import ReasoningPart, SummaryPart, ToolCall
-from tailer.core.librechat.documents import Message, Transaction
+from tailer.core.librechat.messages import Message
+from tailer.core.librechat.transactions import Transaction
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.trace.content_policy import ContentPolicy
 from tailer.core.trace.followup import SentTurn, TextMark, make_piece, mark_text, shown_text, written_out

@@ -16,7 +16,7 @@ from tailer.core.identity import (
     title_trace_id,
     turn_trace_id,
 )
-from tailer.core.librechat.documents import Transaction
+from tailer.core.librechat.transactions import Transaction
 from tailer.core.policy.users import User
 from tailer.core.trace.build import TITLE_TRACE_NAME, TURN_TRACE_NAME
 from tailer.core.trace.generations import Frame, build_generation

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from tailer.core.librechat.conversations import Conversation, read_setting_changes
-from tailer.core.librechat.documents import Message, merge_quotes
+from tailer.core.librechat.messages import Message, merge_quotes
 from tailer.core.stream.memory import ToldSettings
 from tailer.core.stream.telling import Told
 from tailer.core.turn.record import Then, TurnRecord

@@ -9,7 +9,8 @@ from dataclasses import replace
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.content import HandOffPart, Part, ReasoningPart, TextPart, ToolCall
 from tailer.core.librechat.conversations import Agent, Conversation
-from tailer.core.librechat.documents import Message, Transaction
+from tailer.core.librechat.messages import Message
+from tailer.core.librechat.transactions import Transaction
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.policy.users import User
 from tailer.core.turn.copies import (

@@ -11,10 +11,10 @@ and cannot be told from a turn.
 
 from collections.abc import Iterable, Sequence
 
-from tailer.core.identity import DocumentKey
+from tailer.core.identity import DocumentKey, inserted_seconds
 from tailer.core.librechat.content import Part, ReasoningPart, TextPart, ToolCall
 from tailer.core.librechat.conversations import Conversation
-from tailer.core.librechat.documents import Message, inserted_seconds
+from tailer.core.librechat.messages import Message
 from tailer.core.light_dataclass import light_dataclass
 
 _SPREAD_MILLISECONDS = 1_500

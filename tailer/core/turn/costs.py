@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
-from tailer.core.librechat.documents import Transaction
+from tailer.core.librechat.transactions import Transaction
 from tailer.core.light_dataclass import light_dataclass
 
 _MILLION = 1_000_000

@@ -7,7 +7,7 @@ store, and prunes to the model's window.
 from collections.abc import Sequence
 
 from tailer.core.librechat.content import SummaryPart
-from tailer.core.librechat.documents import Message
+from tailer.core.librechat.messages import Message
 from tailer.core.librechat.replay import ChatMessage, has_summary
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.turns import TurnRecord

@@ -1,6 +1,6 @@
 """Whose turn the entries of LibreChat's ledger belong to, where ids alone do not tell."""
 
-from tailer.core.librechat.documents import Transaction
+from tailer.core.librechat.transactions import Transaction
 
 
 def entries_of_user(user_id: str | None, entries: tuple[Transaction, ...]) -> tuple[Transaction, ...]:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from tailer.core.librechat.conversations import Agent, Conversation
-from tailer.core.librechat.documents import Message, Transaction
+from tailer.core.librechat.messages import Message
+from tailer.core.librechat.transactions import Transaction
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.policy.users import User
 from tailer.core.turn.copies import ALONE, Surroundings

@@ -7,9 +7,9 @@ of ancestors that are left out.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from tailer.core.identity import NO_PARENT, DocumentKey
+from tailer.core.identity import NO_PARENT, DocumentKey, inserted_seconds
 from tailer.core.librechat.content import SummaryPart, TextPart, ToolCall
-from tailer.core.librechat.documents import Message, inserted_seconds
+from tailer.core.librechat.messages import Message
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.readback import Excerpt, Row
 

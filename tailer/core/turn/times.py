@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from tailer.core.librechat.content import ToolCall
-from tailer.core.librechat.documents import Message
+from tailer.core.librechat.messages import Message
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.record import TurnRecord
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tailer.core.librechat.documents import Transaction
+from tailer.core.librechat.transactions import Transaction
 from tailer.core.turn.readback import Row
 from tailer.core.turn.usage import ANSWERING_CONTEXTS
 

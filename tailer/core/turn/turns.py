@@ -9,7 +9,8 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from tailer.core.librechat.content import ErrorPart, OtherPart, Part, TextPart, ToolCall
-from tailer.core.librechat.documents import Message, Transaction
+from tailer.core.librechat.messages import Message
+from tailer.core.librechat.transactions import Transaction
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.policy.policies import CopyPolicy, NativePolicy, Policies, TemporaryPolicy
 from tailer.core.turn.copies import ALONE, Surroundings, is_copy

@@ -11,7 +11,8 @@ from enum import StrEnum
 
 from tailer.core.json_text import decode_json
 from tailer.core.librechat.content import TextPart
-from tailer.core.librechat.documents import Message, ReportedUsage, Transaction
+from tailer.core.librechat.messages import Message, ReportedUsage
+from tailer.core.librechat.transactions import Transaction
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.calls import (
     ModelCall,

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 from tailer.core.identity import DocumentKey, TraceId
-from tailer.core.librechat.documents import Message, Transaction
+from tailer.core.librechat.messages import Message
+from tailer.core.librechat.transactions import Transaction
 from tailer.core.stream.entries import Entry
 from tailer.core.stream.hints import LEDGER, Interest
 from tailer.core.trace.export import trace_id_of

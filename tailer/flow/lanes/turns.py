@@ -7,26 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from tailer.core.identity import (
-    DocumentKey,
-    TraceId,
-    native_copy_trace_id,
-    title_trace_id,
-    turn_trace_id,
-)
+from tailer.core.identity import DocumentKey
 from tailer.core.stream.entries import Entry, EntryKey
 from tailer.core.stream.hints import LEDGER, Interest
-from tailer.core.trace.export import (
-    Exported,
-    TurnExport,
-    export_spending,
-    is_chosen,
-    trace_id_of,
-)
-from tailer.core.trace.spending import Spending
+from tailer.core.trace.export import Exported, TurnExport, is_chosen, trace_id_of
 from tailer.core.turn.as_it_was import restore
 from tailer.core.turn.entry_outcomes import EntryOutcome, outcome_of
-from tailer.core.turn.readback import DeletedRow, Row
+from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord, Wait, unknown_parts
 from tailer.events import PartsUnknown
 from tailer.flow.destinations import Destination
@@ -35,6 +22,7 @@ from tailer.flow.lanes.lane import Lane
 from tailer.flow.lanes.namesakes import bury_namesakes
 from tailer.flow.lanes.round import Round, Workbench
 from tailer.flow.lanes.setbacks import Waiting
+from tailer.flow.lanes.vanished import VanishedTurns
 from tailer.flow.sending.outgoing import Outgoing
 
 _TEXT_FIELDS = frozenset({"text", "content", "attachments"})
@@ -66,6 +54,8 @@ class Turns(Lane):
     ) -> None:
         super().__init__(bench)
         self._followed = followed
+        # Who deletes traces with their rows wants none of what LibreChat deleted.
+        self._vanished = VanishedTurns(bench.reader, sends_spending=not followed.deletions)
         self._attachments = attachments
 
     async def _work(self, work: Round) -> None:
@@ -76,7 +66,9 @@ class Turns(Lane):
             return
         found = await self._bench.reader.locate(list(entries))
         gone = [entries[key] for key in entries.keys() - {row.key for row in found}]
-        await self._close_missing(work, [entry for entry in gone if work.keeps(entry, entry.conversation_id)])
+        await self._vanished.settle(
+            work, [entry for entry in gone if work.keeps(entry, entry.conversation_id)]
+        )
         located = work.leave_others(found)
         for row in located:
             work.name(entries[row.key], trace_id_of(row), row.message_id)
@@ -143,7 +135,7 @@ class Turns(Lane):
         records = [
             (row, self._complete(record, entries[row.key])) for row, record in group if record is not None
         ]
-        await self._close_missing(work, [entries[row.key] for row, record in group if record is None])
+        await self._vanished.settle(work, [entries[row.key] for row, record in group if record is None])
         # Each is judged and built once for all destinations that show it alike.
         turns = [(row, record, TurnExport(row, record)) for row, record in records]
         # Uploads may take long, so those without any go first.
@@ -191,70 +183,6 @@ class Turns(Lane):
             await work.owe([entries[piece.key.document_key] for piece in outgoing], at=destination)
             return
         outgoing = await self._without_sent_titles(work, outgoing, destination)
-        await work.hand_over(outgoing, at=destination)
-
-    async def _close_missing(self, work: Round, entries: Sequence[Entry]) -> None:
-        """Settle entries whose rows were deleted meanwhile, or lack a field that every message has."""
-        if not entries:
-            return
-        existing = await self._bench.reader.find_existing([entry.key.document_key for entry in entries])
-        deleted = {}
-        for entry in entries:
-            if entry.key.document_key in existing:
-                work.close(entry, EntryOutcome.UNREADABLE)
-            else:
-                deleted[entry.key.document_key] = entry
-        await self._send_spending(work, deleted)
-
-    async def _send_spending(self, work: Round, entries: Mapping[DocumentKey, Entry]) -> None:
-        """Handle turns that were deleted before they were read: the ledger's part is sent, without content."""
-        rows = {key: row for key, entry in entries.items() if (row := _deleted_row(entry)) is not None}
-        if self._followed.deletions:
-            # The operator wants no trace of what LibreChat deleted.
-            rows = {}
-        spent = await self._bench.reader.read_deleted(rows) if rows else {}
-        for key, entry in entries.items():
-            if key in spent:
-                work.name(entry, _possible_traces(spent[key].reference)[0], spent[key].reference)
-            else:
-                work.close(entry, EntryOutcome.DELETED)
-        for destination in work.destinations if spent else ():
-            own = {key: spent[key] for key, entry in entries.items() if work.is_open(entry, destination)}
-            await self._send_spending_to(work, entries, own, destination)
-
-    async def _send_spending_to(
-        self,
-        work: Round,
-        entries: Mapping[DocumentKey, Entry],
-        spent: Mapping[DocumentKey, Spending],
-        destination: Destination,
-    ) -> None:
-        claimed: dict[DocumentKey, Spending] = {}
-        for key, spending in spent.items():
-            if work.claim(
-                entries[key], destination, dict.fromkeys(_possible_traces(spending.reference), key)
-            ):
-                claimed[key] = spending
-            else:
-                work.postpone(entries[key], at=destination)
-        ids = [trace_id for spending in claimed.values() for trace_id in _possible_traces(spending.reference)]
-        sent = await destination.state.find_exported(ids) if ids else frozenset()
-        outgoing = []
-        for key, spending in claimed.items():
-            turn, copy, _ = _possible_traces(spending.reference)
-            if turn in sent or copy in sent:
-                work.close(entries[key], EntryOutcome.DELETED, at=destination)
-                continue
-            made = export_spending(spending, destination.options)
-            if isinstance(made, EntryOutcome):
-                work.close(entries[key], made, at=destination)
-                continue
-            unsent = [trace for trace in made if trace.id not in sent]
-            if unsent:
-                packed = destination.packing.pack(entries[key].key, EntryOutcome.DELETED, unsent)
-                outgoing.append(packed)
-            else:
-                work.close(entries[key], EntryOutcome.DELETED, at=destination)
         await work.hand_over(outgoing, at=destination)
 
     async def _without_sent_titles(
@@ -310,22 +238,6 @@ class Turns(Lane):
             finished_milliseconds=entry.finished_milliseconds,
             question_touches=backlog.touches_of(question.key) if question is not None else (),
         )
-
-
-def _possible_traces(message_id: str) -> tuple[TraceId, TraceId, TraceId]:
-    """The traces that a turn may have had: its own, the one beside LibreChat's own, and its title's."""
-    return turn_trace_id(message_id), native_copy_trace_id(message_id), title_trace_id(message_id)
-
-
-def _deleted_row(entry: Entry) -> DeletedRow | None:
-    """The ids of a deleted response; only the event that stored it has them."""
-    if (
-        entry.key.interest is not Interest.RESPONSE
-        or entry.message_id is None
-        or entry.conversation_id is None
-    ):
-        return None
-    return DeletedRow(entry.message_id, entry.conversation_id, entry.may_be_temporary)
 
 
 def _is_patient_question(entry: Entry) -> bool:

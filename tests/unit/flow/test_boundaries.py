@@ -7,7 +7,7 @@ import pytest
 from bson import ObjectId
 
 from tailer.core.identity import DocumentKey, spending_trace_id, title_trace_id, turn_trace_id
-from tailer.core.librechat.documents import Message
+from tailer.core.librechat.messages import Message
 from tailer.core.policy.policies import DeletionPolicy
 from tailer.events import FollowupFailed, TurnFailed
 from tailer.flow.sending.outcomes import DeliveryOutcome, Rejected, Retry

@@ -1,13 +1,14 @@
-"""LibreChat's stored documents as the tailer uses them: message, transaction, conversation, agent.
+"""A row of `messages` as the tailer uses it: all of it for a turn's own rows, and of earlier ones what a history shows.
 
-Field names and their traps come from the data contract. The readers take what is sound and leave out the rest. Only a
-row without an id of its own is unusable: that is a `MalformedDocument`.
+The readers take what is sound and leave out the rest. Only a row without ids is unusable: that is a
+`MalformedDocument`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tailer.core.identity import DocumentKey
+from tailer.core.identity import DocumentKey, inserted_seconds
+from tailer.core.librechat.attached_files import AttachedFile, read_attached_files
 from tailer.core.librechat.bson_values import (
     Document,
     amount,
@@ -16,7 +17,6 @@ from tailer.core.librechat.bson_values import (
     identifier,
     mapping,
     milliseconds,
-    sequence,
     string,
     strings,
 )
@@ -46,17 +46,6 @@ class ReportedUsage:
     cache_write: int
     cache_read: int
     cost: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class AttachedFile:
-    """A file that a user sent or a tool made (`files[]`, `attachments[]`): what is known about it without its bytes."""
-
-    file_id: str | None
-    name: str | None
-    type: str | None
-    size_bytes: int | None
-    path: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,28 +110,6 @@ class Message:
         return known
 
 
-@light_dataclass(frozen=True, slots=True)
-class Transaction:
-    """One row of `transactions`; amounts as positive numbers, cost in USD, None where not stored. `key` is its
-    `_id`."""
-
-    message_id: str | None
-    conversation_id: str | None
-    user_id: str | None
-    token_type: str
-    context: str
-    model: str | None
-    tokens: int
-    input_tokens: int | None
-    write_tokens: int | None
-    read_tokens: int | None
-    cost: float | None
-    rate: float | None
-    created_milliseconds: int | None
-    key: str = ""
-    tenant_id: str | None = None
-
-
 def read_message(key: DocumentKey, document: Document) -> Message:
     """Read a row of `messages`; raises `MalformedDocument` when it has no `messageId` or `conversationId`."""
     get = document.get
@@ -187,7 +154,7 @@ def read_message(key: DocumentKey, document: Document) -> Message:
         temporary=by_expiry or get("isTemporary") is True,
         temporary_by_expiry=by_expiry,
         expires_milliseconds=None if expires is None else milliseconds(expires),
-        files=_read_files(get("files"), attachments),
+        files=read_attached_files(get("files"), attachments),
         skills=read_skills(document),
         sources=read_sources(attachments) if attachments else (),
         feedback=None if feedback is None else _read_feedback(feedback),
@@ -234,38 +201,6 @@ def merge_quotes(quotes: Sequence[str], text: str | None) -> str | None:
     return None if text is None else without_data_uris(text)
 
 
-def inserted_seconds(key: DocumentKey) -> int | None:
-    """The second in which an ObjectId was made: the true time of insertion, also for imports and forks."""
-    try:
-        return int(key[:8], 16) if len(key) == 24 else None  # noqa: PLR2004 - an ObjectId has 24 hex digits
-    except ValueError:
-        return None
-
-
-def _read_files(files: object, attachments: object) -> tuple[AttachedFile, ...]:
-    if not files and not attachments:
-        return ()
-    entries = (*sequence(files), *sequence(attachments))
-    return tuple([_read_file(entry) for entry in entries if isinstance(entry, dict) and _names_a_file(entry)])
-
-
-def _names_a_file(entry: Document) -> bool:
-    """The files among the attachments, which also hold search results and interface parts."""
-    return any(filled_string(entry.get(field)) is not None for field in ("file_id", "filename", "filepath"))
-
-
-def _read_file(entry: Document) -> AttachedFile:
-    path = filled_string(entry.get("filepath"))
-    return AttachedFile(
-        file_id=filled_string(entry.get("file_id")),
-        name=filled_string(entry.get("filename")),
-        type=filled_string(entry.get("type")),
-        size_bytes=count(entry.get("bytes")),
-        # A path can be an inlined image; bytes never become metadata.
-        path=path if path is not None and not path.startswith("data:") else None,
-    )
-
-
 def _read_feedback(value: object) -> Feedback | None:
     feedback = mapping(value)
     rating = feedback.get("rating")
@@ -291,35 +226,3 @@ def _read_reported_usage(value: object) -> ReportedUsage | None:
         cache_read=count(usage.get("cacheRead")) or 0,
         cost=cost if cost is not None and cost >= 0 else None,
     )
-
-
-def read_transaction(document: Document) -> Transaction | None:
-    """Read a row of `transactions`; None for a row that states no tokens (a refill, a broken row)."""
-    get = document.get
-    token_type = get("tokenType")
-    raw = amount(get("rawAmount"))
-    if token_type not in ("prompt", "completion") or raw is None:
-        return None
-    value = amount(get("tokenValue"))
-    return Transaction(
-        message_id=filled_string(get("messageId")),
-        conversation_id=filled_string(get("conversationId")),
-        user_id=identifier(get("user")),
-        token_type=str(token_type),
-        context=filled_string(get("context")) or "message",
-        model=filled_string(get("model")),
-        tokens=round(abs(raw)),
-        input_tokens=_stored_tokens(get("inputTokens")),
-        write_tokens=_stored_tokens(get("writeTokens")),
-        read_tokens=_stored_tokens(get("readTokens")),
-        cost=None if value is None else abs(value) / 1_000_000,
-        rate=amount(get("rate")),
-        created_milliseconds=milliseconds(get("createdAt")),
-        key=identifier(get("_id")) or "",
-        tenant_id=filled_string(get("tenantId")),
-    )
-
-
-def _stored_tokens(value: object) -> int | None:
-    number = amount(value)
-    return None if number is None else round(abs(number))
