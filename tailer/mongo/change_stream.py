@@ -7,8 +7,6 @@ invalidate.
 """
 
 import asyncio
-import math
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
@@ -18,7 +16,7 @@ from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo.errors import PyMongoError
 
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
-from tailer.core.stream.positions import StreamPosition, token_seconds
+from tailer.core.stream.positions import StreamPosition
 from tailer.core.stream.shard import WHOLE, Shard
 from tailer.events import Emit, StreamEnded, StreamFailed, StreamOpened
 from tailer.flow.ports import HistoryLost
@@ -27,7 +25,6 @@ from tailer.mongo.connection import Database, longest_hold_milliseconds
 from tailer.mongo.document_keys import TOLERANT
 from tailer.mongo.error_codes import Reaction
 from tailer.mongo.failures import (
-    StreamUnsupported,
     certificate_trouble,
     classify_failure,
     explain_source_failure,
@@ -36,24 +33,15 @@ from tailer.mongo.failures import (
     gap_reason,
     remedy_for,
 )
-from tailer.mongo.hint_pipeline import cluster_seconds, decode_hint, event_key, hint_pipeline
+from tailer.mongo.hint_pipeline import cluster_seconds, event_key, hint_pipeline
 from tailer.mongo.quiet import Quiet
 from tailer.mongo.retrying import BACKOFF
+from tailer.mongo.stream_pace import StreamPace
+from tailer.mongo.stream_replies import drop_seen, end_token, make_batch, position_of, start_stage
 from tailer.retrying import Setback, try_through
 
 _OPENING = "opening the change streams"
 _BATCH_SIZE = 500
-_BUSY_EVENTS = 250
-_PACE_SECONDS = {Stream.MESSAGES: 0.4, Stream.CONVERSATIONS: 1.0, Stream.TRANSACTIONS: 1.0}
-"""A `getMore` answers as soon as there is one event, so under load each reply brings a handful and costs as much as a
-full one; if a `$match` hides the event, it brings none. So after a reply that is not nearly full, the next one is
-requested this long after the last. That is little beside the settle time, and a tenth of the work for the server."""
-_HASTY_PACE_SECONDS = {**_PACE_SECONDS, Stream.MESSAGES: 0.25}
-_HASTY_EVENTS_A_SECOND = 200
-"""With so many events a round takes longer, so messages are read sooner; a request more does not count then."""
-_SHORTEST_HOLD_MILLISECONDS = {Stream.MESSAGES: 500, Stream.CONVERSATIONS: 100, Stream.TRANSACTIONS: 100}
-"""How long the server holds a request without events at least. While it does, each write of anybody to any collection
-makes it look again; and as messages are written, few of the others' events come."""
 _FAREWELL_SECONDS = 1.0
 """How long ending a cursor that waits for events may take when the stream is given up."""
 _NARROW_PIPELINE: list[dict[str, object]] = [{"$project": {"operationType": 1, "documentKey._id": 1}}]
@@ -90,8 +78,8 @@ class MongoChangeStream:
         self._emit = emit
         self._since = since
         self._proven = proven
-        self._quiet = quiet or Quiet()
-        self._longest_hold_milliseconds = longest_hold_milliseconds(database.client)
+        longest = longest_hold_milliseconds(database.client)
+        self._pace = StreamPace(stream, quiet or Quiet(), longest_hold_milliseconds=longest)
 
     @property
     def stream(self) -> Stream:
@@ -157,33 +145,30 @@ class MongoChangeStream:
             reply = await self._open(position, session, pipeline, _BATCH_SIZE, by_time=by_time)
             if position is None:
                 # Servers that only speak MongoDB's protocol open a stream and cannot resume it: better known at once.
-                first = _make_batch(reply, reply["cursor"]["firstBatch"])
+                first = make_batch(reply, reply["cursor"]["firstBatch"])
                 reply = await self._reopen(reply, session, pipeline)
                 yield first
             self._proven = True
             self._emit(StreamOpened(self._stream, position.cluster_seconds if position is not None else None))
             skip_until = position.token if by_time and position is not None else None
+            self._pace.begin()
             async with self._ended_when_given_up(reply["cursor"]["id"]):
-                asked_before = asked = -math.inf
                 name = "firstBatch"
                 while True:
                     cursor = reply["cursor"]
-                    events = _drop_seen(cursor[name], skip_until)
+                    events = drop_seen(cursor[name], skip_until)
                     if len(events) < len(cursor[name]):
                         skip_until = None
-                    batch, cursor_id, count = _make_batch(reply, events), cursor["id"], len(events)
+                    batch, cursor_id, count = make_batch(reply, events), cursor["id"], len(events)
                     if count:
-                        self._quiet.end()
+                        self._pace.note_events()
                     # A decoded reply takes megabytes, and a paused stream would hold it until there is room again.
                     del reply, cursor, events
                     yield batch
                     del batch
                     if not cursor_id:
                         return
-                    if count < _BUSY_EVENTS:
-                        pace = self._pace_seconds(count, time.monotonic() - asked_before)
-                        await asyncio.sleep(asked + pace - time.monotonic())
-                    asked_before, asked = asked, time.monotonic()
+                    await asyncio.sleep(self._pace.pause_seconds(count))
                     name = "nextBatch"
                     reply = await self._get_more(cursor_id, session, _BATCH_SIZE)
 
@@ -200,11 +185,6 @@ class MongoChangeStream:
                     await self._kill_cursor(cursor_id)
             raise
 
-    def _pace_seconds(self, events: int, seconds: float) -> float:
-        """How long after a request the next one follows, if it brought what happened in so many seconds."""
-        is_hasty = events > seconds * _HASTY_EVENTS_A_SECOND
-        return (_HASTY_PACE_SECONDS if is_hasty else _PACE_SECONDS)[self._stream]
-
     async def _get_more(
         self, cursor_id: int, session: AsyncIOMotorClientSession, batch_size: int
     ) -> dict[str, Any]:
@@ -213,10 +193,7 @@ class MongoChangeStream:
                 "getMore": Int64(cursor_id),
                 "collection": self._stream.value,
                 "batchSize": batch_size,
-                "maxTimeMS": self._quiet.hold_milliseconds(
-                    shortest=_SHORTEST_HOLD_MILLISECONDS[self._stream],
-                    longest=self._longest_hold_milliseconds,
-                ),
+                "maxTimeMS": self._pace.ask(),
             },
             codec_options=TOLERANT,
             session=session,
@@ -267,7 +244,7 @@ class MongoChangeStream:
         """The same stream again after the token of its first answer; its first cursor is given up."""
         if opened["cursor"]["id"]:
             await self._kill_cursor(opened["cursor"]["id"])
-        return await self._open(_position(end_token(opened)), session, pipeline, _BATCH_SIZE)
+        return await self._open(position_of(end_token(opened)), session, pipeline, _BATCH_SIZE)
 
     def _heals(self, error: BaseException) -> bool:
         if not isinstance(error, PyMongoError):
@@ -288,7 +265,7 @@ class MongoChangeStream:
                 name = "nextBatch"
                 reply = await self._get_more(reply["cursor"]["id"], session, 1)
             event = reply["cursor"][name][0]
-            after = _position(event["_id"]["_data"])
+            after = position_of(event["_id"]["_data"])
             key = event_key(event)
             hints = []
             if key is not None:
@@ -298,49 +275,7 @@ class MongoChangeStream:
             return StreamBatch(hints, after, cluster_seconds(reply.get("operationTime")))
 
 
-def start_stage(position: StreamPosition, *, by_time: bool = False) -> dict[str, object]:
-    """Where `$changeStream` begins: after a token, at a moment, or at the moment of a token."""
-    token = position.token
-    if token is None:
-        return {"startAtOperationTime": Timestamp(position.cluster_seconds, 1)}
-    if by_time:
-        # The token's own time, inclusive. The events of that moment come again and are dropped.
-        return {"startAtOperationTime": Timestamp(int(token[2:10], 16), int(token[10:18], 16))}
-    return {"startAfter": {"_data": token}}
-
-
 def _pause_seconds(fruitless: int) -> float:
     """None after a first failure: elections are short."""
     growth = 2 ** min(fruitless - 1, 6) if fruitless else 0
     return min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * growth)
-
-
-def _drop_seen(events: Sequence[Mapping[str, Any]], skip_until: str | None) -> Sequence[Mapping[str, Any]]:
-    if skip_until is None:
-        return events
-    for index, event in enumerate(events):
-        if event["_id"]["_data"] == skip_until:
-            return events[index + 1 :]
-    return [event for event in events if event["_id"]["_data"] > skip_until]
-
-
-def _make_batch(reply: Mapping[str, Any], events: Sequence[Mapping[str, Any]]) -> StreamBatch:
-    hints = []
-    for event in events:
-        position = _position(event["_id"]["_data"])
-        hint = decode_hint(event, position)
-        if hint is not None:
-            hints.append((hint, position))
-    return StreamBatch(hints, _position(end_token(reply)), cluster_seconds(reply.get("operationTime")))
-
-
-def end_token(reply: Mapping[str, Any]) -> str:
-    """The token after everything that a reply brings; raises StreamUnsupported where the server gives none."""
-    token = reply["cursor"].get("postBatchResumeToken", {}).get("_data")
-    if not isinstance(token, str):
-        raise StreamUnsupported
-    return token
-
-
-def _position(token: str) -> StreamPosition:
-    return StreamPosition(token, token_seconds(token) or 0)

@@ -14,10 +14,9 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from tailer.core.librechat.messages import MalformedDocument, read_message
 from tailer.core.stream.hints import Stream
-from tailer.core.stream.positions import StreamPosition, token_seconds
+from tailer.core.stream.positions import StreamPosition
 from tailer.core.turn.turns import TurnRecord
 from tailer.events import Event
-from tailer.mongo.change_stream import end_token, start_stage
 from tailer.mongo.collections import Collections
 from tailer.mongo.connection import Client, Database, ask_hello
 from tailer.mongo.document_keys import to_key
@@ -27,6 +26,7 @@ from tailer.mongo.failures import classify_failure, explain_source_failure, fail
 from tailer.mongo.hint_pipeline import HINT_PIPELINES
 from tailer.mongo.oplog import ask_librechats_clock
 from tailer.mongo.state.database import begin_transaction
+from tailer.mongo.stream_replies import end_token, position_of, start_stage
 from tailer.mongo.transactions import read_spending
 
 _PROBE = "doctor"
@@ -144,7 +144,7 @@ async def try_resuming(database: Database, stream: Stream, position: StreamPosit
     if position is None:
         # The daemon does the same at its first start: a server may open a stream and be unable to resume it.
         token = end_token(opened)
-        await try_resuming(database, stream, StreamPosition(token, token_seconds(token) or 0))
+        await try_resuming(database, stream, position_of(token))
 
 
 @_explained

@@ -9,12 +9,12 @@ from pymongo.errors import ExecutionTimeout, PyMongoError
 
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
-from tailer.mongo.change_stream import start_stage
 from tailer.mongo.connection import Database
 from tailer.mongo.document_keys import TOLERANT
 from tailer.mongo.error_codes import Reaction
 from tailer.mongo.failures import classify_failure, explain_source_failure, explained
 from tailer.mongo.hint_pipeline import HINT_PIPELINES, cluster_seconds
+from tailer.mongo.stream_replies import start_stage
 
 _PATIENCE_MILLISECONDS = 5_000
 _MOST_ROWS = 1_000_000
