@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from tailer.metrics.listing import write_document
+from tailer.metrics import listing as metrics_listing
 from tailer.settings import Settings
+from tailer.settings import listing as settings_listing
 from tailer.settings.environment import collect_settings
 
 DEPLOY: Final = Path(__file__).resolve().parent
@@ -24,6 +25,7 @@ MONITORING: Final = DEPLOY / "kustomize" / "components" / "monitoring"
 RULES: Final = DEPLOY / "prometheus" / "rules"
 DASHBOARDS: Final = DEPLOY / "grafana"
 COMPOSE: Final = DEPLOY / "compose"
+DOCS: Final = DEPLOY.parent / "docs"
 
 # They have places of their own in the values, which name a Secret.
 KEPT_IN_SECRETS: Final = frozenset(
@@ -71,7 +73,8 @@ def derive() -> dict[Path, str]:
         **{DASHBOARDS / name: text for name, text in _dashboards().items()},
         CHART / "values.schema.json": _schema(),
         MONITORING / "kustomization.yaml": _monitoring(),
-        DEPLOY.parent / "docs" / "metrics.md": write_document(),
+        DOCS / "metrics.md": metrics_listing.write_document(),
+        DOCS / "settings.md": settings_listing.write_document(),
         **dict(_copies()),
         **dict(_rule_objects()),
         **_compose_files(),

@@ -75,6 +75,15 @@ def describe_given() -> Sequence[SettingRow]:
     return _sorted(rows)
 
 
+def describe_defaults() -> Sequence[SettingRow]:
+    """The same rows with the defaults in place of values, whatever is set."""
+    fields = Settings.model_fields
+    return _sorted(
+        _make_row(setting, fields[attribute], value="", source="default")
+        for attribute, setting in collect_settings(fields).items()
+    )
+
+
 def _show_text(text: object, attribute: str, kind: Kind) -> str:
     try:
         return _show_value(kind.convert(text), attribute, kind)
