@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from tailer.events import listing as events_listing
 from tailer.metrics import listing as metrics_listing
 from tailer.settings import Settings
 from tailer.settings import listing as settings_listing
@@ -73,6 +74,7 @@ def derive() -> dict[Path, str]:
         **{DASHBOARDS / name: text for name, text in _dashboards().items()},
         CHART / "values.schema.json": _schema(),
         MONITORING / "kustomization.yaml": _monitoring(),
+        DOCS / "log.md": events_listing.write_document(),
         DOCS / "metrics.md": metrics_listing.write_document(),
         DOCS / "settings.md": settings_listing.write_document(),
         **dict(_copies()),

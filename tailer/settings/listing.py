@@ -28,9 +28,9 @@ def write_document() -> str:
 def _sections() -> Iterator[str]:
     for group, rows in groupby(describe_defaults(), key=lambda row: row.group):
         yield f"## {group.value}\n"
-        yield "| setting | default | unit | |\n|---|---|---|---|"
+        yield "| setting | default | values | |\n|---|---|---|---|"
         for row in rows:
-            yield f"| `{row.name}`{_other_names(row)} | {row.default} | {row.unit} | {_cell(row.explanation)} |"
+            yield f"| `{row.name}`{_other_names(row)} | {_default(row)} | {_cell(row.accepts)} | {_cell(row.explanation)} |"
         yield ""
 
 
@@ -38,6 +38,10 @@ def _other_names(row: SettingRow) -> str:
     """Names beside the first but for the `TAILER_` forms that the head explains."""
     others = [name for name in row.other_names if name != f"TAILER_{row.name}"]
     return f"; also {', '.join(f'`{name}`' for name in others)}" if others else ""
+
+
+def _default(row: SettingRow) -> str:
+    return f"{row.default} {row.unit}".rstrip()
 
 
 def _cell(text: str) -> str:

@@ -38,6 +38,7 @@ class SettingRow:
     source: str
     unit: str
     default: str
+    accepts: str
     explanation: str
     other_names: tuple[str, ...]
 
@@ -115,6 +116,7 @@ def _make_row(setting: Setting, info: FieldInfo, *, value: str, source: str) -> 
         source=source,
         unit=setting.kind.unit,
         default=default,
+        accepts=setting.kind.accepts,
         explanation=info.description or "",
         other_names=tuple(name for rank in setting.ranks for name in rank if name != setting.names[0]),
     )
