@@ -153,14 +153,17 @@ def observation_ids(*message_ids: str) -> list[ObservationId]:
 
 def probes(*message_ids: str) -> list[Probe]:
     """What to look for of traces by `make_trace`."""
-    return [Probe(trace.id, trace.root.id) for trace in map(make_trace, message_ids)]
+    return [
+        Probe(trace.id, trace.root.id, trace.root.start_milliseconds)
+        for trace in map(make_trace, message_ids)
+    ]
 
 
 def make_item(trace: Trace, chunk: bytes) -> BatchItem:
     """A trace as one item of a batch."""
     return BatchItem(
         record_id=trace.record_id,
-        probe=Probe(trace.id, trace.root.id),
+        probe=Probe(trace.id, trace.root.id, trace.root.start_milliseconds),
         message_id=trace.message_id,
         document_key=DocumentKey(trace.document_key),
         chunk_bytes=len(chunk),

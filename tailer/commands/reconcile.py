@@ -77,6 +77,11 @@ def _describe(comparison: "Comparison", repaired: int | None) -> list[str]:
         f"{len(comparison.doubled)} are there more than once, {comparison.recent} were sent too lately to tell"
     )
     lines = [summary]
+    if comparison.out_of_sight:
+        lines.append(
+            f"{comparison.out_of_sight} are not shown and began more than 29 days ago: Langfuse Cloud shows no older ones on "
+            "some plans, so nothing is said of these"
+        )
     left_out = ", ".join(
         f"{count} {reason}" for reason, count in sorted(comparison.left_out.items()) if count
     )
@@ -118,6 +123,7 @@ def _as_document(comparison: "Comparison", repaired: int | None) -> dict[str, ob
     return {
         "expected": comparison.expected,
         "recent": comparison.recent,
+        "out_of_sight": comparison.out_of_sight,
         "missing": [show(found) for found in comparison.missing],
         "doubled": [show(found) for found in comparison.doubled],
         "left_out": dict(comparison.left_out),

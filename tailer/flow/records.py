@@ -1,7 +1,7 @@
 """The records that pass through the flow's ports: stream answers, batches, and stored state."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tailer.core.identity import DocumentKey, ObservationId, TraceId
 from tailer.core.light_dataclass import light_dataclass
@@ -47,10 +47,13 @@ class WalkedRows:
 
 @light_dataclass(frozen=True, slots=True)
 class Probe:
-    """What to look up in the destination: the first observation of what was sent, in its trace."""
+    """What to look up in the destination: the first observation of what was sent, in its trace.
+
+    `started_milliseconds` is when it began, if that is known: a server may not show what began long ago."""
 
     trace_id: TraceId
     observation_id: ObservationId
+    started_milliseconds: int | None = field(default=None, compare=False)
 
 
 @light_dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """The sink for spans: OTLP protobuf over HTTP, every answer read, and the lookup of batches that may have arrived."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import assert_never
 
 import httpx
@@ -40,11 +42,21 @@ _HEADERS = {
 
 
 class LangfuseSpans:
-    """A `Sink` that posts to one Langfuse project."""
+    """A `Sink` that posts to one Langfuse project. `sight` is for how long it is sure to show what began then, None for
+    ever; `clock` gives seconds since 1970."""
 
-    def __init__(self, connection: LangfuseConnection, context: SpanContext) -> None:
+    def __init__(
+        self,
+        connection: LangfuseConnection,
+        context: SpanContext,
+        *,
+        sight: timedelta | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._connection = connection
         self._context = context
+        self._sight = sight
+        self._clock = clock
         self._reads = ObservationReads(connection)
 
     @property
@@ -95,7 +107,19 @@ class LangfuseSpans:
         counted = await self.count(probes)
         if isinstance(counted, Unanswered | Unreadable):
             return counted
-        return Found(frozenset(observation_id for observation_id, copies in counted.items() if copies))
+        found = frozenset(observation_id for observation_id, copies in counted.items() if copies)
+        hidden = [
+            probe.observation_id
+            for probe in probes
+            if probe.observation_id not in found and self.is_out_of_sight(probe)
+        ]
+        return Found(found, frozenset(hidden))
+
+    def is_out_of_sight(self, probe: Probe) -> bool:
+        """Whether an answer without an observation says nothing, because it began too long ago to be shown."""
+        if self._sight is None or probe.started_milliseconds is None:
+            return False
+        return probe.started_milliseconds / 1000 < self._clock() - self._sight.total_seconds()
 
     async def count(self, probes: Sequence[Probe]) -> Counted:
         """How often each observation is there; one that was sent twice counts twice."""

@@ -59,10 +59,12 @@ class Discrepancy:
 class Comparison:
     """What came of it: turns that should be there, those that are not or are there twice, and why others should not.
 
-    `recent` are turns that were sent so lately that Langfuse may not show them yet."""
+    `recent` are turns that were sent so lately that Langfuse may not show them yet, `out_of_sight` those that began
+    longer ago than it is sure to show."""
 
     expected: int = 0
     recent: int = 0
+    out_of_sight: int = 0
     missing: list[Discrepancy] = field(default_factory=list)
     doubled: list[Discrepancy] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
@@ -157,6 +159,8 @@ class Reconciliation:
                 comparison.doubled.append(found)
             elif found.copies == 0 and found.sent_at is not None and found.sent_at > horizon:
                 comparison.recent += 1
+            elif found.copies == 0 and self._spans.is_out_of_sight(probes[trace_id]):
+                comparison.out_of_sight += 1
             elif found.copies == 0:
                 comparison.missing.append(found)
 
@@ -247,4 +251,4 @@ def _wait_seconds(answer: Mapping[ObservationId, int] | Unanswered | Unreadable,
 
 
 def _probe_of(trace_id: TraceId, row: Row) -> Probe:
-    return Probe(trace_id, observation_id(row.message_id, "root"))
+    return Probe(trace_id, observation_id(row.message_id, "root"), row.created_milliseconds)

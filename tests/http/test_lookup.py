@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -59,9 +59,12 @@ class World:
 
 
 @asynccontextmanager
-async def world(**how: Any) -> AsyncIterator[World]:
+async def world(*, sight: timedelta | None = None, **how: Any) -> AsyncIterator[World]:
     clock, wire, events = Clock(), Wire(), Events()
-    async with FakeLangfuse(clock=clock, **how) as fake, spans_to(fake, wire) as sink:
+    async with (
+        FakeLangfuse(clock=clock, **how) as fake,
+        spans_to(fake, wire, sight=sight, clock=clock) as sink,
+    ):
         lookup = Lookup(sink, events, patience=PATIENCE, monotonic=clock, sleep=clock.sleep)
         yield World(fake, sink, lookup, clock, wire, events)
 
@@ -74,6 +77,20 @@ async def test_what_is_not_there_is_known_after_a_few_reads() -> None:
         assert await here.lookup.settle(probes("m1", "m9")) is Verdict.SENT_AGAIN
         assert here.clock.pauses == [0.5, 1, 2, 4, 8, 14.5]
         assert (here.reads, here.clock.passed) == (7, 30)
+
+
+async def test_what_is_older_than_what_a_server_shows_is_not_taken_for_missing() -> None:
+    """Langfuse Cloud shows the last 30 days on Hobby. Something younger in the batch tells of all of it."""
+    month = timedelta(days=30)
+    async with world(shown_back_seconds=month.total_seconds(), sight=month - timedelta(days=1)) as here:
+        here.clock.now += 2 * month.total_seconds()
+        await here.deliver("m1", "m2")
+        young = replace(probes("m9")[0], started_milliseconds=round(here.clock.now * 1000))
+
+        assert await here.lookup.settle(probes("m1", "m2")) is Verdict.SENT_AGAIN_UNREAD
+        assert await here.lookup.settle([*probes("m1", "m2"), young]) is Verdict.SENT_AGAIN
+        here.fake.state.shown_back_seconds = None
+        assert await here.lookup.settle(probes("m1", "m2")) is Verdict.FOUND
 
 
 async def test_what_shows_late_is_found() -> None:

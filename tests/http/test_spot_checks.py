@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -59,9 +60,16 @@ class Here:
 
 
 @asynccontextmanager
-async def world(**how: Any) -> AsyncIterator[Here]:
+async def world(*, sight: timedelta | None = None, **how: Any) -> AsyncIterator[Here]:
     here: list[Here] = []
-    async with FakeLangfuse(clock=lambda: here[0].now, **how) as fake, spans_to(fake, Wire()) as sink:
+
+    def clock() -> float:
+        return here[0].now
+
+    async with (
+        FakeLangfuse(clock=clock, **how) as fake,
+        spans_to(fake, Wire(), sight=sight, clock=clock) as sink,
+    ):
         here.append(Here(fake, sink, Events()))
         yield here[0]
 
@@ -88,6 +96,18 @@ async def test_what_is_taken_and_not_kept_is_told_after_ten_minutes() -> None:
         assert [event.trace_id for event in here.events.of(TraceNotKept)] == [turn_trace_id("m1")]
         await here.pass_minutes(10)
         assert here.results == ["missing"]
+
+
+async def test_what_is_older_than_what_a_server_shows_is_no_alarm() -> None:
+    """A backfill brings turns of long ago; Langfuse Cloud shows the last 30 days on Hobby."""
+    month = timedelta(days=30)
+    async with world(shown_back_seconds=month.total_seconds(), sight=month - timedelta(days=1)) as here:
+        here.now += 2 * month.total_seconds()
+        await here.acknowledge("m1")
+        await here.pass_minutes(20)
+
+        assert here.results == ["unread"]
+        assert here.events.of(TraceNotKept) == []
 
 
 async def test_what_shows_after_some_minutes_is_kept() -> None:

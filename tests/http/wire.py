@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import httpx
 
@@ -37,12 +38,12 @@ class Wire:
 
 
 @asynccontextmanager
-async def spans_to(fake: FakeLangfuse, wire: Wire) -> AsyncIterator[LangfuseSpans]:
-    """The sink for a fake Langfuse; `wire` sees what is sent."""
+async def spans_to(fake: FakeLangfuse, wire: Wire, **options: Any) -> AsyncIterator[LangfuseSpans]:
+    """The sink for a fake Langfuse; `wire` sees what is sent. `options` are those of the sink."""
     credentials = Credentials(fake.url, fake.public_key, fake.secret_key)
     connection = LangfuseConnection(
         credentials, request_timeout=timedelta(seconds=REQUEST_SECONDS), connections=2
     )
     connection.http.event_hooks = {"request": [wire.note], "response": []}
     async with connection:
-        yield LangfuseSpans(connection, SpanContext("test"))
+        yield LangfuseSpans(connection, SpanContext("test"), **options)

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from bson import ObjectId
 
 from tailer.core.identity import turn_trace_id
-from tailer.daemon import pipeline
+from tailer.daemon import destinations, pipeline
 from tailer.errors import DestinationError, RequestRefused
 from tailer.operations.backfill import Request
 from tailer.operations.dead_letters import open_letters
@@ -44,8 +45,10 @@ async def store_turns(databases: Databases, *numbers: int, **fields: Any) -> Non
         )
 
 
-async def compare(settings: Settings, *, repair: bool = False) -> Comparison:
-    request = Request(since=datetime.now(UTC) - timedelta(hours=1))
+async def compare(
+    settings: Settings, *, repair: bool = False, back: timedelta = timedelta(hours=1)
+) -> Comparison:
+    request = Request(since=datetime.now(UTC) - back)
     async with open_reconciliation(settings) as (reconciliation, now):
         comparison = await reconciliation.compare(request, now)
         if repair:
@@ -106,6 +109,30 @@ async def test_a_turn_that_was_sent_lately_may_not_be_visible_yet(
     comparison = await compare(settings_for(databases, fake, lookup_time=timedelta(minutes=1)))
 
     assert (comparison.recent, comparison.missing) == (1, [])
+
+
+async def test_what_is_older_than_what_langfuse_shows_is_neither_missing_nor_sent_again(
+    databases: Databases, fake: FakeLangfuse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its cloud shows the last 30 days on the plan Hobby."""
+    monkeypatch.setattr(destinations, "shortest_sight", lambda host: timedelta(days=29))  # noqa: ARG005 - of every host
+    fake.state.shown_back_seconds = timedelta(days=30).total_seconds()
+    long_ago = datetime.now(UTC) - timedelta(days=40)
+    async with running(databases, fake) as run:
+        await store_turns(databases, 1)
+        for number in (2, 3):
+            dated = {"conversationId": f"c{number}", "createdAt": long_ago, "updatedAt": long_ago}
+            rows = [question(f"q{number}", None, **dated), answer(f"a{number}", f"q{number}", **dated)]
+            for place, row in enumerate(rows):
+                row["_id"] = ObjectId(f"{round(long_ago.timestamp()):08x}{2 * number + place:016x}")
+            await databases.source["messages"].insert_many(rows)
+        await run.until_done()
+        found = await compare(settings_for(databases, fake, **AT_ONCE), repair=True, back=timedelta(days=60))
+        await run.until_done()
+
+    assert (found.expected, found.out_of_sight, found.missing) == (3, 2, [])
+    assert len(fake.trace_ids()) == 3
+    assert fake.duplicates() == []
 
 
 async def test_a_repair_sends_what_is_missing_and_nothing_else(

@@ -61,9 +61,13 @@ class Lookup:
             report=self._report,
             sleep=self._sleep,
         )
-        if isinstance(answer, Found):
-            return Verdict.FOUND if answer.observation_ids else Verdict.SENT_AGAIN
-        return Verdict.SENT_AGAIN_UNREAD
+        if not isinstance(answer, Found):
+            return Verdict.SENT_AGAIN_UNREAD
+        if answer.observation_ids:
+            return Verdict.FOUND
+        # One that would be shown tells of the whole batch.
+        is_told = any(probe.observation_id not in answer.out_of_sight for probe in probes)
+        return Verdict.SENT_AGAIN if is_told else Verdict.SENT_AGAIN_UNREAD
 
     def _report(self, setback: Setback[LookupAnswer]) -> None:
         if isinstance(setback.answer, Unanswered):

@@ -78,9 +78,11 @@ class StorageAway:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The observations, out of those asked for, that the destination holds."""
+    """The observations, out of those asked for, that the destination holds. `out_of_sight`: those of which it does not
+    say, because they are older than what it shows."""
 
     observation_ids: frozenset[ObservationId]
+    out_of_sight: frozenset[ObservationId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ class Packing:
         items = [
             BatchItem(
                 record_id=trace.record_id,
-                probe=Probe(trace.id, trace.root.id),
+                probe=Probe(trace.id, trace.root.id, trace.root.start_milliseconds),
                 message_id=trace.message_id,
                 document_key=DocumentKey(trace.document_key),
                 chunk_bytes=len(chunk),

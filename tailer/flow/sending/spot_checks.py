@@ -96,6 +96,9 @@ class SpotChecks:
             return
         kept = [pick for pick in due if pick.item.probe.observation_id in answer.observation_ids]
         self._settle(kept, SpotCheckResult.KEPT)
+        hidden = [pick for pick in due if pick.item.probe.observation_id in answer.out_of_sight]
+        self._settle(hidden, SpotCheckResult.UNREAD)
+        due = [pick for pick in due if pick not in hidden]
         late = [pick for pick in due if pick not in kept and _age(pick, now) >= _MISSING_AFTER]
         await self._tell_missing(late)
 

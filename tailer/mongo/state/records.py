@@ -32,13 +32,18 @@ def read_item(document: Mapping[str, Any]) -> BatchItem:
     key = DocumentKey(document["document_key"])
     trace_id = TraceId(document["trace_id"])
     sent, edit = document["sent"], document["edit"]
+    turn = None if sent is None else _read_sent(trace_id, document["message_id"], key, sent)
     return BatchItem(
         record_id=document["record_id"],
-        probe=Probe(trace_id, ObservationId(document["observation_id"])),
+        probe=Probe(
+            trace_id,
+            ObservationId(document["observation_id"]),
+            None if turn is None else turn.start_milliseconds,
+        ),
         message_id=document["message_id"],
         document_key=key,
         chunk_bytes=int(document["bytes"]),
-        sent=None if sent is None else _read_sent(trace_id, document["message_id"], key, sent),
+        sent=turn,
         edit=None if edit is None else _read_edit(edit),
         late=_read_late(document.get("late")),
     )

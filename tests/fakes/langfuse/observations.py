@@ -48,9 +48,15 @@ STATUS_ERROR = 2
 
 
 def read_observations(
-    store: SpanStore, query: Mapping[str, list[str]], *, project_id: str, visible_until: float
+    store: SpanStore,
+    query: Mapping[str, list[str]],
+    *,
+    project_id: str,
+    visible_until: float,
+    shown_since: float = 0.0,
 ) -> dict[str, Any]:
-    """The answer to a read: rows newest first that arrived up to `visible_until` (seconds since 1970)."""
+    """The answer to a read: rows newest first that arrived up to `visible_until` and began at `shown_since` or later
+    (seconds since 1970)."""
     unknown = set(query) - PARAMETERS
     if unknown:
         raise RefusedRequestError(400, f"Unknown query parameters {sorted(unknown)}")
@@ -68,7 +74,9 @@ def read_observations(
     rows = [
         row
         for stored in _candidates(store, trace_ids)
-        if stored.received_at <= visible_until and (sessions is None or stored.session_id in sessions)
+        if stored.received_at <= visible_until
+        and stored.span.start_nanoseconds >= shown_since * 1e9
+        and (sessions is None or stored.session_id in sessions)
         for row in [observation_row(stored, project_id=project_id, expanded=expanded)]
     ]
     rows.sort(key=_position, reverse=True)

@@ -43,6 +43,7 @@ class FakeLangfuse:
         port: int = 0,
         release: Release = CURRENT,
         reads_a_minute: int | None = None,
+        shown_back_seconds: float | None = None,
         light: bool = False,
         journal_path: Path | None = None,
         visible_after_seconds: float = 0.0,
@@ -63,6 +64,7 @@ class FakeLangfuse:
             deleted_after_seconds=deleted_after_seconds,
             release=release,
             reads_a_minute=reads_a_minute,
+            shown_back_seconds=shown_back_seconds,
             clock=clock,
         )
         self._held = HeldConnections()

@@ -46,6 +46,7 @@ class LangfuseState:
         deleted_after_seconds: float,
         release: Release,
         reads_a_minute: int | None,
+        shown_back_seconds: float | None,
         clock: Callable[[], float],
     ) -> None:
         self.rules = rules
@@ -53,6 +54,7 @@ class LangfuseState:
         self.light = light
         self.visible_after_seconds = visible_after_seconds
         self.deleted_after_seconds = deleted_after_seconds
+        self.shown_back_seconds = shown_back_seconds
         self.release = release
         self.clock = clock
         self.read_limit = ReadLimit(reads_a_minute, clock)
@@ -203,7 +205,14 @@ class LangfuseState:
             )
         self.delete_what_is_due()
         visible_until = self.clock() - self.visible_after_seconds
-        return read_observations(self.spans, query, project_id=self.project_id, visible_until=visible_until)
+        shown_since = 0.0 if self.shown_back_seconds is None else self.clock() - self.shown_back_seconds
+        return read_observations(
+            self.spans,
+            query,
+            project_id=self.project_id,
+            visible_until=visible_until,
+            shown_since=shown_since,
+        )
 
     def read_observation(self, observation_id: str) -> dict[str, Any]:
         """A single observation, as release 3 reads it."""
