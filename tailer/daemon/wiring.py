@@ -187,8 +187,10 @@ def _make_lanes(
             opened.media,
             bench.destinations[opened.name].health,
             Setbacks(monotonic=time.monotonic),
+            bench.destinations[opened.name].presence,
             bench.destinations[opened.name].options,
             bench.destinations[opened.name].emit,
+            monotonic=time.monotonic,
         )
         for opened in destinations
         if opened.media is not None

@@ -1,11 +1,12 @@
 """The files of turns: uploaded before their trace is built, a few at a time, and waited for while they may still come.
 
 A turn whose files cannot be uploaded now is given back for later. It is sent without them only if the destination
-accepts other things meanwhile: a storage that is never fixed must not hold back turns for ever.
+accepts other things meanwhile: a storage that is never fixed must not hold back turns for ever. All turns of a round
+wait for its uploads, so where the storage does not take one, the others do not try for a while.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from tailer.core.identity import DocumentKey, observation_id
@@ -18,6 +19,7 @@ from tailer.flow.lanes.setbacks import Setbacks, Waiting
 from tailer.flow.ports import MediaLibrary
 from tailer.flow.sending.destination_health import Channel, DestinationHealth
 from tailer.flow.sending.outcomes import Delivered, Refused, Retry, StorageAway
+from tailer.flow.sending.presence import Presence
 
 _AT_ONCE: Final = 4
 """How many turns upload files at a time; each holds one file in memory."""
@@ -34,15 +36,21 @@ class Attachments:
         library: MediaLibrary,
         health: DestinationHealth,
         setbacks: Setbacks,
+        presence: Presence,
         options: ExportOptions,
         emit: Emit,
+        *,
+        monotonic: Callable[[], float],
     ) -> None:
         self._library = library
         self._health = health
         self._setbacks = setbacks
+        self._presence = presence
         self._options = options
         self._emit = emit
+        self._monotonic = monotonic
         self._gate = asyncio.Semaphore(_AT_ONCE)
+        self._closed_since = self._closed_until = 0.0
 
     async def publish(
         self, turns: Iterable[tuple[Row, TurnRecord]]
@@ -54,18 +62,35 @@ class Attachments:
 
     async def _publish_one(self, row: Row, record: TurnRecord) -> tuple[str, ...] | Waiting:
         async with self._gate:
-            root_id = observation_id(row.message_id, "root")
-            answer = await self._library.publish(trace_id_of(row), root_id, list(files_of(record)))
+            now = self._monotonic()
+            if now < self._closed_until:
+                # It was not tried, so it does not count as a try.
+                return Waiting(0, self._closed_since, self._closed_until - now)
+            answer = await self._upload(row, record)
         self._health.note(Channel.MEDIA, answer if isinstance(answer, Retry | Refused) else Delivered())
         if not isinstance(answer, Retry | Refused | StorageAway):
             self._setbacks.clear(row.key)
+            self._setbacks.clear(Channel.MEDIA)
             return answer
+        if isinstance(answer, StorageAway):
+            pause = self._setbacks.add(Channel.MEDIA, answer)
+            self._closed_since = pause.since_seconds
+            self._closed_until = self._monotonic() + pause.wait_seconds
         waiting = self._setbacks.add(row.key, answer)
         if not self._is_hopeless(waiting, answer):
             return waiting
         self._setbacks.clear(row.key)
         self._emit(MediaLeftOut("refused" if isinstance(answer, Refused) else "unavailable"))
         return ()
+
+    async def _upload(self, row: Row, record: TurnRecord) -> tuple[str, ...] | Retry | Refused | StorageAway:
+        """The answer of the library, for which other destinations do not wait long."""
+        root_id = observation_id(row.message_id, "root")
+        try:
+            async with asyncio.timeout(self._presence.patience_seconds):
+                return await self._library.publish(trace_id_of(row), root_id, list(files_of(record)))
+        except TimeoutError:
+            return StorageAway("timeout")
 
     def _is_hopeless(self, waiting: Waiting, answer: Retry | Refused | StorageAway) -> bool:
         """Whether only the files are in trouble, and for long enough; then the turn is sent without them."""

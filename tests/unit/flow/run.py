@@ -23,6 +23,7 @@ from tailer.metrics import Metrics
 from tailer.mongo.state import MongoState
 from tailer.outbound.proof import Proven
 from tailer.settings import Settings, load_settings
+from tailer.settings.destinations import DEFAULT_NAME
 from tests.evidence import Events
 from tests.memory import (
     MemoryChanges,
@@ -138,7 +139,7 @@ async def _make_pipeline(
             described.name,
             scene.sink_of(described.name),
             MemoryFollowups(scene.at(described.name)),
-            media,
+            media if described.name == DEFAULT_NAME else None,
             timedelta(seconds=LOOKUP_SECONDS),
             prepare,
             prove,

@@ -2,6 +2,7 @@
 trouble."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from tailer.events import DeliveryPaused, DeliveryResumed, MediaLeftOut
 from tailer.flow.sending.outcomes import Refused, Retry, StorageAway
 from tests.memory import MemoryMedia
 from tests.rows import answer, question
+from tests.unit.flow.destinations_file import write_destinations
 from tests.unit.flow.run import running
 from tests.unit.flow.scene import Scene, until
 
@@ -104,3 +106,43 @@ async def test_a_few_uploads_run_at_a_time(scene: Scene) -> None:
         await run.until_done()
 
     assert media.most_at_once == 4
+
+
+async def test_a_storage_that_takes_nothing_holds_up_no_turn_without_files_for_long(scene: Scene) -> None:
+    """Each upload takes half a minute to fail, and there are many of them."""
+    media = MemoryMedia()
+    media.trouble, media.seconds = StorageAway("ReadTimeout"), 30.0
+    async with running(scene, media=media) as run:
+        for number in range(60):
+            ask(scene, number, with_picture=True)
+        await asyncio.sleep(20)
+        ask(scene, 60)
+        await until(lambda: turn_trace_id("a60") in scene.destination.trace_ids(), seconds=60)
+        media.trouble, media.seconds = None, 0.0
+        await run.until_done()
+
+        assert run.events.of(MediaLeftOut) == []
+    assert sum(len(files) for _, files in media.published) == 60
+
+
+async def test_a_storage_that_does_not_answer_holds_up_no_other_destination(
+    scene: Scene, tmp_path: Path
+) -> None:
+    """For five seconds at a time at most; what has pictures waits for the one that takes them."""
+    names = ("default", "other")
+    plan = write_destinations(tmp_path / "destinations.toml", names, otherwise=names)
+    media = MemoryMedia()
+    media.seconds = 3600.0
+    async with running(scene, media=media, destinations_file=plan) as run:
+        for number in range(8):
+            ask(scene, number, with_picture=True)
+        await asyncio.sleep(4)
+        ask(scene, 8)
+        await until(lambda: turn_trace_id("a8") in scene.at("other").trace_ids(), seconds=12)
+        assert len(scene.at("other").trace_ids()) == 9
+        await asyncio.sleep(60)
+        media.seconds = 0.0
+        await run.until_done()
+        await until(lambda: len(scene.destination.trace_ids()) == 9, seconds=600)
+
+        assert run.events.of(MediaLeftOut) == []
