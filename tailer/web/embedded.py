@@ -11,8 +11,12 @@ from typing import Any, Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn import Config, Server
 
+from tailer.web.connections import BoundedProtocol
+
 _KEEP_ALIVE_SECONDS: Final = 75
 """A scraper that comes once a minute keeps its connection."""
+_BACKLOG: Final = 16
+"""Connections that are accepted in one go. Where the process has no descriptor left, asyncio reports each of them."""
 _END_SECONDS: Final = 1
 """How long an answer that is under way may take once the server stops."""
 
@@ -23,7 +27,7 @@ class EmbeddedServer:
     def __init__(self, application: ASGIApp, headers: Mapping[str, str]) -> None:
         config = Config(
             _with_date(application),
-            http="h11",
+            http=BoundedProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -35,6 +39,7 @@ class EmbeddedServer:
             date_header=False,
             headers=list(headers.items()),
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            backlog=_BACKLOG,
             timeout_graceful_shutdown=_END_SECONDS,
         )
         config.load()

@@ -20,7 +20,7 @@ SETTINGS = {
     "TAILER_CHECKPOINT_SECONDS": "0.2",
     "TAILER_STATUS_TRACES": "content",
 }
-ATTACK = "<img src=x onerror=document.title='owned'> <script>document.title='owned'</script>"
+ATTACK = "<img src=x onerror=document.title='owned'> <script>document.title='owned'</script>" + 200 * "m"
 
 
 @asynccontextmanager
@@ -111,6 +111,11 @@ async def test_what_a_chat_user_wrote_is_text_and_nothing_else(databases: Databa
 
         assert "owned" not in await page.evaluate("document.title")
         assert await page.evaluate("document.querySelectorAll('#traces img, #traces script').length") == 0
+        # However long a name is, nothing is wider than the screen.
+        await page.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+        await page.show(width=360)
+        await page.wait_for("window.innerWidth === 360")
+        assert await page.evaluate("document.documentElement.scrollWidth") <= 360
         assert page.complaints == []
 
 

@@ -14,6 +14,7 @@ from tailer.errors import SettingsError
 from tailer.events import TurnDone
 from tailer.health import Health, State
 from tailer.metrics import Metrics
+from tailer.web.connections import MOST_CONNECTIONS
 from tailer.web.guard import HEADERS
 from tailer.web.server import WebServer
 
@@ -175,6 +176,24 @@ async def test_what_is_no_http_is_refused_and_the_others_are_answered(
 
     assert refused.startswith(b"HTTP/1.1 400 ")
     assert alive.status_code == 200
+
+
+async def test_connections_that_ask_nothing_make_room_for_those_that_do(
+    server: WebServer, probe: httpx.AsyncClient
+) -> None:
+    """Each takes a descriptor, and without descriptors nothing could be sent any more."""
+    silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2 * MOST_CONNECTIONS)]
+
+    answer = await probe.get("/livez")
+
+    closed = await asyncio.gather(
+        *(asyncio.wait_for(reader.read(), 20) for reader, _ in silent[:MOST_CONNECTIONS]),
+        return_exceptions=True,
+    )
+    for _, writer in silent:
+        writer.close()
+    assert answer.status_code == 200
+    assert [found for found in closed if found != b"" and not isinstance(found, ConnectionError)] == []
 
 
 async def test_variables_that_are_meant_for_other_servers_change_nothing(

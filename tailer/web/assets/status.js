@@ -226,4 +226,5 @@ find("pause").addEventListener("click", () => {
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden && !isPaused) look();
 });
+setText(find("state"), "loading");
 watch();
