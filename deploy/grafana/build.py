@@ -61,7 +61,7 @@ _ROWS: Final = (
             _stat("Read lag", "Cluster time not read yet by the stream that is furthest behind. 0 when idle.", "max(tailer_stream_lag_seconds{$mine})", "s", *_LAG),
             _stat("Export lag", "Age of the oldest turn that a destination has not acknowledged; the one that is furthest behind.", "max(tailer_export_lag_seconds{$mine})", "s", *_LAG),
             _stat("Oplog headroom", "How far the stored position is from the oldest entry of MongoDB's oplog. Below 0 history is lost. No data without the privilege serverStatus.", "min(tailer_oplog_headroom_seconds{$mine})", "s", (-1e12, "red"), (21_600, "orange"), (43_200, "green")),
-            _stat("Active", "Instances that hold the lease: 1 is right.", "sum(tailer_leader{$mine})", "short", (0, "red"), (1, "green"), (2, "red")),
+            _stat("Active", "Instances that hold the lease, for each shard: 1 is right.", "sum(tailer_leader{$mine}) / count(count by (namespace, job, shard) (tailer_shard_info{$mine}))", "short", (0, "red"), (1, "green"), (1.01, "red")),
             _stat("Dead letters", "Turns that could not be sent and are kept.", "max(tailer_dead_letters_kept{$mine})", "short", (0, "green"), (1, "orange")),
             _stat("Firing alerts", "Of the rules in deploy/prometheus, where this Prometheus evaluates them.", 'count(ALERTS{alertstate="firing", alertname=~"Tailer.*", namespace=~"$namespace", job=~"$job"}) or vector(0)', "short", (0, "green"), (1, "red")),
             _stat("p95 end to end", "From the end of a turn to its acknowledgement, with the settle time, in the last hour.", "histogram_quantile(0.95, sum by (le) (rate(tailer_end_to_end_latency_seconds_bucket{$mine}[1h])))", "s", (0, "green"), (60, "orange")),
@@ -103,7 +103,7 @@ _ROWS: Final = (
     Row(
         "Sending",
         (
-            Panel("Requests by result", "By destination. retry: 429, 5xx or no connection; timeout: no answer in time.", [("sum by (destination, result) (rate(tailer_export_requests_total{$mine}[$__rate_interval]))", "{{destination}} {{result}}")], "reqps", stacked=True),
+            Panel("Requests by result", "By destination. rate_limited: 429; server_error: 5xx; connection: none, or a broken one; timeout: no answer in time; partial: taken but for some spans; retry: anything else that is tried again.", [("sum by (destination, result) (rate(tailer_export_requests_total{$mine}[$__rate_interval]))", "{{destination}} {{result}}")], "reqps", stacked=True),
             Panel("Share of failed requests", "Of all requests to a destination.", [('sum by (destination) (rate(tailer_export_requests_total{$mine, result!="ok"}[$__rate_interval])) / sum by (destination) (rate(tailer_export_requests_total{$mine}[$__rate_interval]))', "{{destination}}")], "percentunit"),
             Panel("Request duration", "Time of a request to any destination.", _quantiles("tailer_export_request_duration_seconds"), "s"),
             Panel("Queue", "Share of the queue that is taken by batches waiting.", [("max by (destination) (tailer_queue_length{$mine} / tailer_queue_capacity{$mine})", "{{destination}}")], "percentunit"),
@@ -111,7 +111,7 @@ _ROWS: Final = (
             Panel("Bytes sent", "Compressed, including repeats.", [("sum by (destination) (rate(tailer_export_bytes_total{$mine}[$__rate_interval]))", "{{destination}}")], "Bps"),
             Panel("Lost answers", "Batches of unknown outcome, by how they were settled.", [("sum by (verdict) (increase(tailer_export_unknown_outcomes_total{$mine}[$__rate_interval]))", "{{verdict}}")], "short"),
             Panel("Paused or away", "1 while a destination refuses the keys, and 1 while one of several accepts nothing.", [("max by (destination) (tailer_export_paused{$mine})", "{{destination}} refuses the keys"), ("max by (destination) (tailer_export_away{$mine})", "{{destination}} away")], "short"),
-            Panel("Owed", "Turns and changes that are kept in the state database for a destination that is away.", [("max by (destination) (tailer_export_owed{$mine})", "{{destination}}")], "short"),
+            Panel("Owed", "Turns and changes that are kept in the state database for a destination that is away.", [("sum by (destination) (tailer_export_owed{$mine})", "{{destination}}")], "short"),
         ),
     ),
     Row(

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import assert_never
 
 from tailer.core.trace.otlp import SpanContext
-from tailer.daemon.ways import langfuse_access, langfuse_credentials, otlp_options
+from tailer.daemon.ways import file_remedy, langfuse_access, langfuse_credentials, otlp_options
 from tailer.errors import DestinationError
 from tailer.events import (
     DestinationAway,
@@ -21,6 +21,7 @@ from tailer.events import (
 from tailer.flow.ports import FollowupSink, MediaLibrary, Permit, Sink
 from tailer.langfuse.annotations import LangfuseAnnotations
 from tailer.langfuse.connection import LangfuseConnection
+from tailer.langfuse.data_access import shortest_sight
 from tailer.langfuse.media import LangfuseMedia, MediaOptions
 from tailer.langfuse.spans import LangfuseSpans
 from tailer.otlp.destination import open_otlp
@@ -104,7 +105,7 @@ async def open_destination(
     """One destination; nothing is asked of it yet."""
     match described:
         case FileDestination(name=name, path=path):
-            file = TraceFile(path, permit)
+            file = TraceFile(path, permit, remedy=file_remedy(described, settings))
 
             async def check() -> Proven:
                 await file.check()
@@ -117,7 +118,7 @@ async def open_destination(
                 context = SpanContext(described.choices.environment, described.choices.release)
                 yield OpenDestination(
                     described.name,
-                    LangfuseSpans(connection, context),
+                    LangfuseSpans(connection, context, sight=shortest_sight(described.host)),
                     LangfuseAnnotations(connection, environment=described.choices.environment),
                     _open_media(settings, connection, emit),
                     settings.lookup_time,

@@ -4,8 +4,10 @@ from tailer.langfuse.access import Access
 from tailer.langfuse.connection import Credentials
 from tailer.otlp.options import Compression, OtlpOptions, SignalOptions
 from tailer.outbound.certificates import CertificateFiles
+from tailer.settings import Settings
 from tailer.settings.destinations import (
     DEFAULT_NAME,
+    FileDestination,
     LangfuseDestination,
     MetricsWay,
     OtlpDestination,
@@ -51,3 +53,13 @@ def certificate_files(name: str, way: Way) -> CertificateFiles:
         return CertificateFiles(*files)
     ca_file, cert_file, key_file = (f"{key} of [destinations.{name}]" for key in _FILES)
     return CertificateFiles(*files, settings=(ca_file, cert_file, key_file))
+
+
+def file_remedy(destination: FileDestination, settings: Settings) -> str:
+    """What to do where the file for traces cannot be written. Most people without keys did not mean to write one."""
+    place = "to a file in a directory that this user may write"
+    if settings.plan.path is not None:
+        return f"set path of [destinations.{destination.name}] {place}"
+    if "sink" in settings.findings.origins:
+        return f"set TAILER_FILE_PATH {place}"
+    return f"set LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY to send to Langfuse, or TAILER_FILE_PATH {place}"

@@ -92,7 +92,7 @@ class LangfuseSettings(SettingsGroup):
         str | None,
         Setting(
             Group.LANGFUSE,
-            text("the public key, which begins with pk-", check_public_key),
+            text("the public key, as a rule pk-lf-…", check_public_key),
             ("LANGFUSE_PUBLIC_KEY",),
         ),
     ] = Field(
@@ -104,7 +104,7 @@ class LangfuseSettings(SettingsGroup):
         SecretStr | None,
         Setting(
             Group.LANGFUSE,
-            secret("the secret key, which begins with sk-", check_secret_key),
+            secret("the secret key, as a rule sk-lf-…", check_secret_key),
             ("LANGFUSE_SECRET_KEY",),
         ),
     ] = Field(

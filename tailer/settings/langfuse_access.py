@@ -55,11 +55,12 @@ def split_headers(given: str) -> dict[str, str]:
 def check_headers(headers: Mapping[str, str], own_names: AbstractSet[str] = _OWN_NAMES) -> None:
     """Raise `UnfitValueError`, which quotes no value, for headers that no request may carry. `own_names`, in lower
     case, are those that the tailer sets itself."""
-    for name, value in headers.items():
+    for number, (name, value) in enumerate(headers.items(), 1):
         if _NAME.fullmatch(name) is None:
             raise UnfitValueError("is no list of headers", _HEADERS_REMEDY)
         if not value or not value.isascii() or not value.isprintable():
-            raise UnfitValueError(f"has no usable value for the header {quote(name)}", _HEADERS_REMEDY)
+            # Behind a comma in a value, what looks like a name may be the rest of the value.
+            raise UnfitValueError(f"has no usable value for header number {number}", _HEADERS_REMEDY)
         if name.lower() in own_names:
             raise UnfitValueError(
                 f"has the header {quote(name)}, which the tailer sets itself",

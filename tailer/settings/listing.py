@@ -9,8 +9,8 @@ from tailer.settings.table import SettingRow, describe_defaults
 _HEAD: Final = """\
 # Settings
 
-`make derive` writes this page from `tailer/settings`. `tailer check-config` shows the same settings with the values that
-count and where each came from, and refuses what cannot be used.
+`make derive` writes this page from `tailer/settings`. `tailer check-config` shows the same settings with the values
+that count and where each came from, and refuses what cannot be used.
 
 Settings are environment variables, or lines of a file `.env` in the working directory. The environment wins over
 `.env`, and a name that begins with `TAILER_` over one that LibreChat reads too, wherever either stands: each

@@ -20,13 +20,15 @@ from tailer.flow.records import Probe
 from tailer.flow.sending.outcomes import Delivered, DeliveryOutcome, Found, LookupAnswer, Retry, Unanswered
 
 _TAIL_BYTES = 65_536
+_REMEDY = "set TAILER_FILE_PATH to a file in a directory that this user may write"
 
 
 class TraceFile:
-    """A `Sink` that appends to one file."""
+    """A `Sink` that appends to one file; `remedy` is what an operator can do where it cannot be written."""
 
-    def __init__(self, path: Path, permit: Permit = UNCONDITIONAL) -> None:
+    def __init__(self, path: Path, permit: Permit = UNCONDITIONAL, *, remedy: str = _REMEDY) -> None:
         self._path = path
+        self._remedy = remedy
         self._permit = permit
         self._write = asyncio.Lock()
         self._begun: frozenset[ObservationId] = frozenset()
@@ -51,7 +53,7 @@ class TraceFile:
             raise DestinationError(
                 operation="opening the trace file",
                 subject=str(self._path),
-                hint=f"{error.strerror}; set TAILER_FILE_PATH to a file in a directory that this user may write",
+                hint=f"{error.strerror}; {self._remedy}",
             ) from error
 
     def encode(self, trace: Trace) -> bytes:

@@ -104,6 +104,23 @@ def test_nothing_of_what_lies_below_is_replaced(tmp_path: Path, name: str, below
 
 
 @needs_compose
+def test_the_shards_of_the_page_on_scaling_go_on_top(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    (shards,) = [
+        block for block in re.findall(r"```yaml\n(.+?)```", page, re.DOTALL) if "tailer-second" in block
+    ]
+    overlay = (COMPOSE / "docker-compose.tailer.yml").read_text(encoding="utf-8")
+    # It names the file that it extends.
+    (tmp_path / "docker-compose.tailer.yml").write_text(overlay, encoding="utf-8")
+
+    services = merge(tmp_path, LIBRECHAT, overlay, shards)["services"]
+
+    first, second = services["tailer"], services["tailer-second"]
+    assert (first["environment"]["TAILER_SHARD"], second["environment"]["TAILER_SHARD"]) == ("0", "1")
+    assert {**first, "environment": {}} == {**second, "environment": {}}
+
+
+@needs_compose
 @pytest.mark.parametrize("name", FILES)
 def test_the_file_of_destinations_goes_on_top_and_its_example_can_be_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -137,8 +137,8 @@ def _dashboards(manifests: list[Manifest]) -> Mapping[str, str]:
 def test_the_overlay_in_the_readme_builds_with_its_image_and_its_langfuse(tmp_path: Path) -> None:
     (example,) = re.findall(r"```yaml\n(.*?)```", (KUSTOMIZE / "README.md").read_text(), re.DOTALL)
     shutil.copytree(KUSTOMIZE, tmp_path / "deploy" / "kustomize")
-    overlay = tmp_path / "clusters" / "chat"
-    overlay.mkdir(parents=True)
+    overlay = tmp_path / "my-overlay"
+    overlay.mkdir()
     (overlay / "kustomization.yaml").write_text(example)
 
     manifests = build_kustomization(overlay)

@@ -15,12 +15,15 @@ import pytest
 
 from tailer.core.identity import turn_trace_id
 from tailer.core.trace.followup import Score, ScoreType
+from tailer.daemon.destinations import open_destination
 from tailer.errors import DestinationError
 from tailer.events import BatchSettled
+from tailer.flow.ports import UNCONDITIONAL
 from tailer.flow.records import Batch
 from tailer.flow.sending.destination_health import DestinationHealth
 from tailer.flow.sending.outcomes import Delivered, Found, Retry, Unanswered
 from tailer.flow.sending.transmission import Transmission
+from tailer.settings import load_settings
 from tailer.sinks.file import TraceFile
 from tests.e2e.databases import Databases
 from tests.evidence import Events, make_item, make_trace, observation_ids, probes, trace_ids
@@ -300,3 +303,27 @@ async def test_a_path_that_cannot_be_a_file_is_an_error_that_names_the_setting(
 
     with pytest.raises(DestinationError, match="TAILER_FILE_PATH"):
         await TraceFile(target).prepare()
+
+
+@pytest.mark.parametrize(
+    ("sink", "expected"),
+    [(None, "LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY"), ("file", "; set TAILER_FILE_PATH")],
+)
+async def test_who_gave_no_keys_is_told_of_them_where_the_file_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sink: str | None, expected: str
+) -> None:
+    """The example of settings has empty keys, and then a file is written to, which nobody asked for."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TAILER_MONGO_URI", "mongodb://mongodb/LibreChat")
+    monkeypatch.setenv("LANGFUSE_HOST", "https://langfuse.example.org")
+    monkeypatch.setenv("TAILER_FILE_PATH", str(tmp_path))
+    if sink is not None:
+        monkeypatch.setenv("TAILER_SINK", sink)
+    settings = load_settings()
+    (described,) = settings.destinations
+
+    async with open_destination(settings, described, lambda _: None, permit=UNCONDITIONAL) as opened:
+        with pytest.raises(DestinationError) as refused:
+            await opened.prove()
+
+    assert expected in refused.value.hint

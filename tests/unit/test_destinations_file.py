@@ -534,6 +534,10 @@ FILE = '[destinations.a]\nkind = "file"\n'
             ),
         ),
         (
+            '[destinations.a]\nkind = "langfuse"\npublic_key = "pk-lf-a"\nsecret_key_env = "hidden1key"\n',
+            "[destinations.a] secret_key_env names a variable that is not set: set it, or name another one",
+        ),
+        (
             '[destinations.a]\nkind = "langfuse"\npublic_key = "pk-lf-a"\nsecret_key_env = "sk-lf-hidden1"\n',
             "[destinations.a] secret_key_env is no name of an environment variable: give the name, not the value",
         ),

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tailer.commands.times import read_moment
+
 ROOT = Path(__file__).parents[2]
 _MOST_README_LINES = 90
 _WIDEST_COLUMNS = 120
@@ -84,3 +86,14 @@ def test_every_file_that_a_page_about_the_code_names_exists(document: str) -> No
     assert named
     places = (ROOT, ROOT / "tailer")
     assert [name for name in named if not any((place / name).exists() for place in places)] == []
+
+
+_TIME = re.compile(r"--(?:since|until|time)[ =]([^\s`<…]+)")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=str)
+def test_every_time_that_a_page_gives_to_a_command_is_accepted(document: Path) -> None:
+    text = (ROOT / document).read_text("utf-8")
+
+    for given in _TIME.findall(text):
+        assert read_moment(given).tzinfo is not None

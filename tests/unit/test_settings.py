@@ -237,7 +237,7 @@ def test_tags_are_separated_by_commas(
         ("LANGFUSE_RELEASE", "x" * 201, "has 201 characters"),
         ("LANGFUSE_PUBLIC_KEY", "abc:hunter2", "has characters that no key of Langfuse has"),
         ("TAILER_LANGFUSE_HEADERS", "hunter2", "is no list of headers"),
-        ("TAILER_LANGFUSE_HEADERS", "X-A=hunter2,X-B=", "has no usable value for the header 'X-B'"),
+        ("TAILER_LANGFUSE_HEADERS", "X-A=hunter2,X-B=", "has no usable value for header number 2"),
         ("TAILER_LANGFUSE_HEADERS", "authorization=hunter2", "which the tailer sets itself"),
         ("TAILER_LANGFUSE_CA_FILE", "/missing.pem", "is '/missing.pem', where there is no file"),
         ("TAILER_LANGFUSE_CERT_FILE", "/missing.pem", "is '/missing.pem', where there is no file"),

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
-from tailer.daemon.ways import langfuse_access, langfuse_credentials, otlp_options
+from tailer.daemon.ways import file_remedy, langfuse_access, langfuse_credentials, otlp_options
 from tailer.errors import DestinationError
 from tailer.langfuse.access import unheard
 from tailer.langfuse.examination import CLOUDS, Ailing, ask_health, ask_project
@@ -149,13 +149,7 @@ def _check_file(settings: Settings, destination: FileDestination) -> Finding:
     if not is_there:
         return failed(check, f"{path.parent} is no directory", f"make it, or set {key}")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        instead = f"set {key} to a place that this user may write to"
-        if settings.plan.path is None:
-            instead = (
-                "set LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY to send to Langfuse, or TAILER_FILE_PATH to a place that "
-                "this user may write to"
-            )
-        return failed(check, f"{path} cannot be written to", instead)
+        return failed(check, f"{path} cannot be written to", file_remedy(destination, settings))
     if settings.plan.path is not None:
         return passed(check, str(path))
     remedy = "set LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY, or leave it so"

@@ -47,6 +47,6 @@ def _find_keys(making: Resolution, *, is_own_host: bool) -> tuple[str, SecretStr
         making.refuse(key, reason, f"give {key}, {key}_env or {key}_file")
     if public is None or secret is None:
         raise UnusableDestinationError
-    making.check(public, check_public_key, "the public key, which begins with pk-")
-    making.check(secret, check_secret_key, "the secret key, which begins with sk-")
+    making.check(public, check_public_key, "the public key, as a rule pk-lf-…")
+    making.check(secret, check_secret_key, "the secret key, as a rule sk-lf-…")
     return public.value.get_secret_value(), secret.value

@@ -57,6 +57,11 @@ def _read_variable(
         )
     value = (variables.get(variable) or "").strip()
     if not value:
+        if not variable.isupper():
+            # It may be the secret itself: names of variables are nearly always written in capitals.
+            return Problem(
+                f"{where} {name}", "names a variable that is not set", "set it, or name another one"
+            )
         remedy = f"set {variable}, or give the name of another variable"
         return Problem(f"{where} {name}", f"names {quote(variable)}, which is not set", remedy)
     return Found(SecretStr(value), name, f"environment ({variable})")

@@ -91,13 +91,13 @@ class LangfuseTable(_ServerTable):
     host: Annotated[
         str | None, Given(text("a URL such as https://cloud.langfuse.com", parse_langfuse_url))
     ] = None
-    public_key: Annotated[
-        str | None, Given(text("the public key, which begins with pk-", check_public_key))
-    ] = Field(default=None, repr=False)
+    public_key: Annotated[str | None, Given(text("the public key, as a rule pk-lf-…", check_public_key))] = (
+        Field(default=None, repr=False)
+    )
     public_key_env: Variable = None
     public_key_file: ValueFile = None
     secret_key: Annotated[
-        SecretStr | None, Given(secret("the secret key, which begins with sk-", check_secret_key))
+        SecretStr | None, Given(secret("the secret key, as a rule sk-lf-…", check_secret_key))
     ] = None
     secret_key_env: Variable = None
     secret_key_file: ValueFile = None

@@ -109,10 +109,10 @@ valueFrom:
 {{- if gt (len $places) 1 }}
 {{- fail "destinations: config, existingConfigMap.name and existingSecret.name exclude each other" }}
 {{- end }}
-{{- if regexMatch "(?m)(^|[{,])[ \\t\"']*(secret_key|user_id_secret)[ \\t\"']*=" $given.config }}
+{{- if regexMatch "(?m)(^|[{,.])[ \\t\"']*(secret_key|user_id_secret)[ \\t\"']*=" $given.config }}
 {{- fail "destinations.config goes into a ConfigMap: name a secret by secret_key_env or secret_key_file, or give the whole file in destinations.existingSecret" }}
 {{- end }}
-{{- if regexMatch "(?m)(^|[{,])[ \\t\"']*headers[ \\t\"']*[=.]|^[ \\t]*\\[.*\\.[ \\t\"']*headers[ \\t\"']*\\]" $given.config }}
+{{- if regexMatch "(?m)(^|[{,.])[ \\t\"']*headers[ \\t\"']*[=.]|^[ \\t]*\\[.*\\.[ \\t\"']*headers[ \\t\"']*\\]" $given.config }}
 {{- fail "destinations.config goes into a ConfigMap, and headers carry keys: name them by headers_env or headers_file, or give the whole file in destinations.existingSecret" }}
 {{- end }}
 {{- if $given.config -}}
