@@ -39,6 +39,8 @@ class MemorySink:
                     "name": item.name,
                     "input": item.input,
                     "output": item.output,
+                    "start_milliseconds": item.start_milliseconds,
+                    "end_milliseconds": item.end_milliseconds,
                 }
                 for item in trace.observations
             ],

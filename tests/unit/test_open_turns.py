@@ -1,6 +1,6 @@
 """Open turns: when an entry is due, what a change does to it meanwhile, and what is remembered of touches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -218,14 +218,37 @@ def test_the_event_that_finished_a_partial_row_gives_its_end(turns: OpenTurns) -
     open_response(turns, 102, operation=Operation.UPDATE, written=9_000, changed={"feedback"})
     (entry,) = turns.take_due(200, 1)
 
-    assert entry.finished_milliseconds == 2_000
+    assert entry.ended_milliseconds(unfinished=False) == 2_000
 
 
 def test_a_row_that_was_complete_from_the_start_was_not_finished_later(turns: OpenTurns) -> None:
     open_response(turns, 100, written=1_000, changed={"unfinished"})
     (entry,) = turns.take_due(200, 1)
 
-    assert entry.finished_milliseconds is None
+    assert entry.ended_milliseconds(unfinished=False) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "changed", "ended"),
+    [
+        ({"unfinished": True}, {"content"}, 2_000),
+        ({"unfinished": True}, {"text", "metadata"}, 2_000),
+        # A person's edit of a stopped answer, and a rating of it.
+        ({"unfinished": True}, {"text", "tokenCount"}, None),
+        ({"unfinished": True}, {"feedback"}, None),
+        # Stopped at once: whatever is written into it afterwards is no answer of the model's.
+        ({"unfinished": True, "stopped": True}, {"content"}, None),
+    ],
+)
+def test_the_last_text_of_a_row_that_stays_unfinished_gives_its_end(
+    turns: OpenTurns, first: Mapping[str, bool], changed: set[str], ended: int | None
+) -> None:
+    open_response(turns, 100, written=1_000, **first)
+    open_response(turns, 101, operation=Operation.UPDATE, written=2_000, changed=changed)
+    (entry,) = turns.take_due(200, 1)
+
+    assert entry.ended_milliseconds(unfinished=True) == ended
+    assert entry.ended_milliseconds(unfinished=False) is None
 
 
 def touch(touches: Touches, key: str, written: int | None) -> None:

@@ -372,10 +372,12 @@ def tell(played: Replay, hints: Sequence[ChangeHint], groups: Sequence[int]) -> 
     sent: dict[str, bytes] = {}
     for entry in turns.take_due(now + 10_000, 10_000):
         record = played.records[entry.key.document_key]
-        question = record.question
+        response, question = record.response, record.question
         told_too = replace(
             record,
-            finished_milliseconds=entry.finished_milliseconds,
+            finished_milliseconds=entry.ended_milliseconds(
+                unfinished=response is not None and response.unfinished
+            ),
             question_touches=touches.of(question.key) if question is not None else (),
         )
         made = export(told_too, deadline_passed=True)

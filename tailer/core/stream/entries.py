@@ -7,6 +7,8 @@ from tailer.core.identity import DocumentKey
 from tailer.core.stream.hints import ChangeHint, Interest, Operation
 
 _WRITTEN = frozenset({"text", "content"})
+_BY_HAND = frozenset({"tokenCount", "feedback"})
+"""What a person's edit and a rating write. LibreChat itself counts tokens only in a row that it finishes."""
 _LASTING = frozenset({"isTemporary", "expiredAt"})
 LATE_FIELDS = frozenset({"text", "content", "feedback"})
 """The fields that a replacement may have changed of a sent turn; it does not say which."""
@@ -44,6 +46,17 @@ class Entry:
     stopped: bool = False
     edited: bool = False
     may_be_temporary: bool = True
+
+    def ended_milliseconds(self, *, unfinished: bool) -> int | None:
+        """When a later event ended the answer, None where none did. `unfinished` is what its row says now.
+
+        Stop after the reader went away writes the answer once more into a row that stays unfinished. The saves of an
+        answer in the making look the same: then the last one is the latest time at which it is known to be written.
+        """
+        resaved = not _WRITTEN.isdisjoint(self.changed) and _BY_HAND.isdisjoint(self.changed)
+        if unfinished and resaved and not self.stopped:
+            return _latest(self.finished_milliseconds, self.written_milliseconds)
+        return self.finished_milliseconds
 
     def note(self, hint: ChangeHint) -> None:
         """Take in what another hint of the same row says."""

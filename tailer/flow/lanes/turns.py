@@ -231,11 +231,13 @@ class Turns(Lane):
     def _complete(self, record: TurnRecord, entry: Entry) -> TurnRecord:
         """Add what only the stream knows: when a partial row was finished, when a question was saved again, and how the
         turn was before an edit."""
-        question, backlog = record.question, self._bench.backlog
+        response, question, backlog = record.response, record.question, self._bench.backlog
         return restore(
             record,
             backlog.told_of(entry, record),
-            finished_milliseconds=entry.finished_milliseconds,
+            finished_milliseconds=entry.ended_milliseconds(
+                unfinished=response is not None and response.unfinished
+            ),
             question_touches=backlog.touches_of(question.key) if question is not None else (),
         )
 

@@ -1,7 +1,7 @@
 """Turns that wait long: parked so that they hold no position back, sent when their time is up, over any restart."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -126,6 +126,25 @@ async def test_an_answer_that_is_finished_late_is_sent_whole(scene: Scene) -> No
     assert scene.destination.record_ids() == [TURN]
     assert outcomes == ["parked_finish", "complete"]
     assert "at last" in str(scene.destination.observations_of(TURN))
+
+
+async def test_an_answer_that_is_stopped_after_its_tab_was_closed_ends_when_it_was_stopped(
+    scene: Scene,
+) -> None:
+    """The row stays unfinished. It was stored when the tab was closed, minutes before."""
+    async with running(scene, **TIMES) as run:
+        ask(scene)
+        (key,) = scene.librechat.insert("messages", answer("a1", "q1", **HALF))
+        await run.until_done()
+        await asyncio.sleep(WHILE)
+        stopped = datetime.now(UTC) + timedelta(seconds=WHILE)
+        scene.librechat.update("messages", key, {"text": "half and more", "updatedAt": stopped})
+        await run.until_done()
+        outcomes = run.outcomes()
+
+    assert outcomes == ["parked_finish", "aborted"]
+    root, *_ = scene.destination.observations_of(TURN)
+    assert abs(root["end_milliseconds"] - root["start_milliseconds"] - WHILE * 1000) < 10_000
 
 
 async def test_a_parked_turn_whose_row_is_deleted_is_forgotten_when_its_time_is_up(scene: Scene) -> None:
