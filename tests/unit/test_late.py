@@ -35,8 +35,8 @@ def row(*parts: dict[str, object], **fields: Any) -> dict[str, object]:
     return response_row(content=list(parts), **fields)
 
 
-def tool(output: str | None) -> dict[str, object]:
-    call = {"id": "c1", "name": "bg", "args": "{}"}
+def tool(output: str | None, call_id: str = "c1") -> dict[str, object]:
+    call = {"id": call_id, "name": "bg", "args": "{}"}
     return {"type": "tool_call", "tool_call": call if output is None else {**call, "output": output}}
 
 
@@ -57,6 +57,21 @@ def test_an_output_that_was_missing_is_news_and_one_that_is_still_missing_is_not
     assert trace is not None
     assert [(item.name, item.output) for item in trace.observations] == [("tool-result", "42")]
     assert trace.record_id == f"{sent.trace_id}:late:0"
+
+
+def test_calls_that_share_an_id_are_told_apart() -> None:
+    """Some providers number their calls anew in each response, so that one answer has a `call_0` for each of them."""
+    rounds = [tool("first", "call_0"), tool(None, "call_0"), tool("third", "call_0")]
+    sent = sent_turn(parts=mark_parts(message(row(*rounds, {"type": "text", "text": "fin"}))))
+
+    assert find_news(sent, message(row(*rounds, {"type": "text", "text": "fin, by hand"})), [], 0) is None
+    news = find_news(sent, message(row(rounds[0], tool("second", "call_0"), rounds[2])), [], 0)
+    assert news is not None
+    trace = build_late_trace(sent, news, show_content)
+    assert trace is not None
+    assert [(item.output, item.metadata["tool_call_id"]) for item in trace.observations] == [
+        ("second", "call_0")
+    ]
 
 
 def test_late_observations_stand_at_the_end_of_the_root() -> None:

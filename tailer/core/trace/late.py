@@ -63,6 +63,7 @@ class _NamedPart:
     kind: LatePart
     name: str
     text: str
+    call_id: str = ""
     before: TextMark | None = None
 
 
@@ -112,7 +113,7 @@ def find_news(
     if sent.parts is not None:
         known = dict(sent.parts)
         parts = tuple(
-            _NamedPart(part.key, part.kind, part.name, part.text, known.get(part.key))
+            replace(part, before=known.get(part.key))
             for part in _named_parts(message)
             if known.get(part.key) != mark_text(part.text)
         )
@@ -185,8 +186,13 @@ def _named_parts(message: Message) -> Iterator[_NamedPart]:
                 kind, name = LatePart.SUMMARY, "summary"
             case ToolCall(call_id=call_id, name=name, output=output):
                 tool = numbers["tool"] = numbers.get("tool", 0) + 1
+                call = call_id or str(tool)
+                key = f"tool:{call}"
+                # Some providers number their calls anew in each response, so an answer may have an id several times.
+                repeats = numbers[key] = numbers.get(key, 0) + 1
                 if output:
-                    yield _NamedPart(f"tool:{call_id or tool}", LatePart.TOOL, name, output)
+                    key = key if repeats == 1 else f"{key}:{repeats}"
+                    yield _NamedPart(key, LatePart.TOOL, name, output, call)
                 continue
             case _:
                 continue
@@ -210,7 +216,7 @@ def _show_part(
         metadata["old_characters"] = str(part.before.characters)
     if part.kind is LatePart.TOOL:
         name = "tool-result"
-        metadata |= {"tool": part.name, "tool_call_id": part.key.partition(":")[2]}
+        metadata |= {"tool": part.name, "tool_call_id": part.call_id}
     elif part.kind is LatePart.FILE:
         name = "file"
     else:
