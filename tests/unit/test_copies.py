@@ -13,7 +13,7 @@ from tailer.core.librechat.conversations import Conversation
 from tailer.core.librechat.messages import Message
 from tailer.core.policy.policies import CopyPolicy, Policies
 from tailer.core.turn.assembly import Draft, make_draft, make_record
-from tailer.core.turn.copies import ALONE, Surroundings, is_copy, needs_others
+from tailer.core.turn.copies import ALONE, Surroundings, is_copy, is_extract, needs_others
 from tests.recordings import NAMES, truth
 from tests.unit.documents import (
     CONVERSATION,
@@ -312,6 +312,7 @@ PARALLEL = [
     {"type": "text", "text": "From the other", "agentId": "anthropic__claude____1", "groupId": 1},
 ]
 SHARE = [{"type": "think", "think": "Hm"}, {"type": "text", "text": "From one"}]
+LABEL = {"type": "activity_label", "activity_label": "Looked it up", "tool_call_ids": ["c1"], "status": "ok"}
 
 
 @pytest.mark.parametrize(
@@ -335,6 +336,16 @@ def test_one_agents_share_of_a_parallel_answer_is_a_copy_of_it(fields: Document,
 
     assert bool(needed) is ("tokenCount" not in fields and "metadata" not in fields)
     assert copied(compared) is extracted
+
+
+def test_the_labels_of_activities_are_copied_with_an_agents_share() -> None:
+    """They name their agent in the parallel answer, as its parts do (0.8.8)."""
+    label = {**LABEL, "agentId": "openAI__o4-mini", "groupId": 1}
+    share = message(response_row(content=[SHARE[0], LABEL, SHARE[1]]))
+    parallel = message(response_row(messageId="both", content=[PARALLEL[0], label, *PARALLEL[1:]]))
+
+    assert is_extract(share, parallel)
+    assert not is_extract(message(response_row(content=[LABEL])), parallel)
 
 
 @pytest.mark.parametrize(

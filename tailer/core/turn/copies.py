@@ -9,10 +9,10 @@ at the most, of which one second is the resolution of `_id`. Until 0.7.5 a copy 
 and cannot be told from a turn.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tailer.core.identity import DocumentKey, inserted_seconds
-from tailer.core.librechat.content import Part, ReasoningPart, TextPart, ToolCall
+from tailer.core.librechat.content import ReasoningPart, TextPart, ToolCall
 from tailer.core.librechat.conversations import Conversation
 from tailer.core.librechat.messages import Message
 from tailer.core.light_dataclass import light_dataclass
@@ -85,28 +85,26 @@ def may_be_extracted(message: Message, surroundings: Surroundings) -> bool:
 
 
 def is_extract(message: Message, source: Message) -> bool:
-    """Whether a response repeats exactly what one agent wrote in another response."""
-    own = [_signature(part) for part in message.parts]
-    agents = {part.agent_id for part in source.parts if isinstance(part, TextPart | ReasoningPart | ToolCall)}
-    return any(own == _share_of(agent_id, source) for agent_id in agents if agent_id is not None)
+    """Whether a response repeats exactly what one agent wrote in another response.
+
+    Only what agents write and do counts: the marks of LibreChat's interface (`activity_label`, 0.8.8) are copied too.
+    """
+    own = [_signature(part) for part in _authored(message)]
+    authored = list(_authored(source))
+    agents = {part.agent_id for part in authored if part.agent_id is not None}
+    return any(
+        own == [_signature(part) for part in authored if part.agent_id == agent_id] for agent_id in agents
+    )
 
 
-def _share_of(agent_id: str, source: Message) -> list[object]:
-    return [
-        _signature(part)
-        for part in source.parts
-        if isinstance(part, TextPart | ReasoningPart | ToolCall) and part.agent_id == agent_id
-    ]
+def _authored(message: Message) -> Iterator[TextPart | ReasoningPart | ToolCall]:
+    return (part for part in message.parts if isinstance(part, TextPart | ReasoningPart | ToolCall))
 
 
-def _signature(part: Part) -> object:
-    match part:
-        case ToolCall():
-            return part.call_id, part.name, part.output
-        case TextPart() | ReasoningPart():
-            return type(part), part.text
-        case _:
-            return part
+def _signature(part: TextPart | ReasoningPart | ToolCall) -> object:
+    if isinstance(part, ToolCall):
+        return part.call_id, part.name, part.output
+    return type(part), part.text
 
 
 def stamp(key: DocumentKey, created_milliseconds: int | None) -> Stamp | None:
