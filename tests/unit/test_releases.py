@@ -311,6 +311,16 @@ def test_an_assistant_that_failed_is_an_error_with_its_message() -> None:
     assert trace_of(turn_record(response, question)).root.status_message == '{"type":"invalid_assistant"}'
 
 
+@pytest.mark.parametrize("content", [[], [structured_text("Roses are")]])
+def test_an_assistant_that_was_stopped_is_aborted_whatever_it_had_written(content: list[Document]) -> None:
+    """LibreChat stores what it finds in the thread, without a sender and without a text."""
+    response, question = assistant_rows(*content, sender=MISSING, text=MISSING, endpoint="azureAssistants")
+    failed, _ = assistant_rows(text="")
+
+    assert trace_of(turn_record(response, question)).metadata["outcome"] == "aborted"
+    assert trace_of(turn_record(failed, question)).metadata["outcome"] == "error"
+
+
 def test_an_assistant_whose_picture_is_a_part_names_it_beside_its_text() -> None:
     picture = {
         "type": "image_file",

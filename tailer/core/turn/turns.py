@@ -149,15 +149,22 @@ def _judge_ending(response: Message, *, deadline_passed: bool) -> Outcome | Wait
     if response.finish_reason == "incomplete":
         return Outcome.ABORTED
     if not response.unfinished:
-        # A failed run of an assistant is stored as an empty answer, without a word of why.
-        failed = response.endpoint in _ASSISTANTS and not response.parts and not response.text
-        return Outcome.ERROR if failed else Outcome.COMPLETE
+        return _judge_run(response) if response.endpoint in _ASSISTANTS else Outcome.COMPLETE
     pending = _awaits_approval(response)
     if response.text is not None and not pending:
         return Outcome.ABORTED
     if deadline_passed:
         return Outcome.PARTIAL
     return Wait.APPROVAL if pending else Wait.FINISH
+
+
+def _judge_run(response: Message) -> Outcome:
+    """How the run of an assistant ended. Of one that was cancelled LibreChat stores what the thread has: a row without
+    a sender and without a text, which every answer of its own has. A failed one is stored as an empty answer, without a
+    word of why."""
+    if response.sender is None and response.text is None:
+        return Outcome.ABORTED
+    return Outcome.COMPLETE if response.parts or response.text else Outcome.ERROR
 
 
 def _awaits_approval(response: Message) -> bool:
