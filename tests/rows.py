@@ -19,7 +19,7 @@ def question(message_id: str, parent: str | None, user: str = ALICE, **fields: A
     }  # fmt: skip
 
 
-def answer(message_id: str, parent: str, user: str = ALICE, **fields: Any) -> dict[str, Any]:
+def answer(message_id: str, parent: str | None, user: str = ALICE, **fields: Any) -> dict[str, Any]:
     """A finished response."""
     return question(message_id, parent, user, **{"isCreatedByUser": False, "model": "gpt-5", **fields})
 

@@ -14,6 +14,10 @@ DocumentKey = NewType("DocumentKey", str)
 NO_PARENT = "00000000-0000-0000-0000-000000000000"
 """`parentMessageId` of the first message of a conversation (LibreChat's `Constants.NO_PARENT`)."""
 
+_API_RESPONSE = "resp_"
+_TIME_DIGITS = 8
+"""LibreChat's milliseconds in base 36 have as many digits until the year 2059."""
+
 
 def _digest(seed: str) -> str:
     # A lone surrogate is legal in a stored string and must not stop the turn.
@@ -57,6 +61,20 @@ def observation_id(message_id: str, role: str, index: int | None = None) -> Obse
     """The id of one observation of a turn, from its role in the trace, and its place if a role repeats."""
     seed = f"{message_id}:{role}" if index is None else f"{message_id}:{role}:{index}"
     return ObservationId(_digest(seed)[:16])
+
+
+def is_api_response(message_id: str, parent_message_id: str | None) -> bool:
+    """Whether a response was stored by the agents API (`/responses` with `store`, 0.8.3): none of its rows has a
+    parent."""
+    return parent_message_id is None and message_id.startswith(_API_RESPONSE)
+
+
+def api_call_milliseconds(message_id: str) -> int | None:
+    """When a call of the agents API began, from the id of its response: the time in base 36 and six random digits."""
+    try:
+        return int(message_id.removeprefix(_API_RESPONSE)[:_TIME_DIGITS], 36)
+    except ValueError:
+        return None
 
 
 def inserted_seconds(key: DocumentKey) -> int | None:

@@ -121,6 +121,38 @@ def test_the_least_size_of_a_text_is_never_more_than_its_size() -> None:
     assert reaches_into_history(message(response_row(content=[bounded])))
 
 
+def called(number: int, *, questions: int) -> list[Row]:
+    """A call of the agents API: its questions and its response, some milliseconds apart and without parents."""
+    names = [*(f"q{number}{place}" for place in range(questions)), f"resp_{number}"]
+    return [
+        replace(
+            made(name, None), created_by_user=name != names[-1], created_milliseconds=number * SECOND + place
+        )
+        for place, name in enumerate(names)
+    ]
+
+
+def test_a_response_of_the_agents_api_answers_the_questions_that_were_stored_with_it() -> None:
+    """The second call goes on in the conversation: all of it is what the model had."""
+    rows = [*called(1, questions=1), *called(2, questions=2)]
+    excerpt = make_excerpt(rows[::-1], complete=True)
+    found = select_rows(rows[-1], excerpt, WIDE)
+
+    assert found.question is not None
+    assert (found.question.message_id, ids(found.ancestors)) == ("q21", ("q20", "resp_1", "q10"))
+    assert (ids(found.responses), ids(found.questions)) == (("resp_2",), ("q21",))
+    answers = {row.message_id: ids(select_rows(row, excerpt, WIDE).responses) for row in rows}
+    assert answers["q10"] == ("resp_1",)
+    assert answers["q20"] == answers["q21"] == ("resp_2",)
+
+
+def test_other_rows_without_a_parent_answer_nothing() -> None:
+    rows = [replace(row, message_id=row.message_id.replace("resp_", "a")) for row in called(1, questions=1)]
+    found = select_rows(rows[-1], make_excerpt(rows, complete=True), WIDE)
+
+    assert found.question is None
+
+
 SECOND = 1_000
 
 
@@ -146,6 +178,19 @@ def conversations(draw: st.DrawFn) -> list[Row]:
         elif odd == 1:
             created = draw(st.sampled_from([None, now - 3_600 * SECOND, now + 3_600 * SECOND]))
         message_id = draw(st.sampled_from([f"m{number}", "m0"])) if odd == 2 else f"m{number}"
+        if odd == 3:
+            # A call of the agents API: its rows have no parents.
+            parent, by_user = None, False
+            rows.append(
+                replace(
+                    BLANK,
+                    key=DocumentKey(f"{now // SECOND:08x}{number:015x}0"),
+                    message_id=f"q{number}",
+                    parent_message_id=None,
+                    created_milliseconds=now,
+                )
+            )
+            now, message_id = now + 3, f"resp_{number}"
         rows.append(
             replace(
                 BLANK,
@@ -215,11 +260,12 @@ def test_the_newest_rows_give_the_same_selection_as_all_of_them_or_say_that_they
 
 
 def comparable(selection: RowSelection) -> object:
-    """Everything but the number of ancestors left out, without the order of those beside the turn."""
+    """Everything but the number of ancestors left out, without the order of those beside the turn. The last ancestor
+    may have a parent that only the whole conversation tells."""
     return (
-        selection.row,
-        selection.question,
-        selection.ancestors,
+        selection.row.key,
+        selection.question.key if selection.question is not None else None,
+        ids(selection.ancestors),
         set(selection.responses),
         set(selection.questions),
         selection.went_on,

@@ -1,6 +1,7 @@
 """What a row is: each row of the contract's classification, in the shapes of every release; and the times of a turn."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -386,6 +387,25 @@ def test_a_save_after_the_answer_was_stored_is_not_its_start() -> None:
     paused = replace(PLAIN, siblings=ANEW, question_touches=(stamp(14),), finished_milliseconds=stamp(30))
 
     assert times(paused) == (stamp(30), stamp(30))
+
+
+API_RESPONSE = "resp_mgib6he0k3x9qz"
+"""Its first eight digits are the time at which it was asked for, in base 36."""
+ASKED = int("mgib6he0", 36)
+
+
+@pytest.mark.parametrize(
+    ("message_id", "lasted"), [(API_RESPONSE, 9_000), ("resp_0f1e2d3c4b5a", 0), ("resp_no time", 0)]
+)
+def test_a_call_of_the_agents_api_begins_when_its_id_says(message_id: str, lasted: int) -> None:
+    """Its question is stored together with its response, when that is complete."""
+    done = datetime.fromtimestamp((ASKED + 9_000) / 1000, UTC)
+    stored = {"parentMessageId": None, "createdAt": done}
+    response = old_response_row(messageId=message_id, text="Paris.", content=[], **stored)
+    question = user_row(**{**stored, "createdAt": done - timedelta(milliseconds=8)})
+
+    start, end = times(turn_record(response, question))
+    assert (end - start, end) == (lasted, ASKED + 9_000)
 
 
 def test_the_latest_earlier_answer_counts() -> None:

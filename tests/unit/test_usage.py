@@ -239,6 +239,20 @@ def test_a_ledger_without_a_report_is_a_guess_where_the_release_would_report(
     assert total(usage) == Tokens(24, 4)
 
 
+@pytest.mark.parametrize("fields", [{}, {"isTemporary": False, "langfuseSampled": True}])
+def test_the_agents_api_charges_what_the_provider_told(fields: Document) -> None:
+    """In every release since 0.8.3 its answers are text alone, and it stores no report."""
+    stored = {
+        "messageId": "resp_mgib6he0k3x9qz",
+        "parentMessageId": None,
+        "text": "Paris.",
+        "content": MISSING,
+    }
+    usage = resolve(old_response_row(**{**stored, **fields}), prompt_row(115), completion_row(9))
+
+    assert (usage.usage_source, usage.cost_source) == (UsageSource.BILLED, CostSource.BILLED)
+
+
 def test_a_price_of_a_model_without_price_is_a_guess() -> None:
     """LibreChat charges six dollars both ways."""
     usage = resolve(old_response_row(), prompt_row(108, rate=6), completion_row(13, rate=6))

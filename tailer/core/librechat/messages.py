@@ -7,7 +7,7 @@ The readers take what is sound and leave out the rest. Only a row without ids is
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tailer.core.identity import DocumentKey, inserted_seconds
+from tailer.core.identity import DocumentKey, inserted_seconds, is_api_response
 from tailer.core.librechat.attached_files import AttachedFile, read_attached_files
 from tailer.core.librechat.bson_values import (
     Document,
@@ -99,6 +99,11 @@ class Message:
     inserted_seconds: int | None = None
     says_temporary: bool = True
     _replay: Replay | None = field(init=False, default=None, compare=False, repr=False)
+
+    @property
+    def is_of_api(self) -> bool:
+        """Whether the agents API stored this response."""
+        return not self.created_by_user and is_api_response(self.message_id, self.parent_message_id)
 
     @property
     def replay(self) -> Replay:

@@ -1,14 +1,17 @@
 """Rows without their content, and what is known of a conversation from them: every row of it, or only the newest."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TypeAlias
 
-from tailer.core.identity import DocumentKey
+from tailer.core.identity import DocumentKey, is_api_response
 from tailer.core.light_dataclass import light_dataclass
 
 _CLOCKS_MILLISECONDS = 2_000
 """How far the clocks of LibreChat's processes may stand apart: a row may seem older than its parent by so much."""
+_NOT_READ = "not read"
+"""Stands for the parent of a row whose parent is its predecessor, which was not read."""
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -77,10 +80,15 @@ class Excerpt:
 
 def make_excerpt(rows: Sequence[Row], *, complete: bool) -> Excerpt:
     """The excerpt of rows of one owner's conversation, in any order."""
+    answered_too: Sequence[tuple[str, str]] = ()
+    if any(_is_of_api(row) for row in rows):
+        rows, answered_too = _join_api_calls(rows, complete=complete)
     by_id = {row.message_id: row for row in rows}
     children: dict[str | None, list[Row]] = {}
     for row in by_id.values():
         children.setdefault(row.parent_message_id, []).append(row)
+    for question_id, response_id in answered_too:
+        children.setdefault(question_id, []).append(by_id[response_id])
     times = [row.created_milliseconds for row in rows if row.created_milliseconds is not None]
     disorder = 0 if complete else _greatest_disorder(rows, by_id)
     return Excerpt(
@@ -92,6 +100,36 @@ def make_excerpt(rows: Sequence[Row], *, complete: bool) -> Excerpt:
         oldest_milliseconds=min(times, default=0),
         newest_milliseconds=max(times, default=0),
     )
+
+
+def _join_api_calls(
+    rows: Sequence[Row], *, complete: bool
+) -> tuple[Sequence[Row], Sequence[tuple[str, str]]]:
+    """The rows, those of calls of the agents API with parents; and for each question that is not the last one of its
+    call the response that answers it too.
+
+    LibreChat stores no parents for them. It stores the questions of a call and then its response, and a call that goes
+    on in a conversation has all that came before: so the parent of each of these rows is the one before it.
+    """
+    loose = [row for row in rows if row.parent_message_id is None]
+    loose.sort(key=lambda row: (row.created_milliseconds or 0, row.key))
+    parents: dict[DocumentKey, str | None] = {loose[0].key: None if complete else _NOT_READ}
+    parents |= {row.key: before.message_id for before, row in pairwise(loose)}
+    answered_too: list[tuple[str, str]] = []
+    asked: list[str] = []
+    for row in loose:
+        if row.created_by_user:
+            asked.append(row.message_id)
+            continue
+        if _is_of_api(row):
+            answered_too += [(question_id, row.message_id) for question_id in asked[:-1]]
+        asked = []
+    joined = [replace(row, parent_message_id=parents.get(row.key, row.parent_message_id)) for row in rows]
+    return joined, answered_too
+
+
+def _is_of_api(row: Row) -> bool:
+    return not row.created_by_user and is_api_response(row.message_id, row.parent_message_id)
 
 
 def _greatest_disorder(rows: Sequence[Row], by_id: Mapping[str, Row]) -> int:

@@ -77,6 +77,10 @@ class HistoryLimits:
 def select_rows(row: Row, excerpt: Excerpt, limits: HistoryLimits) -> RowSelection:
     """Choose what to read for a response (or a question) from what is known of its conversation."""
     known, children = excerpt.rows, excerpt.children
+    own_row = known.get(row.message_id)
+    if own_row is not None and own_row.key == row.key:
+        # A row of the agents API has its parent from the excerpt.
+        row = own_row
     question = row if row.created_by_user else known.get(row.parent_message_id or "")
     if question is not None and not question.created_by_user:
         question = None

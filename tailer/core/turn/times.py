@@ -7,6 +7,7 @@ question is saved again. Only the change stream reports that.
 from collections.abc import Sequence
 from enum import StrEnum
 
+from tailer.core.identity import api_call_milliseconds
 from tailer.core.librechat.content import ToolCall
 from tailer.core.librechat.messages import Message
 from tailer.core.light_dataclass import light_dataclass
@@ -20,6 +21,8 @@ _SAVE_BEFORE_ANSWER_MILLISECONDS = 50
 """LibreChat saves the question also right before it stores an answer that was stopped or counted anew."""
 _LEAST_MILLISECONDS = 5
 """No answer is this quick: then both times belong to the same save."""
+_LONGEST_CALL_MILLISECONDS = 86_400_000
+"""No call of the agents API lasts longer; an id that tells so is no time."""
 _FIRST_SAVES_MILLISECONDS = 5_000
 """A conversation is created this soon after its first question; an older question was copied into it."""
 
@@ -42,8 +45,8 @@ class Times:
 
 
 def resolve_times(record: TurnRecord, anchor: Message) -> Times:
-    """Start: the question was stored, or saved again for a regenerated answer. End: the response was stored, or a later
-    event finished it."""
+    """Start: the question was stored, or saved again for a regenerated answer, or the agents API was called. End: the
+    response was stored, or a later event finished it."""
     stored = anchor.created_milliseconds or (anchor.inserted_seconds or 0) * 1000
     end = max(stored, record.finished_milliseconds or 0)
     if record.response is None:
@@ -58,6 +61,11 @@ def resolve_times(record: TurnRecord, anchor: Message) -> Times:
 
 
 def _find_start(record: TurnRecord, stored: int) -> tuple[int | None, Start]:
+    if record.response is not None and record.response.is_of_api:
+        # Its question was stored together with it, when it was complete.
+        called = api_call_milliseconds(record.response.message_id)
+        is_time = called is not None and 0 <= stored - called <= _LONGEST_CALL_MILLISECONDS
+        return called if is_time else None, Start.STORED
     earlier = _last_moment_before(record)
     if earlier is not None:
         return _restart(record.question_touches, after=earlier, before=stored)

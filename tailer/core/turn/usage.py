@@ -224,8 +224,9 @@ def _is_anthropic(own: Sequence[Transaction], provider: str) -> bool:
 
 
 def _counted_by_itself(response: Message, own: Sequence[Transaction], provider: str) -> bool:
-    """Whether LibreChat's own count was charged: a newer release would have stored what the provider reported."""
-    if response.sampling_decided or response.run_id is not None:
+    """Whether LibreChat's own count was charged: a newer release would have stored what the provider reported. The
+    agents API stores no report, and charges what the provider told."""
+    if not response.is_of_api and (response.sampling_decided or response.run_id is not None):
         return True
     return all(names_agent(entry.model) for entry in own) or _miscounts(response, own, provider)
 
@@ -233,13 +234,13 @@ def _counted_by_itself(response: Message, own: Sequence[Transaction], provider: 
 def _miscounts(response: Message, own: Sequence[Transaction], provider: str) -> bool:
     """Whether a release is known to charge otherwise than the provider counts.
 
-    Those before 0.7.9 (whose answers are text alone) count every plain prompt themselves; 0.7.9 to 0.8.5 double what
-    Anthropic tells (in all amounts) and inflate Bedrock's output by its cache.
+    Those before 0.7.9 (whose answers are text alone, as those of the agents API are still) count every plain prompt
+    themselves; 0.7.9 to 0.8.5 double what Anthropic tells (in all amounts) and inflate Bedrock's output by its cache.
     """
     if response.says_temporary:
         return False
     structured = any(entry.input_tokens is not None for entry in own)
-    if not response.parts and response.text:
+    if not response.parts and response.text and not response.is_of_api:
         return not structured
     return _is_anthropic(own, provider) or (provider == "bedrock" and structured)
 

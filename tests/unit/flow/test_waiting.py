@@ -79,6 +79,21 @@ async def test_an_answer_ends_the_waiting_of_its_question(scene: Scene, wait_sec
     assert scene.database.parked == {}
 
 
+async def test_a_question_that_was_stored_over_the_agents_api_does_not_count_as_unanswered(
+    scene: Scene,
+) -> None:
+    """Its rows have no parents."""
+    async with running(scene, **TIMES) as run:
+        ask(scene)
+        scene.librechat.insert("messages", answer("resp_1", None))
+        await asyncio.sleep(UNANSWERED.total_seconds() + WHILE)
+        await run.until_done()
+
+    assert scene.destination.record_ids() == [turn_trace_id("resp_1")]
+    assert "text of q1" in str(scene.destination.observations_of(turn_trace_id("resp_1"))[0]["input"])
+    assert scene.database.parked == {}
+
+
 async def test_an_answer_that_came_while_no_daemon_ran_ends_the_waiting_too(scene: Scene) -> None:
     async with running(scene, **TIMES):
         ask(scene)
