@@ -80,6 +80,13 @@ class DocumentReader(Protocol):
         those that the records of the turns count, nor those of titles."""
         ...
 
+    async def read_unnamed(
+        self, conversation_id: str, user_id: str | None, since_seconds: int
+    ) -> Sequence[Transaction]:
+        """The transactions of a conversation that name no message and were written since then, in the order
+        written."""
+        ...
+
     async def read_transactions(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Transaction]:
         """Transactions by `_id`, those left out that vanished or state no tokens."""
         ...

@@ -25,7 +25,13 @@ from tailer.mongo.connection import Database
 from tailer.mongo.document_keys import from_key, to_key
 from tailer.mongo.message_rows import CONTENT_FIELDS, ROW_FIELDS
 from tailer.mongo.reading import Reading
-from tailer.mongo.transactions import read_deleted, read_ledgers, read_spending, read_transactions_by_key
+from tailer.mongo.transactions import (
+    read_deleted,
+    read_ledgers,
+    read_spending,
+    read_transactions_by_key,
+    read_unnamed,
+)
 from tailer.mongo.turn_reading import TurnReading, read_messages
 from tailer.mongo.users import Users
 
@@ -97,6 +103,12 @@ class MongoDocuments:
     ) -> Mapping[str, Sequence[Transaction]]:
         """The transactions that name the responses of turns, by message id."""
         return await read_ledgers(self._collections, turns, only_news=only_news)
+
+    async def read_unnamed(
+        self, conversation_id: str, user_id: str | None, since_seconds: int
+    ) -> Sequence[Transaction]:
+        """The transactions of a conversation that name no message, since then."""
+        return await read_unnamed(self._collections, conversation_id, user_id, since_seconds)
 
     async def read_transactions(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Transaction]:
         """Transactions by `_id`."""

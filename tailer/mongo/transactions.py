@@ -12,6 +12,7 @@ from tailer.core.librechat.bson_values import filled_string, identifier
 from tailer.core.librechat.transactions import Transaction, read_transaction
 from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.spending import Spending, make_spending, names_chat_message
+from tailer.core.turn.ledgers import entries_of_user
 from tailer.core.turn.readback import DeletedRow, Excerpt, Excerpts, Owner, Row, owner_of
 from tailer.core.turn.selection import RowSelection, began_seconds
 from tailer.core.turn.transactions_by_time import assign_by_time
@@ -139,6 +140,22 @@ async def read_ledgers(
         if entry is not None and entry.message_id is not None:
             grouped[entry.message_id].append(entry)
     return {message_id: tuple(entries) for message_id, entries in grouped.items()}
+
+
+async def read_unnamed(
+    collections: Collections, conversation_id: str, user_id: str | None, since_seconds: int
+) -> Sequence[Transaction]:
+    """The transactions of a user's conversation that name no message and were written since a second of LibreChat's
+    clock."""
+    # A missing messageId equals null here.
+    query = {
+        "conversationId": conversation_id,
+        "messageId": None,
+        "_id": {"$gte": _first_id(since_seconds)},
+    }
+    found = await collections.find("transactions", query, TRANSACTION_FIELDS)
+    read = (read_transaction(document) for document in sorted(found, key=_by_id))
+    return entries_of_user(user_id, tuple(entry for entry in read if entry is not None))
 
 
 async def read_transactions_by_key(

@@ -369,6 +369,22 @@ async def test_a_row_that_is_no_message_is_left_out(librechat: LibreChatWorld) -
     assert set(await librechat.reader.read_messages(keys)) == {keys[2]}
 
 
+async def test_what_names_no_message_is_read_by_its_user_and_conversation(librechat: LibreChatWorld) -> None:
+    keys = await librechat.insert(
+        "transactions",
+        transaction(tokenType="prompt", rawAmount=-9),
+        transaction(),
+        transaction(BOB),
+        transaction(messageId="m1"),
+        transaction(conversationId="c2"),
+    )
+    now = int(keys[0][:8], 16)
+
+    found = await librechat.reader.read_unnamed("c1", ALICE, now)
+    assert [entry.key for entry in found] == keys[:2]
+    assert not await librechat.reader.read_unnamed("c1", ALICE, now + 60)
+
+
 async def test_the_ledgers_of_turns_are_read_by_the_messages_that_they_name(
     librechat: LibreChatWorld,
 ) -> None:

@@ -111,6 +111,17 @@ class MemoryReader:
                 found[turn.message_id] = tuple(own)
         return found
 
+    async def read_unnamed(
+        self, conversation_id: str, user_id: str | None, since_seconds: int
+    ) -> Sequence[Transaction]:
+        await asyncio.sleep(self.latency_seconds)
+        return [
+            entry
+            for entry in self._transactions()
+            if (entry.message_id, entry.conversation_id, entry.user_id) == (None, conversation_id, user_id)
+            and (inserted_seconds(DocumentKey(entry.key)) or 0) >= since_seconds - 5
+        ]
+
     async def read_transactions(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Transaction]:
         await asyncio.sleep(self.latency_seconds)
         found = {

@@ -10,8 +10,14 @@ from hypothesis import strategies as st
 from tailer.core.librechat.transactions import Transaction
 from tailer.core.policy.policies import ContentChoice
 from tailer.core.trace.content_policy import show_content
-from tailer.core.trace.followup import SentTurn
-from tailer.core.trace.late import build_late_trace, find_late_transactions, find_news, mark_parts
+from tailer.core.trace.followup import Edit, EditedText, SentTurn, mark_text
+from tailer.core.trace.late import (
+    build_late_trace,
+    find_continuation,
+    find_late_transactions,
+    find_news,
+    mark_parts,
+)
 from tests.sent import make_sent
 from tests.unit.documents import message, response_row
 
@@ -126,6 +132,30 @@ def test_output_tokens_that_the_row_told_are_not_counted_again() -> None:
     assert not (generation.usage or {}).get("output")
     assert (generation.usage or {})["input"] == 100
     assert (generation.cost or {})["total"] == pytest.approx(1.0)
+
+
+WRITTEN = 1_760_000_200_000
+
+
+@pytest.mark.parametrize(
+    ("text", "charged", "found"),
+    [
+        ("Once upon a time", {}, True),
+        ("Once upon a time", {"created_milliseconds": WRITTEN - 60_000}, False),
+        ("Once upon a time", {"message_id": "another"}, False),
+        ("Once upon a time", {"context": "summarization"}, False),
+        ("Once again a time", {}, False),
+        ("Once", {}, False),
+    ],
+)
+def test_only_what_was_charged_for_a_longer_answer_says_that_a_model_wrote_it(
+    text: str, charged: dict[str, Any], *, found: bool
+) -> None:
+    """A person may write at the end of an answer too, and a later turn of the conversation be charged."""
+    edit = Edit(EditedText.ANSWER, mark_text("Once upon"), mark_text(text), text, WRITTEN, 0)
+    row = replace(entry("t2"), **{"message_id": None, "created_milliseconds": WRITTEN - 500, **charged})
+
+    assert bool(find_continuation(sent_turn(), edit, [row])) is found
 
 
 @given(

@@ -241,7 +241,7 @@ def test_a_row_that_was_complete_from_the_start_was_not_finished_later(turns: Op
     ],
 )
 def test_the_last_text_of_a_row_that_stays_unfinished_gives_its_end(
-    turns: OpenTurns, first: Mapping[str, bool], changed: set[str], ended: int | None
+    turns: OpenTurns, first: Mapping[str, Any], changed: set[str], ended: int | None
 ) -> None:
     open_response(turns, 100, written=1_000, **first)
     open_response(turns, 101, operation=Operation.UPDATE, written=2_000, changed=changed)

@@ -400,9 +400,8 @@ ASKED = int("mgib6he0", 36)
 def test_a_call_of_the_agents_api_begins_when_its_id_says(message_id: str, lasted: int) -> None:
     """Its question is stored together with its response, when that is complete."""
     done = datetime.fromtimestamp((ASKED + 9_000) / 1000, UTC)
-    stored = {"parentMessageId": None, "createdAt": done}
-    response = old_response_row(messageId=message_id, text="Paris.", content=[], **stored)
-    question = user_row(**{**stored, "createdAt": done - timedelta(milliseconds=8)})
+    response = old_response_row(messageId=message_id, parentMessageId=None, createdAt=done)
+    question = user_row(parentMessageId=None, createdAt=done - timedelta(milliseconds=8))
 
     start, end = times(turn_record(response, question))
     assert (end - start, end) == (lasted, ASKED + 9_000)

@@ -156,6 +156,16 @@ def find_edit(which: EditedText, sent: SentTurn, text: str, written_milliseconds
     return Edit(which, before, after, text, written_milliseconds, sent.edits)
 
 
+def is_lengthened(edit: Edit) -> bool:
+    """Whether an answer begins with all of the one that was sent, and goes on."""
+    is_longer = edit.after.characters > edit.before.characters > 0
+    return (
+        edit.which is EditedText.ANSWER
+        and is_longer
+        and mark_text(edit.text[: edit.before.characters]) == edit.before
+    )
+
+
 def written_out(milliseconds: int) -> str:
     """A time as ISO 8601 in UTC, for metadata."""
     moment = datetime.fromtimestamp(milliseconds / 1000, UTC)

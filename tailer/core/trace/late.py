@@ -16,7 +16,16 @@ from tailer.core.librechat.messages import Message
 from tailer.core.librechat.transactions import Transaction
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.trace.content_policy import ContentPolicy
-from tailer.core.trace.followup import SentTurn, TextMark, make_piece, mark_text, shown_text, written_out
+from tailer.core.trace.followup import (
+    Edit,
+    SentTurn,
+    TextMark,
+    is_lengthened,
+    make_piece,
+    mark_text,
+    shown_text,
+    written_out,
+)
 from tailer.core.trace.generations import Frame, build_generation
 from tailer.core.trace.observations import Observation, ObservationType, Trace
 from tailer.core.turn.usage import ANSWERING_CONTEXTS, TITLE_CONTEXT, UsageSource, resolve_spending
@@ -27,6 +36,8 @@ PartMarks: TypeAlias = tuple[tuple[str, TextMark], ...]
 _MOST_PARTS = 200
 """Parts remembered of one turn: more than any turn of real agents has, and a few kilobytes in its record."""
 _MOST_TRANSACTIONS = 400
+_CHARGED_BEFORE_MILLISECONDS = 3_000
+"""An answer that goes on is charged, and then stored at once."""
 
 
 class LatePart(StrEnum):
@@ -49,12 +60,14 @@ class LateMarks:
 
 @dataclass(frozen=True, slots=True)
 class LateNews:
-    """The late facts of one turn: the parts that differ from what was sent, and the transactions that came after."""
+    """The late facts of one turn: the parts that differ from what was sent, and the transactions that came after.
+    `continued`: what a model wrote for them at the end of the answer."""
 
     parts: tuple["_NamedPart", ...]
     transactions: tuple[Transaction, ...]
     marks: LateMarks
     written_milliseconds: int
+    continued: str | None = None
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -102,10 +115,34 @@ def is_late(sent: SentTurn, transaction: Transaction) -> bool:
     return bool(find_late_transactions(sent, (transaction,))) and resolve_spending((transaction,)) is not None
 
 
+def find_continuation(sent: SentTurn, edit: Edit, unnamed: Sequence[Transaction]) -> tuple[Transaction, ...]:
+    """The ledger rows that say that a model, and no person, made an answer longer.
+
+    Until 0.7.8 "Continue" writes into the row of the answer, and the ledger names no message: what was charged right
+    before the row was stored is for it.
+    """
+    if not is_lengthened(edit):
+        return ()
+    since = edit.written_milliseconds - _CHARGED_BEFORE_MILLISECONDS
+    charged = [
+        entry
+        for entry in find_late_transactions(sent, unnamed)
+        if entry.message_id is None
+        and entry.context in ANSWERING_CONTEXTS
+        and since <= (entry.created_milliseconds or 0) <= edit.written_milliseconds
+    ]
+    return tuple(charged) if resolve_spending(charged) is not None else ()
+
+
 def find_news(
-    sent: SentTurn, message: Message, transactions: Sequence[Transaction], written_milliseconds: int
+    sent: SentTurn,
+    message: Message,
+    transactions: Sequence[Transaction],
+    written_milliseconds: int,
+    *,
+    continued: Edit | None = None,
 ) -> LateNews | None:
-    """What differs from what was sent, None if nothing does.
+    """What differs from what was sent, None if nothing does. `continued` shows what a model wrote for transactions.
 
     A record of an earlier release has no marks. Then nothing counts as late, and nothing is repeated.
     """
@@ -127,7 +164,8 @@ def find_news(
         if late
         else None,
     )
-    return LateNews(parts, late, marks, written_milliseconds)
+    more = None if continued is None else continued.text[continued.before.characters :]
+    return LateNews(parts, late, marks, written_milliseconds, more)
 
 
 def build_late_trace(sent: SentTurn, news: LateNews, mask: ContentPolicy) -> Trace | None:
@@ -154,7 +192,10 @@ def build_late_trace(sent: SentTurn, news: LateNews, mask: ContentPolicy) -> Tra
             "billed_at": written_out(billed),
         }
         assert usage is not None  # noqa: S101 - there is a call
-        observations.append(build_generation(frame, call, usage, model=None, metadata=metadata))
+        generation = build_generation(frame, call, usage, model=None, metadata=metadata)
+        if call.context in ANSWERING_CONTEXTS:
+            generation = replace(generation, output=shown_text(news.continued, sent, mask))
+        observations.append(generation)
     if not observations:
         return None
     return make_piece(sent, tuple(observations), f"late:{number}")

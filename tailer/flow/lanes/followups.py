@@ -23,11 +23,12 @@ from tailer.core.trace.followup import (
     feedback_digest,
     feedback_score_id,
     find_edit,
+    is_lengthened,
     make_correction_score,
     make_edit_trace,
     make_feedback_score,
 )
-from tailer.core.trace.late import build_late_trace, find_news
+from tailer.core.trace.late import build_late_trace, find_continuation, find_news
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.core.turn.ledgers import entries_of_user
 from tailer.core.turn.readback import Row
@@ -202,10 +203,15 @@ class Followups(Lane):
             if waiting is not None:
                 return waiting
         pieces: list[Outgoing] = []
+        continued: Edit | None = None
         destination = subject.destination
         for turn in subject.turns if self._followed.edits else ():
             edit = self._find_edit(subject, turn)
             if edit is None:
+                continue
+            charged = await self._find_continuation(subject, turn, edit)
+            if charged:
+                subject, continued = replace(subject, transactions=(*subject.transactions, *charged)), edit
                 continue
             waiting = await self._correct(subject, turn, edit)
             if waiting is not None:
@@ -216,23 +222,36 @@ class Followups(Lane):
                 destination.packing.pack(subject.entry.key, EntryOutcome.EDITED, [trace], edits=edits)
             )
         if is_answer:
-            pieces += self._find_late(subject, edits_before=len(pieces))
+            pieces += self._find_late(subject, continued, edits_before=len(pieces))
         return join(pieces) if pieces else None
 
-    def _find_late(self, subject: _Subject, *, edits_before: int) -> list[Outgoing]:
+    async def _find_continuation(
+        self, subject: _Subject, turn: SentTurn, edit: Edit
+    ) -> Sequence[Transaction]:
+        """What a model was charged for that wrote what an edit shows; nothing where a person did."""
+        if not is_lengthened(edit):
+            return ()
+        message = subject.message
+        unnamed = await self._bench.reader.read_unnamed(
+            message.conversation_id, message.user_id, edit.written_milliseconds // 1000
+        )
+        return find_continuation(turn, edit, unnamed)
+
+    def _find_late(self, subject: _Subject, continued: Edit | None, *, edits_before: int) -> list[Outgoing]:
         """What LibreChat wrote late into the one turn of an answer; its number follows that of an edit found with
         it."""
         (turn,), entry, message = subject.turns, subject.entry, subject.message
-        turn = replace(turn, edits=turn.edits + edits_before)
+        turn = replace(turn, edits=turn.edits + edits_before + (continued is not None))
         if not self._followed.edits:
             turn = replace(turn, parts=None)
         written = entry.written_milliseconds or message.updated_milliseconds or turn.end_milliseconds
-        news = find_news(turn, message, subject.transactions, written)
+        news = find_news(turn, message, subject.transactions, written, continued=continued)
         destination = subject.destination
         trace = None if news is None else build_late_trace(turn, news, destination.options.mask)
         if news is None or trace is None:
             return []
-        return [destination.packing.pack(entry.key, EntryOutcome.LATE, [trace], late=news.marks)]
+        edits = None if continued is None else {trace.record_id: continued}
+        return [destination.packing.pack(entry.key, EntryOutcome.LATE, [trace], edits=edits, late=news.marks)]
 
     async def _follow_feedback(self, subject: _Subject) -> Waiting | None:
         (turn,), message, destination = subject.turns, subject.message, subject.destination

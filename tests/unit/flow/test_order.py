@@ -4,6 +4,7 @@ Langfuse takes ten seconds for each request here, so that everything else happen
 """
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 from bson import ObjectId
@@ -104,6 +105,33 @@ async def test_an_edit_of_a_turn_that_is_on_its_way_comes_after_it(slow: Scene, 
         ("trace", TURN),
         ("trace", f"{TURN}:edit:0"),
     ]
+
+
+async def test_what_a_model_added_to_an_answer_is_billed_late_and_corrects_nothing(scene: Scene) -> None:
+    """ "Continue" until LibreChat 0.7.8: the same row grows, and what was charged for it names no message."""
+    async with running(scene) as run:
+        _, _, said = start_chat(scene, billed=False)
+        await run.until_done()
+        before = str(scene.librechat.find("messages", [said])[0]["text"])
+        now = datetime.now(UTC)
+        scene.librechat.insert("transactions", transaction(rawAmount=-12, createdAt=now))
+        scene.librechat.update("messages", said, {"text": f"{before} and more", "updatedAt": now})
+        await run.until_done()
+        scene.librechat.update("messages", said, {"tokenCount": 22, "feedback": {"rating": "thumbsUp"}})
+        await run.until_done()
+        corrected = list(scene.destination.scores)
+        scene.librechat.update("messages", said, {"text": f"{before} and more, by hand"})
+        await run.until_done()
+
+    assert [entry for entry in scene.destination.history if entry[0] == "trace"] == [
+        ("trace", TURN),
+        ("trace", f"{TURN}:late:1"),
+        ("trace", f"{TURN}:edit:2"),
+    ]
+    *_, late, edited = scene.destination.observations_of(TURN)
+    assert (late["type"], late["output"]) == ("generation", " and more")
+    assert edited["name"] == "edit"
+    assert (corrected, len(scene.destination.scores)) == ([f"feedback-{TURN}"], 2)
 
 
 async def test_edits_of_one_turn_are_numbered_one_after_another(slow: Scene) -> None:
