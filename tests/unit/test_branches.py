@@ -13,6 +13,8 @@ from tests.recordings import truth
 from tests.unit.documents import (
     QUESTION,
     RESPONSE,
+    conversation,
+    conversation_row,
     replay,
     response_row,
     stamp,
@@ -42,6 +44,19 @@ def test_an_answer_generated_again_is_a_sibling_of_the_first() -> None:
     found = find_branch(replace(PLAIN, siblings=(OWN, third, FIRST)))
 
     assert found == Branch(2, "first", BranchReason.REGENERATED)
+
+
+SEEN = replace(PLAIN, siblings=(FIRST, OWN))
+
+
+def test_the_model_of_an_answer_beside_it_was_not_chosen_for_an_answer() -> None:
+    """Until 0.8.1 two models answer one question, and the conversation names one of them."""
+    chat = conversation(conversation_row(model="claude-3-5-sonnet"))
+    record = replace(SEEN, conversation=chat)
+    beside = (replace(FIRST, model="claude-3-5-sonnet"), OWN)
+
+    assert trace_of(record).metadata["chosen_model"] == "claude-3-5-sonnet"
+    assert "chosen_model" not in trace_of(replace(record, siblings=beside)).metadata
 
 
 def test_a_question_edited_and_sent_again_is_a_sibling_of_the_first_question() -> None:

@@ -172,7 +172,9 @@ def test_a_record_is_made_of_the_rows_that_were_found() -> None:
     assert found.response == message(response)
     assert found.question == message(question)
     assert [item.text for item in found.history] == ["oldest"]
-    assert [sibling.message_id for sibling in found.siblings] == [response["messageId"]]
+    assert [(sibling.message_id, sibling.model) for sibling in found.siblings] == [
+        (response["messageId"], response["model"])
+    ]
     assert found.transactions == entries
 
 

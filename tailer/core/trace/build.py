@@ -203,7 +203,9 @@ def _chosen_model(turn: Turn) -> str | None:
     chosen, answered = conversation.model, response.model
     if chosen is None or answered is None or answered.startswith("asst_") or chosen in (answered, turn.model):
         return None
-    return chosen
+    # Two models that answer side by side (until 0.8.1) share a conversation, which names the one of them.
+    is_of_another = any(sibling.model == chosen for sibling in turn.record.siblings)
+    return None if is_of_another else chosen
 
 
 def _describe_turn(turn: Turn) -> dict[str, str]:

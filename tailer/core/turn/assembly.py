@@ -115,7 +115,12 @@ def make_record(
         history=tuple(reversed(found)),
         history_left_out=selection.ancestors_left_out,
         history_cut=selection.is_cut,
-        siblings=tuple([Sibling(row.message_id, row.created_milliseconds) for row in selection.responses]),
+        siblings=tuple(
+            [
+                Sibling(row.message_id, row.created_milliseconds, model=row.model)
+                for row in selection.responses
+            ]
+        ),
         question_siblings=tuple(
             [
                 Sibling(

@@ -1,7 +1,8 @@
 """The place of a turn among its alternatives: regenerated answers, and questions that were edited and sent again.
 
 Nothing in LibreChat marks such a row; the shared parent does. The first of a family has no mark: when it was sent, it
-was alone. "Continue" is stored like a regenerated answer and cannot be distinguished.
+was alone. "Continue" is stored like a regenerated answer and cannot be distinguished, nor can a second model that
+answered beside the first (until 0.8.1).
 """
 
 from collections.abc import Sequence

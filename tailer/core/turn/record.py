@@ -14,11 +14,12 @@ from tailer.core.turn.copies import ALONE, Surroundings
 @light_dataclass(frozen=True, slots=True)
 class Sibling:
     """Another response to the same question, or another question in its place; `answered`: that question got an answer
-    that is not a refusal."""
+    that is not a refusal. `model` is what a response's row names."""
 
     message_id: str
     created_milliseconds: int | None
     answered: bool = True
+    model: str | None = None
 
 
 @light_dataclass(frozen=True, slots=True)
