@@ -290,6 +290,22 @@ def test_a_title_is_shown_as_it_was_generated() -> None:
     assert turn.metadata["conversation_title"] == "Renamed"
 
 
+def test_a_name_that_a_person_gave_before_the_title_came_is_not_the_models() -> None:
+    """The model's title overwrites it. It is stored after what it was charged for."""
+    memory = following()
+    insert_chat(memory)
+    memory.note(
+        Stream.CONVERSATIONS,
+        change(CHAT, Operation.UPDATE, written=stamp(2.5), changed={"title"}, title="By hand"),
+    )
+    charged = prompt_row(142, context="title", createdAt=moment(2.9))
+    record = turn_record(ANSWERED, ASKED, charged, conversation=chat_now(title="Capital"))
+    _, title = traces_of(restored(memory, record))
+
+    assert title.root.output == "Capital"
+    assert title.root.metadata["title"] == "as of the reading, perhaps renamed"
+
+
 def test_a_title_that_was_read_later_says_so() -> None:
     """Also where a rename was seen of a conversation whose beginning was not."""
     unseen = StreamMemory()

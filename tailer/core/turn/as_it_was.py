@@ -10,12 +10,15 @@ from typing import Final
 
 from tailer.core.librechat.conversations import Conversation, read_setting_changes
 from tailer.core.librechat.messages import Message, merge_quotes
-from tailer.core.stream.memory import ToldSettings
+from tailer.core.stream.memory import FirstTitle, ToldSettings
 from tailer.core.stream.telling import Told
 from tailer.core.turn.record import Then, TurnRecord
+from tailer.core.turn.usage import TITLE_CONTEXT
 
 _OWN_SAVES_MILLISECONDS: Final = 1_000
 """How long after a turn LibreChat itself still saves its rows."""
+_CHARGED_AFTER_MILLISECONDS: Final = 200
+"""How much later than a generated title its charge may be stored: some releases do not wait for it."""
 _CONTEXT: Final = "maxContextTokens"
 SETTINGS_MARK: Final = "settings"
 QUESTION_MARK: Final = "question_text"
@@ -38,6 +41,7 @@ def restore(
     The times are those that the stream reported of the turn's rows.
     """
     marks: dict[str, str] = {}
+    title = _generated_title(record, told)
     question = _restore_question(record, told, marks)
     conversation = _restore_settings(record, told, marks)
     response = record.response
@@ -59,12 +63,26 @@ def restore(
         then=Then(
             # Old releases store an answer in the making in the same shape; those end with their text in `text`.
             stopped=told.stopped and response is not None and not response.text,
-            first_title=None if told.title is None else told.title.text,
-            titled_milliseconds=None if told.title is None else told.title.written_milliseconds,
-            title_read_later=told.title is None and not told.title_followed,
+            first_title=None if title is None else title.text,
+            titled_milliseconds=None if title is None else title.written_milliseconds,
+            title_read_later=title is None and (told.title is not None or not told.title_followed),
             marks=marks,
         ),
     )
+
+
+def _generated_title(record: TurnRecord, told: Told) -> FirstTitle | None:
+    """The first title, unless a person gave it: one that was stored before the model was charged for its own."""
+    charged = [
+        entry.created_milliseconds
+        for entry in record.transactions
+        if entry.context == TITLE_CONTEXT and entry.created_milliseconds is not None
+    ]
+    title = told.title
+    if title is None or not charged:
+        return title
+    is_earlier = title.written_milliseconds < min(charged) - _CHARGED_AFTER_MILLISECONDS
+    return None if is_earlier else title
 
 
 def _restore_question(record: TurnRecord, told: Told, marks: dict[str, str]) -> Message | None:
