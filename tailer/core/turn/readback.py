@@ -81,8 +81,9 @@ class Excerpt:
 def make_excerpt(rows: Sequence[Row], *, complete: bool) -> Excerpt:
     """The excerpt of rows of one owner's conversation, in any order."""
     answered_too: Sequence[tuple[str, str]] = ()
-    if any(_is_of_api(row) for row in rows):
-        rows, answered_too = _join_api_calls(rows, complete=complete)
+    loose = [row for row in rows if row.parent_message_id is None]
+    if any(map(_is_of_api, loose)):
+        rows, answered_too = _join_api_calls(rows, loose, complete=complete)
     by_id = {row.message_id: row for row in rows}
     children: dict[str | None, list[Row]] = {}
     for row in by_id.values():
@@ -103,21 +104,20 @@ def make_excerpt(rows: Sequence[Row], *, complete: bool) -> Excerpt:
 
 
 def _join_api_calls(
-    rows: Sequence[Row], *, complete: bool
+    rows: Sequence[Row], loose: Sequence[Row], *, complete: bool
 ) -> tuple[Sequence[Row], Sequence[tuple[str, str]]]:
-    """The rows, those of calls of the agents API with parents; and for each question that is not the last one of its
+    """The rows, with parents for the loose ones, which have none; and for each question that is not the last one of its
     call the response that answers it too.
 
-    LibreChat stores no parents for them. It stores the questions of a call and then its response, and a call that goes
+    LibreChat stores the questions of a call and then its response, and a call that goes
     on in a conversation has all that came before: so the parent of each of these rows is the one before it.
     """
-    loose = [row for row in rows if row.parent_message_id is None]
-    loose.sort(key=lambda row: (row.created_milliseconds or 0, row.key))
-    parents: dict[DocumentKey, str | None] = {loose[0].key: None if complete else _NOT_READ}
-    parents |= {row.key: before.message_id for before, row in pairwise(loose)}
+    ordered = sorted(loose, key=lambda row: (row.created_milliseconds or 0, row.key))
+    parents: dict[DocumentKey, str | None] = {ordered[0].key: None if complete else _NOT_READ}
+    parents |= {row.key: before.message_id for before, row in pairwise(ordered)}
     answered_too: list[tuple[str, str]] = []
     asked: list[str] = []
-    for row in loose:
+    for row in ordered:
         if row.created_by_user:
             asked.append(row.message_id)
             continue
