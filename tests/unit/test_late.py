@@ -80,6 +80,15 @@ def test_calls_that_share_an_id_are_told_apart() -> None:
     ]
 
 
+def test_a_record_that_has_one_key_for_calls_that_share_an_id_is_understood() -> None:
+    """As the first records are."""
+    stored = message(row(tool("first", "call_0"), tool("second", "call_0")))
+    marks = [(key.removesuffix(":2"), mark) for key, mark in mark_parts(stored)]
+    assert [key for key, _ in marks] == ["tool:call_0"] * 2
+
+    assert find_news(sent_turn(parts=tuple(marks)), stored, [], 0) is None
+
+
 def test_late_observations_stand_at_the_end_of_the_root() -> None:
     """So that they do not stretch the latency of the trace."""
     sent = sent_turn(parts=())

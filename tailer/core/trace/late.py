@@ -148,7 +148,7 @@ def find_news(
     """
     parts: tuple[_NamedPart, ...] = ()
     if sent.parts is not None:
-        known = dict(sent.parts)
+        known = dict(_told_apart(sent.parts))
         parts = tuple(
             replace(part, before=known.get(part.key))
             for part in _named_parts(message)
@@ -215,6 +215,14 @@ def _uncounted(sent: SentTurn, late: Sequence[Transaction]) -> list[Transaction]
         replace(entry, cost=(entry.cost or 0.0) + cost) if index == 0 and cost else entry
         for index, entry in enumerate(rest)
     ]
+
+
+def _told_apart(marks: PartMarks) -> Iterator[tuple[str, TextMark]]:
+    """The marks with a key for each: the first records have one key for all calls that share an id."""
+    seen: dict[str, int] = {}
+    for key, mark in marks:
+        number = seen[key] = seen.get(key, 0) + 1
+        yield key if number == 1 else f"{key}:{number}", mark
 
 
 def _named_parts(message: Message) -> Iterator[_NamedPart]:
