@@ -121,7 +121,11 @@ async def test_what_is_older_than_what_langfuse_shows_is_neither_missing_nor_sen
     async with running(databases, fake) as run:
         await store_turns(databases, 1)
         for number in (2, 3):
-            dated = {"conversationId": f"c{number}", "createdAt": long_ago, "updatedAt": long_ago}
+            dated: dict[str, Any] = {
+                "conversationId": f"c{number}",
+                "createdAt": long_ago,
+                "updatedAt": long_ago,
+            }
             rows = [question(f"q{number}", None, **dated), answer(f"a{number}", f"q{number}", **dated)]
             for place, row in enumerate(rows):
                 row["_id"] = ObjectId(f"{round(long_ago.timestamp()):08x}{2 * number + place:016x}")
