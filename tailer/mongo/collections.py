@@ -1,8 +1,10 @@
-"""Queries on LibreChat's collections: repeated while a failure passes, and no longer if a privilege is missing."""
+"""Queries on LibreChat's collections: repeated while a failure passes, not for a while where a privilege is missing."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from cachetools import TTLCache
 from pymongo.errors import ExecutionTimeout, OperationFailure, PyMongoError
 
 from tailer.core.turn.readback import Row
@@ -21,6 +23,8 @@ Result = TypeVar("Result")
 _UNAUTHORIZED = 13
 _NEEDED = ("messages", "conversations")
 """The collections without which nothing works. A refusal of any other collection is reported once and tolerated."""
+_REFUSED_SECONDS = 600
+"""After so long a refused collection is asked again: what is missing can be granted."""
 
 
 class _Refused(Exception):
@@ -32,12 +36,21 @@ class _Refused(Exception):
 
 
 class Collections:
-    """LibreChat's database, read only. `proven` says that this process could read what it needs at its start."""
+    """LibreChat's database, read only. `proven` says that this process could read what it needs at its start; `clock`
+    is in seconds."""
 
-    def __init__(self, database: Database, emit: Emit, *, proven: bool = False) -> None:
+    def __init__(
+        self,
+        database: Database,
+        emit: Emit,
+        *,
+        proven: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._database = database
         self._emit = emit
-        self._denied: set[str] = set()
+        self._denied: TTLCache[str, None] = TTLCache(maxsize=100, ttl=_REFUSED_SECONDS, timer=clock)
+        self._reported: set[str] = set()
         self._proven: set[str] = set(_NEEDED) if proven else set()
 
     async def prove(self) -> None:
@@ -55,8 +68,22 @@ class Collections:
         sort: Sequence[tuple[str, int]] = (),
     ) -> list[dict[str, Any]]:
         """All documents of a query; none from a collection that may not be read."""
+        return await self.find_if_allowed(collection, query, fields, limit=limit, sort=sort) or []
 
-        def job(reading: Reading) -> list[dict[str, Any]]:
+    async def find_if_allowed(
+        self,
+        collection: str,
+        query: Mapping[str, object],
+        fields: Mapping[str, object],
+        *,
+        limit: int = 0,
+        sort: Sequence[tuple[str, int]] = (),
+    ) -> list[dict[str, Any]] | None:
+        """All documents of a query; None from a collection that may not be read."""
+
+        def job(reading: Reading) -> list[dict[str, Any]] | None:
+            if not reading.may_read(collection):
+                return None
             return reading.find(collection, query, fields, limit=limit, sort=sort)
 
         return await self.run(job)
@@ -66,25 +93,31 @@ class Collections:
 
         The whole job is repeated while a failure passes, and again without a collection that may not be read.
         """
-        reading = Reading(self._database.delegate, self._denied)
+        reading = self._begin()
 
         async def call() -> Result:
             nonlocal reading
-            reading = Reading(self._database.delegate, self._denied)
+            reading = self._begin()
             return await run_job(job, reading)
 
         while True:
             try:
                 answer = await self._keep_asking(lambda: reading.collection, call, passes, is_spared=True)
             except _Refused as refusal:
-                if refusal.collection not in self._denied:
-                    self._denied.add(refusal.collection)
+                self._denied[refusal.collection] = None
+                if refusal.collection not in self._reported:
+                    self._reported.add(refusal.collection)
                     self._emit(CollectionDenied(refusal.collection))
                 continue
             self._proven |= reading.asked
+            self._reported -= reading.asked
             for event in reading.unreadable:
                 self._emit(event)
             return answer
+
+    def _begin(self) -> Reading:
+        # A copy, so that a job does not read a part of what it needs before it may, and the rest after it.
+        return Reading(self._database.delegate, frozenset(self._denied))
 
     async def ask(
         self,

@@ -2,7 +2,7 @@
 
 Queries use the indexes that LibreChat itself creates: `_id`, `messageId` and `conversationId` of `messages`,
 `conversationId` of `conversations` and `transactions`, `id` of `agents`. Collections that the user may not read
-(`transactions`, `agents`) are asked once and then left alone.
+(`transactions`, `agents`, `users`, `groups`) are left alone for ten minutes, and then asked again.
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence

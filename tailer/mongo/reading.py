@@ -28,6 +28,10 @@ class Reading:
         self.asked: set[str] = set()
         self.unreadable: list[RowUnreadable] = []
 
+    def may_read(self, collection: str) -> bool:
+        """Whether a collection was not refused lately."""
+        return collection not in self._denied
+
     def find(
         self,
         collection: str,
@@ -40,7 +44,7 @@ class Reading:
         allow_disk_use: bool = False,
     ) -> list[dict[str, Any]]:
         """All documents of a query; none from a collection that may not be read."""
-        if collection in self._denied:
+        if not self.may_read(collection):
             return []
         self.collection = collection
         self.asked.add(collection)
@@ -57,7 +61,7 @@ class Reading:
         self, collection: str, pipeline: Sequence[Mapping[str, Any]], *, hint: Hint
     ) -> list[dict[str, Any]]:
         """All that a pipeline gives; nothing from a collection that may not be read."""
-        if collection in self._denied:
+        if not self.may_read(collection):
             return []
         self.collection = collection
         self.asked.add(collection)

@@ -12,7 +12,7 @@ from tailer.mongo.collections import Collections
 
 _REMEMBERED_USERS = 10_000
 _REMEMBERED_SECONDS = 600
-_MOST_GROUPS = 50
+_MOST_GROUPS = 1_000
 
 
 class Users:
@@ -25,9 +25,13 @@ class Users:
         self._known: TTLCache[str, User] = TTLCache(maxsize=_REMEMBERED_USERS, ttl=_REMEMBERED_SECONDS)
 
     async def read(self, user_ids: Iterable[str | None]) -> Mapping[str, User]:
-        """The users that exist and may be read; none if no setting needs more than the id."""
+        """The users that exist and may be read; none if no setting needs more than the id.
+
+        A user whose groups could not be read is not remembered: they may be granted.
+        """
         wanted = [user_id for user_id in user_ids if user_id is not None] if self._wanted else []
-        missing = [user_id for user_id in wanted if user_id not in self._known]
+        users = {user_id: user for user_id in wanted if (user := self._known.get(user_id)) is not None}
+        missing = [user_id for user_id in wanted if user_id not in users]
         if missing:
             keys = [ObjectId(user_id) if ObjectId.is_valid(user_id) else user_id for user_id in missing]
             names = (*USER_FIELDS, MEMBER_FIELD) if self._with_groups else USER_FIELDS
@@ -36,14 +40,18 @@ class Users:
                 user = read_user(str(document["_id"]), document)
                 if self._with_groups:
                     user = replace(user, groups=await self._read_groups(user))
-                self._known[user.user_id] = user
-        found = ((user_id, self._known.get(user_id)) for user_id in wanted)
-        return {user_id: user for user_id, user in found if user is not None}
+                users[user.user_id] = user
+                if user.groups is not None or not self._with_groups:
+                    self._known[user.user_id] = user
+        return users
 
-    async def _read_groups(self, user: User) -> tuple[str, ...]:
-        """The groups of a user: members stand there by their id in the directory, or by LibreChat's own."""
+    async def _read_groups(self, user: User) -> tuple[str, ...] | None:
+        """The groups of a user, None if they may not be read, or are too many to know all. Members stand there by their
+        id in the directory, or by LibreChat's own."""
         ids = [user.user_id, *([user.id_on_the_source] if user.id_on_the_source is not None else [])]
         query = {"memberIds": {"$in": ids}}
-        found = await self._collections.find("groups", query, {"name": 1}, limit=_MOST_GROUPS)
+        found = await self._collections.find_if_allowed("groups", query, {"name": 1}, limit=_MOST_GROUPS + 1)
+        if found is None or len(found) > _MOST_GROUPS:
+            return None
         names = (filled_string(document.get("name")) for document in found)
         return tuple(sorted({name for name in names if name is not None}))

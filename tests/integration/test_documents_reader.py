@@ -1,7 +1,7 @@
 """What only a real server shows of reading rows back: sizes, broken rows, collections that may not be read."""
 
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,11 @@ from tailer.core.turn.readback import Row
 from tailer.demo.stage.recording import Document
 from tailer.demo.stage.replica_set import ReplicaSet
 from tailer.events import CollectionDenied, RowUnreadable
+from tailer.mongo.collections import Collections
 from tailer.mongo.connection import Database, connect, tolerant_database
 from tailer.mongo.document_keys import to_key
 from tailer.mongo.documents import MongoDocuments
+from tailer.mongo.users import Users
 from tests.evidence import Events
 from tests.rows import ALICE, answer, question
 
@@ -124,6 +126,16 @@ async def test_broken_rows_are_reported_and_do_not_stop_the_others(
     assert unreadable == {(keys[2], "messageId"), (keys[3], "messageId"), (keys[4], "conversationId")}
 
 
+READABLE = ("messages", "conversations")
+
+
+def reads(*collections: str) -> list[Document]:
+    """The privileges to read some collections."""
+    return [
+        {"resource": {"db": "LibreChat", "collection": name}, "actions": ["find"]} for name in collections
+    ]
+
+
 @pytest.fixture(scope="module")
 def guarded_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server where the user may read messages and conversations and nothing else."""
@@ -135,11 +147,7 @@ def guarded_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             client.admin.command("createUser", "admin", pwd="admin", roles=["root"])
         address = started.uri.removeprefix("mongodb://")
         with MongoClient[Document](f"mongodb://admin:admin@{address}&authSource=admin") as client:
-            privileges = [
-                {"resource": {"db": "LibreChat", "collection": name}, "actions": ["find"]}
-                for name in ("messages", "conversations")
-            ]
-            client.admin.command("createRole", "two", privileges=privileges, roles=[])
+            client.admin.command("createRole", "two", privileges=reads(*READABLE), roles=[])
             client.admin.command("createUser", "reader", pwd="reader", roles=["two"])
             rows = [
                 question("q1", None),
@@ -178,3 +186,65 @@ async def test_collections_that_may_not_be_read_are_reported_once_and_left_out(
         assert (record.transactions, record.agent, record.user) == ((), None, None)
     denied = sorted(event.collection for event in events.of(CollectionDenied))
     assert denied == ["agents", "transactions", "users"]
+
+
+@pytest.fixture
+def allow(guarded_uri: str) -> Iterator[Callable[..., None]]:
+    """Lets the guarded user read further collections, and no others, as long as the test lasts."""
+    with MongoClient[Document](guarded_uri.replace("reader:reader", "admin:admin")) as client:
+
+        def change(*collections: str) -> None:
+            privileges = reads(*READABLE, *collections)
+            client.admin.command("updateRole", "two", privileges=privileges)
+
+        yield change
+        change()
+        client["LibreChat"]["users"].drop()
+
+
+async def test_a_collection_that_may_not_be_read_is_asked_again_after_ten_minutes(
+    guarded_uri: str, events: Events, allow: Callable[..., None]
+) -> None:
+    """What was granted meanwhile counts without a restart; a later refusal is told again."""
+    client = connect(guarded_uri, application="test", socket_milliseconds=30_000)
+    seconds = 0.0
+    collections = Collections(tolerant_database(client, "LibreChat"), events, clock=lambda: seconds)
+
+    async def find() -> list[Document] | None:
+        return await collections.find_if_allowed("users", {}, {"_id": 1})
+
+    assert await find() is None
+    allow("users")
+    seconds = 599.0
+    assert await find() is None
+    assert await collections.find("users", {}, {"_id": 1}) == []
+    seconds = 601.0
+    assert await find() == []
+    assert len(events.of(CollectionDenied)) == 1
+    allow()
+    assert await find() is None
+    seconds = 1_300.0
+    assert await find() is None
+    assert [event.collection for event in events.of(CollectionDenied)] == ["users", "users"]
+    client.close()
+
+
+async def test_groups_that_may_not_be_read_are_unknown_and_not_none_at_all(
+    guarded_uri: str, events: Events, allow: Callable[..., None]
+) -> None:
+    """A rule that asks for a group must tell the two apart."""
+    with MongoClient[Document](guarded_uri.replace("reader:reader", "admin:admin")) as admin:
+        admin["LibreChat"]["users"].insert_one({"_id": ObjectId(ALICE), "role": "ADMIN"})
+    client = connect(guarded_uri, application="test", socket_milliseconds=30_000)
+    database = tolerant_database(client, "LibreChat")
+    seconds = 0.0
+    collections = Collections(database, events, clock=lambda: seconds)
+    users = Users(collections, wanted=True, with_groups=True)
+    allow("users")
+    before = (await users.read([ALICE]))[ALICE]
+    allow("users", "groups")
+    seconds = 601.0
+    after = (await users.read([ALICE]))[ALICE]
+    client.close()
+
+    assert [(user.role, user.groups) for user in (before, after)] == [("ADMIN", None), ("ADMIN", ())]

@@ -135,4 +135,21 @@ async def test_the_groups_of_a_user_are_those_that_name_either_of_the_ids(databa
     assert users["a1"].groups == ("Board", "Finance")
     assert users["a2"] is None
     assert without["a1"] is not None
-    assert without["a1"].groups == ()
+    assert without["a1"].groups is None
+
+
+async def test_groups_that_are_too_many_to_know_all_are_not_known(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rule might ask for the one that was not read."""
+    monkeypatch.setattr("tailer.mongo.users._MOST_GROUPS", 2)
+    await database["users"].insert_many([{"_id": ObjectId(ALICE)}, {"_id": ObjectId(BOB)}])
+    groups = [("A", [ALICE, BOB]), ("B", [ALICE, BOB]), ("C", [ALICE])]
+    await database["groups"].insert_many([{"name": name, "memberIds": members} for name, members in groups])
+    await database["messages"].insert_many([answer("a1", "q"), answer("a2", "q", BOB)])
+    reader = MongoDocuments(database, Events(), history_bytes=64_000, with_users=True, with_groups=True)
+
+    users = await read(database, reader)
+
+    found = {message_id: user.groups for message_id, user in users.items() if user is not None}
+    assert found == {"a1": None, "a2": ("A", "B")}

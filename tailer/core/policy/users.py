@@ -26,14 +26,15 @@ class UserIdChoice(StrEnum):
 class User:
     """A row of `users`, as far as it is read, and the names of the `groups` that the user is a member of.
 
-    `id_on_the_source` is the id in the directory that the user comes from (0.8.0)."""
+    `id_on_the_source` is the id in the directory that the user comes from (0.8.0). `groups` is None where they were not
+    read."""
 
     user_id: str
     email: str | None
     username: str | None
     role: str | None
     id_on_the_source: str | None = None
-    groups: tuple[str, ...] = ()
+    groups: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
