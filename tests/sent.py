@@ -35,6 +35,7 @@ def make_sent(message_id: str, *, plain: bool = False) -> SentTurn:
         start_milliseconds=1_760_000_000_000,
         end_milliseconds=1_760_000_004_000,
         expires_milliseconds=None if plain else 1_770_000_000_000,
+        content_digest=None if plain else "0123456789abcdef",
     )
 
 

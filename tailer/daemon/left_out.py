@@ -1,19 +1,21 @@
 """Notices if most of LibreChat's answers are left out: a daemon that sends nothing must not look healthy.
 
 Copies and temporary chats are the exception in a LibreChat. If they are the rule, a setting of LibreChat (a retention
-mode, temporary chats by default) or a clock is the reason, and the operator should decide knowingly.
+mode, temporary chats by default) or a clock is the reason, and the operator should decide knowingly. The same holds
+if a rule asks for what may not be read.
 """
 
 from collections import deque
 from typing import Final
 
+from tailer.core.turn.entry_outcomes import UNREAD_OUTCOMES
 from tailer.core.turn.turns import Exclusion, Outcome
 from tailer.events import Emit, MostTurnsLeftOut, TurnDone
 
 _WINDOW: Final = 50
 _LEAST: Final = 20
 _SHARE: Final = 0.9
-_LEFT_OUT: Final = frozenset({Exclusion.COPIED.value, Exclusion.TEMPORARY.value})
+_LEFT_OUT: Final = frozenset([Exclusion.COPIED.value, Exclusion.TEMPORARY.value, *UNREAD_OUTCOMES])
 _SHOWN: Final = frozenset(outcome.value for outcome in Outcome) - _LEFT_OUT
 
 

@@ -6,8 +6,7 @@ A quiet log of a healthy daemon and of one that reads nothing look alike otherwi
 from collections.abc import Callable
 from typing import Final
 
-from tailer.core.policy.policies import Fact
-from tailer.core.turn.entry_outcomes import EntryOutcome, denied
+from tailer.core.turn.entry_outcomes import DENIED_OUTCOMES, UNREAD_OUTCOMES, EntryOutcome
 from tailer.events import (
     Emit,
     Event,
@@ -29,7 +28,8 @@ _LEFT_OUT: Final = frozenset(
         EntryOutcome.TEMPORARY,
         EntryOutcome.TRACED_NATIVELY,
         EntryOutcome.NOT_SAMPLED,
-        *map(denied, Fact),
+        *DENIED_OUTCOMES,
+        *UNREAD_OUTCOMES,
     }
 )
 

@@ -11,6 +11,7 @@ from tailer.core.librechat.messages import Message
 from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.policy.policies import ContentChoice, ContentRule, Fact, Policies, Rule, TemporaryPolicy
 from tailer.core.trace.content_policy import drop_content, mask_content, show_content
+from tailer.core.trace.export import Exported
 from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
 from tailer.core.trace.otlp import SpanContext, encode_trace
 from tailer.core.turn.turns import TurnRecord
@@ -27,6 +28,7 @@ from tests.unit.documents import (
     prompt_row,
     response_row,
     tool_part,
+    trace_of,
     traces_of,
     turn_record,
     usage_metadata,
@@ -41,7 +43,7 @@ CONTEXT = SpanContext("test")
 
 
 def encoded(record: TurnRecord, **fields: Any) -> bytes:
-    traces = traces_of(record, deadline_passed=True, **fields)
+    traces = traces_of(record, deadline_passed=True, tag_facts=(Fact.TAG,), **fields)
     return b"".join(encode_trace(trace, CONTEXT) for trace in traces)
 
 
@@ -173,6 +175,47 @@ def test_what_cannot_be_masked_is_withheld(place: str) -> None:
     found = encoded(with_word(place, text), policies=MASKED, mask=mask_content(lambda: masker("x+")))
 
     assert b"xxxxxxxx" not in found
+
+
+@pytest.mark.parametrize(
+    ("policies", "tags"),
+    [
+        (Policies(), ("team-a", "endpoint:openAI", "tag:divorce", "tag:anna.smith@example.com")),
+        (MASKED, ("team-a", "endpoint:openAI", "tag:divorce", "tag:[email:")),
+        (NONE, ("team-a", "endpoint:openAI")),
+    ],
+)
+def test_a_tag_that_the_user_wrote_is_shown_as_far_as_the_turn_is(
+    policies: Policies, tags: tuple[str, ...]
+) -> None:
+    """The tags of the operator and of other facts stay."""
+    chat = conversation(conversation_row(tags=["divorce", "anna.smith@example.com"]))
+    record = turn_record(response_row(), user_row(), prompt_row(1, context="title"), conversation=chat)
+    made = export(
+        record,
+        policies=policies,
+        mask=mask_content(masker),
+        tags=("team-a",),
+        tag_facts=(Fact.ENDPOINT, Fact.TAG),
+    )
+    assert isinstance(made, Exported)
+
+    for shown in (*(set(trace.tags) - {"title"} for trace in made.traces), set(made.sent.tags)):
+        assert {tag.split("[email:")[0] for tag in shown} == {tag.split("[email:")[0] for tag in tags}
+        assert any("[email:" in tag for tag in shown) == (policies is MASKED)
+
+
+def test_a_long_tag_is_masked_before_it_is_cut() -> None:
+    """Half an address would not look like one."""
+    chat = conversation(conversation_row(tags=[f"{'x' * 191} anna.smith@example.com"]))
+    record = turn_record(response_row(), user_row(), conversation=chat)
+
+    (full,) = trace_of(record, tag_facts=(Fact.TAG,)).tags
+    (masked,) = trace_of(record, policies=MASKED, mask=mask_content(masker), tag_facts=(Fact.TAG,)).tags
+
+    assert (len(full), full[-5:]) == (200, " anna")
+    assert len(masked) <= 200
+    assert "anna" not in masked
 
 
 def test_withheld_content_says_so_and_the_numbers_stay() -> None:

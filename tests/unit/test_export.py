@@ -32,6 +32,7 @@ from tailer.core.trace.export import (
     trace_id_of,
 )
 from tailer.core.trace.observations import Level
+from tailer.core.turn.entry_outcomes import DENIED_OUTCOMES, UNREAD_OUTCOMES
 from tailer.core.turn.turns import Exclusion, Outcome, TurnRecord, Wait
 from tests.unit.documents import (
     CONVERSATION,
@@ -119,7 +120,60 @@ def test_a_denied_turn_is_counted_by_the_fact_it_was_denied_for(fact: Fact, patt
     )
 
 
-WORDS = {*Exclusion, *(f"denied_{fact.value}" for fact in Fact)}
+@pytest.mark.parametrize(
+    ("user", "role", "groups"),
+    [
+        (None, "unread_role", "unread_group"),
+        (User(USER, None, None, "ADMIN"), "denied_role", "unread_group"),
+        (User(USER, None, None, None, groups=()), None, None),
+    ],
+    ids=["no row", "groups may not be read", "a row that names neither"],
+)
+def test_a_turn_is_left_out_where_its_role_or_groups_could_not_be_read_and_a_rule_asks_for_them(
+    user: User | None, role: str | None, groups: str | None
+) -> None:
+    record = record_of(response_row(), user=user)
+
+    for rule, word in (("role=ADMIN", role), ("group=Board", groups)):
+        made = export(record, policies=Policies(deny=parse_rules([rule])))
+        assert isinstance(made, Exported) if word is None else made == word
+
+
+def test_the_text_is_withheld_where_the_role_that_a_rule_asks_for_could_not_be_read() -> None:
+    policies = Policies(content_rules=(parse_content_rule("role=ADMIN:none"),))
+    unread, without_role = (
+        export(record_of(response_row(), user=user), policies=policies)
+        for user in (None, User(USER, None, None, None))
+    )
+    assert isinstance(unread, Exported)
+    assert isinstance(without_role, Exported)
+
+    assert (unread.traces[0].root.output, unread.sent.content) == (None, ContentChoice.NONE)
+    assert (without_role.traces[0].root.output, without_role.sent.content) == ("Paris.", ContentChoice.FULL)
+
+
+def test_rules_know_every_group_and_the_trace_names_the_first_fifty() -> None:
+    """Every span repeats them."""
+    groups = tuple(f"group {number:03}" for number in range(200))
+    record = record_of(response_row(), user=User(USER, None, None, None, groups=groups))
+
+    denied_by_last = Policies(deny=parse_rules(["group=group 199"]))
+    assert export(record, policies=denied_by_last) == "denied_group"
+    made = export(record, tag_facts=(Fact.GROUP,))
+    assert isinstance(made, Exported)
+    assert made.traces[0].tags == tuple(f"group:{name}" for name in groups[:50])
+    assert made.traces[0].metadata["user_groups"] == ", ".join(groups[:50])
+
+
+def test_a_turn_without_its_conversation_is_left_out_by_a_rule_on_tags() -> None:
+    deny = Policies(deny=parse_rules(["tag=private"]))
+
+    assert export(record_of(response_row()), policies=deny) == "unread_tag"
+    chat = conversation(conversation_row())
+    assert isinstance(export(record_of(response_row(), conversation=chat), policies=deny), Exported)
+
+
+WORDS = {*Exclusion, *DENIED_OUTCOMES, *UNREAD_OUTCOMES}
 POLICIES = st.builds(
     Policies,
     temporary=st.sampled_from(TemporaryPolicy),

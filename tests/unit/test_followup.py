@@ -128,6 +128,18 @@ def test_what_was_said_is_shown_as_far_as_the_turn_was() -> None:
     assert scored(said, ContentChoice.NONE).comment == "other"
 
 
+def test_a_tag_that_librechat_does_not_have_is_a_text() -> None:
+    """The database takes any value: one that another program wrote, for example."""
+    said = liked(tag=f"Write to {ADDRESS}", text="Good")
+    full, masked, none = (scored(said, choice) for choice in ContentChoice)
+
+    assert (full.comment, full.metadata["tag"]) == (f"Write to {ADDRESS} — Good", f"Write to {ADDRESS}")
+    assert ADDRESS not in str(masked)
+    assert masked.metadata["tag"].startswith("Write to [email:")
+    assert (none.comment, none.metadata) == (None, {"message_id": RESPONSE, "rating": "thumbsUp"})
+    assert len(str(scored(liked(tag="x" * 15_000_000)).comment)) < 1_000_100
+
+
 @given(st.dictionaries(st.sampled_from(["rating", "tag", "text"]), VALUES | st.sampled_from(["thumbsUp", "thumbsDown"])))  # fmt: skip
 def test_no_broken_feedback_stops_the_turn(stored: Document) -> None:
     found = message(response_row(feedback=stored))

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core.librechat.transactions import Transaction
+from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.policy.policies import ContentChoice
-from tailer.core.trace.content_policy import show_content
+from tailer.core.trace.content_policy import mask_content, show_content
 from tailer.core.trace.followup import Edit, EditedText, SentTurn, mark_text
 from tailer.core.trace.late import (
     build_late_trace,
@@ -21,6 +22,7 @@ from tailer.core.trace.late import (
 from tests.sent import make_sent
 from tests.unit.documents import message, response_row
 
+MASK = mask_content(lambda: Masker(compile_rules([], []), b"a deployment's own key"))
 _LEDGER = ("message", "abort", "incomplete", "title", "subagent", "memory", "summarization")
 
 
@@ -39,6 +41,28 @@ def sent_turn(**fields: object) -> SentTurn:
 
 def row(*parts: dict[str, object], **fields: Any) -> dict[str, object]:
     return response_row(content=list(parts), **fields)
+
+
+def late_tool(name: str, choice: ContentChoice) -> str:
+    """What the trace of a result that came late calls the tool."""
+    call = {"id": "c1", "name": name, "args": "{}", "output": "42"}
+    stored = message(row({"type": "tool_call", "tool_call": call}))
+    sent = sent_turn(content=choice)
+    news = find_news(sent, stored, [], 0)
+    assert news is not None
+    trace = build_late_trace(sent, news, MASK)
+    assert trace is not None
+    return trace.root.metadata["tool"]
+
+
+def test_a_late_tool_that_is_named_after_an_agent_is_named_as_in_the_turn_itself() -> None:
+    """A hand-off is called after the agent that takes over."""
+    name = "lc_transfer_to_anna.smith@example.com"
+
+    assert late_tool(name, ContentChoice.FULL) == name
+    assert "anna" not in late_tool(name, ContentChoice.MASKED)
+    assert late_tool(name, ContentChoice.NONE) == "lc_transfer_to"
+    assert [late_tool("bg", choice) for choice in ContentChoice] == ["bg"] * 3
 
 
 def tool(output: str | None, call_id: str = "c1") -> dict[str, object]:

@@ -15,7 +15,7 @@ def told(outcomes: list[str]) -> list[Event]:
     return events
 
 
-@pytest.mark.parametrize("reason", ["copied", "temporary"])
+@pytest.mark.parametrize("reason", ["copied", "temporary", "unread_role"])
 def test_nearly_all_left_out_for_one_reason_is_told(reason: str) -> None:
     assert told([reason] * 19) == []
     assert told([reason] * 20) == [MostTurnsLeftOut(reason, 20, 20)]

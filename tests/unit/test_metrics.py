@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from tailer.cli import execute
 from tailer.core.identity import ObservationId, TraceId
-from tailer.core.policy.policies import Fact
+from tailer.core.policy.policies import READ_ELSEWHERE, Denial, Fact
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import FailureCause
 from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
@@ -205,7 +205,8 @@ def test_every_end_of_an_entry_is_a_label() -> None:
     """The words of the core have one there each; no other can be emitted, because the type has no other."""
     words = {
         *map(outcome_of, (*Outcome, *Exclusion)),
-        *map(denied, Fact),
+        *(denied(Denial(fact)) for fact in Fact),
+        *(denied(Denial(fact, unread=True)) for fact in READ_ELSEWHERE),
         *map(parked, Wait),
     }
 

@@ -7,8 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core.policy.policies import (
+    READ_ELSEWHERE,
+    UNREAD,
     ContentChoice,
     ContentRule,
+    Denial,
     Fact,
     Facts,
     Policies,
@@ -17,6 +20,7 @@ from tailer.core.policy.policies import (
     parse_content_rule,
     parse_rule,
     parse_rules,
+    strictest,
 )
 
 FACTS: Facts = {
@@ -33,7 +37,9 @@ UNKNOWN: Facts = dict.fromkeys(Fact)
 
 
 def denied(facts: Facts = FACTS, *, allow: tuple[str, ...] = (), deny: tuple[str, ...] = ()) -> Fact | None:
-    return Policies(allow=parse_rules(allow), deny=parse_rules(deny)).denied_by(facts)
+    denial = Policies(allow=parse_rules(allow), deny=parse_rules(deny)).denied_by(facts)
+    assert denial is None or not denial.unread
+    return None if denial is None else denial.fact
 
 
 @pytest.mark.parametrize("fact", Fact)
@@ -81,6 +87,26 @@ def test_every_named_fact_of_the_allow_list_counts_and_the_deny_list_comes_first
     assert denied(allow=("endpoint=openAI",), deny=("role=ADMIN",)) is Fact.ROLE
 
 
+UNREAD_ROLE: Facts = {**FACTS, Fact.ROLE: UNREAD}
+
+
+def test_a_role_that_could_not_be_read_denies_and_a_user_without_one_is_judged() -> None:
+    denying, allowing = Policies(deny=parse_rules(["role=ADMIN"])), Policies(allow=parse_rules(["role=USER"]))
+    without_role: Facts = {**FACTS, Fact.ROLE: None}
+
+    assert denying.denied_by(UNREAD_ROLE) == Denial(Fact.ROLE, unread=True)
+    assert allowing.denied_by(UNREAD_ROLE) == Denial(Fact.ROLE, unread=True)
+    assert denying.denied_by(without_role) is None
+    assert allowing.denied_by(without_role) == Denial(Fact.ROLE)
+
+
+def test_what_is_certain_is_the_reason_before_what_could_not_be_read() -> None:
+    policies = Policies(allow=parse_rules(["endpoint=other"]), deny=parse_rules(["role=ADMIN"]))
+
+    assert policies.denied_by(UNREAD_ROLE) == Denial(Fact.ENDPOINT)
+    assert Policies(deny=parse_rules(["model=x"])).denied_by(UNREAD_ROLE) is None
+
+
 RULE = st.builds(Rule, st.sampled_from(Fact), st.sampled_from(["*", "openAI", "gpt-4o*", "acme", "nobody"]))
 RULES = st.lists(RULE, max_size=5).map(tuple)
 
@@ -116,6 +142,69 @@ def test_the_first_content_rule_that_matches_decides() -> None:
     assert policies.content_for(FACTS, temporary=False) is ContentChoice.NONE
     assert policies.content_for({Fact.ROLE: "ADMIN"}, temporary=False) is ContentChoice.FULL
     assert policies.content_for(UNKNOWN, temporary=False) is ContentChoice.MASKED
+
+
+@pytest.mark.parametrize(
+    ("content", "rules", "unread", "without_role"),
+    [
+        ("full", ["role=ADMIN:none"], "none", "full"),
+        ("full", ["role=ADMIN:masked", "role=GUEST:none"], "none", "full"),
+        ("masked", ["role=ADMIN:full"], "masked", "masked"),
+        ("full", ["endpoint=openAI:masked", "role=ADMIN:none"], "masked", "masked"),
+        ("none", ["role=ADMIN:masked", "endpoint=openAI:full"], "masked", "full"),
+        ("full", ["group=Board:none"], "full", "full"),
+    ],
+)
+def test_a_rule_on_a_role_that_could_not_be_read_counts_where_it_shows_less(
+    content: str, rules: list[str], unread: str, without_role: str
+) -> None:
+    policies = Policies(
+        content=ContentChoice(content), content_rules=tuple(parse_content_rule(rule) for rule in rules)
+    )
+    known: Facts = {**FACTS, Fact.ROLE: None}
+
+    assert policies.content_for(UNREAD_ROLE, temporary=False) is ContentChoice(unread)
+    assert policies.content_for(known, temporary=False) is ContentChoice(without_role)
+
+
+@given(
+    st.builds(
+        Policies,
+        content=st.sampled_from(ContentChoice),
+        content_rules=st.lists(st.builds(ContentRule, RULE, st.sampled_from(ContentChoice)), max_size=4).map(
+            tuple
+        ),
+        allow=RULES,
+        deny=RULES,
+    ),
+    st.sets(st.sampled_from(READ_ELSEWHERE)),
+    st.sampled_from([None, "openAI", "acme", "nobody", "somebody"]),
+)
+def test_no_value_of_an_unread_fact_would_have_shown_less(
+    policies: Policies, unread: set[Fact], value: str | None
+) -> None:
+    """Whatever the rules, their order and the fact."""
+    seen: Facts = {**FACTS, **dict.fromkeys(unread, value)}
+    unseen: Facts = {**FACTS, **dict.fromkeys(unread, UNREAD)}
+    shown, chosen = (policies.content_for(facts, temporary=False) for facts in (seen, unseen))
+
+    assert strictest(shown, chosen) is chosen
+    assert policies.denied_by(unseen) is not None or policies.denied_by(seen) is None
+
+
+def test_the_digest_of_the_content_policies_changes_with_whatever_chooses_the_content() -> None:
+    rules = [parse_content_rule(text) for text in ("role=a:none", "role=b:none", "role=a:masked")]
+    variants = [
+        Policies(),
+        Policies(content=ContentChoice.NONE),
+        Policies(temporary=TemporaryPolicy.METADATA),
+        *(Policies(content_rules=(rule,)) for rule in rules),
+        Policies(content_rules=(rules[0], rules[1])),
+        Policies(content_rules=(rules[1], rules[0])),
+    ]
+
+    assert len({policies.content_digest for policies in variants}) == len(variants)
+    assert Policies(deny=parse_rules(["role=a"])).content_digest == Policies().content_digest
 
 
 @given(st.lists(st.builds(ContentRule, RULE, st.sampled_from(ContentChoice)), max_size=4))

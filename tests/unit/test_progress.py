@@ -64,6 +64,7 @@ def test_totals_are_told_after_a_while_and_begin_anew(log: Log) -> None:
     log.record(
         delivered(3, 3.0), delivered(4), TurnDone(EntryOutcome.COPIED, 2), TurnDone(EntryOutcome.DENIED_MODEL)
     )
+    log.record(TurnDone(EntryOutcome.UNREAD_ROLE))
     log.record(
         TurnDone(EntryOutcome.COMPLETE, 7),
         TurnDone(EntryOutcome.ANSWERED, 9),
@@ -73,7 +74,7 @@ def test_totals_are_told_after_a_while_and_begin_anew(log: Log) -> None:
 
     assert log.pass_time(TOLD_EVERY_SECONDS - 1) == []
     (told,) = log.pass_time(1)
-    assert told == TurnsSent(7, 3, 2, round(TOLD_EVERY_SECONDS), 7)
+    assert told == TurnsSent(7, 4, 2, round(TOLD_EVERY_SECONDS), 7)
 
     log.record(delivered(1))
     (told,) = log.pass_time(TOLD_EVERY_SECONDS)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailer.core.policy.policies import Fact, Facts, values_of
+from tailer.core.policy.policies import UNREAD, Fact, Facts, values_of
 from tailer.core.policy.routes import Condition, Route, Routes, find_unreachable
 
 VALUES = ["a", "ab", "abc", "b", "ba", "[", "*", "a?"]
@@ -50,6 +50,19 @@ def test_every_fact_can_be_asked_for_and_an_unknown_one_takes_no_turn(fact: Fact
     assert not every.matches({})
 
 
+def test_a_turn_whose_groups_could_not_be_read_goes_only_where_it_goes_in_any_case() -> None:
+    """Not to `otherwise` either, where a route leads around it."""
+    unread: Facts = {Fact.GROUP: UNREAD, Fact.TENANT: "a"}
+    hidden = Route((Condition(Fact.GROUP, ("Board",)),), ())
+    both = Route((Condition(Fact.GROUP, ("IT",)),), ("rest", "it"))
+
+    assert Routes((hidden,), ("rest",)).choose(unread) == ()
+    assert Routes((hidden,), ("rest",)).choose({Fact.GROUP: ()}) == ("rest",)
+    assert Routes((both,), ("rest",)).choose(unread) == ("rest",)
+    assert Routes((route("team", tenant="a"), hidden), ("rest",)).choose(unread) == ("team",)
+    assert Routes((route("it", group="IT", tenant="b"),), ("rest",)).choose(unread) == ("rest",)
+
+
 def test_one_of_several_groups_or_tags_is_enough() -> None:
     assert route(group="Board").matches({Fact.GROUP: ("Finance", "Board")})
     assert not route(tag="secret").matches({Fact.TAG: ("public", "secrets")})
@@ -90,6 +103,15 @@ def test_a_turn_goes_where_the_first_match_says(routes: list[Route], facts: Fact
         )
 
     assert chosen == next((each.to for each in routes if fits(each)), ("rest",))
+
+
+@given(st.lists(ROUTE, max_size=5), FACTS, FACT)
+def test_an_unread_fact_takes_no_turn_where_one_of_its_values_would_not(
+    routes: list[Route], facts: Facts, fact: Fact
+) -> None:
+    chosen = Routes(tuple(routes), ("rest",))
+
+    assert set(chosen.choose({**facts, fact: UNREAD})) <= set(chosen.choose(facts))
 
 
 @given(st.lists(ROUTE, max_size=6), FACTS)

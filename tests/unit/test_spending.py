@@ -144,6 +144,7 @@ def test_spending_is_under_the_same_decisions_as_turns() -> None:
     assert exported(sample_rate=0.0) == "not_sampled"
     assert exported(policies=Policies(deny=parse_rules([f"user={USER}"]))) == "denied_user"
     assert exported(policies=Policies(deny=parse_rules(["user=nobody"]))).user_id == USER
+    assert exported(policies=Policies(deny=parse_rules(["role=ADMIN"]))) == "unread_role"
 
 
 def test_rules_and_routes_know_tenant_role_and_groups_of_spending() -> None:

@@ -48,9 +48,27 @@ class ReportedUsage:
     cost: float | None
 
 
+FEEDBACK_TAGS = frozenset(
+    {
+        "not_matched",
+        "inaccurate",
+        "bad_style",
+        "missing_image",
+        "unjustified_refusal",
+        "not_helpful",
+        "other",
+        "accurate_reliable",
+        "creative_solution",
+        "clear_well_written",
+        "attention_to_detail",
+    }
+)
+"""The tags of LibreChat's own client (`FEEDBACK_REASON_KEYS`). The database takes any value: another one is a text."""
+
+
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """`feedback` of a response (0.7.9 and later): thumbs up or down, a tag from LibreChat's list, a text."""
+    """`feedback` of a response (0.7.9 and later): thumbs up or down, a tag (mostly from LibreChat's list), a text."""
 
     rating: str
     tag: str | None

@@ -1,14 +1,16 @@
 """What an operator decides about which turns are exported and what of them is shown.
 
 A rule names one fact of a turn and a pattern (`endpoint=openAI`, `model=gpt-4*`). Patterns are case-sensitive shell
-patterns. An unknown fact matches no rule.
+patterns. A fact without a value matches no rule. A fact that could not be read may match any rule on it, and the
+strictest of what then could be decided counts.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from fnmatch import fnmatchcase
 from hashlib import sha256
+from typing import Final, TypeAlias
 
 
 class TemporaryPolicy(StrEnum):
@@ -48,6 +50,14 @@ class ContentChoice(StrEnum):
     NONE = "none"
 
 
+_FROM_MOST_TO_LEAST: Final = (ContentChoice.FULL, ContentChoice.MASKED, ContentChoice.NONE)
+
+
+def strictest(*choices: ContentChoice) -> ContentChoice:
+    """The one of some choices that shows least."""
+    return max(choices, key=_FROM_MOST_TO_LEAST.index)
+
+
 class Fact(StrEnum):
     """The facts of a turn that rules can name."""
 
@@ -61,8 +71,19 @@ class Fact(StrEnum):
     TAG = "tag"
 
 
-Facts = Mapping[Fact, str | tuple[str, ...] | None]
-"""What is known of a turn; a user may be in several groups, and a conversation may have several tags."""
+class Unread(Enum):
+    """In place of a fact's value: there may be one, but what says so could not be read."""
+
+    UNREAD = "unread"
+
+
+UNREAD: Final = Unread.UNREAD
+READ_ELSEWHERE: Final = (Fact.ROLE, Fact.GROUP, Fact.TAG)
+"""The facts that other rows than the turn's own tell, so that they can be unread."""
+
+Facts: TypeAlias = Mapping[Fact, str | tuple[str, ...] | Unread | None]
+"""What is known of a turn; a user may be in several groups, and a conversation may have several tags. None: it has no
+such value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +94,7 @@ class Rule:
     pattern: str
 
     def matches(self, facts: Facts) -> bool:
-        """Whether the fact is known and its value matches the pattern."""
+        """Whether the fact has a value, and one that matches the pattern."""
         return any(fnmatchcase(value, self.pattern) for value in values_of(facts, self.fact))
 
 
@@ -86,11 +107,19 @@ class ContentRule:
 
 
 @dataclass(frozen=True, slots=True)
+class Denial:
+    """Why a turn is not exported: the fact that a rule names, and whether it is so only because that fact is unread."""
+
+    fact: Fact
+    unread: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Policies:
     """All decisions together. The first matching content rule decides, else `content`.
 
     A turn is denied by any rule in `deny`. It is also denied by `allow`, if that names one of its facts and no pattern
-    matches.
+    matches. An unread fact denies wherever one of its values would.
     """
 
     temporary: TemporaryPolicy = TemporaryPolicy.SKIP
@@ -101,24 +130,37 @@ class Policies:
     allow: tuple[Rule, ...] = ()
     deny: tuple[Rule, ...] = ()
 
-    def denied_by(self, facts: Facts) -> Fact | None:
-        """The fact because of which a turn is not exported, None if it is exported."""
+    def denied_by(self, facts: Facts) -> Denial | None:
+        """The reason why a turn is not exported, None if it is exported."""
         for rule in self.deny:
             if rule.matches(facts):
-                return rule.fact
+                return Denial(rule.fact)
         for fact in dict.fromkeys(rule.fact for rule in self.allow):
-            if not any(rule.matches(facts) for rule in self.allow if rule.fact is fact):
-                return fact
-        return None
+            if not is_unread(facts, fact) and not any(
+                rule.matches(facts) for rule in self.allow if rule.fact is fact
+            ):
+                return Denial(fact)
+        asked = (rule.fact for rule in (*self.deny, *self.allow))
+        unread = next((fact for fact in asked if is_unread(facts, fact)), None)
+        return None if unread is None else Denial(unread, unread=True)
 
     def content_for(self, facts: Facts, *, temporary: bool) -> ContentChoice:
         """What is shown of a turn."""
         if temporary and self.temporary is TemporaryPolicy.METADATA:
             return ContentChoice.NONE
+        possible: list[ContentChoice] = []
         for content_rule in self.content_rules:
             if content_rule.rule.matches(facts):
-                return content_rule.choice
-        return self.content
+                return strictest(*possible, content_rule.choice)
+            if is_unread(facts, content_rule.rule.fact):
+                possible.append(content_rule.choice)
+        return strictest(*possible, self.content)
+
+    @property
+    def content_digest(self) -> str:
+        """What is remembered of these policies with a sent turn: another digest, another choice of content maybe."""
+        rules = (f"{each.rule.fact}={each.rule.pattern}:{each.choice}" for each in self.content_rules)
+        return sha256("\x00".join((self.temporary, self.content, *rules)).encode()).hexdigest()[:16]
 
     @property
     def needs_users(self) -> bool:
@@ -136,9 +178,14 @@ class Policies:
 
 
 def values_of(facts: Facts, fact: Fact) -> tuple[str, ...]:
-    """The values of a fact, none where it is not known."""
+    """The values of a fact, none where it has none or could not be read."""
     value = facts.get(fact)
-    return () if value is None else (value,) if isinstance(value, str) else value
+    return (value,) if isinstance(value, str) else value if isinstance(value, tuple) else ()
+
+
+def is_unread(facts: Facts, fact: Fact) -> bool:
+    """Whether a fact may have values that could not be read."""
+    return facts.get(fact) is UNREAD
 
 
 def parse_rule(text: str) -> Rule:

@@ -1,14 +1,15 @@
 """Which destinations a turn goes to, by its facts.
 
-The first route that matches decides. A turn that no route matches goes to `otherwise`. A condition on a fact that is
-not known does not hold, so a route with conditions never takes a turn by mistake.
+The first route that matches decides. A turn that no route matches goes to `otherwise`. A condition on a fact without a
+value does not hold. Where a fact could not be read, a turn goes only where it would go whatever the value is, so no
+destination gets a turn by mistake.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from tailer.core.policy.policies import Fact, Facts, values_of
+from tailer.core.policy.policies import Fact, Facts, is_unread, values_of
 
 DEFAULT_NAME = "default"
 """The destination of the environment alone, whose records have no name in the state database."""
@@ -23,9 +24,13 @@ class Condition:
     patterns: tuple[str, ...]
 
     def holds(self, facts: Facts) -> bool:
-        """Whether the fact is known and one of its values has one of the patterns."""
+        """Whether the fact has a value, and one that has one of the patterns."""
         values = values_of(facts, self.fact)
         return any(fnmatchcase(value, pattern) for value in values for pattern in self.patterns)
+
+    def may_hold(self, facts: Facts) -> bool:
+        """Whether it holds, or may hold because the fact could not be read."""
+        return is_unread(facts, self.fact) or self.holds(facts)
 
     def covers(self, other: "Condition") -> bool:
         """Whether this one is known to hold wherever the other does."""
@@ -45,6 +50,10 @@ class Route:
         """Whether all conditions hold; a route without conditions matches every turn."""
         return all(condition.holds(facts) for condition in self.conditions)
 
+    def may_match(self, facts: Facts) -> bool:
+        """Whether it matches, or may match because a fact could not be read."""
+        return all(condition.may_hold(facts) for condition in self.conditions)
+
     def covers(self, other: "Route") -> bool:
         """Whether this route is known to match every turn that the other matches."""
         return all(any(mine.covers(theirs) for theirs in other.conditions) for mine in self.conditions)
@@ -59,7 +68,17 @@ class Routes:
 
     def choose(self, facts: Facts) -> tuple[str, ...]:
         """The names of the destinations that a turn goes to, each once; none if it goes nowhere."""
-        return next((route.to for route in self.routes if route.matches(facts)), self.otherwise)
+        possible = list(self._possible(facts))
+        return tuple(name for name in possible[0] if all(name in others for others in possible[1:]))
+
+    def _possible(self, facts: Facts) -> Iterator[tuple[str, ...]]:
+        """What each route says that may be the first one to match."""
+        for route in self.routes:
+            if route.may_match(facts):
+                yield route.to
+                if route.matches(facts):
+                    return
+        yield self.otherwise
 
     @property
     def named(self) -> frozenset[str]:

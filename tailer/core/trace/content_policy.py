@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from tailer.core.json_text import encode_json
 from tailer.core.masking.masker import Masker, MaskingError
+from tailer.core.policy.policies import ContentChoice, Fact
 from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
 
 ContentPolicy: TypeAlias = Callable[[Trace], Trace]
@@ -28,8 +29,26 @@ _WRITTEN_METADATA = frozenset(
 """Metadata that people or models wrote; the name of an agent, a preset or a skill is such a text."""
 _HAND_OFF = "lc_transfer_to_"
 """The beginning of a tool's name that ends in the name of an agent."""
+ANY_HAND_OFF = _HAND_OFF.rstrip("_")
+"""The name of such a tool without that of the agent."""
+_WRITTEN_TAG = f"{Fact.TAG.value}:"
+"""The beginning of a trace's tag that ends in a tag of the conversation, which its user wrote."""
 _WITHHELD = "[content withheld: it could not be masked]"
 _NO_CONTENT_STATUS = "the message is not shown by the content policy"
+
+
+def content_policy(choice: ContentChoice, mask: ContentPolicy) -> ContentPolicy:
+    """The policy of a choice; `mask` is that of `masked`."""
+    return {
+        ContentChoice.FULL: show_content,
+        ContentChoice.MASKED: mask,
+        ContentChoice.NONE: drop_content,
+    }[choice]
+
+
+def is_hand_off(tool_name: str) -> bool:
+    """Whether a tool hands over to an agent, whose name is in its own."""
+    return tool_name.startswith(_HAND_OFF)
 
 
 def show_content(trace: Trace) -> Trace:
@@ -41,6 +60,7 @@ def drop_content(trace: Trace) -> Trace:
     """Policy `none`: no text; the number of characters is in the metadata."""
     return replace(
         trace,
+        tags=tuple([tag for tag in trace.tags if not tag.startswith(_WRITTEN_TAG)]),
         metadata=_without_written(trace.metadata),
         observations=tuple(_drop(observation) for observation in trace.observations),
     )
@@ -53,6 +73,7 @@ def mask_content(make_masker: Callable[[], Masker]) -> ContentPolicy:
         masker = make_masker()
         return replace(
             trace,
+            tags=tuple(dict.fromkeys([_mask_tag(tag, masker) for tag in trace.tags])),
             metadata=_mask_written(trace.metadata, masker),
             observations=tuple(_mask(observation, masker) for observation in trace.observations),
         )
@@ -94,15 +115,21 @@ def _mask(observation: Observation, masker: Masker) -> Observation:
 
 def _is_named_by_people(observation: Observation) -> bool:
     """Whether an observation is named after an agent; every other one after a model, a tool or what it is."""
-    return observation.type is ObservationType.AGENT or observation.name.startswith(_HAND_OFF)
+    return observation.type is ObservationType.AGENT or is_hand_off(observation.name)
 
 
 def _without_name(observation: Observation) -> str:
     if not _is_named_by_people(observation):
         return observation.name
     if observation.type is not ObservationType.AGENT:
-        return _HAND_OFF.rstrip("_")
+        return ANY_HAND_OFF
     return "turn" if observation.parent_id is None else "agent"
+
+
+def _mask_tag(tag: str, masker: Masker) -> str:
+    if not tag.startswith(_WRITTEN_TAG):
+        return tag
+    return f"{_WRITTEN_TAG}{_masked(tag.removeprefix(_WRITTEN_TAG), masker)}"
 
 
 def _masked(value: object, masker: Masker) -> object:

@@ -1,8 +1,7 @@
 """From what was read back of a turn to its traces, under everything that the operator has decided."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import assert_never
+from dataclasses import dataclass, replace
 
 from tailer.core.identity import TraceId, native_copy_trace_id, turn_trace_id, unanswered_trace_id
 from tailer.core.light_dataclass import light_dataclass
@@ -17,8 +16,8 @@ from tailer.core.policy.policies import (
 from tailer.core.policy.users import UserNaming
 from tailer.core.trace.bounds import Bounds
 from tailer.core.trace.build import build_title_trace, build_turn_trace
-from tailer.core.trace.content_policy import ContentPolicy, drop_content, show_content
-from tailer.core.trace.facts import fact_tags, facts_of_spending, facts_of_turn, with_role
+from tailer.core.trace.content_policy import ContentPolicy, content_policy
+from tailer.core.trace.facts import cut_tags, fact_tags, facts_of_spending, facts_of_turn, with_role
 from tailer.core.trace.files import files_of
 from tailer.core.trace.followup import SentTurn, TextMark, mark_text
 from tailer.core.trace.late import PartMarks, mark_parts, mark_transactions
@@ -118,9 +117,9 @@ class TurnExport:
         turn, facts = told.turn, told.facts
         if not options.receives(facts):
             return EntryOutcome.NOT_ROUTED
-        rule = options.policies.denied_by(facts)
-        if rule is not None:
-            return denied(rule)
+        denial = options.policies.denied_by(facts)
+        if denial is not None:
+            return denied(denial)
         finished = tuple(
             [_finish(draft, turn, facts, options) for draft in self._draft(turn, options.bounds)]
         )
@@ -194,11 +193,11 @@ def export_spending(spending: Spending, options: ExportOptions) -> tuple[Trace, 
     facts = facts_of_spending(spending)
     if not options.receives(facts):
         return EntryOutcome.NOT_ROUTED
-    rule = options.policies.denied_by(facts)
-    if rule is not None:
-        return denied(rule)
+    denial = options.policies.denied_by(facts)
+    if denial is not None:
+        return denied(denial)
     name = options.naming.name(spending.user_id, spending.user)
-    tags = (*options.tags, *fact_tags(facts, options.tag_facts))
+    tags = cut_tags([*options.tags, *fact_tags(facts, options.tag_facts)])
     return build_spending_traces(spending, user_name=name, tags=tags) or EntryOutcome.NO_TOKENS
 
 
@@ -259,6 +258,7 @@ def _remember(told: _Told, trace: Trace, options: ExportOptions) -> SentTurn:
         parts=told.parts,
         transactions=told.transactions,
         usage_source=str(turn.usage.usage_source) if turn.usage is not None else None,
+        content_digest=options.policies.content_digest,
     )
 
 
@@ -284,12 +284,6 @@ def _finish(trace: Trace, turn: Turn, facts: Facts, options: ExportOptions) -> T
         provider=trace.provider,
     )
     choice = options.policies.content_for(facts, temporary=anchor.temporary)
-    match choice:
-        case ContentChoice.FULL:
-            return show_content(named)
-        case ContentChoice.MASKED:
-            return options.mask(named)
-        case ContentChoice.NONE:
-            return drop_content(named)
-        case _:
-            assert_never(choice)
+    shown = content_policy(choice, options.mask)(named)
+    sent_tags = cut_tags(shown.tags)
+    return shown if sent_tags == shown.tags else replace(shown, tags=sent_tags)

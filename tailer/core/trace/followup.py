@@ -11,7 +11,7 @@ from enum import StrEnum
 from hashlib import sha256
 
 from tailer.core.identity import DocumentKey, TraceId, observation_id
-from tailer.core.librechat.messages import Feedback, Message
+from tailer.core.librechat.messages import FEEDBACK_TAGS, Feedback, Message
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.policy.policies import ContentChoice
 from tailer.core.trace.bounds import Allowance, Bounds
@@ -61,7 +61,8 @@ class SentTurn:
     """The record of a sent turn, as far as later changes need it.
 
     `parts` marks what was shown besides the answer, `transactions` names the ledger rows that were counted,
-    `usage_source` is the source of the numbers. All are None in a record of a release that did not store them.
+    `usage_source` is the source of the numbers, `content_digest` that of the policies that chose `content`. All are
+    None in a record of a release that did not store them.
     """
 
     trace_id: TraceId
@@ -81,6 +82,7 @@ class SentTurn:
     parts: tuple[tuple[str, TextMark], ...] | None = None
     transactions: tuple[str, ...] | None = None
     usage_source: str | None = None
+    content_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +130,14 @@ def feedback_digest(feedback: Feedback | None) -> str | None:
 
 
 def make_feedback_score(sent: SentTurn, message: Message, feedback: Feedback, mask: ContentPolicy) -> Score:
-    """Thumbs up is 1, down is 0. Tag and text are the comment; the content policy decides how much of the text is
-    shown."""
+    """Thumbs up is 1, down is 0. Tag and text are the comment; the content policy decides how much is shown of the
+    text, and of a tag that is not one of LibreChat's."""
     text = shown_text(feedback.text, sent, mask)
-    comment = " — ".join(part for part in (feedback.tag, text) if part)
+    tag = feedback.tag if feedback.tag in FEEDBACK_TAGS else shown_text(feedback.tag, sent, mask)
+    comment = " — ".join(part for part in (tag, text) if part)
     metadata = {"message_id": message.message_id, "rating": feedback.rating}
-    if feedback.tag is not None:
-        metadata["tag"] = feedback.tag
+    if tag is not None:
+        metadata["tag"] = tag
     return Score(
         id=feedback_score_id(sent.trace_id),
         trace_id=sent.trace_id,

@@ -15,7 +15,7 @@ from tailer.core.librechat.content import ReasoningPart, SummaryPart, ToolCall
 from tailer.core.librechat.messages import Message
 from tailer.core.librechat.transactions import Transaction
 from tailer.core.light_dataclass import light_dataclass
-from tailer.core.trace.content_policy import ContentPolicy
+from tailer.core.trace.content_policy import ANY_HAND_OFF, ContentPolicy, is_hand_off
 from tailer.core.trace.followup import (
     Edit,
     SentTurn,
@@ -265,7 +265,8 @@ def _show_part(
         metadata["old_characters"] = str(part.before.characters)
     if part.kind is LatePart.TOOL:
         name = "tool-result"
-        metadata |= {"tool": part.name, "tool_call_id": part.call_id}
+        tool = (shown_text(part.name, sent, mask) or ANY_HAND_OFF) if is_hand_off(part.name) else part.name
+        metadata |= {"tool": tool, "tool_call_id": part.call_id}
     elif part.kind is LatePart.FILE:
         name = "file"
     else:

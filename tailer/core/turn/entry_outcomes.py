@@ -1,8 +1,9 @@
 """How a finished entry of the backlog is counted (`tailer_pairs_total`)."""
 
 from enum import StrEnum
+from typing import Final
 
-from tailer.core.policy.policies import Fact
+from tailer.core.policy.policies import READ_ELSEWHERE, Denial, Fact
 from tailer.core.turn.turns import Exclusion, Outcome, Wait
 
 
@@ -34,6 +35,10 @@ class EntryOutcome(StrEnum):
     DENIED_ROLE = "denied_role"
     DENIED_GROUP = "denied_group"
     DENIED_TAG = "denied_tag"
+    UNREAD_ROLE = "unread_role"
+    """A rule asks for a fact that could not be read, so it may leave the turn out."""
+    UNREAD_GROUP = "unread_group"
+    UNREAD_TAG = "unread_tag"
     PARKED_RESPONSE = "parked_response"
     PARKED_FINISH = "parked_finish"
     PARKED_APPROVAL = "parked_approval"
@@ -66,9 +71,13 @@ def outcome_of(verdict: Outcome | Exclusion) -> EntryOutcome:
     return EntryOutcome(verdict.value)
 
 
-def denied(fact: Fact) -> EntryOutcome:
-    """How a turn is counted that a rule on this fact leaves out."""
-    return EntryOutcome(f"denied_{fact.value}")
+def denied(denial: Denial) -> EntryOutcome:
+    """How a turn is counted that a rule leaves out."""
+    return EntryOutcome(f"{'unread' if denial.unread else 'denied'}_{denial.fact.value}")
+
+
+DENIED_OUTCOMES: Final = frozenset(denied(Denial(fact)) for fact in Fact)
+UNREAD_OUTCOMES: Final = frozenset(denied(Denial(fact, unread=True)) for fact in READ_ELSEWHERE)
 
 
 def parked(wait: Wait) -> EntryOutcome:

@@ -29,6 +29,7 @@ from tailer.core.trace.followup import (
     make_feedback_score,
 )
 from tailer.core.trace.late import build_late_trace, find_continuation, find_news
+from tailer.core.trace.tightening import tighten
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.core.turn.ledgers import entries_of_user
 from tailer.core.turn.readback import Row
@@ -127,6 +128,8 @@ class Followups(Lane):
                     outcome = _nothing_followed(row, was_read=message is not None)
                     work.close(entry, outcome, at=destination)
                     continue
+                options = destination.options
+                turns = tuple(tighten(turn, message, options.policies, options.mask) for turn in turns)
                 ledger = entries_of_user(row.user_id, tuple(ledgers.get(row.message_id, ())))
                 subject = _Subject(entry, destination, message, turns, ledger)
                 subjects.setdefault(destination.name, []).append(subject)

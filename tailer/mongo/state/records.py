@@ -102,6 +102,7 @@ def _write_sent(sent: SentTurn) -> dict[str, Any]:
         "parts": _write_parts(sent.parts),
         "transactions": None if sent.transactions is None else list(sent.transactions),
         "usage_source": sent.usage_source,
+        "content_digest": sent.content_digest,
     }
 
 
@@ -126,6 +127,7 @@ def _read_sent(trace_id: TraceId, message_id: str, key: DocumentKey, fields: Map
         parts=_read_parts(fields.get("parts")),
         transactions=_read_names(fields.get("transactions")),
         usage_source=fields.get("usage_source"),
+        content_digest=fields.get("content_digest"),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, TypeAlias, TypeVar
 
-from tailer.core.policy.policies import ContentChoice, ContentRule, Fact
+from tailer.core.policy.policies import ContentChoice, ContentRule, Fact, strictest
 from tailer.core.policy.users import UserIdChoice
 from tailer.settings.content import SECRET_ACCEPTS, check_user_secret
 from tailer.settings.destinations.destination import Choices, Way
@@ -22,7 +22,6 @@ from tailer.settings.langfuse_access import check_headers
 Check: TypeAlias = Callable[[str], object]
 ParseHeaders: TypeAlias = Callable[[str], Mapping[str, str]]
 _Value = TypeVar("_Value")
-_FROM_MOST_TO_LEAST: Final = (ContentChoice.FULL, ContentChoice.MASKED, ContentChoice.NONE)
 _CHOICE_NAMES: Final[Mapping[str, str]] = {
     "content": "TAILER_CONTENT",
     "content_rules": "TAILER_CONTENT_RULES",
@@ -166,8 +165,4 @@ class Resolution:
 
 def cap_rules(rules: tuple[ContentRule, ...], content: ContentChoice) -> tuple[ContentRule, ...]:
     """The rules of the environment for a destination that states `content` alone: none shows more than that."""
-    most = _FROM_MOST_TO_LEAST.index(content)
-    return tuple(
-        replace(rule, choice=_FROM_MOST_TO_LEAST[max(most, _FROM_MOST_TO_LEAST.index(rule.choice))])
-        for rule in rules
-    )
+    return tuple(replace(rule, choice=strictest(rule.choice, content)) for rule in rules)
