@@ -18,7 +18,8 @@ class TurnDone(Event):
 
 @dataclass(frozen=True, slots=True)
 class MostTurnsLeftOut(Event):
-    """Of the last turns nearly all were left out for one reason: `copied` or `temporary`."""
+    """Of the last turns nearly all were left out for one reason: `copied`, `temporary`, or a fact that a rule asks for
+    could not be read (`unread_role`, `unread_group`, `unread_tag`)."""
 
     level: ClassVar[str | None] = "warning"
     name: ClassVar[str] = "most_turns_left_out"
@@ -58,7 +59,7 @@ class RowUnreadable(Event):
 
 @dataclass(frozen=True, slots=True)
 class CollectionDenied(Event):
-    """A collection may not be read. Its data is left out from now on."""
+    """A collection may not be read. Its data is left out until it may. Rules that ask for it choose the strictest."""
 
     level: ClassVar[str | None] = "warning"
     name: ClassVar[str] = "collection_denied"

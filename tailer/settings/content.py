@@ -83,7 +83,8 @@ class ContentSettings(SettingsGroup):
         default=(),
         description="How much text is sent of turns that match a rule: the first match decides, "
         "TAILER_CONTENT decides for the rest. Patterns as in TAILER_ALLOW; `role` needs find "
-        "on `users`. None, because one rule for all is the easiest to be sure of.",
+        "on `users`, `group` also on `groups`. Where they cannot be read, the choice that "
+        "shows least among those that a role or group could bring counts. None, because one rule for all is the easiest to be sure of.",
     )
     mask_patterns: Annotated[
         tuple[str, ...], Setting(Group.CONTENT, expressions(), ("TAILER_MASK_PATTERNS",))

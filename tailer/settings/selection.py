@@ -74,12 +74,14 @@ class SelectionSettings(SettingsGroup):
         default=(),
         description="For every fact named here, only turns that match one of its patterns are sent. "
         "Patterns are those of a shell, case-sensitive and without commas (`?` matches any "
-        "character); `role` needs find on `users`. None, because only the operator knows what "
-        "to leave out.",
+        "character); `role` needs find on `users`, `group` also on `groups`. A turn of which "
+        "they cannot be read is not sent where a rule asks for them. None, because only the "
+        "operator knows what to leave out.",
     )
     deny: Annotated[tuple[Rule, ...], Setting(Group.CONTENT, _RULES, ("TAILER_DENY",))] = Field(
         default=(),
         description="Turns that match any of these are not sent, whatever TAILER_ALLOW says. Patterns as "
-        "in TAILER_ALLOW; `role` needs find on `users`. None, because only the operator knows "
-        "what to leave out.",
+        "in TAILER_ALLOW; `role` needs find on `users`, `group` also on `groups`, and a turn of "
+        "which they cannot be read is not sent. None, because only the operator knows what to "
+        "leave out.",
     )

@@ -431,7 +431,7 @@ def test_the_document_names_every_key_and_every_fact() -> None:
 
 
 def test_the_doctor_asks_for_the_grant_that_a_route_needs(place: Place) -> None:
-    """Without it such a route would match nothing, without a word."""
+    """Without it turns go nowhere because of such a route."""
     settings = place.load(f'otherwise = ["a"]\n{FILE}[[routes]]\nwhen = {{ group = ["Board"] }}\nto = []\n')
     reads = [
         {"resource": {"db": "LibreChat", "collection": name}, "actions": ["find", "changeStream"]}
@@ -445,8 +445,9 @@ def test_the_doctor_asks_for_the_grant_that_a_route_needs(place: Place) -> None:
         with_groups=needs_groups(settings),
     )
 
-    missing = [finding.check for finding in found if finding.verdict is Verdict.WARN]
-    assert missing == ["privilege on users", "privilege on groups"]
+    missing = [finding for finding in found if finding.verdict is Verdict.WARN]
+    assert [finding.check for finding in missing] == ["privilege on users", "privilege on groups"]
+    assert all("choose the strictest" in finding.seen for finding in missing)
 
 
 FILE = '[destinations.a]\nkind = "file"\n'

@@ -11,8 +11,8 @@ STREAMED: Final = ("messages", "conversations")
 _OPTIONAL: Final = {
     "transactions": "billed cost and tokens",
     "agents": "the names and models of agents",
-    "users": "e-mail, user name and role (naming of users, tags, rules, routes)",
-    "groups": "groups of users (tags, rules, routes)",
+    "users": "e-mail, user name or role (naming of users, tags); rules and routes by role choose the strictest",
+    "groups": "groups of users (tags); rules and routes by group choose the strictest",
 }
 _ROLES: Final = "deploy/mongodb/README.md has the commands"
 
