@@ -1,7 +1,8 @@
-"""HTTP clients for a destination: with its certificates and proxy, and held to the right to send."""
+"""HTTP clients for a destination: with its certificates and proxy, bounded, and held to the right to send."""
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Final, Self
 
@@ -19,6 +20,9 @@ _HARMLESS_METHODS: Final = frozenset({"GET", "HEAD"})
 _FIRST_BYTES: Final = ("send_request_headers.started", "send_request_body.started")
 """httpcore's names for the moments right before it writes. A request whose body it has not begun to write is lost as a
 whole."""
+_WRITTEN: Final = "receive_response_headers.started"
+"""httpcore's name for the moment at which the request is written."""
+_BEFORE_WRITTEN: Final = ("send_request_headers.started", "start_tls.started")
 
 
 class SendingDoubted(httpx.RequestError):
@@ -45,6 +49,51 @@ class ReleasedBody(httpx.AsyncByteStream):
         yield self._payload
 
 
+class BoundedTransport(httpx.AsyncBaseTransport):
+    """Bounds the whole answer, headers and body. httpx's own limit is for each read, so an answer that drips would
+    never end."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport, answer_seconds: float) -> None:
+        self._transport = transport
+        self._answer_seconds = answer_seconds
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The answer with its body; raises httpx.ReadTimeout where it does not end in time."""
+        try:
+            async with asyncio.timeout(None) as limit:
+                self._count_from_the_last_byte(request, limit)
+                response = await self._transport.handle_async_request(request)
+                body = b"".join([part async for part in response.aiter_raw()])
+        except TimeoutError:
+            raise httpx.ReadTimeout("the answer did not end in time", request=request) from None
+        return httpx.Response(
+            response.status_code,
+            headers=response.headers,
+            stream=httpx.ByteStream(body),
+            extensions=response.extensions,
+        )
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._transport.aclose()
+
+    def _count_from_the_last_byte(self, request: httpx.Request, limit: asyncio.Timeout) -> None:
+        """Start the clock once the request is written. What comes before has limits of its own, and after those nothing
+        can have been taken."""
+        asked: Callable[[str, object], Awaitable[None]] | None = request.extensions.get("trace")
+
+        async def follow(step: str, details: object) -> None:
+            if asked is not None:
+                await asked(step, details)
+            if step.endswith(_BEFORE_WRITTEN):
+                # So does the question to a proxy for a way, which comes first and is answered too.
+                limit.reschedule(None)
+            elif step.endswith(_WRITTEN):
+                limit.reschedule(asyncio.get_running_loop().time() + self._answer_seconds)
+
+        request.extensions = {**request.extensions, "trace": follow}
+
+
 def open_client(
     address: str,
     certificates: Certificates,
@@ -56,22 +105,27 @@ def open_client(
     host_of: str = "Langfuse",
 ) -> httpx.AsyncClient:
     """A client for one address; raises DestinationError, which names the variable, for an unusable proxy. `host_of`
-    says in that error whose host it is."""
+    says in that error whose host it is. `timeout` bounds each step of a request: to wait for a connection, to open it,
+    to write, and to have the whole answer."""
 
     async def renew(_request: httpx.Request) -> None:
         certificates.renew()
 
     proxy = choose_proxy(address, os.environ)
     try:
+        transport = httpx.AsyncHTTPTransport(
+            verify=certificates.context,
+            limits=httpx.Limits(max_connections=connections, keepalive_expiry=_KEEP_ALIVE_SECONDS),
+            proxy=None if proxy is None else proxy.url,
+            trust_env=False,
+        )
         return httpx.AsyncClient(
             base_url=address,
             auth=auth,
             headers=dict(headers),
             timeout=timeout.total_seconds(),
-            limits=httpx.Limits(max_connections=connections, keepalive_expiry=_KEEP_ALIVE_SECONDS),
+            transport=BoundedTransport(transport, timeout.total_seconds()),
             follow_redirects=False,
-            verify=certificates.context,
-            proxy=None if proxy is None else proxy.url,
             # What the environment says of proxies and certificates is read above; httpx fails on some of it.
             trust_env=False,
             event_hooks={"request": [renew]},

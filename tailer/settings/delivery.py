@@ -87,8 +87,9 @@ class DeliverySettings(SettingsGroup):
         timedelta, Setting(Group.DELIVERY, duration(1, 300), ("TAILER_REQUEST_TIMEOUT_SECONDS",))
     ] = Field(
         default=timedelta(seconds=10),
-        description="After this the outcome of a request is unknown. 10: far above a healthy answer, and "
-        "two fit into the shutdown limit.",
+        description="How long each step of a request may take: the way to Langfuse, what is sent, and the whole "
+        "answer. Without the whole answer the outcome is unknown. 10: far above a healthy answer, and two fit into "
+        "the shutdown limit.",
     )
     lookup_time: Annotated[
         timedelta, Setting(Group.DELIVERY, duration(0, 3_600), ("TAILER_LOOKUP_SECONDS",))

@@ -38,11 +38,14 @@ class Wire:
 
 
 @asynccontextmanager
-async def spans_to(fake: FakeLangfuse, wire: Wire, **options: Any) -> AsyncIterator[LangfuseSpans]:
-    """The sink for a fake Langfuse; `wire` sees what is sent. `options` are those of the sink."""
+async def spans_to(
+    fake: FakeLangfuse, wire: Wire, *, patience_seconds: float = REQUEST_SECONDS, **options: Any
+) -> AsyncIterator[LangfuseSpans]:
+    """The sink for a fake Langfuse; `wire` sees what is sent. `patience_seconds` is short for answers that never come,
+    and long where each is to come however busy the machine is. `options` are those of the sink."""
     credentials = Credentials(fake.url, fake.public_key, fake.secret_key)
     connection = LangfuseConnection(
-        credentials, request_timeout=timedelta(seconds=REQUEST_SECONDS), connections=2
+        credentials, request_timeout=timedelta(seconds=patience_seconds), connections=2
     )
     connection.http.event_hooks = {"request": [wire.note], "response": []}
     async with connection:
