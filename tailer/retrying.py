@@ -37,8 +37,12 @@ class Backoff:
     longest_seconds: float
     jitter_seconds: float | None = None
 
-    def wait_seconds(self, tries: int) -> float:
-        """The wait after this many tries."""
+    def wait_seconds(self, tries: int, *, asked_seconds: float | None = None) -> float:
+        """The wait after this many tries, and never less than the other side asked for. Its word does not make the wait
+        shorter: a zero, or a date that is over, would be a flood."""
+        return max(asked_seconds or 0.0, self._grown(tries))
+
+    def _grown(self, tries: int) -> float:
         state = RetryCallState(None, None, (), {})  # type: ignore[arg-type]
         state.attempt_number = tries
         if self.jitter_seconds is None:

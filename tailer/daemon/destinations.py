@@ -185,7 +185,7 @@ async def _prove(opened: OpenDestination, emit: Emit, *, known: bool) -> None:
 
     def report(setback: Setback[Proven | Unreachable]) -> None:
         if isinstance(setback.answer, Unreachable):
-            emit(DestinationAway(opened.sink.name, setback.answer.reason, setback.wait_seconds))
+            emit(DestinationAway(opened.sink.name, setback.answer.explained, setback.wait_seconds))
 
     answer = await try_until(
         opened.prove,
@@ -226,7 +226,6 @@ def describe_unreachable(opened: OpenDestination, answer: Unreachable) -> Destin
     return DestinationError(
         operation=f"reaching {where}",
         subject=opened.sink.name,
-        hint=f"nothing usable answers there ({answer.reason}"
-        f"{': ' if answer.detail else ''}{answer.detail}); check {setting}, and that this machine may reach it "
+        hint=f"nothing usable answers there ({answer.explained}); check {setting}, and that this machine may reach it "
         "(proxy, firewall, DNS)",
     )

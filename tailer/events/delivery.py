@@ -240,6 +240,17 @@ class MetricsLost(DestinationEvent):
 
 
 @dataclass(frozen=True, slots=True)
+class MediaRetried(DestinationEvent):
+    """A file of a turn was not taken, by the destination or the storage behind it; its turn waits for the next try."""
+
+    level: ClassVar[str | None] = "warning"
+    name: ClassVar[str] = "media_retried"
+    reason: str
+    attempt: int
+    wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class MediaLeftOut(DestinationEvent):
     """A file of a turn was not uploaded: `reason` is type, missing, too_large, refused or unavailable."""
 

@@ -20,6 +20,8 @@ from tailer.flow.sending.outcomes import Delivered, DeliveryOutcome, Refused, Re
 from tailer.langfuse.answers import Answer, Meaning, understand
 from tailer.langfuse.connection import LangfuseConnection
 from tailer.langfuse.package import ONCE, LangfusePackage, Reply
+from tailer.outbound.failures import describe_failure
+from tailer.outbound.replies import read_json
 
 if TYPE_CHECKING:
     from langfuse.api import CreateScoreRequest
@@ -131,7 +133,7 @@ class LangfuseAnnotations:
                 path, content=encode_json_bytes(document), headers=_JSON
             )
         except httpx.RequestError as error:
-            return Retry(type(error).__name__)
+            return Retry(type(error).__name__, remedy=describe_failure(error))
         return _judge_each(response, understand(response))
 
 
@@ -180,14 +182,14 @@ def _shorten(text: str, excess_bytes: int) -> str:
 def _read_each(response: httpx.Response) -> DeliveryOutcome | None:
     """The outcome of the one score in an answer that tells of each; None where it was taken."""
     try:
-        errors = response.json().get("errors") or []
-        first = errors[0] if errors else None
-        status = first.get("status", 400) if first is not None else 200
-    except (ValueError, AttributeError, IndexError, KeyError, TypeError):
+        errors = read_json(response)["errors"] or []
+        told = [error.get("status") for error in errors[:1]]
+    except (ValueError, AttributeError, KeyError, TypeError):
         # Taken, and told in a shape that this release does not know.
         return None
-    if first is None:
+    if not told:
         return None
+    status = told[0] if isinstance(told[0], int) else 400
     if status in (401, 403):
         return Refused(f"http_{status}")
     if status in (408, 409, 429) or status >= 500:  # noqa: PLR2004 - HTTP: the server's own trouble
@@ -199,7 +201,7 @@ def _classify(answer: Answer) -> DeliveryOutcome:
     match answer.meaning:
         case Meaning.TAKEN:
             return Delivered()
-        case Meaning.WRONG_KEYS | Meaning.USAGE_THRESHOLD | Meaning.GATE:
+        case Meaning.WRONG_KEYS | Meaning.USAGE_THRESHOLD | Meaning.GATE | Meaning.PROXY:
             return Refused(answer.reason, answer.remedy)
         case Meaning.TOO_LARGE | Meaning.INVALID | Meaning.NOT_THERE:
             return Rejected(answer.reason)

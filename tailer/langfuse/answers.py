@@ -12,6 +12,7 @@ from typing import Final
 
 import httpx
 
+from tailer.outbound.failures import PROXY_REMEDY
 from tailer.outbound.replies import kind_of, read_pause, text_of
 
 
@@ -29,7 +30,10 @@ class Meaning(StrEnum):
     USAGE_THRESHOLD = "usage_threshold"
     """Langfuse Cloud has stopped taking data: the plan's limit is reached."""
     GATE = "gate"
-    """Something before Langfuse refuses: an access proxy, a firewall, an object store at the same address."""
+    """Something before Langfuse refuses: an access proxy, a gateway that asks for a certificate, a firewall, an object
+    store at the same address."""
+    PROXY = "proxy"
+    """The proxy on the way out refuses: it asks for a user and a password."""
     NOT_THERE = "not_there"
     """Langfuse does not know the path: too old, or in a mode without it."""
     NO_LANGFUSE = "no_langfuse"
@@ -43,7 +47,7 @@ class Meaning(StrEnum):
     UNWELL = "unwell"
     """The server's own trouble: nothing was taken, later it may be."""
     ANSWER_LOST = "answer_lost"
-    """A proxy lost the server's answer, and maybe not the request."""
+    """Something on the way lost the server's answer, and maybe not the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +95,10 @@ _REMEDIES: Final[Mapping[Meaning, str]] = {
     Meaning.GATE: (
         "something before Langfuse refuses, and it is not Langfuse: an access proxy, a firewall or another service at "
         "its address. Set TAILER_LANGFUSE_HEADERS, or headers in the file of destinations, to what it asks for, or let it "
-        "pass /api/public/"
+        "pass /api/public/. If it asks for a certificate, TAILER_LANGFUSE_CERT_FILE and TAILER_LANGFUSE_KEY_FILE, or "
+        "cert_file and key_file, name one that has not expired; if it speaks https, LANGFUSE_HOST, or host, says https"
     ),
+    Meaning.PROXY: PROXY_REMEDY,
     Meaning.NOT_THERE: (
         "this Langfuse does not know the path: the server is too old (3.22 or later is needed) or runs in a mode without it"
     ),
@@ -117,7 +123,7 @@ def understand(response: httpx.Response) -> Answer:
 
 
 _BY_STATUS: Final[Mapping[int, Meaning]] = {
-    407: Meaning.GATE,
+    407: Meaning.PROXY,
     408: Meaning.UNWELL,
     409: Meaning.UNWELL,
     413: Meaning.TOO_LARGE,
@@ -132,6 +138,7 @@ _BY_STATUS: Final[Mapping[int, Meaning]] = {
     524: Meaning.ANSWER_LOST,
 }
 """Statuses that mean one thing, whoever answers."""
+_UNAVAILABLE: Final = 503
 
 
 def _find_meaning(response: httpx.Response) -> Meaning:
@@ -142,10 +149,14 @@ def _find_meaning(response: httpx.Response) -> Meaning:
         return Meaning.PAGE if kind == "page" else Meaning.TAKEN
     if status < 400:  # noqa: PLR2004 - HTTP
         return Meaning.REDIRECT
-    if status in (401, 403):
-        if "usage threshold" in text_of(response).lower():
-            return Meaning.USAGE_THRESHOLD
-        return Meaning.GATE if kind in ("page", "xml") else Meaning.WRONG_KEYS
+    is_langfuse = kind == "json"
     if status in (404, 405, 410, 501):
-        return Meaning.NOT_THERE if kind == "json" else Meaning.NO_LANGFUSE
-    return Meaning.UNWELL if response.is_server_error else Meaning.INVALID
+        return Meaning.NOT_THERE if is_langfuse else Meaning.NO_LANGFUSE
+    if response.is_server_error:
+        # Envoy says 503 in plain text where a connection ended after the request had been passed on.
+        return Meaning.UNWELL if is_langfuse or status != _UNAVAILABLE else Meaning.ANSWER_LOST
+    if status in (401, 403) and "usage threshold" in text_of(response).lower():
+        return Meaning.USAGE_THRESHOLD
+    if not is_langfuse:
+        return Meaning.GATE
+    return Meaning.WRONG_KEYS if status in (401, 403) else Meaning.INVALID

@@ -12,11 +12,12 @@ from tailer.events import Emit
 from tailer.flow.ports import UNCONDITIONAL, Permit
 from tailer.langfuse.access import DIRECT, Access, open_certificates, unheard
 from tailer.langfuse.answers import NO_LANGFUSE_REMEDY, PASSING, Meaning, understand
-from tailer.outbound.client import SendingDoubted, hold_to_permit, open_client
+from tailer.outbound.client import hold_to_permit, open_client
 from tailer.outbound.failures import describe_failure
 from tailer.outbound.proof import Proven, Unreachable
+from tailer.outbound.replies import read_json
 
-__all__ = ["Credentials", "LangfuseConnection", "Proven", "SendingDoubted", "Unreachable"]
+__all__ = ["Credentials", "LangfuseConnection", "Proven", "Unreachable"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class LangfuseConnection:
         if answer.meaning is not Meaning.TAKEN:
             raise self._refuse(answer.explained)
         try:
-            projects = response.json()["data"]
+            projects = read_json(response)["data"]
             name = projects[0].get("name") if projects else None
         except (ValueError, TypeError, KeyError, AttributeError):
             raise self._refuse(f"HTTP {answer.status}: {NO_LANGFUSE_REMEDY}") from None

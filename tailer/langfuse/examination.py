@@ -10,6 +10,7 @@ from tailer.langfuse.answers import NO_LANGFUSE_REMEDY, Meaning, understand
 from tailer.langfuse.connection import Credentials, LangfuseConnection, Unreachable
 from tailer.outbound.client import open_client
 from tailer.outbound.failures import describe_failure
+from tailer.outbound.replies import read_json
 
 CLOUDS = ("https://cloud.langfuse.com", "https://us.cloud.langfuse.com")
 
@@ -43,7 +44,7 @@ async def ask_health(host: str, patience: timedelta, access: Access = DIRECT) ->
     if answer.meaning is not Meaning.TAKEN:
         return Ailing(answer.reason, answer.remedy or "see Langfuse's own log")
     try:
-        version = response.json().get("version")
+        version = read_json(response).get("version")
     except (ValueError, AttributeError):
         return Ailing("no_langfuse", NO_LANGFUSE_REMEDY)
     return Health(version if isinstance(version, str) else None, response.elapsed.total_seconds())

@@ -26,6 +26,7 @@ from tailer.langfuse.answers import Meaning
 from tailer.langfuse.connection import LangfuseConnection
 from tailer.langfuse.package import ONCE, LangfusePackage, Reply
 from tailer.outbound.client import open_client
+from tailer.outbound.failures import LANGFUSE_SETTINGS, SettingNames, describe_failure
 
 if TYPE_CHECKING:
     from langfuse.api import AsyncLangfuseAPI, GetMediaUploadUrlResponse, MediaContentType
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
 
 _FIELD = "metadata"
 _UPLOAD_TIMEOUT = timedelta(seconds=30)
+_STORAGE = SettingNames(
+    "LANGFUSE_S3_MEDIA_UPLOAD_ENDPOINT of Langfuse's own settings",
+    LANGFUSE_SETTINGS.authorities,
+    LANGFUSE_SETTINGS.certificate,
+)
 Result = TypeVar("Result")
 
 
@@ -114,7 +120,9 @@ class LangfuseMedia:
         """Put the bytes where Langfuse said, and report the result to it; None once they are there."""
         try:
             status = await self._put(str(place.upload_url), kind, content, checksum)
-        except (httpx.RequestError, httpx.InvalidURL, DestinationError) as error:
+        except httpx.RequestError as error:
+            return StorageAway(type(error).__name__, describe_failure(error, _STORAGE))
+        except (httpx.InvalidURL, DestinationError) as error:
             return StorageAway(type(error).__name__)
         told = await self._ask(
             lambda api: api.media.with_raw_response.patch(
@@ -143,7 +151,7 @@ class LangfuseMedia:
         match answer.meaning:
             case Meaning.TAKEN:
                 return reply
-            case Meaning.WRONG_KEYS | Meaning.USAGE_THRESHOLD | Meaning.GATE:
+            case Meaning.WRONG_KEYS | Meaning.USAGE_THRESHOLD | Meaning.GATE | Meaning.PROXY:
                 return Refused(answer.reason, answer.remedy)
             case Meaning.TOO_LARGE | Meaning.INVALID | Meaning.NOT_THERE:
                 raise _LeftOut("refused")

@@ -16,6 +16,7 @@ import httpx
 from tailer.flow.sending.outcomes import Retry
 from tailer.langfuse.answers import Answer, understand
 from tailer.langfuse.connection import LangfuseConnection
+from tailer.outbound.failures import describe_failure
 
 if TYPE_CHECKING:
     from langfuse.api import AsyncLangfuseAPI
@@ -59,9 +60,9 @@ class LangfusePackage:
         try:
             data = (await operation(api)).data
         except httpx.RequestError as error:
-            return Retry(type(error).__name__)
-        except (refusal, ValueError):
-            # A refusal, or an answer that is no JSON or of another shape: the answer itself says which.
+            return Retry(type(error).__name__, remedy=describe_failure(error))
+        except (refusal, ValueError, RecursionError):
+            # A refusal, or an answer that is no JSON, of another shape or nested without an end: the answer says which.
             if not answers:
                 raise
         finally:

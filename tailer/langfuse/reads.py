@@ -18,6 +18,8 @@ from tailer.flow.records import Probe
 from tailer.flow.sending.outcomes import Unanswered, Unreadable
 from tailer.langfuse.answers import PASSING, Answer, Meaning, understand
 from tailer.langfuse.connection import LangfuseConnection
+from tailer.outbound.failures import describe_failure
+from tailer.outbound.replies import read_json
 
 _OBSERVATIONS_PATH: Final = "/api/public/v2/observations"
 _PAGE_OBSERVATIONS: Final = 1000
@@ -25,6 +27,10 @@ _PAGE_OBSERVATIONS: Final = 1000
 _IDS_A_URL: Final = 190
 """Of 32 digits in 39 characters each: a URL of 7,600, where nginx takes 8,192 by default and Node 16,384 of headers."""
 _URL_TOO_LONG: Final = frozenset({400, 414, 431})
+_OVERLOADED: Final = 422
+"""`Request timed out`: ClickHouse had too little time or memory for this read (4.16)."""
+_PATIENT_OVERLOADS: Final = 3
+"""Such answers in a row, after which fewer traces are asked for at once."""
 
 Counted = Mapping[ObservationId, int] | Unanswered | Unreadable
 
@@ -36,8 +42,9 @@ class _Refusal:
     answer: Answer
 
 
-class _FilterIgnored(Exception):
-    """The server answered with traces that were not asked for: it does not know the filter."""
+@dataclass(frozen=True, slots=True)
+class _FilterIgnored:
+    """A read that was answered with traces that were not asked for: the server does not know the filter."""
 
 
 class ObservationReads:
@@ -46,6 +53,7 @@ class ObservationReads:
     def __init__(self, connection: LangfuseConnection) -> None:
         self._connection = connection
         self._ids_a_url = _IDS_A_URL
+        self._overloads = 0
 
     async def count(self, probes: Sequence[Probe]) -> Counted:
         """How often each observation is there: what was sent twice is there twice."""
@@ -53,37 +61,40 @@ class ObservationReads:
         waiting = list(dict.fromkeys(probe.trace_id for probe in probes))
         while waiting:
             some, waiting = waiting[: self._ids_a_url], waiting[self._ids_a_url :]
-            found = await self._count_traces(some)
+            found = await self._count_pages(_query_for(some), frozenset(some))
+            if isinstance(found, _FilterIgnored):
+                if len(some) == 1:
+                    return Unreadable("traces of others")
+                self._ids_a_url = 1
+                waiting = [*some, *waiting]
+                continue
             if isinstance(found, _Refusal):
+                self._note_overload(found.answer, len(some))
                 if len(some) > 1 and found.answer.status in _URL_TOO_LONG:
                     # A gateway with shorter URLs, or a server that does not know the filter: in the end one at a time.
                     self._ids_a_url = (len(some) + 1) // 2
                     waiting = [*some, *waiting]
                     continue
-                if found.answer.status in (404, 405):
+                if found.answer.meaning in (Meaning.NOT_THERE, Meaning.NO_LANGFUSE):
                     found = await self._count_singly([probe for probe in probes if probe.trace_id in some])
                 else:
                     return _classify(found.answer)
             if isinstance(found, Unanswered | Unreadable):
                 return found
             counted.update({name: copies for name, copies in found.items() if name in counted})
+        self._overloads = 0
         return counted
 
-    async def _count_traces(self, trace_ids: Sequence[TraceId]) -> Counted | _Refusal:
+    def _note_overload(self, answer: Answer, traces: int) -> None:
+        """A read that is too much for the server again and again is made smaller for the next time."""
+        self._overloads = self._overloads + 1 if answer.status == _OVERLOADED else 0
+        if self._overloads >= _PATIENT_OVERLOADS and traces > 1:
+            self._ids_a_url, self._overloads = (traces + 1) // 2, 0
+
+    async def _count_pages(
+        self, query: str, trace_ids: frozenset[str]
+    ) -> Counted | _Refusal | _FilterIgnored:
         """The observations of some traces, with their copies."""
-        try:
-            return await self._count_pages(_query_for(trace_ids), frozenset(trace_ids))
-        except _FilterIgnored:
-            self._ids_a_url = 1
-        counted: Counter[ObservationId] = Counter()
-        for trace_id in trace_ids:
-            found = await self._count_pages(_query_for([trace_id]), frozenset([trace_id]))
-            if not isinstance(found, Mapping):
-                return found
-            counted.update(found)
-        return counted
-
-    async def _count_pages(self, query: str, trace_ids: frozenset[str]) -> Counted | _Refusal:
         counted: Counter[ObservationId] = Counter()
         cursor = ""
         while True:
@@ -99,7 +110,7 @@ class ObservationReads:
                 return page
             rows, cursor = page
             if any(trace_id not in trace_ids for trace_id, _ in rows):
-                raise _FilterIgnored
+                return _FilterIgnored()
             counted.update(observation_id for _, observation_id in rows)
             if not cursor or not rows:
                 return counted
@@ -124,7 +135,7 @@ class ObservationReads:
         try:
             return await self._connection.http.get(path)
         except httpx.RequestError as error:
-            return Unanswered(type(error).__name__)
+            return Unanswered(type(error).__name__, remedy=describe_failure(error))
 
 
 def _says_not_found(response: httpx.Response) -> bool:
@@ -144,17 +155,17 @@ def _query_for(trace_ids: Sequence[TraceId]) -> str:
 def _read_page(response: httpx.Response) -> tuple[list[tuple[str, ObservationId]], str] | Unreadable:
     """Trace and id of each observation, and the cursor of the next page."""
     try:
-        document = response.json()
+        document = read_json(response)
     except ValueError:
         return Unreadable(f"http_{response.status_code}")
     try:
-        rows = [(str(row["traceId"]), ObservationId(row["id"])) for row in document["data"]]
+        rows = [(str(row["traceId"]), ObservationId(str(row["id"]))) for row in document["data"]]
         return rows, str(document["meta"].get("cursor") or "")
     except (TypeError, KeyError, AttributeError):
         return Unreadable("unknown shape")
 
 
 def _classify(answer: Answer) -> Unanswered | Unreadable:
-    if answer.meaning in PASSING:
+    if answer.meaning in PASSING or answer.status == _OVERLOADED:
         return Unanswered(answer.reason, answer.after_seconds, is_limited=answer.meaning is Meaning.LIMITED)
     return Unreadable(answer.reason)

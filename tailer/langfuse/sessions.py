@@ -10,6 +10,7 @@ import httpx
 from tailer.core.json_text import encode_json
 from tailer.langfuse.answers import Meaning, understand
 from tailer.langfuse.connection import LangfuseConnection
+from tailer.outbound.replies import read_json
 
 _PATH: Final = "/api/public/v2/observations"
 _MOST_OBSERVATIONS: Final = 1000
@@ -46,7 +47,7 @@ async def read_roots(connection: LangfuseConnection, session_ids: Sequence[str])
     if answer.meaning is not Meaning.TAKEN:
         return answer.reason
     try:
-        rows = response.json()["data"]
+        rows = read_json(response)["data"]
         return [
             Root(str(row["sessionId"]), str(row["traceId"]), str(row["id"]))
             for row in rows

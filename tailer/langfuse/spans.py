@@ -8,7 +8,7 @@ from typing import assert_never
 import httpx
 
 from tailer import __version__
-from tailer.core.trace.cutting import cut_chunk, read_fields, read_number
+from tailer.core.trace.cutting import cut_chunk
 from tailer.core.trace.observations import Trace
 from tailer.core.trace.otlp import SpanContext, encode_trace, frame_request
 from tailer.flow.records import Probe
@@ -27,11 +27,12 @@ from tailer.flow.sending.outcomes import (
     Unreadable,
 )
 from tailer.langfuse.answers import Meaning, understand
-from tailer.langfuse.connection import LangfuseConnection, SendingDoubted
+from tailer.langfuse.connection import LangfuseConnection
 from tailer.langfuse.reads import Counted, ObservationReads
 from tailer.outbound.client import ReleasedBody
 from tailer.outbound.compression import compress, decompress
-from tailer.outbound.failures import NOTHING_SENT
+from tailer.outbound.failures import judge_failure
+from tailer.outbound.partial_success import read_partial_success
 
 _TRACES_PATH = "/api/public/otel/v1/traces"
 _HEADERS = {
@@ -92,14 +93,8 @@ class LangfuseSpans:
             with ReleasedBody(payload) as body:
                 headers = {**_HEADERS, "content-length": str(len(payload))}
                 response = await self._connection.http.post(_TRACES_PATH, content=body, headers=headers)
-        except SendingDoubted:
-            return Retry("lease in doubt", result=RequestResult.WITHHELD)
-        except NOTHING_SENT:
-            return Retry("connection", result=RequestResult.CONNECTION)
-        except httpx.TimeoutException as error:
-            return Unknown(type(error).__name__, RequestResult.TIMEOUT)
         except httpx.RequestError as error:
-            return Unknown(type(error).__name__, RequestResult.CONNECTION)
+            return judge_failure(error)
         return read_answer(response)
 
     async def find(self, probes: Sequence[Probe]) -> LookupAnswer:
@@ -131,12 +126,12 @@ def read_answer(response: httpx.Response) -> DeliveryOutcome:
     answer = understand(response)
     match answer.meaning:
         case Meaning.TAKEN:
-            return Delivered(_count_rejected(response))
+            return Delivered(read_partial_success(response).rejected)
         case Meaning.TOO_LARGE:
             return TooLarge()
         case Meaning.INVALID:
             return Rejected(answer.reason)
-        case Meaning.WRONG_KEYS | Meaning.USAGE_THRESHOLD | Meaning.GATE:
+        case Meaning.WRONG_KEYS | Meaning.USAGE_THRESHOLD | Meaning.GATE | Meaning.PROXY:
             return Refused(answer.reason, answer.remedy)
         case Meaning.ANSWER_LOST:
             return Unknown(answer.reason, RequestResult.SERVER_ERROR)
@@ -150,28 +145,3 @@ def read_answer(response: httpx.Response) -> DeliveryOutcome:
             return Retry(answer.reason, answer.after_seconds, remedy=answer.remedy)
         case _:
             assert_never(answer.meaning)
-
-
-def _count_rejected(response: httpx.Response) -> int:
-    """The spans that were not taken, by OTLP's own `partialSuccess`, as JSON or as protobuf. Langfuse 4.16 does not say
-    so; a collector before it may. An answer of another shape says nothing of the kind."""
-    media = response.headers.get("content-type", "")
-    try:
-        if "json" in media:
-            return max(0, int(response.json()["partialSuccess"]["rejectedSpans"]))
-        if "protobuf" in media:
-            return _find_number(_find_message(response.content))
-    except (ValueError, TypeError, KeyError):
-        pass
-    return 0
-
-
-def _find_message(content: bytes) -> bytes:
-    """ExportTraceServiceResponse.partial_success, empty where there is none."""
-    return next((inner for number, kind, inner in read_fields(content) if (number, kind) == (1, 2)), b"")
-
-
-def _find_number(partial_success: bytes) -> int:
-    """ExportTracePartialSuccess.rejected_spans."""
-    found = (inner for number, kind, inner in read_fields(partial_success) if (number, kind) == (1, 0))
-    return next(map(read_number, found), 0)

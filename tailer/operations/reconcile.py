@@ -21,7 +21,7 @@ from tailer.errors import DestinationError, RequestRefused
 from tailer.flow.letter_reasons import LetterKind, LetterReason
 from tailer.flow.ports import UNCONDITIONAL
 from tailer.flow.records import DeadLetter, Probe
-from tailer.flow.sending.outcomes import Unanswered, Unreadable
+from tailer.flow.sending.outcomes import Unanswered, Unreadable, explain
 from tailer.langfuse.spans import LangfuseSpans
 from tailer.mongo.collections import Collections
 from tailer.mongo.documents import MongoDocuments
@@ -172,10 +172,11 @@ class Reconciliation:
             patience=_PATIENCE,
         )
         if isinstance(answer, Unanswered | Unreadable):
+            why = explain(answer) if isinstance(answer, Unanswered) else answer.reason
             raise DestinationError(
                 operation="reading Langfuse",
                 subject=self._spans.name,
-                hint=f"it does not let its observations be read ({answer.reason}): check the keys, and that the server "
+                hint=f"it does not let its observations be read ({why}): check the keys, and that the server "
                 "answers GET /api/public/v2/observations",
             )
         return answer
@@ -245,9 +246,9 @@ _BACKOFF = Backoff(first_seconds=0.5, longest_seconds=30)
 
 
 def _wait_seconds(answer: Mapping[ObservationId, int] | Unanswered | Unreadable, tries: int) -> float:
-    """What Langfuse asks for, and growing where it asks for nothing."""
-    asked = answer.after_seconds if isinstance(answer, Unanswered) else None
-    return _BACKOFF.wait_seconds(tries) if asked is None else asked
+    """Growing, and never less than Langfuse asks for."""
+    asked_seconds = answer.after_seconds if isinstance(answer, Unanswered) else None
+    return _BACKOFF.wait_seconds(tries, asked_seconds=asked_seconds)
 
 
 def _probe_of(trace_id: TraceId, row: Row) -> Probe:

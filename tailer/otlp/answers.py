@@ -11,7 +11,7 @@ from typing import Final
 
 import httpx
 
-from tailer.core.trace.cutting import read_fields, read_number
+from tailer.outbound.failures import PROXY_REMEDY
 from tailer.outbound.replies import kind_of, read_pause
 
 
@@ -26,6 +26,10 @@ class Meaning(StrEnum):
     """The receiver is somewhere else, or a login stands before it."""
     NO_RECEIVER = "no_receiver"
     """Nothing takes OTLP at this path."""
+    GATE = "gate"
+    """Something refuses that is not the receiver, or the receiver before it reads any OTLP."""
+    PROXY = "proxy"
+    """The proxy on the way out refuses: it asks for a user and a password."""
     REFUSED = "refused"
     """The keys are missing, wrong, or not for this."""
     TOO_LARGE = "too_large"
@@ -39,7 +43,7 @@ class Meaning(StrEnum):
     UNWELL = "unwell"
     """Not now; nothing was taken."""
     ANSWER_LOST = "answer_lost"
-    """A proxy lost the receiver's answer, and maybe not the request."""
+    """Something on the way lost the receiver's answer, and maybe not the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,40 +58,35 @@ class Answer:
     after_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PartialSuccess:
-    """What a receiver says of a request that it took: how many spans or data points it did not take, and whether it
-    says something in words, which may repeat what was sent and is not kept."""
-
-    rejected: int = 0
-    has_message: bool = False
-
-
 _BY_STATUS: Final[Mapping[int, Meaning]] = {
     401: Meaning.REFUSED,
     403: Meaning.REFUSED,
     404: Meaning.NO_RECEIVER,
     405: Meaning.NO_RECEIVER,
-    407: Meaning.REFUSED,
+    407: Meaning.PROXY,
     408: Meaning.UNWELL,
     410: Meaning.NO_RECEIVER,
     413: Meaning.TOO_LARGE,
     425: Meaning.UNWELL,
     429: Meaning.LIMITED,
     502: Meaning.ANSWER_LOST,
-    503: Meaning.UNWELL,
     504: Meaning.ANSWER_LOST,
     511: Meaning.REFUSED,
     # Cloudflare's own: it had an empty answer, or none in time, from the server behind it.
     520: Meaning.ANSWER_LOST,
     524: Meaning.ANSWER_LOST,
 }
+_UNAVAILABLE: Final = 503
 _REMEDIES: Final[Mapping[Meaning, str]] = {
     Meaning.PAGE: "a web page answered: the endpoint leads to something other than an OTLP receiver, or a login stands "
     "before it",
     Meaning.REDIRECT: "the address redirects: set the endpoint to where it leads, often https instead of http",
     Meaning.NO_RECEIVER: "nothing takes OTLP over HTTP at this path: /v1/traces is added to OTEL_EXPORTER_OTLP_ENDPOINT, "
     "while OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is used as it is; a collector takes gRPC on 4317 and HTTP on 4318",
+    Meaning.GATE: "this is no answer over OTLP: http where the receiver speaks https, a gateway before it that asks for a "
+    "certificate (OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE, or cert_file), or a receiver that takes no gzip "
+    "(OTEL_EXPORTER_OTLP_COMPRESSION, or compression)",
+    Meaning.PROXY: PROXY_REMEDY,
     Meaning.REFUSED: "the keys are not accepted: check OTEL_EXPORTER_OTLP_HEADERS, and whatever stands before the "
     "receiver",
 }
@@ -108,34 +107,11 @@ def _find_meaning(response: httpx.Response) -> Meaning:
         return Meaning.PAGE if kind_of(response) == "page" else Meaning.TAKEN
     if status < 400:  # noqa: PLR2004 - HTTP
         return Meaning.REDIRECT
-    return Meaning.FAILED if response.is_server_error else Meaning.INVALID
-
-
-def read_partial_success(response: httpx.Response) -> PartialSuccess:
-    """OTLP's `partial_success`, as protobuf or as JSON; spans and metrics have it at the same place. A body of another
-    shape says nothing of the kind."""
-    media = response.headers.get("content-type", "")
-    try:
-        if "json" in media:
-            return _read_json(response.json())
-        if "protobuf" in media:
-            return _read_protobuf(response.content)
-    except (ValueError, TypeError):
-        pass
-    return PartialSuccess()
-
-
-def _read_json(body: object) -> PartialSuccess:
-    told = body.get("partialSuccess") if isinstance(body, Mapping) else None
-    if not isinstance(told, Mapping):
-        return PartialSuccess()
-    # Numbers of 64 bits are texts in protobuf's JSON.
-    count = told.get("rejectedSpans", told.get("rejectedDataPoints", 0))
-    return PartialSuccess(max(0, int(count)), bool(told.get("errorMessage")))
-
-
-def _read_protobuf(content: bytes) -> PartialSuccess:
-    told = next((inner for number, kind, inner in read_fields(content) if (number, kind) == (1, 2)), b"")
-    fields = {(number, kind): inner for number, kind, inner in read_fields(told)}
-    count = read_number(fields[1, 0]) if (1, 0) in fields else 0
-    return PartialSuccess(count if count < 1 << 63 else 0, bool(fields.get((2, 2))))
+    # A receiver says what it has against a request as protobuf or as JSON.
+    is_receiver = kind_of(response) in ("protobuf", "json")
+    if status == _UNAVAILABLE:
+        # Envoy says it in plain text where a connection ended after the request had been passed on.
+        return Meaning.UNWELL if is_receiver else Meaning.ANSWER_LOST
+    if response.is_server_error:
+        return Meaning.FAILED
+    return Meaning.INVALID if is_receiver else Meaning.GATE

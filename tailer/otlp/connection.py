@@ -30,7 +30,7 @@ class OtlpConnection:
         self, options: SignalOptions, emit: Emit, *, connections: int, permit: Permit = UNCONDITIONAL
     ) -> None:
         self.options = options
-        self._names = SettingNames("the endpoint", options.files.settings[0], options.files.settings[1])
+        self.names = SettingNames("the endpoint", options.files.settings[0], options.files.settings[1])
         self._http = open_client(
             options.url,
             Certificates(options.files, os.environ, emit, time.monotonic),
@@ -75,7 +75,7 @@ class OtlpConnection:
         try:
             answer = understand(await self.post(b"", changes_nothing=True))
         except httpx.RequestError as error:
-            return Unreachable(type(error).__name__, describe_failure(error, self._names))
+            return Unreachable(type(error).__name__, describe_failure(error, self.names))
         if answer.meaning in _PASSING:
             return Unreachable(answer.reason, answer.remedy)
         # Some back ends call a request without spans invalid. They read it, which is what was asked.

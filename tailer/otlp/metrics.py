@@ -14,13 +14,16 @@ import httpx
 from tailer.core.trace.observations import Observation, ObservationType, Trace
 from tailer.core.turn.times import Start
 from tailer.events import Emit, MetricsDelayed, MetricsLost
-from tailer.otlp.answers import Answer, Meaning, read_partial_success, understand
+from tailer.flow.sending.outcomes import explain
+from tailer.otlp.answers import Answer, Meaning, understand
 from tailer.otlp.connection import OtlpConnection
 from tailer.otlp.conventions import describe_span
 from tailer.otlp.encoding import encode_resource
 from tailer.otlp.histograms import Histogram, Instrument, frame_metrics
 from tailer.otlp.wire import Attributes, Value
 from tailer.outbound.client import SendingDoubted
+from tailer.outbound.failures import judge_failure
+from tailer.outbound.partial_success import read_partial_success
 
 _TOKENS: Final = Instrument(
     "gen_ai.client.token.usage",
@@ -45,6 +48,8 @@ _KEPT: Final = frozenset(
         Meaning.UNWELL,
         Meaning.ANSWER_LOST,
         Meaning.REFUSED,
+        Meaning.GATE,
+        Meaning.PROXY,
         Meaning.PAGE,
         Meaning.REDIRECT,
         Meaning.NO_RECEIVER,
@@ -130,11 +135,12 @@ class GenAiMetrics:
         except SendingDoubted:
             return False
         except httpx.RequestError as error:
-            self._emit(MetricsDelayed(type(error).__name__))
+            failure = judge_failure(error, self._connection.names)
+            self._emit(MetricsDelayed(explain(failure)))
             return False
         answer = understand(response)
         if answer.meaning in _KEPT:
-            self._emit(MetricsDelayed(answer.reason))
+            self._emit(MetricsDelayed(explain(answer)))
             return False
         self._say_what_was_lost(answer, response)
         return True

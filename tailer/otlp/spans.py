@@ -23,14 +23,14 @@ from tailer.flow.sending.outcomes import (
     Unknown,
     Unreadable,
 )
-from tailer.otlp.answers import Meaning, read_partial_success, understand
+from tailer.otlp.answers import Meaning, understand
 from tailer.otlp.connection import OtlpConnection, is_packed
 from tailer.otlp.encoding import encode_resource, encode_trace, frame_request, read_chunks
 from tailer.otlp.shrinking import shrink_chunk
 from tailer.otlp.wire import Attributes
-from tailer.outbound.client import SendingDoubted
 from tailer.outbound.compression import decompress
-from tailer.outbound.failures import NOTHING_SENT
+from tailer.outbound.failures import judge_failure
+from tailer.outbound.partial_success import read_partial_success
 
 
 class OtlpSpans:
@@ -67,14 +67,8 @@ class OtlpSpans:
         it."""
         try:
             response = await self._connection.post(payload)
-        except SendingDoubted:
-            return Retry("lease in doubt", result=RequestResult.WITHHELD)
-        except NOTHING_SENT:
-            return Retry("connection", result=RequestResult.CONNECTION)
-        except httpx.TimeoutException as error:
-            return Unknown(type(error).__name__, RequestResult.TIMEOUT)
         except httpx.RequestError as error:
-            return Unknown(type(error).__name__, RequestResult.CONNECTION)
+            return judge_failure(error, self._connection.names)
         outcome = read_answer(response)
         if isinstance(outcome, Delivered) and read_partial_success(response).has_message:
             self._emit(DestinationWarned(self.name))
@@ -96,7 +90,7 @@ def read_answer(response: httpx.Response) -> DeliveryOutcome:
             return TooLarge()
         case Meaning.INVALID | Meaning.FAILED:
             return Rejected(answer.reason)
-        case Meaning.REFUSED:
+        case Meaning.REFUSED | Meaning.PROXY:
             return Refused(answer.reason, answer.remedy)
         case Meaning.ANSWER_LOST:
             return Unknown(answer.reason, RequestResult.SERVER_ERROR, answer.after_seconds)
@@ -105,7 +99,7 @@ def read_answer(response: httpx.Response) -> DeliveryOutcome:
         case Meaning.UNWELL:
             result = RequestResult.SERVER_ERROR if response.is_server_error else RequestResult.RETRY
             return Retry(answer.reason, answer.after_seconds, result)
-        case Meaning.PAGE | Meaning.REDIRECT | Meaning.NO_RECEIVER:
+        case Meaning.PAGE | Meaning.REDIRECT | Meaning.NO_RECEIVER | Meaning.GATE:
             return Retry(answer.reason, answer.after_seconds, remedy=answer.remedy)
         case _:
             assert_never(answer.meaning)

@@ -16,3 +16,8 @@ class Unreachable:
 
     reason: str
     detail: str = field(default="", compare=False)
+
+    @property
+    def explained(self) -> str:
+        """Reason and detail in one line."""
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason

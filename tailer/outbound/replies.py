@@ -1,9 +1,14 @@
-"""What any answer over HTTP says besides its status: the pause that it asks for, and what kind of body it has."""
+"""What any answer over HTTP says besides its status: the pause that it asks for, and what kind of body it has.
 
+Whatever an answer holds, reading it fails with a ValueError at worst: it may come from anything on the way.
+"""
+
+import json
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
@@ -19,12 +24,13 @@ def read_pause(headers: Mapping[str, str]) -> float | None:
     if value is None:
         return None
     try:
-        return min(max(0.0, float(value)), _LONGEST_PAUSE_SECONDS)
+        seconds = float(value)
+        return None if math.isnan(seconds) else min(max(0.0, seconds), _LONGEST_PAUSE_SECONDS)
     except ValueError:
         pass
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     # A date that names no zone is meant as UTC.
     aware = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
@@ -32,16 +38,26 @@ def read_pause(headers: Mapping[str, str]) -> float | None:
 
 
 def kind_of(response: httpx.Response) -> str:
-    """json, page, xml, or an empty text for what says nothing of itself."""
+    """json, protobuf, page, xml, or an empty text for what says nothing of itself."""
     media = response.headers.get("content-type", "").split(";", 1)[0].strip().lower()
     if media.endswith("json"):
         return "json"
+    if media.endswith("protobuf"):
+        return "protobuf"
     if media in ("text/html", "application/xhtml+xml"):
         return "page"
     if media.endswith("xml"):
         return "xml"
     # A page that is called text is one all the same.
     return "page" if text_of(response).lstrip().lower().startswith(("<!doctype html", "<html")) else ""
+
+
+def read_json(response: httpx.Response) -> Any:
+    """The body as JSON; raises ValueError for what is none, or is nested deeper than anything that is meant."""
+    try:
+        return json.loads(response.content)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def text_of(response: httpx.Response) -> str:

@@ -114,6 +114,26 @@ async def socks_proxy() -> AsyncIterator[SeenProxy]:
 
 
 @asynccontextmanager
+async def closed_proxy() -> AsyncIterator[SeenProxy]:
+    """A forward proxy that asks for a password, whatever it is asked."""
+    seen = SeenProxy()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        seen.asked_for.append(head.split()[1])
+        writer.write(
+            b"HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic realm=x\r\n"
+            b"content-type: text/html\r\ncontent-length: 6\r\nconnection: close\r\n\r\n<html>"
+        )
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        seen.url = f"http://someone:hidden@127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield seen
+
+
+@asynccontextmanager
 async def http_proxy() -> AsyncIterator[SeenProxy]:
     """A forward proxy for plain http: the request names the whole URL."""
     seen = SeenProxy()

@@ -24,7 +24,7 @@ from tailer.outbound.certificates import CertificateFiles, Certificates
 from tests.evidence import Events, make_trace, observation_ids, probes, trace_ids
 from tests.fakes.langfuse import FakeLangfuse
 from tests.http.authorities import Authority, Signed, make_authority
-from tests.http.gateway import gateway_to, http_proxy, socks_proxy
+from tests.http.gateway import closed_proxy, gateway_to, http_proxy, socks_proxy
 
 PATIENCE = timedelta(seconds=2)
 HEADERS = {"X-Gateway-Key": "k", "CF-Access-Client-Id": "a.access"}
@@ -259,6 +259,26 @@ async def test_socks_and_http_proxies_are_gone_through(monkeypatch: pytest.Monke
             async with connect(fake.url, Access()) as connection:
                 assert await connection.prove() == Proven("Test project")
             assert proxy.asked_for == [fake.url.removeprefix("http://")]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "outcome"), [("http", Refused("http_407")), ("https", Retry("connection"))]
+)
+async def test_a_proxy_that_asks_for_a_password_is_named_with_its_variables(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, outcome: Refused | Retry
+) -> None:
+    """Whether it answers itself or opens no tunnel; what stands in its address is not shown."""
+    async with closed_proxy() as proxy:
+        monkeypatch.setenv(f"{scheme}_proxy", proxy.url)
+        async with connect(f"{scheme}://langfuse.invalid", Access()) as connection:
+            sent = await send_one(connection)
+
+    assert sent == outcome
+    assert isinstance(sent, Refused | Retry)
+    assert "user and a password" in sent.remedy
+    assert "HTTPS_PROXY" in sent.remedy
+    assert "TAILER_LANGFUSE_HEADERS" not in sent.remedy
+    assert "hidden" not in sent.remedy
 
 
 @pytest.mark.parametrize("exceptions", ["10.0.0.0/8,fd00::/8,[::1],127.0.0.1", "::1/128,127.0.0.0/8", "*"])

@@ -205,7 +205,9 @@ async def test_a_score_that_is_refused_in_every_shape_is_refused_for_good(
         ('{"successes": [], "errors": [{"id": "x", "status": 500}]}', Retry("http_500")),
         ('{"successes": [], "errors": [{"id": "x", "status": 401}]}', Refused("http_401")),
         ('{"successes": [{"id": "x", "status": 201}], "errors": []}', Delivered()),
+        ('{"errors": [{"id": "x", "status": "500"}]}', Rejected("http_400")),
         ('{"errors": "strange"}', Delivered()),
+        ("[" * 200_000, Delivered()),
     ],
 )
 async def test_an_answer_for_each_score_is_read(
@@ -267,6 +269,10 @@ async def test_a_page_of_another_product_deletes_nothing(
         (answer(301), Retry("http_301")),
         (answer(401), Refused("http_401")),
         (answer(403), Refused("http_403")),
+        (html_page(400), Refused("http_400")),
+        (html_page(431), Refused("http_431")),
+        (answer(503, body="upstream connect error", content_type="text/plain"), Retry("http_503")),
+        (answer(200, body="[" * 200_000), Delivered()),
         (cut(stored=False), Retry("RemoteProtocolError")),
         (hang(stored=False), Retry("ReadTimeout")),
         (answer(200, body='{"unheard": "of"}'), Delivered()),
@@ -288,6 +294,23 @@ async def test_every_failure_says_whether_it_passes(
 
     assert await calls[route]() == outcome
     assert sum(count for (seen, _), count in fake.requests.items() if seen is route) == 1
+
+
+async def test_an_address_where_nothing_listens_is_said_for_scores_and_deletions(
+    annotations: LangfuseAnnotations, fake: FakeLangfuse
+) -> None:
+    await fake.stop()
+    outcomes = [
+        await annotations.put_score(SCORE),
+        await annotations.delete_score("feedback-1"),
+        await annotations.delete_traces(trace_ids("m1")),
+    ]
+
+    for outcome in outcomes:
+        assert isinstance(outcome, Retry)
+        assert (
+            outcome.remedy == "the connection was refused: nothing listens there, or at the proxy before it"
+        )
 
 
 async def test_a_page_is_no_acknowledgement(annotations: LangfuseAnnotations, fake: FakeLangfuse) -> None:

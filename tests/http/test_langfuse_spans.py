@@ -31,6 +31,8 @@ from tests.fakes.langfuse import FakeLangfuse, Route, answer, cut, garbage, hang
 from tests.fakes.langfuse.server import DEFAULT_KEYS
 from tests.http.wire import Wire, spans_to
 
+OVERLOADED = '{"message":"Request is taking too long to process.","error":"Request timed out"}'
+
 
 @pytest.fixture
 async def fake() -> AsyncIterator[FakeLangfuse]:
@@ -111,6 +113,8 @@ async def test_every_status_has_a_meaning(
         (b'{"partialSuccess": {"rejectedSpans": "3", "errorMessage": "x"}}', "application/json", 3),
         (b'[{"queue": "otel-ingestion-queue"}]', "application/json", 0),
         (b'{"partial', "application/json", 0),
+        (b'{"partialSuccess": {"rejectedSpans": 1e999}}', "application/json", 0),
+        (b"[" * 200_000, "application/json", 0),
         (b"\x0a\x07\x08\xac\x02\x12\x02no", "application/x-protobuf", 300),
         (b"\x0a\x04\x12\x02no", "application/x-protobuf", 0),
         (b"", "application/x-protobuf", 0),
@@ -131,8 +135,9 @@ def test_a_request_that_was_taken_in_part_says_how_many_spans_were_not(
     ("value", "seconds"),
     [
         ("0", 0.0), ("17", 17.0), ("1.5", 1.5), ("-4", 0.0), ("soon", None), ("", None),
-        ("inf", 3600.0), ("nan", 0.0), ("1e300", 3600.0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("inf", 3600.0), ("nan", None), ("1e300", 3600.0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
         ("Wed, 21 Oct 2015 07:28:00 -0000", 0.0), ("Wed, 99 Oct 2015", None),
+        ("Fri, 31 Dec 2027 23:59:59 +999999999999999999999", None),
     ],
 )  # fmt: skip
 def test_a_pause_is_read_in_every_form(value: str, seconds: float | None) -> None:
@@ -145,18 +150,27 @@ def test_a_pause_is_read_in_every_form(value: str, seconds: float | None) -> Non
 def test_a_pause_until_a_date_lasts_until_then() -> None:
     """Half a minute from now, give or take the second that a date cannot show."""
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
-    outcome = read_answer(httpx.Response(503, headers={"retry-after": date}))
+    outcome = read_answer(httpx.Response(429, headers={"retry-after": date}))
 
     assert isinstance(outcome, Retry)
     assert outcome.after_seconds == pytest.approx(30, abs=2)
 
 
-async def test_a_host_without_a_server_takes_nothing() -> None:
+async def test_a_host_without_a_server_takes_nothing_and_that_is_said() -> None:
     """Nothing listens: certain, not unknown. And the lookup has no answer."""
     async with connect_to("http://127.0.0.1:9") as connection:
         sink = LangfuseSpans(connection, _context())
-        assert await sink.deliver(b"x") == Retry("connection")
-        assert await sink.find(probes("m1")) == Unanswered("ConnectError")
+        sent, found = await sink.deliver(b"x"), await sink.find(probes("m1"))
+
+    assert sent == Retry("connection")
+    assert isinstance(sent, Retry)
+    assert found == Unanswered("ConnectError")
+    assert isinstance(found, Unanswered)
+    assert (
+        sent.remedy
+        == found.remedy
+        == "the connection was refused: nothing listens there, or at the proxy before it"
+    )
 
 
 async def test_an_answer_that_cannot_be_decoded_is_an_unknown_outcome() -> None:
@@ -193,6 +207,7 @@ async def test_what_was_delivered_is_found_and_nothing_else(sink: LangfuseSpans,
     [
         (answer(500), Unanswered("http_500")),
         (answer(429), Unanswered("http_429")),
+        (answer(422, body=OVERLOADED), Unanswered("http_422")),
         (answer(408), Unanswered("http_408")),
         (answer(502), Unanswered("http_502")),
         (answer(401), Unreadable("http_401")),
@@ -201,6 +216,7 @@ async def test_what_was_delivered_is_found_and_nothing_else(sink: LangfuseSpans,
         (html_page(404), Unreadable("http_404")),
         (answer(200, body='{"data": 7}'), Unreadable("unknown shape")),
         (garbage(), Unreadable("http_200")),
+        (answer(200, body="[" * 200_000), Unreadable("http_200")),
         (cut(stored=False), Unanswered("RemoteProtocolError")),
         (hang(stored=False), Unanswered("ReadTimeout")),
     ],

@@ -11,10 +11,20 @@ import pytest
 from tailer.core.trace.observations import Trace
 from tailer.events import LookupRetried
 from tailer.flow.sending.lookup import Lookup, Verdict
-from tailer.flow.sending.outcomes import Found, LookupAnswer, Unreadable
+from tailer.flow.sending.outcomes import Found, LookupAnswer, Unanswered, Unreadable
 from tailer.langfuse.spans import LangfuseSpans
 from tests.evidence import Events, make_trace, observation_ids, probes
-from tests.fakes.langfuse import EVENTS_ONLY, LEGACY, FakeLangfuse, Fault, Route, answer, cut, html_page
+from tests.fakes.langfuse import (
+    EVENTS_ONLY,
+    LEGACY,
+    SELF_HOSTED_3,
+    FakeLangfuse,
+    Fault,
+    Route,
+    answer,
+    cut,
+    html_page,
+)
 from tests.http.wire import Wire, spans_to
 
 PATIENCE = timedelta(seconds=30)
@@ -63,7 +73,7 @@ async def world(*, sight: timedelta | None = None, **how: Any) -> AsyncIterator[
     clock, wire, events = Clock(), Wire(), Events()
     async with (
         FakeLangfuse(clock=clock, **how) as fake,
-        spans_to(fake, wire, sight=sight, clock=clock) as sink,
+        spans_to(fake, wire, patience_seconds=20, sight=sight, clock=clock) as sink,
     ):
         lookup = Lookup(sink, events, patience=PATIENCE, monotonic=clock, sleep=clock.sleep)
         yield World(fake, sink, lookup, clock, wire, events)
@@ -139,7 +149,7 @@ async def test_a_limit_without_a_word_of_time_is_met_with_growing_pauses() -> No
         assert here.clock.pauses == [0.5, 1, 2, 4, 8]
 
 
-@pytest.mark.parametrize("fault", [answer(500), answer(502), answer(503), cut(stored=False)])
+@pytest.mark.parametrize("fault", [answer(500), answer(502), answer(503), answer(422), cut(stored=False)])
 async def test_a_silence_begins_the_search_anew(fault: Fault) -> None:
     """What a server took before it went away is shown only a while after it is back."""
     async with world(visible_after_seconds=40) as here:
@@ -199,9 +209,40 @@ async def test_a_server_that_ignores_the_filter_is_asked_for_each_trace() -> Non
         assert here.reads == 5
 
 
-@pytest.mark.parametrize("release", [EVENTS_ONLY, LEGACY])
+async def test_traces_of_others_in_the_read_of_one_trace_are_no_answer() -> None:
+    async with world() as here:
+        await here.deliver("m1")
+        rows = '{"data": [{"id": "x", "traceId": "other"}], "meta": {"cursor": "more"}}'
+        here.fake.faults.add(answer(200, body=rows, route=Route.OBSERVATIONS, times=None))
+
+        assert await here.sink.find(probes("m1", "m9")) == Unreadable("traces of others")
+        assert await here.sink.find(probes("m1")) == Unreadable("traces of others")
+
+
+async def test_a_read_that_is_too_much_for_the_server_is_asked_again_and_then_for_fewer() -> None:
+    """422: ClickHouse has too little time or memory for it (4.16)."""
+    names = [f"m{number}" for number in range(100)]
+    async with world() as here:
+        await here.deliver(*names)
+        here.fake.faults.add(answer(422, route=Route.OBSERVATIONS, times=3))
+        answers = [await here.sink.find(probes(*names)) for _ in range(4)]
+
+        assert answers == [Unanswered("http_422")] * 3 + [Found(frozenset(observation_ids(*names)))]
+        assert here.reads == 3 + 2
+
+
+@pytest.mark.parametrize("status", [404, 405, 410, 501])
+async def test_a_server_without_the_newer_read_is_asked_by_the_older_one(status: int) -> None:
+    async with world(release=LEGACY) as here:
+        await here.deliver("m1")
+        here.fake.faults.add(answer(status, route=Route.OBSERVATIONS, times=None))
+
+        assert await here.sink.find(probes("m1", "m3")) == Found(frozenset(observation_ids("m1")))
+
+
+@pytest.mark.parametrize("release", [EVENTS_ONLY, LEGACY, SELF_HOSTED_3])
 async def test_every_release_can_be_asked(release: object) -> None:
-    """4.16 as it comes, and in the mode of release 3, which has no read of many."""
+    """4.16 as it comes, and in the mode of release 3, which has no read of many; release 3 itself, which says 501."""
     async with world(release=release) as here:
         await here.deliver("m1", "m2")
 

@@ -163,7 +163,11 @@ async def test_a_storage_that_is_away_is_told_apart_from_langfuse(
 
     monkeypatch.setattr(MediaStore, "announce", announce_elsewhere)
 
-    assert await media.publish(TRACE, ROOT, [picture("/images/ada/red.png")]) == StorageAway("ConnectError")
+    answer = await media.publish(TRACE, ROOT, [picture("/images/ada/red.png")])
+
+    assert answer == StorageAway("ConnectError")
+    assert isinstance(answer, StorageAway)
+    assert answer.remedy == "the connection was refused: nothing listens there, or at the proxy before it"
     assert events == []
 
 

@@ -215,11 +215,16 @@ async def test_a_connection_that_cannot_be_opened_took_nothing(events: Events) -
     async with FakeReceiver() as gone:
         url = gone.url
     async with reach(url, events) as otlp:
-        assert await otlp.spans.deliver(payload_of(otlp, "m1")) == Retry("connection")
+        outcome = await otlp.spans.deliver(payload_of(otlp, "m1"))
+        assert outcome == Retry("connection")
+        assert isinstance(outcome, Retry)
+        assert (
+            outcome.remedy == "the connection was refused: nothing listens there, or at the proxy before it"
+        )
         proven = await otlp.prove()
 
     assert isinstance(proven, Unreachable)
-    assert proven.detail == "the connection was refused: nothing listens there"
+    assert proven.detail == "the connection was refused: nothing listens there, or at the proxy before it"
 
 
 @pytest.mark.parametrize(
@@ -230,6 +235,7 @@ async def test_a_connection_that_cannot_be_opened_took_nothing(events: Events) -
         Reply(hang=True, taken=True),
         Reply(502, taken=True),
         Reply(504),
+        Reply(503, b"upstream connect error", {"content-type": "text/plain"}, taken=True),
     ],
 )
 async def test_after_a_lost_answer_the_same_bytes_go_again_and_what_may_come_twice_is_counted(
@@ -386,6 +392,17 @@ async def test_a_receiver_that_is_unwell_at_the_start_is_told_as_one(
     receiver.replies.append(Reply(503))
 
     assert await otlp.prove() == Unreachable("http_503")
+
+
+async def test_http_to_a_receiver_that_speaks_https_is_found_out_at_the_start(
+    otlp: OtlpDestination, receiver: FakeReceiver
+) -> None:
+    """A receiver in Go answers 400 in plain text on its TLS port: it has not read a span."""
+    said = b"Client sent an HTTP request to an HTTPS server.\n"
+    receiver.replies.append(Reply(400, said, {"content-type": "text/plain"}))
+
+    with pytest.raises(DestinationError, match="http where the receiver speaks https"):
+        await otlp.prove()
 
 
 async def test_certificates_are_used_and_named_as_the_operator_knows_them(

@@ -68,7 +68,7 @@ async def world(*, sight: timedelta | None = None, **how: Any) -> AsyncIterator[
 
     async with (
         FakeLangfuse(clock=clock, **how) as fake,
-        spans_to(fake, Wire(), sight=sight, clock=clock) as sink,
+        spans_to(fake, Wire(), patience_seconds=20, sight=sight, clock=clock) as sink,
     ):
         here.append(Here(fake, sink, Events()))
         yield here[0]
@@ -149,7 +149,7 @@ async def test_all_turns_of_a_batch_that_was_taken_in_part_are_looked_for() -> N
         assert here.results == ["missing"] * 3
 
 
-@pytest.mark.parametrize("status", [500, 429])
+@pytest.mark.parametrize("status", [500, 429, 422])
 async def test_a_langfuse_that_does_not_answer_is_asked_later(status: int) -> None:
     async with world() as here:
         await here.acknowledge("m1")

@@ -28,6 +28,7 @@ from tests.fakes.langfuse import FakeLangfuse, Fault, Route, answer, cut, hang, 
 from tests.http.wire import LOOKUP_SECONDS, Wire, spans_to
 
 MESSAGES = ("m1", "m2", "m3")
+ENVOY = "upstream connect error or disconnect/reset before headers. reset reason: connection termination"
 
 
 @pytest.fixture
@@ -125,6 +126,31 @@ async def test_a_page_is_no_acknowledgement(
     assert arrived_once(fake)
 
 
+@pytest.mark.parametrize("status", [400, 421, 431])
+async def test_a_gateway_that_refuses_in_its_own_words_keeps_everything(
+    transmission: Transmission, batch: Batch, fake: FakeLangfuse, wire: Wire, events: Events, status: int
+) -> None:
+    """nginx says 400 with a page where the certificate that is shown has expired."""
+    fake.faults.add(html_page(status, times=2))
+    assert await transmission.send(batch) == Delivered()
+
+    assert wire.posts == [batch.payload] * 3
+    assert "TAILER_LANGFUSE_CERT_FILE" in events.of(DeliveryPaused)[0].hint
+    assert arrived_once(fake)
+
+
+async def test_a_read_that_is_too_much_for_langfuse_does_not_double_a_batch(
+    transmission: Transmission, batch: Batch, fake: FakeLangfuse, wire: Wire, events: Events
+) -> None:
+    """422 to a read: ClickHouse is overloaded, and the search goes on."""
+    fake.faults.add(answer(504, stored=True), answer(422, route=Route.OBSERVATIONS, times=2))
+    assert await transmission.send(batch) == Delivered()
+
+    assert wire.posts == [batch.payload]
+    assert [event.verdict for event in events.of(BatchSettled)] == ["found"]
+    assert arrived_once(fake)
+
+
 async def test_refused_keys_pause_the_sending_until_they_are_accepted(
     transmission: Transmission,
     health: DestinationHealth,
@@ -188,7 +214,7 @@ async def test_an_unknown_outcome_that_was_none_is_sent_again_once(
 
     assert wire.posts == [batch.payload] * 2
     assert wire.post_times[1] - wire.post_times[0] >= LOOKUP_SECONDS
-    assert [event.reason for event in events.of(DeliveryUnknown)] == [reason]
+    assert [event.reason.partition(":")[0] for event in events.of(DeliveryUnknown)] == [reason]
     assert [event.verdict for event in events.of(BatchSettled)] == ["sent_again"]
     assert fake.requests[Route.OBSERVATIONS, "200"] >= 2
     assert arrived_once(fake)
@@ -202,8 +228,9 @@ async def test_an_unknown_outcome_that_was_none_is_sent_again_once(
         reset(stored=True),
         answer(502, stored=True),
         answer(504, stored=True),
+        answer(503, stored=True, body=ENVOY, content_type="text/plain"),
     ],
-    ids=["hang", "cut", "reset", "502", "504"],
+    ids=["hang", "cut", "reset", "502", "504", "503 in plain text"],
 )
 async def test_an_unknown_outcome_that_was_success_is_found_and_not_sent_again(
     transmission: Transmission, batch: Batch, fake: FakeLangfuse, wire: Wire, events: Events, fault: Fault
@@ -298,7 +325,8 @@ async def test_a_server_that_is_away_is_waited_for(
         assert await sending == Delivered()
         assert arrived_once(back)
 
-    assert {event.reason for event in events.of(DeliveryRetried)} == {"connection"}
+    refused = "connection: the connection was refused: nothing listens there, or at the proxy before it"
+    assert {event.reason for event in events.of(DeliveryRetried)} == {refused}
     assert events.of(DeliveryUnknown) == []
     assert set(wire.posts) == {batch.payload}
 

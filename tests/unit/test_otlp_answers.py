@@ -22,10 +22,12 @@ from tailer.flow.sending.outcomes import (
     TooLarge,
     Unknown,
 )
-from tailer.otlp.answers import Meaning, PartialSuccess, read_partial_success, understand
+from tailer.otlp.answers import Meaning, understand
 from tailer.otlp.spans import read_answer
+from tailer.outbound.partial_success import PartialSuccess, read_partial_success
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
+JSON = {"content-type": "application/json"}
 HTML = {"content-type": "text/html"}
 
 ANSWERS = [
@@ -34,17 +36,23 @@ ANSWERS = [
     (200, HTML, b"<html></html>", Meaning.PAGE, Retry("answered with a page")),
     (307, {}, b"", Meaning.REDIRECT, Retry("http_307")),
     (400, PROTOBUF, b"", Meaning.INVALID, Rejected("http_400")),
-    (415, {}, b"", Meaning.INVALID, Rejected("http_415")),
-    (422, {}, b"", Meaning.INVALID, Rejected("http_422")),
+    (415, PROTOBUF, b"", Meaning.INVALID, Rejected("http_415")),
+    (422, JSON, b"{}", Meaning.INVALID, Rejected("http_422")),
+    (400, {}, b"Client sent an HTTP request to an HTTPS server.\n", Meaning.GATE, Retry("http_400")),
+    (400, HTML, b"<html>400 The SSL certificate error</html>", Meaning.GATE, Retry("http_400")),
+    (421, {}, b"", Meaning.GATE, Retry("http_421")),
     (401, {}, b"", Meaning.REFUSED, Refused("http_401")),
     (403, HTML, b"<html></html>", Meaning.REFUSED, Refused("http_403")),
-    (407, {}, b"", Meaning.REFUSED, Refused("http_407")),
+    (407, HTML, b"<html></html>", Meaning.PROXY, Refused("http_407")),
     (404, {}, b"404 page not found", Meaning.NO_RECEIVER, Retry("http_404")),
     (405, {}, b"", Meaning.NO_RECEIVER, Retry("http_405")),
     (413, HTML, b"<html>nginx</html>", Meaning.TOO_LARGE, TooLarge()),
     (429, PROTOBUF, b"", Meaning.LIMITED, Retry("http_429")),
     (408, {}, b"", Meaning.UNWELL, Retry("http_408")),
     (503, PROTOBUF, b"", Meaning.UNWELL, Retry("http_503")),
+    (503, JSON, b"{}", Meaning.UNWELL, Retry("http_503")),
+    (503, {}, b"upstream connect error or disconnect/reset", Meaning.ANSWER_LOST, Unknown("http_503")),
+    (503, HTML, b"<html>nginx</html>", Meaning.ANSWER_LOST, Unknown("http_503")),
     (502, HTML, b"<html>nginx</html>", Meaning.ANSWER_LOST, Unknown("http_502")),
     (504, {}, b"", Meaning.ANSWER_LOST, Unknown("http_504")),
     (524, {}, b"", Meaning.ANSWER_LOST, Unknown("http_524")),
@@ -91,8 +99,16 @@ def test_a_refusal_names_what_to_check() -> None:
     assert "OTEL_EXPORTER_OTLP_HEADERS" in outcome.remedy
 
 
+def test_http_where_the_receiver_speaks_https_is_named_and_nothing_is_rejected() -> None:
+    """What a receiver in Go says on its TLS port, in plain text."""
+    outcome = read_answer(httpx.Response(400, content=b"Client sent an HTTP request to an HTTPS server.\n"))
+
+    assert isinstance(outcome, Retry)
+    assert "http where the receiver speaks https" in outcome.remedy
+
+
 def test_a_limit_and_a_server_in_trouble_are_counted_apart() -> None:
-    limited, unwell = read_answer(httpx.Response(429)), read_answer(httpx.Response(503))
+    limited, unwell = read_answer(httpx.Response(429)), read_answer(httpx.Response(503, headers=PROTOBUF))
 
     assert isinstance(limited, Retry)
     assert isinstance(unwell, Retry)
@@ -127,6 +143,9 @@ def told_of_points(rejected: int) -> bytes:
         (b'{"partialSuccess":{"rejectedDataPoints":4}}', "application/json", PartialSuccess(4)),
         (b'{"partialSuccess":[]}', "application/json", PartialSuccess()),
         (b'{"partialSuccess":{"rejectedSpans":"many"}}', "application/json", PartialSuccess()),
+        (b'{"partialSuccess":{"rejectedSpans":1e999}}', "application/json", PartialSuccess()),
+        (b'{"partialSuccess":{"rejectedSpans":"' + b"9" * 5000 + b'"}}', "application/json", PartialSuccess()),
+        (b"[" * 200_000, "application/json", PartialSuccess()),
         (b"[1]", "application/json", PartialSuccess()),
         (b"{", "application/json", PartialSuccess()),
         (b"\xff", "application/x-protobuf", PartialSuccess()),

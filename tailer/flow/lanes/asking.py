@@ -12,7 +12,7 @@ from tailer.core.trace.followup import FollowupOperation
 from tailer.events import Emit, FollowupFailed, FollowupRetried
 from tailer.flow.lanes.setbacks import Setbacks, Waiting
 from tailer.flow.sending.destination_health import Channel, DestinationHealth
-from tailer.flow.sending.outcomes import Delivered, DeliveryOutcome, Refused, Retry, Unknown
+from tailer.flow.sending.outcomes import Delivered, DeliveryOutcome, Refused, Retry, Unknown, explain
 from tailer.flow.sending.presence import Presence
 
 
@@ -58,7 +58,7 @@ class Asking:
             self._closed_until = self._monotonic() + self._pause_seconds
             if not isinstance(outcome, Refused):
                 # The health of the destination reports once that keys are refused.
-                self._emit(FollowupRetried(operation, outcome.reason, waiting.tries, waiting.wait_seconds))
+                self._emit(FollowupRetried(operation, explain(outcome), waiting.tries, waiting.wait_seconds))
             return waiting
         self._setbacks.clear(key)
         self._setbacks.clear(self._channel)

@@ -14,11 +14,11 @@ from tailer.core.trace.export import ExportOptions, shows_media, trace_id_of
 from tailer.core.trace.files import files_of
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord
-from tailer.events import Emit, MediaLeftOut
+from tailer.events import Emit, MediaLeftOut, MediaRetried
 from tailer.flow.lanes.setbacks import Setbacks, Waiting
 from tailer.flow.ports import MediaLibrary
 from tailer.flow.sending.destination_health import Channel, DestinationHealth
-from tailer.flow.sending.outcomes import Delivered, Refused, Retry, StorageAway
+from tailer.flow.sending.outcomes import Delivered, Refused, Retry, StorageAway, explain
 from tailer.flow.sending.presence import Presence
 
 _AT_ONCE: Final = 4
@@ -78,6 +78,9 @@ class Attachments:
             self._closed_until = self._monotonic() + pause.wait_seconds
         waiting = self._setbacks.add(row.key, answer)
         if not self._is_hopeless(waiting, answer):
+            if not isinstance(answer, Refused):
+                # The health of the destination reports once that keys are refused.
+                self._emit(MediaRetried(explain(answer), waiting.tries, waiting.wait_seconds))
             return waiting
         self._setbacks.clear(row.key)
         self._emit(MediaLeftOut("refused" if isinstance(answer, Refused) else "unavailable"))

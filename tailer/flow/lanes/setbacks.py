@@ -36,11 +36,11 @@ class Setbacks:
         self._waiting: LRUCache[Hashable, Waiting] = LRUCache(_REMEMBERED)
 
     def add(self, subject: Hashable, answer: Retry | Refused | Unknown | StorageAway) -> Waiting:
-        """Count one more refusal. The server's own word on how long to wait takes precedence."""
+        """Count one more refusal."""
         known = self._waiting.get(subject)
         tries = 1 if known is None else known.tries + 1
-        named = answer.after_seconds if isinstance(answer, Retry) else None
-        wait_seconds = _BACKOFF.wait_seconds(tries) if named is None else float(named)
+        asked_seconds = answer.after_seconds if isinstance(answer, Retry | Unknown) else None
+        wait_seconds = _BACKOFF.wait_seconds(tries, asked_seconds=asked_seconds)
         since = self._monotonic() if known is None else known.since_seconds
         self._waiting[subject] = Waiting(tries, since, wait_seconds)
         return self._waiting[subject]

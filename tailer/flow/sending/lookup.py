@@ -13,7 +13,7 @@ from enum import StrEnum
 from tailer.events import Emit, LookupRetried
 from tailer.flow.ports import Sink
 from tailer.flow.records import Probe
-from tailer.flow.sending.outcomes import Found, LookupAnswer, Unanswered
+from tailer.flow.sending.outcomes import Found, LookupAnswer, Unanswered, explain
 from tailer.retrying import Setback, try_until
 
 _FIRST_PAUSE_SECONDS = 0.5
@@ -71,7 +71,7 @@ class Lookup:
 
     def _report(self, setback: Setback[LookupAnswer]) -> None:
         if isinstance(setback.answer, Unanswered):
-            self._emit(LookupRetried(setback.answer.reason, setback.tries, setback.wait_seconds))
+            self._emit(LookupRetried(explain(setback.answer), setback.tries, setback.wait_seconds))
 
 
 class _Search:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from tailer.core.identity import ObservationId
 
@@ -67,6 +67,7 @@ class Unknown:
     reason: str
     result: RequestResult = field(default=RequestResult.TIMEOUT, compare=False)
     after_seconds: float | None = field(default=None, compare=False)
+    remedy: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class StorageAway:
     """The destination answers, but the storage behind it does not accept files at the moment."""
 
     reason: str
+    remedy: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class Unanswered:
     reason: str
     after_seconds: float | None = field(default=None, compare=False)
     is_limited: bool = field(default=False, compare=False)
+    remedy: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +107,20 @@ class Unreadable:
 LookupAnswer: TypeAlias = Found | Unanswered | Unreadable
 
 DeliveryOutcome: TypeAlias = Delivered | Retry | TooLarge | Rejected | Refused | Unknown
+
+
+class Reasoned(Protocol):
+    """Whatever says why, and what a human can do about it."""
+
+    @property
+    def reason(self) -> str:
+        """Short and from few values."""
+
+    @property
+    def remedy(self) -> str:
+        """What to do; empty where nothing is known."""
+
+
+def explain(reasoned: Reasoned) -> str:
+    """Why, and what to do about it, in one line for the log."""
+    return f"{reasoned.reason}: {reasoned.remedy}" if reasoned.remedy else reasoned.reason

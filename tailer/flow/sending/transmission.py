@@ -30,6 +30,7 @@ from tailer.flow.sending.outcomes import (
     Retry,
     TooLarge,
     Unknown,
+    explain,
 )
 from tailer.flow.sending.presence import Presence
 from tailer.retrying import Backoff, Setback, try_until
@@ -88,11 +89,11 @@ class Transmission:
     async def _resolve(self, batch: Batch, lost: Unknown, losses: int) -> FinalOutcome | Unknown:
         """What becomes of a batch that the destination may have: it is found, or sent again."""
         self._presence.note_failure()
-        self._emit(DeliveryUnknown(lost.reason, len(batch.items)))
+        self._emit(DeliveryUnknown(explain(lost), len(batch.items)))
         verdict = await self._look_up(batch)
         if verdict is Verdict.SENT_AGAIN_UNREAD:
             # No look took any time: without a pause an answer that is always lost would be asked for at once.
-            await self._sleep(max(lost.after_seconds or 0.0, _BACKOFF.wait_seconds(losses)))
+            await self._sleep(_BACKOFF.wait_seconds(losses, asked_seconds=lost.after_seconds))
 
         async def try_once() -> DeliveryOutcome:
             nonlocal verdict
@@ -143,12 +144,9 @@ class Transmission:
     def _report(self, setback: Setback[DeliveryOutcome]) -> None:
         outcome = setback.answer
         if isinstance(outcome, Retry):
-            reason = f"{outcome.reason}: {outcome.remedy}" if outcome.remedy else outcome.reason
-            self._emit(DeliveryRetried(reason, setback.tries, setback.wait_seconds))
+            self._emit(DeliveryRetried(explain(outcome), setback.tries, setback.wait_seconds))
 
 
 def _wait_seconds(outcome: DeliveryOutcome, tries: int) -> float:
-    """As long as the server asked for, where it did."""
-    if isinstance(outcome, Retry) and outcome.after_seconds is not None:
-        return outcome.after_seconds
-    return _BACKOFF.wait_seconds(tries)
+    asked_seconds = outcome.after_seconds if isinstance(outcome, Retry) else None
+    return _BACKOFF.wait_seconds(tries, asked_seconds=asked_seconds)

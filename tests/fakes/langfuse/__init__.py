@@ -15,7 +15,7 @@ from tests.fakes.langfuse.faults import (
     reset,
     too_large,
 )
-from tests.fakes.langfuse.releases import CURRENT, EVENTS_ONLY, LEGACY, Release
+from tests.fakes.langfuse.releases import CURRENT, EVENTS_ONLY, LEGACY, SELF_HOSTED_3, Release
 from tests.fakes.langfuse.rules import Rules, Violation
 from tests.fakes.langfuse.server import FakeLangfuse
 from tests.fakes.langfuse.store import StoredSpan
@@ -24,6 +24,7 @@ __all__ = [
     "CURRENT",
     "EVENTS_ONLY",
     "LEGACY",
+    "SELF_HOSTED_3",
     "ControlClient",
     "Effect",
     "FakeLangfuse",

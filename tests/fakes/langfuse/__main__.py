@@ -9,10 +9,15 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.fakes.langfuse.releases import CURRENT, EVENTS_ONLY, LEGACY
+from tests.fakes.langfuse.releases import CURRENT, EVENTS_ONLY, LEGACY, SELF_HOSTED_3
 from tests.fakes.langfuse.server import FakeLangfuse
 
-RELEASES = {"current": CURRENT, "events_only": EVENTS_ONLY, "legacy": LEGACY}
+RELEASES = {
+    "current": CURRENT,
+    "events_only": EVENTS_ONLY,
+    "legacy": LEGACY,
+    "self_hosted_3": SELF_HOSTED_3,
+}
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:

@@ -18,6 +18,11 @@ class Release:
     """GET /api/public/v2/observations is there."""
     reads_single: bool
     """GET /api/public/observations/{id} finds something."""
+    says_of_pages: tuple[int, str] = (
+        404,
+        "The observations v2 API is only available in a Langfuse v4 write mode.",
+    )
+    """What it answers to GET /api/public/v2/observations where that is not there."""
 
 
 CURRENT = Release("4.59.0", True, True, True, False)
@@ -26,6 +31,15 @@ EVENTS_ONLY = Release("4.16.0", False, False, True, False)
 """4.16 as it comes (`LANGFUSE_MIGRATION_V4_WRITE_MODE=events_only`)."""
 LEGACY = Release("4.16.0", False, False, False, True)
 """4.16 in the mode of release 3."""
+SELF_HOSTED_3 = Release(
+    "3.150.0",
+    False,
+    False,
+    False,
+    True,
+    (501, "v2 APIs are currently in beta and only available on Langfuse Cloud"),
+)
+"""A late release 3 as it comes (`LANGFUSE_ENABLE_EVENTS_TABLE_V2_APIS` is not set)."""
 
 
 class ReadLimit:

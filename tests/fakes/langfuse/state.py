@@ -200,9 +200,7 @@ class LangfuseState:
         if self.light:
             raise RefusedRequestError(501, "A light fake keeps no observations")
         if not self.release.reads_pages:
-            raise RefusedRequestError(
-                404, "The observations v2 API is only available in a Langfuse v4 write mode."
-            )
+            raise RefusedRequestError(*self.release.says_of_pages)
         self.delete_what_is_due()
         visible_until = self.clock() - self.visible_after_seconds
         shown_since = 0.0 if self.shown_back_seconds is None else self.clock() - self.shown_back_seconds

@@ -21,16 +21,18 @@ from tests.fakes.otlp.decoding import (
 from tests.fakes.otlp.rules import check_points, check_spans
 
 _LARGEST_BYTES = 64 * 1024 * 1024
+_INVALID = 400
+_PROTOBUF = {"content-type": "application/x-protobuf"}
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """How one request is met. `taken` keeps its data first; `cut` closes the connection without an answer, `hang` holds
-    it until the receiver stops."""
+    """How one request is met; its body is protobuf unless `headers` say otherwise. `taken` keeps the request's data
+    first; `cut` closes the connection without an answer, `hang` holds it until the receiver stops."""
 
     status: int = 200
     body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=lambda: {"content-type": "application/x-protobuf"})
+    headers: Mapping[str, str] = field(default_factory=dict)
     taken: bool = False
     cut: bool = False
     hang: bool = False
@@ -112,7 +114,7 @@ class FakeReceiver:
             await self._stopping.wait()
         if (reply.cut or reply.hang) and request.transport is not None:
             request.transport.close()
-        return web.Response(status=reply.status, body=reply.body, headers=reply.headers)
+        return web.Response(status=reply.status, body=reply.body, headers={**_PROTOBUF, **reply.headers})
 
     def _take(self, request: web.Request, body: bytes) -> web.Response:
         if any(request.headers.get(name) != value for name, value in self.keys.items()):
@@ -131,13 +133,21 @@ class FakeReceiver:
                 self.violations += check_points(points)
                 self.points += points
         except BadRequest as refusal:
-            return web.Response(status=refusal.status, text=str(refusal))
+            if refusal.status != _INVALID:
+                return web.Response(status=refusal.status, text=str(refusal))
+            # google.rpc.Status, whose second field is the message; a collector answers in the form of the request.
+            told = str(refusal).encode()[:100]
+            return web.Response(
+                status=_INVALID,
+                body=bytes((0x12, len(told))) + told,
+                headers=_PROTOBUF,
+            )
         self._changed.set()
         told = ExportTraceServiceResponse()
         if self.rejects_spans:
             told.partial_success.rejected_spans = self.rejects_spans
             told.partial_success.error_message = "not all of it"
-        return web.Response(body=told.SerializeToString(), headers={"content-type": "application/x-protobuf"})
+        return web.Response(body=told.SerializeToString(), headers=_PROTOBUF)
 
     def _take_spans(self, spans: list[ReceivedSpan]) -> None:
         if any(span.attributes.get("librechat.name") in self.invalid for span in spans):

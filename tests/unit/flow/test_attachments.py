@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tailer.core.identity import DocumentKey, turn_trace_id
-from tailer.events import DeliveryPaused, DeliveryResumed, MediaLeftOut
+from tailer.events import DeliveryPaused, DeliveryResumed, MediaLeftOut, MediaRetried
 from tailer.flow.sending.outcomes import Refused, Retry, StorageAway
 from tests.memory import MemoryMedia
 from tests.rows import answer, question
@@ -80,6 +80,19 @@ async def test_a_storage_that_is_away_for_a_minute_costs_no_file(scene: Scene) -
 
         assert run.events.of(MediaLeftOut) == []
     assert [len(files) for _, files in media.published] == [1]
+
+
+async def test_what_keeps_a_file_from_being_taken_is_said_with_its_remedy(scene: Scene) -> None:
+    media = MemoryMedia()
+    media.trouble = StorageAway("ConnectError", "nothing listens there")
+    async with running(scene, media=media) as run:
+        ask(scene, 1, with_picture=True)
+        await until(lambda: bool(run.events.of(MediaRetried)))
+        media.trouble = None
+        await run.until_done()
+        retried = run.events.of(MediaRetried)[0]
+
+    assert (retried.reason, retried.attempt) == ("ConnectError: nothing listens there", 1)
 
 
 async def test_keys_that_are_refused_for_files_pause_like_all_others(scene: Scene) -> None:

@@ -15,6 +15,10 @@ def test_waits_double_up_to_the_longest() -> None:
     assert [STEADY.wait_seconds(tries) for tries in range(1, 7)] == [1, 2, 4, 8, 8, 8]
 
 
+def test_a_wait_is_never_shorter_than_what_was_asked_for_and_never_shorter_for_it() -> None:
+    assert [STEADY.wait_seconds(3, asked_seconds=asked) for asked in (None, 0.0, 3.0, 60.0)] == [4, 4, 4, 60]
+
+
 @pytest.mark.parametrize("tries", [1, 3, 50])
 def test_jitter_makes_waits_longer_and_spreading_makes_them_shorter(tries: int) -> None:
     full = STEADY.wait_seconds(tries)

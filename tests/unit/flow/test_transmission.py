@@ -48,13 +48,24 @@ async def test_a_destination_that_is_away_for_a_night_gets_the_same_bytes_in_the
 
 
 async def test_a_pause_that_the_destination_asks_for_is_kept(scene: Scene) -> None:
-    """To the second, and instead of the own one."""
-    scene.destination.answers.extend([Answer(Retry("http_429", 300.0)), Answer(Retry("http_429", 0.0))])
+    """To the second."""
+    scene.destination.answers.append(Answer(Retry("http_429", 300.0)))
     began = monotonic()
 
     assert await scene.transmission.send(make_batch(scene, "m1")) == Delivered()
 
     assert monotonic() - began == pytest.approx(300, abs=0.1)
+
+
+async def test_a_pause_of_nothing_does_not_make_a_flood(scene: Scene) -> None:
+    """A gateway that says zero, or a date that is over: the own pauses grow all the same."""
+    scene.destination.answers.extend([Answer(Retry("http_429", 0.0))] * 6)
+
+    assert await scene.transmission.send(make_batch(scene, "m1")) == Delivered()
+
+    pauses = [event.wait_seconds for event in scene.events.of(DeliveryRetried)]
+    assert pauses[0] >= 0.2
+    assert pauses[5] >= 0.2 * 2**5
 
 
 @pytest.mark.parametrize("outcome", [TooLarge(), Rejected("http_400")])
