@@ -313,5 +313,10 @@ async def test_a_deletion_is_repeated_until_it_is_taken_and_given_up_where_it_is
         await delete(databases, "a2")
         await run.until_done()
         failed = [event.operation for event in run.events.of(FollowupFailed)]
+        outcomes = run.outcomes()
 
     assert failed == ["delete_traces"]
+    assert outcomes[-2:] == ["deletion_followed", "deletion_refused"]
+    record = await databases.state["exports"].find_one({"_id": turn_trace_id("a2")})
+    assert record is not None
+    assert "deleted_at" not in record

@@ -50,6 +50,8 @@ class EntryOutcome(StrEnum):
     """The row lacks a field that every message has."""
     DELETION_KEPT = "deletion_kept"
     DELETION_FOLLOWED = "deletion_followed"
+    DELETION_REFUSED = "deletion_refused"
+    """The destination refused to delete it, for good: the traces stay."""
     DELETION_UNKNOWN = "deletion_unknown"
     """Nothing was sent for the deleted row."""
     EXPIRY_FOLLOWED = "expiry_followed"

@@ -6,6 +6,7 @@ fails again and again does not stop the others of its kind.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from enum import Enum
 
 from tailer.core.stream.entries import EntryKey
 from tailer.core.trace.followup import FollowupOperation
@@ -14,6 +15,14 @@ from tailer.flow.lanes.setbacks import Setbacks, Waiting
 from tailer.flow.sending.destination_health import Channel, DestinationHealth
 from tailer.flow.sending.outcomes import Delivered, DeliveryOutcome, Refused, Retry, Unknown, explain
 from tailer.flow.sending.presence import Presence
+
+
+class Settled(Enum):
+    """How something ended that is not tried again."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    """For good, and reported."""
 
 
 class Asking:
@@ -47,9 +56,8 @@ class Asking:
 
     async def ask(
         self, key: EntryKey, operation: FollowupOperation, call: Callable[[], Awaitable[DeliveryOutcome]]
-    ) -> Waiting | None:
-        """None once it is settled: accepted, or refused for good and reported. Otherwise how long it waits for the next
-        try."""
+    ) -> Settled | Waiting:
+        """What became of it, once it is settled; otherwise how long it waits for the next try."""
         outcome = await self._call(call)
         self._health.note(self._channel, outcome)
         if isinstance(outcome, Retry | Refused | Unknown):
@@ -63,9 +71,10 @@ class Asking:
         self._setbacks.clear(key)
         self._setbacks.clear(self._channel)
         self._closed_until = 0.0
-        if not isinstance(outcome, Delivered):
-            self._emit(FollowupFailed(operation))
-        return None
+        if isinstance(outcome, Delivered):
+            return Settled.ACCEPTED
+        self._emit(FollowupFailed(operation))
+        return Settled.REFUSED
 
     async def _call(self, call: Callable[[], Awaitable[DeliveryOutcome]]) -> DeliveryOutcome:
         """The answer, for which the others do not wait long; whatever is asked here may be asked again."""

@@ -13,9 +13,10 @@ from tailer.core.stream.hints import Interest
 from tailer.core.trace.followup import FollowupOperation, SentTurn
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.flow.destinations import Destination
-from tailer.flow.lanes.asking import Asking, pause
+from tailer.flow.lanes.asking import Asking, Settled, pause
 from tailer.flow.lanes.lane import Lane
 from tailer.flow.lanes.round import Round, Workbench
+from tailer.flow.lanes.setbacks import Waiting
 
 
 class Deletions(Lane):
@@ -78,22 +79,25 @@ class Deletions(Lane):
         sent = [turn for turn in known if turn.document_key in keys]
         traces = await destination.state.find_traces_by_document(list(keys))
         trace_ids = sorted({turn.trace_id for turn in sent} | set(traces))
+        was_refused = False
         if trace_ids:
             if self._asking[destination.name].is_closed:
                 await work.owe(ready, at=destination)
                 return True
-            waiting = await self._asking[destination.name].ask(
+            answer = await self._asking[destination.name].ask(
                 ready[0].key,
                 FollowupOperation.DELETE_TRACES,
                 lambda: destination.followups.delete_traces(trace_ids),
             )
-            if waiting is not None:
-                await work.wait_or_owe([(entry, waiting) for entry in ready], at=destination)
+            if isinstance(answer, Waiting):
+                await work.wait_or_owe([(entry, answer) for entry in ready], at=destination)
                 return False
-            await destination.state.record_deleted(trace_ids)
+            was_refused = answer is Settled.REFUSED
+            if not was_refused:
+                await destination.state.record_deleted(trace_ids)
         expiries = {turn.document_key: turn.expires_milliseconds for turn in sent}
         for entry in ready:
-            work.close(entry, _outcome_of(entry, expiries), at=destination)
+            work.close(entry, _outcome_of(entry, expiries, was_refused=was_refused), at=destination)
         return True
 
 
@@ -106,11 +110,14 @@ def _leave_others(work: Round, sent: Sequence[SentTurn]) -> None:
         work.keeps(entry, conversations.get(row, entry.belongs_to or row))
 
 
-def _outcome_of(entry: Entry, expiries: dict[DocumentKey, int | None]) -> EntryOutcome:
-    """Distinguishes what LibreChat let expire, what a user deleted, and what was never sent."""
+def _outcome_of(entry: Entry, expiries: dict[DocumentKey, int | None], *, was_refused: bool) -> EntryOutcome:
+    """Distinguishes what LibreChat let expire, what a user deleted, what the destination keeps, and what was never
+    sent."""
     key = entry.key.document_key
     if key not in expiries:
         return EntryOutcome.DELETION_UNKNOWN
+    if was_refused:
+        return EntryOutcome.DELETION_REFUSED
     expires = expiries[key]
     has_expired = expires is not None and expires <= entry.cluster_seconds * 1000
     return EntryOutcome.EXPIRY_FOLLOWED if has_expired else EntryOutcome.DELETION_FOLLOWED

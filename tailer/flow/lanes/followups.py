@@ -36,7 +36,7 @@ from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import answer_text
 from tailer.errors import TailerError
 from tailer.flow.destinations import Destination
-from tailer.flow.lanes.asking import Asking, pause
+from tailer.flow.lanes.asking import Asking, Settled, pause
 from tailer.flow.lanes.lane import Lane
 from tailer.flow.lanes.round import Round, Workbench
 from tailer.flow.lanes.setbacks import Waiting
@@ -216,9 +216,9 @@ class Followups(Lane):
             if charged:
                 subject, continued = replace(subject, transactions=(*subject.transactions, *charged)), edit
                 continue
-            waiting = await self._correct(subject, turn, edit)
-            if waiting is not None:
-                return waiting
+            answer = await self._correct(subject, turn, edit)
+            if isinstance(answer, Waiting):
+                return answer
             trace = make_edit_trace(turn, edit, destination.options.mask)
             edits = {trace.record_id: edit}
             pieces.append(
@@ -264,17 +264,19 @@ class Followups(Lane):
             return None
         if message.feedback is None:
             score_id = feedback_score_id(turn.trace_id)
-            waiting = await asking.ask(
+            answer = await asking.ask(
                 subject.entry.key, FollowupOperation.DELETE_SCORE, lambda: sink.delete_score(score_id)
             )
         else:
             score = make_feedback_score(turn, message, message.feedback, destination.options.mask)
-            waiting = await asking.ask(
+            answer = await asking.ask(
                 subject.entry.key, FollowupOperation.PUT_SCORE, lambda: sink.put_score(score)
             )
-        if waiting is None:
-            await destination.state.record_feedback(turn.trace_id, digest)
-        return waiting
+        if isinstance(answer, Waiting):
+            return answer
+        # One that is refused for good is remembered too: the same is not sent again, and a changed one is.
+        await destination.state.record_feedback(turn.trace_id, digest)
+        return None
 
     def _find_edit(self, subject: _Subject, turn: SentTurn) -> Edit | None:
         entry, message = subject.entry, subject.message
@@ -283,7 +285,7 @@ class Followups(Lane):
             return find_edit(EditedText.QUESTION, turn, message.text or "", written)
         return find_edit(EditedText.ANSWER, turn, answer_text(message), written)
 
-    async def _correct(self, subject: _Subject, turn: SentTurn, edit: Edit) -> Waiting | None:
+    async def _correct(self, subject: _Subject, turn: SentTurn, edit: Edit) -> Settled | Waiting | None:
         destination = subject.destination
         correction = make_correction_score(turn, edit, destination.options.mask)
         if correction is None:

@@ -9,7 +9,8 @@ from bson import ObjectId
 from tailer.core.identity import DocumentKey, spending_trace_id, title_trace_id, turn_trace_id
 from tailer.core.librechat.messages import Message
 from tailer.core.policy.policies import DeletionPolicy
-from tailer.events import FollowupFailed, TurnFailed
+from tailer.core.trace.followup import FollowupOperation
+from tailer.events import FollowupFailed, FollowupRetried, TurnFailed
 from tailer.flow.sending.outcomes import DeliveryOutcome, Rejected, Retry
 from tests.evidence import trace_ids
 from tests.memory import MemoryMedia, MemoryReader
@@ -152,6 +153,48 @@ async def test_deletions_that_are_not_taken_stop_no_turn_and_no_score(scene: Sce
         await run.until_done()
 
     assert sorted(scene.destination.trace_ids()) == sorted(turns(2, 3))
+
+
+async def test_a_deletion_that_is_refused_for_good_is_not_recorded_as_done(scene: Scene) -> None:
+    """The trace stays, and so does its record."""
+    scene.destination.score_answers.append(Rejected("http_400"))
+    async with running(scene, deletions=DeletionPolicy.DELETE) as run:
+        keys = store_chats(scene, 1)
+        await run.until_done()
+        scene.librechat.delete("messages", keys[1])
+        await run.until_done()
+        outcomes, failed = run.outcomes(), run.events.of(FollowupFailed)
+
+    assert outcomes[-1] == "deletion_refused"
+    assert [event.operation for event in failed] == [FollowupOperation.DELETE_TRACES]
+    assert scene.destination.record_ids() == turns(1)
+    assert set(await scene.state.load_sent(trace_ids("a1"))) == set(trace_ids("a1"))
+
+
+async def test_what_keeps_a_score_from_being_taken_is_said_with_its_remedy(scene: Scene) -> None:
+    scene.destination.score_answers.append(Retry("ConnectError", remedy="nothing listens there"))
+    async with running(scene) as run:
+        keys = store_chats(scene, 1)
+        await run.until_done()
+        scene.librechat.update("messages", keys[1], {"feedback": {"rating": "thumbsUp"}})
+        await run.until_done()
+        retried = run.events.of(FollowupRetried)
+
+    assert [event.reason for event in retried] == ["ConnectError: nothing listens there"]
+
+
+async def test_scores_that_are_to_wait_for_nothing_are_no_flood(scene: Scene) -> None:
+    """`Retry-After: 0`: the own pauses grow all the same."""
+    scene.destination.score_answers.extend([Retry("http_429", 0.0)] * 6)
+    async with running(scene) as run:
+        keys = store_chats(scene, 1)
+        await run.until_done()
+        scene.librechat.update("messages", keys[1], {"feedback": {"rating": "thumbsUp"}})
+        await run.until_done()
+        pauses = [event.wait_seconds for event in run.events.of(FollowupRetried)]
+
+    assert len(pauses) == 6
+    assert pauses[5] >= 0.2 * 2**5
 
 
 async def test_files_that_cannot_be_uploaded_hold_their_own_turn_back_and_no_other(scene: Scene) -> None:
