@@ -169,15 +169,16 @@ class Backlog:
         message_id: str | None,
         *,
         changed: Collection[str] = (),
+        belongs_to: str | None = None,
         only: str | None = None,
     ) -> None:
         """Open an entry that was parked and whose deadline has passed, or that is asked for again.
 
-        `changed` names the fields that are to be looked at if the turn was sent before; `only` a destination that alone
-        is concerned.
+        `changed` names the fields that are to be looked at if the turn was sent before; `belongs_to` its conversation,
+        where no row may be left to tell; `only` a destination that alone is concerned.
         """
-        again = self._widen(key, only)
-        self._open_turns.reopen(key, message_id, self._monotonic(), changed=changed, again=again)
+        now, again = self._monotonic(), self._widen(key, only)
+        self._open_turns.reopen(key, message_id, now, changed=changed, belongs_to=belongs_to, again=again)
         self._opened.set()
 
     def take_back(self, share: OwedShare, destination: str) -> None:

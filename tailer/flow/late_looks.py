@@ -104,8 +104,13 @@ class LateLooks:
             ledgers = await self._reader.read_ledgers(some, only_news=True)
             for turn in some:
                 if find_late_transactions(turn, ledgers.get(turn.message_id, ())):
-                    key = EntryKey(Interest.RESPONSE, turn.document_key)
-                    self._backlog.reopen(key, turn.message_id, changed={LEDGER}, only=self._name)
+                    self._backlog.reopen(
+                        EntryKey(Interest.RESPONSE, turn.document_key),
+                        turn.message_id,
+                        changed={LEDGER},
+                        belongs_to=turn.session_id,
+                        only=self._name,
+                    )
         return len(turns)
 
     def _now(self) -> datetime:

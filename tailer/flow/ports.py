@@ -70,7 +70,8 @@ class DocumentReader(Protocol):
         ...
 
     async def read_messages(self, keys: Sequence[DocumentKey]) -> Mapping[DocumentKey, Message]:
-        """Whole rows by `_id`, without those that vanished or are unreadable."""
+        """Whole rows by `_id`, temporary where their conversations say so, without those that vanished or are
+        unreadable."""
         ...
 
     async def read_ledgers(

@@ -32,7 +32,7 @@ from tailer.mongo.transactions import (
     read_transactions_by_key,
     read_unnamed,
 )
-from tailer.mongo.turn_reading import TurnReading, read_messages
+from tailer.mongo.turn_reading import TurnReading, read_settled_messages
 from tailer.mongo.users import Users
 
 GROUP_BYTES = 2_000_000
@@ -147,8 +147,11 @@ class MongoDocuments:
             unread = [*begun.unread, *unread[taken:]]
 
     async def read_messages(self, keys: Iterable[DocumentKey]) -> Mapping[DocumentKey, Message]:
-        """Whole rows by `_id`. A row that is not a message is reported and left out."""
-        return await self._collections.run(partial(read_messages, keys=list(keys), fields=CONTENT_FIELDS))
+        """Whole rows by `_id`, temporary where their conversations say so. A row that is not a message is reported and
+        left out."""
+        return await self._collections.run(
+            partial(read_settled_messages, keys=list(keys), fields=CONTENT_FIELDS)
+        )
 
 
 def _find_titled(reading: Reading, keys: Sequence[DocumentKey]) -> Sequence[tuple[DocumentKey, Row]]:

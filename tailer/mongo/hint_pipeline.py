@@ -16,6 +16,7 @@ from tailer.core.librechat.conversations import SETTINGS_FIELDS
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.core.stream.shard import WHOLE, Shard
+from tailer.core.turn.temporary import ASSISTANTS
 from tailer.mongo.document_keys import to_key
 
 _ID_BYTES = 400
@@ -89,9 +90,12 @@ _TEMPORARY: dict[str, object] = {
                 {"$ne": [{"$ifNull": ["$fullDocument.expiredAt", None]}, None]},
             ]
         },
+        _STOPPED,
+        {"$in": ["$fullDocument.endpoint", list(ASSISTANTS)]},
     ]
 }
-"""Until 0.8.5 an expiry date is the only sign of a temporary chat."""
+"""Until 0.8.5 an expiry date is the only sign of a temporary chat. Stopped answers (until 0.8.7) and the rows of
+assistants do not say what their chat is, so it may be one."""
 _OF_MESSAGES: dict[str, object] = {
     **_EVERYWHERE,
     "unfinished": {"$eq": ["$fullDocument.unfinished", True]},

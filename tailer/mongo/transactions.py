@@ -9,6 +9,7 @@ from bson import ObjectId
 
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.bson_values import filled_string, identifier
+from tailer.core.librechat.conversations import read_conversation
 from tailer.core.librechat.transactions import Transaction, read_transaction
 from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.spending import Spending, make_spending, names_chat_message
@@ -212,6 +213,9 @@ async def read_deleted(
         if entry is not None:
             grouped[entry.conversation_id, entry.message_id].append(entry)
     spent = {key: grouped.get((row.conversation_id, row.message_id), []) for key, row in rows.items()}
+    temporary = await _find_temporary(
+        collections, {rows[key].conversation_id for key, entries in spent.items() if entries}
+    )
     return {
         key: Spending(
             key,
@@ -220,10 +224,27 @@ async def read_deleted(
             entries[0].user_id,
             tuple(entries),
             is_deleted_turn=True,
-            may_be_temporary=rows[key].may_be_temporary,
+            may_be_temporary=rows[key].may_be_temporary
+            or (rows[key].conversation_id, entries[0].user_id) in temporary,
         )
         for key, entries in spent.items()
         if entries
+    }
+
+
+async def _find_temporary(collections: Collections, conversation_ids: set[str]) -> set[Owner]:
+    """The conversations that may be temporary ones. A deleted row may not have said it, see `is_temporary`."""
+    if not conversation_ids:
+        return set()
+    fields = {"conversationId": 1, "user": 1, "isTemporary": 1, "expiredAt": 1}
+    found = await collections.find(
+        "conversations", {"conversationId": {"$in": list(conversation_ids)}}, fields
+    )
+    read = (read_conversation(to_key(document["_id"]), document) for document in found)
+    return {
+        (item.conversation_id, item.user_id)
+        for item in read
+        if item is not None and item.temporary is not False
     }
 
 

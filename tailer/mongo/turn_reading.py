@@ -2,7 +2,7 @@
 `RowChoice` finds, then what they name (the conversation, transactions, agents), and makes the turns' records of it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from bson import ObjectId
@@ -15,6 +15,7 @@ from tailer.core.policy.users import User
 from tailer.core.turn.assembly import Draft, make_draft, make_record
 from tailer.core.turn.readback import Owner, Row, owner_of
 from tailer.core.turn.selection import RowSelection, group_selections
+from tailer.core.turn.temporary import is_temporary
 from tailer.core.turn.turns import TurnRecord
 from tailer.mongo.document_keys import from_key, to_key
 from tailer.mongo.message_rows import CONTENT_FIELDS, HISTORY_FIELDS, ROW_FIELDS, SMALL_BYTES
@@ -117,6 +118,23 @@ class TurnReading:
         if draft.needs_rows_elsewhere:
             draft = draft.with_rows_elsewhere(_read_nearby(reading, selection.row))
         return draft
+
+
+def read_settled_messages(
+    reading: Reading, keys: Iterable[DocumentKey], fields: Mapping[str, object]
+) -> dict[DocumentKey, Message]:
+    """As `read_messages`, each temporary where its conversation says so, whatever the row itself says."""
+    messages = read_messages(reading, keys, fields)
+    conversations = _read_conversations(
+        reading, list({message.conversation_id for message in messages.values()})
+    )
+    return {
+        key: replace(
+            message,
+            temporary=is_temporary(message, conversations.get((message.conversation_id, message.user_id))),
+        )
+        for key, message in messages.items()
+    }
 
 
 def read_messages(

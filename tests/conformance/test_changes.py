@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
 from tailer.core.stream.positions import StreamPosition
@@ -118,6 +119,31 @@ async def test_what_no_document_holds_for_long_travels_with_a_new_row_and_is_nev
         (False, False), (True, True), (True, True), (True, False), (True, False),
     ]  # fmt: skip
     assert "secret" not in repr(hints)
+
+
+async def test_whether_its_chat_may_be_temporary_travels_with_a_new_row(librechat: LibreChatWorld) -> None:
+    """Stopped answers and the rows of assistants do not say it themselves."""
+    rows: dict[str, tuple[dict[str, Any], bool]] = {
+        "flagged": ({"isTemporary": True, "expiredAt": WRITTEN}, True),
+        "dated": ({"expiredAt": WRITTEN}, True),
+        "kept": ({"isTemporary": False, "expiredAt": WRITTEN}, False),
+        "lasting": ({"isTemporary": False, "expiredAt": None}, False),
+        "old": ({"expiredAt": None}, False),
+        "stopped": ({"isTemporary": False, "unfinished": True, "text": "Par"}, True),
+        "paused": ({"isTemporary": False, "unfinished": True, "text": "", "langfuseSampled": True}, False),
+        "assistant": ({"isTemporary": False, "endpoint": "assistants"}, True),
+        "azure": ({"endpoint": "azureAssistants"}, True),
+        "agent": ({"isTemporary": False, "endpoint": "agents"}, False),
+    }
+    async with reading(librechat) as stream:
+        await librechat.insert(
+            "messages", *(answer(name, "q", **fields) for name, (fields, _) in rows.items())
+        )
+        hints = await stream.until_read(len(rows))
+
+    assert {hint.message_id: hint.temporary for hint in hints} == {
+        name: temporary for name, (_, temporary) in rows.items()
+    }
 
 
 async def test_reading_goes_on_after_each_position(librechat: LibreChatWorld) -> None:

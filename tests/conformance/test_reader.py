@@ -341,6 +341,61 @@ async def test_what_was_spent_on_a_deleted_answer_is_read_by_its_ids(librechat: 
     assert await librechat.reader.read_deleted({}) == {}
 
 
+async def test_a_deleted_answer_may_be_temporary_if_its_conversation_is(librechat: LibreChatWorld) -> None:
+    """Whatever its insertion said. The conversation of another user of the same id says nothing of it."""
+    gone = {to_key(ObjectId()): DeletedRow(f"a{number}", f"c{number}", False) for number in range(5)}
+    await librechat.insert(
+        "transactions",
+        *(transaction(messageId=f"a{number}", conversationId=f"c{number}") for number in range(5)),
+    )
+    chats: tuple[dict[str, Any], ...] = (
+        {"user": ALICE, "isTemporary": True}, {"user": ALICE, "expiredAt": NOW},
+        {"user": ALICE, "isTemporary": False, "expiredAt": NOW}, {"user": BOB, "isTemporary": True},
+    )  # fmt: skip
+    await librechat.insert(
+        "conversations",
+        *({"_id": ObjectId(), "conversationId": f"c{number}", **chat} for number, chat in enumerate(chats)),
+    )
+
+    found = await librechat.reader.read_deleted(gone)
+
+    assert [found[key].may_be_temporary for key in gone] == [True, True, False, False, False]
+
+
+async def test_a_row_that_is_read_again_is_temporary_if_its_conversation_is(
+    librechat: LibreChatWorld,
+) -> None:
+    """Its own row may say nothing of it, or have an expiry date for another reason."""
+    rows: tuple[tuple[dict[str, Any], dict[str, Any] | None, bool], ...] = (
+        ({"isTemporary": False}, {"isTemporary": True}, True),
+        ({"isTemporary": False}, {"isTemporary": False}, False),
+        ({"isTemporary": False}, {"expiredAt": NOW}, False),
+        ({}, {"expiredAt": NOW}, True),
+        ({"expiredAt": NOW}, {"isTemporary": False}, False),
+        ({"expiredAt": NOW}, None, True),
+        ({}, None, False),
+    )  # fmt: skip
+    keys = await librechat.insert(
+        "messages",
+        *(
+            answer(f"a{number}", "q", conversationId=f"c{number}", **own)
+            for number, (own, _, _) in enumerate(rows)
+        ),
+    )
+    await librechat.insert(
+        "conversations",
+        *(
+            {"_id": ObjectId(), "conversationId": f"c{number}", "user": ALICE, **chat}
+            for number, (_, chat, _) in enumerate(rows)
+            if chat is not None
+        ),
+    )
+
+    found = await librechat.reader.read_messages(keys)
+
+    assert [found[key].temporary for key in keys] == [temporary for _, _, temporary in rows]
+
+
 async def test_a_turn_has_the_user_it_belongs_to(librechat: LibreChatWorld) -> None:
     """Nobody where the account is gone."""
     await librechat.insert("users", {"_id": ObjectId(ALICE), "username": "alice", "role": "ADMIN"})

@@ -196,6 +196,33 @@ async def test_a_temporary_chat_that_expired_before_it_was_read_leaves_no_trace(
     assert fake.trace_ids() == ([turn_trace_id(ANSWER_ID)] if is_sent and told else [])
 
 
+@pytest.mark.parametrize(
+    ("fields", "chat"),
+    [
+        ({"unfinished": True, "text": "Par"}, None),
+        ({"endpoint": "assistants"}, None),
+        ({}, {"isTemporary": True, "expiredAt": EXPIRY}),
+        ({}, {"expiredAt": EXPIRY}),
+    ],
+    ids=["stopped", "an assistant's", "its conversation says it", "its conversation until 0.8.5"],
+)
+async def test_a_deleted_answer_whose_row_does_not_say_what_its_chat_is_leaves_no_trace(
+    databases: Databases, fake: FakeLangfuse, fields: dict[str, Any], chat: dict[str, Any] | None
+) -> None:
+    """Stop (until 0.8.7) and assistants store rows of temporary chats like those of others."""
+    async with running(databases, fake):
+        pass
+    await databases.source["transactions"].insert_one(transaction(messageId=ANSWER_ID, rawAmount=-7))
+    await databases.source["messages"].insert_one(answer(ANSWER_ID, "q1", isTemporary=False, **fields))
+    if chat is not None:
+        await databases.source["conversations"].insert_one({"conversationId": "c1", "user": ALICE, **chat})
+    await delete(databases, ANSWER_ID)
+    async with running(databases, fake) as run:
+        await run.until_done()
+
+    assert fake.trace_ids() == []
+
+
 async def test_a_turn_that_is_deleted_on_its_way_is_taken_away_once_it_is_there(
     databases: Databases, fake: FakeLangfuse
 ) -> None:

@@ -125,6 +125,27 @@ async def test_usage_that_is_billed_after_the_trace_was_sent_arrives_as_a_genera
     assert_billed_once(fake)
 
 
+@pytest.mark.parametrize("streamed", [True, False], ids=["ledger streamed", "ledger looked at"])
+@pytest.mark.parametrize("deleted", [["q1", "a1"], ["a1"]], ids=["the conversation", "the answer"])
+async def test_usage_that_is_billed_after_the_answer_was_deleted_reaches_the_trace_that_was_sent(
+    databases: Databases, fake: FakeLangfuse, deleted: list[str], *, streamed: bool
+) -> None:
+    """No row is left, so the record of the sent turn tells. Nothing is shown but numbers."""
+    streams = (Stream.MESSAGES, Stream.TRANSACTIONS) if streamed else (Stream.MESSAGES,)
+    async with running(databases, fake, streams=streams, stream_transactions=streamed) as run:
+        await send_turn(run, databases)
+        sent = len(fake.spans)
+        await databases.source["messages"].delete_many({"messageId": {"$in": deleted}})
+        await run.until_done()
+        await bill_late(databases)
+        await run.until_done()
+        late = LateView(run, clock := Clock(), looks_of(run, clock), sent)
+        await late.look(30, 300, 2000)
+
+    assert len(fake.spans) == sent + 1
+    assert_billed_once(fake)
+
+
 async def test_what_another_user_was_billed_for_a_message_of_the_same_id_is_not_the_turns(
     databases: Databases, fake: FakeLangfuse
 ) -> None:

@@ -14,6 +14,7 @@ from tailer.core.librechat.bson_values import milliseconds, string
 from tailer.core.librechat.conversations import SETTINGS_FIELDS
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
 from tailer.core.stream.positions import StreamPosition
+from tailer.core.turn.temporary import ASSISTANTS
 from tailer.mongo.document_keys import TOLERANT, to_key
 
 Document = Mapping[str, Any]
@@ -134,9 +135,13 @@ def _values(stream: Stream, document: Document, changed: frozenset[str], *, whol
     if stream is not Stream.MESSAGES or not whole:
         return {}
     text, unfinished = string(document.get("text")), document.get("unfinished") is True
+    stopped = unfinished and text is not None and bool(text or "langfuseSampled" not in document)
+    expires = "isTemporary" not in document and document.get("expiredAt") is not None
+    silent = stopped or document.get("endpoint") in ASSISTANTS
     return {
         "unfinished": unfinished,
-        "stopped": unfinished and text is not None and bool(text or "langfuseSampled" not in document),
+        "stopped": stopped,
+        "temporary": document.get("isTemporary") is True or expires or silent,
         "text": text
         if document.get("isCreatedByUser") is True and len((text or "").encode()) <= 4_000
         else None,

@@ -19,6 +19,7 @@ from tailer.core.trace.spending import Spending, make_spending, names_chat_messa
 from tailer.core.turn.assembly import Draft, make_draft, make_record
 from tailer.core.turn.readback import DeletedRow, Excerpts, Owner, Row, make_excerpt, owner_of
 from tailer.core.turn.selection import HistoryLimits, RowSelection, group_selections, select_rows
+from tailer.core.turn.temporary import is_temporary
 from tailer.core.turn.transactions_by_time import assign_by_time
 from tailer.core.turn.turns import TurnRecord
 from tailer.core.turn.usage import TITLE_CONTEXT
@@ -92,9 +93,11 @@ class MemoryReader:
         for document in self._librechat.find("messages", list(keys)):
             key = to_key(document["_id"])
             try:
-                found[key] = read_message(key, document)
+                message = read_message(key, document)
             except MalformedDocument:
                 continue
+            conversation = self._conversation_of((message.conversation_id, message.user_id))
+            found[key] = replace(message, temporary=is_temporary(message, conversation))
         return found
 
     async def read_ledgers(
@@ -164,11 +167,16 @@ class MemoryReader:
                 entries[0].user_id,
                 tuple(entries),
                 is_deleted_turn=True,
-                may_be_temporary=rows[key].may_be_temporary,
+                may_be_temporary=rows[key].may_be_temporary
+                or self._may_be_temporary((rows[key].conversation_id, entries[0].user_id)),
             )
             for key, entries in spent.items()
             if entries
         }
+
+    def _may_be_temporary(self, owner: Owner) -> bool:
+        conversation = self._conversation_of(owner)
+        return conversation is not None and conversation.temporary is not False
 
     def _is_in_chat(self, document: Document, reference: str) -> bool:
         """Its message is stored, or will be; or it names none, and its conversation is one."""
@@ -205,7 +213,7 @@ class MemoryReader:
         draft = make_draft(
             selection,
             messages,
-            self._conversation_of(row),
+            self._conversation_of(owner_of(row)),
             (*named, *by_time.get(row.message_id, ())),
         )
         if draft is None:
@@ -244,12 +252,11 @@ class MemoryReader:
         before = [other for other in near if other.key < row.key]
         return [*before[-_NEARBY_ROWS:], *near[len(before) :][:_NEARBY_ROWS]]
 
-    def _conversation_of(self, row: Row) -> Conversation | None:
+    def _conversation_of(self, owner: Owner) -> Conversation | None:
         stored = (
             read_conversation(to_key(document["_id"]), document)
             for document in self._librechat.find("conversations")
         )
-        owner = (row.conversation_id, row.user_id)
         return next(
             (item for item in _present(stored) if (item.conversation_id, item.user_id) == owner), None
         )

@@ -41,6 +41,7 @@ class MemorySink:
                     "output": item.output,
                     "start_milliseconds": item.start_milliseconds,
                     "end_milliseconds": item.end_milliseconds,
+                    "usage": item.usage,
                 }
                 for item in trace.observations
             ],

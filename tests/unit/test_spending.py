@@ -13,9 +13,10 @@ from tailer.core.policy.users import User, UserIdChoice, UserNaming
 from tailer.core.trace.export import export_spending
 from tailer.core.trace.observations import ObservationType
 from tailer.core.trace.otlp import SpanContext, encode_trace
-from tailer.core.trace.spending import Spending, build_spending_traces
+from tailer.core.trace.spending import Spending, build_spending_traces, make_spending
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tests.unit.documents import (
+    CONVERSATION,
     MISSING,
     RESPONSE,
     USER,
@@ -119,6 +120,28 @@ def test_a_deleted_turn_of_a_chat_that_may_be_temporary_is_sent_only_where_those
     made = export_spending(deleted, options(policies=Policies(temporary=policy)))
 
     assert isinstance(made, EntryOutcome) == (policy is TemporaryPolicy.SKIP)
+
+
+@pytest.mark.parametrize(
+    ("reference", "conversation_id", "is_deleted_turn", "may_be_temporary"),
+    [
+        (RESPONSE, CONVERSATION, True, True),
+        (CONVERSATION, CONVERSATION, False, True),
+        (REFERENCE, "nanoid", False, False),
+        (REFERENCE, CONVERSATION, False, False),
+        ("nanoid", "nanoid", False, False),
+    ],
+    ids=["of a deleted turn", "of a deleted chat", "of the API", "of the API in a chat", "without a message"],
+)
+def test_what_a_deleted_chat_left_in_the_ledger_may_be_of_a_temporary_one(
+    reference: str, conversation_id: str, *, is_deleted_turn: bool, may_be_temporary: bool
+) -> None:
+    """Until 0.8.2, and in chats with assistants always, transactions name their conversation only."""
+    made = make_spending(DocumentKey("k"), reference, conversation_id, USER, transactions(*CALLS))
+
+    assert made is not None
+    assert (made.is_deleted_turn, made.may_be_temporary) == (is_deleted_turn, may_be_temporary)
+    assert (export_spending(made, options()) is EntryOutcome.DELETED) is may_be_temporary
 
 
 def test_what_states_no_tokens_or_no_time_is_no_trace() -> None:

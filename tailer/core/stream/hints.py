@@ -51,7 +51,7 @@ class ChangeHint:
     `written_milliseconds` is LibreChat's `updatedAt` of this write if it has one, else the server's wall time;
     `cluster_seconds` is the server's. Some values travel along, all of them bounded, because no document holds them for
     long: the `text` of a new question, the `title` and settings of a conversation, and whether a new answer is
-    `unfinished`, has the shape of a `stopped` one, and belongs to a `temporary` chat.
+    `unfinished`, has the shape of a `stopped` one, and may belong to a `temporary` chat.
     """
 
     operation: Operation

@@ -96,15 +96,18 @@ class OpenTurns:
         now: float,
         *,
         changed: Collection[str] = (),
+        belongs_to: str | None = None,
         again: bool = False,
     ) -> None:
         """Open an entry whose deadline has passed, or that is asked for again; it is due at once.
 
-        `changed` names the fields that are to be looked at if the turn was sent before; `again` has an entry that is
-        being worked on taken once more.
+        `changed` names the fields that are to be looked at if the turn was sent before; `belongs_to` the conversation,
+        where no row may be left to tell; `again` has an entry that is being worked on taken once more.
         """
         entry = self._entries.get(key)
         if entry is not None:
+            entry.message_id = entry.message_id or message_id
+            entry.belongs_to = entry.belongs_to or belongs_to
             self._look_again(entry, changed, now, again=again)
         else:
             self._add(
@@ -114,6 +117,7 @@ class OpenTurns:
                     due_seconds=now,
                     work=key.interest,
                     message_id=message_id,
+                    belongs_to=belongs_to,
                     deadline_passed=True,
                     changed=frozenset(changed),
                 )

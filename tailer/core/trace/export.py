@@ -86,6 +86,12 @@ def trace_id_of(row: Row) -> TraceId:
     return native_copy_trace_id(row.message_id) if row.traced_natively else turn_trace_id(row.message_id)
 
 
+def possible_turn_traces(message_id: str) -> tuple[TraceId, TraceId]:
+    """The traces that the turn of a response may have, whose row is not there to tell: its own, or the one beside
+    LibreChat's own."""
+    return turn_trace_id(message_id), native_copy_trace_id(message_id)
+
+
 def is_chosen(conversation_id: str, options: ExportOptions) -> bool:
     """Whether a conversation belongs to the sample."""
     return is_sampled(conversation_id, options.sample_rate)

@@ -136,18 +136,19 @@ def find_continuation(sent: SentTurn, edit: Edit, unnamed: Sequence[Transaction]
 
 def find_news(
     sent: SentTurn,
-    message: Message,
+    message: Message | None,
     transactions: Sequence[Transaction],
     written_milliseconds: int,
     *,
     continued: Edit | None = None,
 ) -> LateNews | None:
-    """What differs from what was sent, None if nothing does. `continued` shows what a model wrote for transactions.
+    """What differs from what was sent, None if nothing does; without a message, which was deleted, the ledger alone.
+    `continued` shows what a model wrote for transactions.
 
     A record of an earlier release has no marks. Then nothing counts as late, and nothing is repeated.
     """
     parts: tuple[_NamedPart, ...] = ()
-    if sent.parts is not None:
+    if sent.parts is not None and message is not None:
         known = dict(_told_apart(sent.parts))
         parts = tuple(
             replace(part, before=known.get(part.key))
@@ -159,7 +160,7 @@ def find_news(
         return None
     marks = LateMarks(
         number=sent.edits,
-        parts=mark_parts(message) if parts else None,
+        parts=mark_parts(message) if parts and message is not None else None,
         transactions=tuple(sorted({*(sent.transactions or ()), *(entry.key for entry in late)}))
         if late
         else None,

@@ -66,9 +66,9 @@ def make_spending(
     """What the ledger alone tells of transactions that no stored message has; None where there are none.
 
     It does not say whether a deleted chat was temporary. Where the stream of messages did, the turn's own entry sends
-    it.
+    it. What names no message is known by its conversation, and that of a chat has an id like a message's.
     """
-    is_deleted = names_chat_message(reference) and reference != conversation_id
+    of_chat = names_chat_message(reference)
     if not transactions:
         return None
     return Spending(
@@ -77,8 +77,8 @@ def make_spending(
         conversation_id,
         user_id,
         tuple(transactions),
-        is_deleted_turn=is_deleted,
-        may_be_temporary=is_deleted,
+        is_deleted_turn=of_chat and reference != conversation_id,
+        may_be_temporary=of_chat,
     )
 
 

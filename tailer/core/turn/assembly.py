@@ -24,6 +24,7 @@ from tailer.core.turn.copies import (
 from tailer.core.turn.ledgers import entries_of_user
 from tailer.core.turn.readback import Row
 from tailer.core.turn.selection import RowSelection
+from tailer.core.turn.temporary import settle_temporary
 from tailer.core.turn.turns import Sibling, TurnRecord
 
 _AGENT_PREFIX = "agent_"
@@ -83,7 +84,7 @@ def make_draft(
     if own is None:
         return None
     question = messages.get(selection.question.key) if selection.question is not None else None
-    own = _settle_temporary(own, conversation)
+    own = settle_temporary(own, conversation, None if question is own else question)
     transactions = entries_of_user(selection.row.user_id, transactions)
     return Draft(
         selection=selection,
@@ -140,13 +141,6 @@ def make_record(
         conversation_went_on=selection.went_on,
         agent_exact=exact,
     )
-
-
-def _settle_temporary(message: Message, conversation: Conversation | None) -> Message:
-    """A row with an expiry date alone is no temporary chat where its conversation is none (retention modes)."""
-    if message.temporary_by_expiry and conversation is not None and conversation.temporary is False:
-        return replace(message, temporary=False)
-    return message
 
 
 def _look_around(

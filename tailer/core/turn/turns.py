@@ -15,6 +15,7 @@ from tailer.core.light_dataclass import light_dataclass
 from tailer.core.policy.policies import CopyPolicy, NativePolicy, Policies, TemporaryPolicy
 from tailer.core.turn.copies import ALONE, Surroundings, is_copy
 from tailer.core.turn.record import Sibling, TurnRecord
+from tailer.core.turn.temporary import ASSISTANTS
 from tailer.core.turn.times import Start, resolve_times
 from tailer.core.turn.usage import NO_USAGE, Usage, resolve_title_usage, resolve_turn_usage
 
@@ -42,7 +43,6 @@ _ERROR_PREFIXES = (
 )
 _MODELLESS_PREFIXES = ("agent_", "asst_")
 """A `model` with this prefix is the id of a saved agent or of an assistant, not a model."""
-_ASSISTANTS = ("assistants", "azureAssistants")
 _STOPPED_CONTEXTS = frozenset({"abort", "incomplete"})
 _DEFAULT_TITLE = "New Chat"
 _MOST_TYPE_CHARACTERS = 60
@@ -149,7 +149,7 @@ def _judge_ending(response: Message, *, deadline_passed: bool) -> Outcome | Wait
     if response.finish_reason == "incomplete":
         return Outcome.ABORTED
     if not response.unfinished:
-        return _judge_run(response) if response.endpoint in _ASSISTANTS else Outcome.COMPLETE
+        return _judge_run(response) if response.endpoint in ASSISTANTS else Outcome.COMPLETE
     pending = _awaits_approval(response)
     if response.text is not None and not pending:
         return Outcome.ABORTED
@@ -243,7 +243,7 @@ def _error_message(response: Message | None) -> str:
     message = messages[-1] if messages else response.text or ""
     for prefix in _ERROR_PREFIXES:
         message = message.removeprefix(prefix)
-    if response.endpoint in _ASSISTANTS and not message:
+    if response.endpoint in ASSISTANTS and not message:
         return "the run ended without an answer, and LibreChat stores no reason"
     return message.strip() or "the provider's message was not stored"
 

@@ -1,12 +1,12 @@
 """Spending without a message: one trace for each call of LibreChat's agents API."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
 
-from tailer.core.identity import DocumentKey, TraceId, native_copy_trace_id, spending_trace_id, turn_trace_id
+from tailer.core.identity import DocumentKey, TraceId, spending_trace_id
 from tailer.core.stream.entries import Entry, EntryKey
 from tailer.core.stream.hints import LEDGER, Interest
-from tailer.core.trace.export import export_spending
+from tailer.core.trace.export import export_spending, possible_turn_traces
 from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.late import is_late
 from tailer.core.trace.observations import Trace
@@ -30,11 +30,12 @@ class Spendings(Lane):
     async def _work(self, work: Round) -> None:
         entries = work.by_row()
         found = await self._bench.reader.read_spending(list(entries))
+        sent = await self._find_sent([spending for spending in found.values() if spending is not None])
         in_chats: list[Entry] = []
         calls: list[tuple[Entry, Spending]] = []
         for key, entry in entries.items():
             spending = found.get(key)
-            if spending is None:
+            if spending is None or spending.reference in sent:
                 in_chats.append(entry)
                 continue
             if not work.keeps(entry, spending.conversation_id):
@@ -80,6 +81,13 @@ class Spendings(Lane):
                 work.close(entry, EntryOutcome.SENT_BEFORE, at=destination)
         await work.hand_over(outgoing, at=destination)
 
+    async def _find_sent(self, spent: Sequence[Spending]) -> Collection[str]:
+        """The message ids of turns that were sent before all their rows were deleted."""
+        deleted = {spending.reference for spending in spent if spending.is_deleted_turn}
+        return await self._load_turns(
+            [each for reference in deleted for each in possible_turn_traces(reference)]
+        )
+
     async def _follow_chats(self, work: Round, entries: Sequence[Entry]) -> None:
         """A chat's turn counts its own ledger. A row that came after the turn was sent is left to the follow-ups, and
         holds the position until they are done with it."""
@@ -87,7 +95,7 @@ class Spendings(Lane):
             return
         found = await self._bench.reader.read_transactions([entry.key.document_key for entry in entries])
         message_ids = {entry.message_id for entry in found.values() if entry.message_id is not None}
-        trace_ids = [make(each) for each in message_ids for make in (turn_trace_id, native_copy_trace_id)]
+        trace_ids = [trace_id for each in message_ids for trace_id in possible_turn_traces(each)]
         turns = await self._load_turns(trace_ids)
         for entry in entries:
             row = found.get(entry.key.document_key)
@@ -119,5 +127,5 @@ class Spendings(Lane):
             return self._bench.backlog.is_open(Interest.RESPONSE, turn.document_key)
         self._left_to_followups.add(own)
         key = EntryKey(Interest.RESPONSE, turn.document_key)
-        self._bench.backlog.reopen(key, turn.message_id, changed={LEDGER})
+        self._bench.backlog.reopen(key, turn.message_id, changed={LEDGER}, belongs_to=turn.session_id)
         return True

@@ -67,7 +67,7 @@ class Turns(Lane):
         found = await self._bench.reader.locate(list(entries))
         gone = [entries[key] for key in entries.keys() - {row.key for row in found}]
         await self._vanished.settle(
-            work, [entry for entry in gone if work.keeps(entry, entry.conversation_id)]
+            work, [entry for entry in gone if work.keeps(entry, entry.conversation_id or entry.belongs_to)]
         )
         located = work.leave_others(found)
         for row in located:

@@ -2,16 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from tailer.core.identity import (
-    DocumentKey,
-    TraceId,
-    native_copy_trace_id,
-    title_trace_id,
-    turn_trace_id,
-)
+from tailer.core.identity import DocumentKey, TraceId, title_trace_id
 from tailer.core.stream.entries import Entry
-from tailer.core.stream.hints import Interest
-from tailer.core.trace.export import export_spending
+from tailer.core.stream.hints import LEDGER, Interest
+from tailer.core.trace.export import export_spending, possible_turn_traces
 from tailer.core.trace.spending import Spending
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.core.turn.readback import DeletedRow
@@ -38,7 +32,22 @@ class VanishedTurns:
                 work.close(entry, EntryOutcome.UNREADABLE)
             else:
                 deleted[entry.key.document_key] = entry
+        await self._follow_sent(work, deleted)
         await self._send_spending(work, deleted)
+
+    async def _follow_sent(self, work: Round, entries: Mapping[DocumentKey, Entry]) -> None:
+        """Leave to the follow-ups what was billed for turns that were sent before their rows were deleted."""
+        billed = [entry for entry in entries.values() if LEDGER in entry.changed]
+        for destination in work.destinations if billed else ():
+            traces = {
+                entry.key: possible_turn_traces(entry.message_id or "")
+                for entry in billed
+                if work.is_open(entry, destination)
+            }
+            sent = await destination.state.find_exported([each for ids in traces.values() for each in ids])
+            for entry in billed:
+                if not sent.isdisjoint(traces.get(entry.key, ())):
+                    work.follow_up(entry, at=destination)
 
     async def _send_spending(self, work: Round, entries: Mapping[DocumentKey, Entry]) -> None:
         """Handle turns that were deleted before they were read: the ledger's part is sent, without content."""
@@ -91,7 +100,7 @@ class VanishedTurns:
 
 def _possible_traces(message_id: str) -> tuple[TraceId, TraceId, TraceId]:
     """The traces that a turn may have had: its own, the one beside LibreChat's own, and its title's."""
-    return turn_trace_id(message_id), native_copy_trace_id(message_id), title_trace_id(message_id)
+    return (*possible_turn_traces(message_id), title_trace_id(message_id))
 
 
 def _deleted_row(entry: Entry) -> DeletedRow | None:

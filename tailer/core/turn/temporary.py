@@ -1,0 +1,49 @@
+"""Whether a row belongs to a temporary chat: the row itself, its question or its conversation says so.
+
+Not every row says it. Stop stores an answer without the flag (until 0.8.7), an edited artifact takes the expiry date
+away (until 0.8.4), and the rows of assistants never have either. Their conversation does.
+"""
+
+from dataclasses import replace
+from typing import Final
+
+from tailer.core.librechat.conversations import Conversation
+from tailer.core.librechat.messages import Message
+
+ASSISTANTS: Final = ("assistants", "azureAssistants")
+"""The endpoints whose rows are stored by a way of their own."""
+
+
+def is_temporary(
+    message: Message, conversation: Conversation | None, question: Message | None = None
+) -> bool:
+    """Whether a row, its question or its conversation says that the chat is temporary.
+
+    A conversation that has only an expiry date was stored until 0.8.5, where that is the sign; it counts for rows of
+    those releases. An expiry date alone makes no temporary row of a conversation that is none (retention modes).
+    """
+    lasts = conversation is not None and conversation.temporary is False
+    if any(row.temporary and not (row.temporary_by_expiry and lasts) for row in (message, question) if row):
+        return True
+    if conversation is None:
+        return False
+    return conversation.temporary is True or (conversation.temporary is None and not message.says_temporary)
+
+
+def settle_temporary(
+    message: Message, conversation: Conversation | None, question: Message | None
+) -> Message:
+    """The row of a turn, temporary if anything says so, or if it may be what is left of a temporary chat."""
+    left_over = _is_left_over(message, conversation, question)
+    temporary = left_over or is_temporary(message, conversation, question)
+    return message if temporary is message.temporary else replace(message, temporary=temporary)
+
+
+def _is_left_over(message: Message, conversation: Conversation | None, question: Message | None) -> bool:
+    """Whether a row may have outlived a temporary chat.
+
+    LibreChat deletes a conversation with all its rows. What MongoDB lets expire leaves the rows without a date behind.
+    """
+    if conversation is not None or message.expires_milliseconds is not None:
+        return False
+    return message.endpoint in ASSISTANTS or (question is None and not message.created_by_user)
