@@ -13,6 +13,7 @@ from tailer.core.librechat.conversations import read_conversation
 from tailer.core.librechat.transactions import Transaction, read_transaction
 from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.spending import Spending, make_spending, names_chat_message
+from tailer.core.turn.assembly import ParentTurn
 from tailer.core.turn.ledgers import entries_of_user
 from tailer.core.turn.readback import DeletedRow, Excerpt, Excerpts, Owner, Row, owner_of
 from tailer.core.turn.selection import RowSelection, began_seconds
@@ -69,6 +70,13 @@ def read_transactions(
         for message_id, entries in assign_by_time(unnamed[owner], rows).items():
             grouped[message_id].extend(entries)
     return {message_id: tuple(entries) for message_id, entries in grouped.items()}
+
+
+def read_ledger_of(reading: Reading, turn: ParentTurn) -> Sequence[Transaction]:
+    """The transactions that name the response of one turn."""
+    query = {"conversationId": turn.conversation_id, "messageId": turn.message_id}
+    found = map(read_transaction, reading.find("transactions", query, TRANSACTION_FIELDS))
+    return [entry for entry in found if entry is not None]
 
 
 def _rows_around(

@@ -21,7 +21,7 @@ from tailer.mongo.document_keys import from_key, to_key
 from tailer.mongo.message_rows import CONTENT_FIELDS, HISTORY_FIELDS, ROW_FIELDS, SMALL_BYTES
 from tailer.mongo.reading import Reading
 from tailer.mongo.row_choice import Found, RowChoice
-from tailer.mongo.transactions import read_transactions
+from tailer.mongo.transactions import read_ledger_of, read_transactions
 
 _NEARBY_SECONDS: Final = 3_600
 _NEARBY_ROWS: Final = 30
@@ -107,7 +107,8 @@ class TurnReading:
         conversation: Conversation | None,
         transactions: tuple[Transaction, ...],
     ) -> Draft | None:
-        """The draft with what only other rows tell: whether it is a copy. Most need nothing more."""
+        """The draft with what only other rows tell: whether it is a copy, and where it was billed. Most need nothing
+        more."""
         draft = make_draft(selection, messages, conversation, transactions)
         if draft is None:
             return None
@@ -117,6 +118,9 @@ class TurnReading:
             draft = draft.with_answers(_read_earlier(reading, keys).values())
         if draft.needs_rows_elsewhere:
             draft = draft.with_rows_elsewhere(_read_nearby(reading, selection.row))
+        parent = draft.parent_turn
+        if parent is not None:
+            draft = draft.with_ledger_of(parent, read_ledger_of(reading, parent))
         return draft
 
 

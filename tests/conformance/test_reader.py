@@ -396,6 +396,45 @@ async def test_a_row_that_is_read_again_is_temporary_if_its_conversation_is(
     assert [found[key].temporary for key in keys] == [temporary for _, _, temporary in rows]
 
 
+@pytest.mark.parametrize(
+    ("entries", "billed_with"),
+    [
+        ([{"messageId": "p1", "context": "subagent"}], "p1"),
+        ([{"messageId": "p1", "context": "subagent"}, {"messageId": "task:assistant"}], None),
+        ([{"messageId": "p1", "context": "message"}], None),
+        ([{"messageId": "p0", "context": "subagent"}], None),
+        ([{"messageId": "p1", "context": "subagent", "user": BOB}], None),
+        ([], None),
+    ],
+    ids=["at its parent", "by itself", "its parent alone", "another task", "another user", "nowhere"],
+)
+async def test_where_a_detached_sub_agent_was_billed_is_read_from_its_parents_ledger(
+    librechat: LibreChatWorld, entries: list[dict[str, Any]], billed_with: str | None
+) -> None:
+    """The conversation names the turn that started its first task, the row the one that started its own."""
+    usage = {"input": 11_000, "output": 1_200}
+    task = {"parentRunId": "p1", "status": "completed"}
+    _, said = await librechat.insert(
+        "messages",
+        question("task:user", None),
+        answer("task:assistant", "task:user", subagentTask=task, metadata={"usage": usage}),
+    )
+    thread = {"parentConversationId": "c0", "parentMessageId": "p0", "subagentType": "self"}
+    await librechat.insert(
+        "conversations",
+        {"_id": ObjectId(), "conversationId": "c1", "user": ALICE, "subagentThread": thread},
+    )
+    for entry in entries:
+        place = "c1" if entry["messageId"] == "task:assistant" else "c0"
+        await librechat.insert("transactions", transaction(**{"conversationId": place, **entry}))
+
+    record = (await read(librechat, [said]))["task:assistant"]
+
+    assert record is not None
+    assert record.billed_with == billed_with
+    assert len(record.transactions) == sum(entry["messageId"] == "task:assistant" for entry in entries)
+
+
 async def test_a_turn_has_the_user_it_belongs_to(librechat: LibreChatWorld) -> None:
     """Nobody where the account is gone."""
     await librechat.insert("users", {"_id": ObjectId(ALICE), "username": "alice", "role": "ADMIN"})

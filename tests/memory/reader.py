@@ -229,12 +229,16 @@ class MemoryReader:
         return None if owner is None else read_user(str(owner["_id"]), owner)
 
     def _compare(self, draft: Draft) -> Draft:
-        """The draft with what only other rows tell: whether it is a copy."""
+        """The draft with what only other rows tell: whether it is a copy, and where it was billed."""
         others = self._librechat.find("messages", [row.key for row in draft.rows_to_compare])
         if others:
             draft = draft.with_answers([read_message(to_key(other["_id"]), other) for other in others])
         if draft.needs_rows_elsewhere:
             draft = draft.with_rows_elsewhere(self._rows_nearby(draft.selection.row))
+        parent = draft.parent_turn
+        if parent is not None:
+            ledger = [item for item in self._transactions() if item.message_id == parent.message_id]
+            draft = draft.with_ledger_of(parent, ledger)
         return draft
 
     def _rows_nearby(self, row: Row) -> list[Row]:

@@ -76,6 +76,25 @@ class Feedback:
 
 
 @light_dataclass(frozen=True, slots=True)
+class SubagentTask:
+    """`subagentTask` of a row in a detached sub-agent's conversation (after 0.8.8-rc1): how the task stands, `running`,
+    `completed`, `error` or `cancelled`, and the message id of the turn that started it."""
+
+    status: str | None
+    parent_run_id: str | None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the task ended in an error."""
+        return self.status == "error"
+
+    @property
+    def was_cancelled(self) -> bool:
+        """Whether the task was stopped."""
+        return self.status == "cancelled"
+
+
+@light_dataclass(frozen=True, slots=True)
 class Message:
     """One row of `messages`: a user's question or a response; only `isCreatedByUser` distinguishes them.
 
@@ -116,6 +135,7 @@ class Message:
     updated_milliseconds: int | None = None
     inserted_seconds: int | None = None
     says_temporary: bool = True
+    subagent_task: SubagentTask | None = None
     _replay: Replay | None = field(init=False, default=None, compare=False, repr=False)
 
     @property
@@ -131,6 +151,12 @@ class Message:
             known = replay_row(self.text, self.parts, created_by_user=self.created_by_user)
             object.__setattr__(self, "_replay", known)
         return known
+
+    @property
+    def holds_notice(self) -> bool:
+        """Whether the text is LibreChat's own: of an error, or of a sub-agent's task that was cancelled."""
+        task = self.subagent_task
+        return self.error or (task is not None and (task.has_failed or task.was_cancelled))
 
 
 def read_message(key: DocumentKey, document: Document) -> Message:
@@ -185,6 +211,7 @@ def read_message(key: DocumentKey, document: Document) -> Message:
         updated_milliseconds=milliseconds(get("updatedAt")),
         inserted_seconds=inserted_seconds(key),
         says_temporary=says_temporary,
+        subagent_task=_read_subagent_task(get("subagentTask")),
     )
 
 
@@ -222,6 +249,13 @@ def merge_quotes(quotes: Sequence[str], text: str | None) -> str | None:
         blocks = ["\n".join(f"> {line}" if line else ">" for line in quote.split("\n")) for quote in quotes]
         text = "\n\n".join([*blocks, text] if text else blocks)
     return None if text is None else without_data_uris(text)
+
+
+def _read_subagent_task(value: object) -> SubagentTask | None:
+    task = mapping(value)
+    if not task:
+        return None
+    return SubagentTask(filled_string(task.get("status")), filled_string(task.get("parentRunId")))
 
 
 def _read_feedback(value: object) -> Feedback | None:

@@ -219,8 +219,9 @@ def _describe_turn(turn: Turn) -> dict[str, str]:
         "sender": anchor.sender,
         "tenant_id": anchor.tenant_id,
     }
-    if conversation is not None and conversation.thread is not None:
-        entries |= _describe_parent(conversation.thread)
+    thread = conversation.thread if conversation is not None else None
+    if thread is not None or anchor.subagent_task is not None:
+        entries |= _describe_parent(turn, thread)
     if agent is not None:
         entries |= {"agent_id": agent.agent_id, "agent_name": agent.name}
     entries["conversation_title"] = turn.title
@@ -241,12 +242,19 @@ def _describe_turn(turn: Turn) -> dict[str, str]:
     return {name: value for name, value in entries.items() if value}
 
 
-def _describe_parent(thread: SubagentThread) -> dict[str, str | None]:
-    """Where a conversation is that of a sub-agent: the turn whose tool call started it."""
-    message_id = thread.parent_message_id
-    return {
-        "parent_conversation_id": thread.parent_conversation_id,
-        "parent_turn_message_id": message_id,
-        "parent_trace_id": turn_trace_id(message_id) if message_id is not None else None,
-        "subagent_type": thread.subagent_type,
-    }
+def _describe_parent(turn: Turn, thread: SubagentThread | None) -> dict[str, str | None]:
+    """Where a conversation is that of a sub-agent: the turn whose tool call started the task. The conversation names
+    the one that started its first task."""
+    task, billed_with = turn.anchor.subagent_task, turn.record.billed_with
+    message_id = task.parent_run_id if task is not None else None
+    entries: dict[str, str | None] = {}
+    if thread is not None:
+        message_id = message_id or thread.parent_message_id
+        entries |= {
+            "parent_conversation_id": thread.parent_conversation_id,
+            "subagent_type": thread.subagent_type,
+        }
+    entries["parent_turn_message_id"] = message_id
+    entries["parent_trace_id"] = turn_trace_id(message_id) if message_id is not None else None
+    entries["billed_in_trace_id"] = turn_trace_id(billed_with) if billed_with is not None else None
+    return entries

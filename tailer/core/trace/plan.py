@@ -13,9 +13,8 @@ from tailer.core.turn.assignment import Assigned, Step, assign_calls
 from tailer.core.turn.authors import Authors
 from tailer.core.turn.calls import ModelCall
 from tailer.core.turn.segments import Stretch, split_stretches
-from tailer.core.turn.usage import ANSWERING_CONTEXTS, NO_USAGE, Usage, UsageSource
+from tailer.core.turn.usage import ANSWERING_CONTEXTS, NO_USAGE, SUBAGENT_CONTEXT, Usage, UsageSource
 
-_SUBAGENT_CONTEXT = "subagent"
 _SUMMARY_CONTEXT = "summarization"
 
 
@@ -73,7 +72,7 @@ def make_plan(parts: Sequence[Part], usage: Usage, authors: Authors, *, cut_shor
             continue
         if call.context == _SUMMARY_CONTEXT:
             summaries.append(item)
-        elif call.context == _SUBAGENT_CONTEXT:
+        elif call.context == SUBAGENT_CONTEXT:
             by_agents.append(item)
         else:
             beside.append(Step(call, place, ()))

@@ -5,6 +5,7 @@ Most turns need nothing more than their own rows. Whether a row is a copy may ne
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from tailer.core.identity import DocumentKey
 from tailer.core.librechat.content import HandOffPart, Part, ReasoningPart, TextPart, ToolCall
@@ -26,9 +27,17 @@ from tailer.core.turn.readback import Row
 from tailer.core.turn.selection import RowSelection
 from tailer.core.turn.temporary import settle_temporary
 from tailer.core.turn.turns import Sibling, TurnRecord
+from tailer.core.turn.usage import SUBAGENT_CONTEXT
 
 _AGENT_PREFIX = "agent_"
 _OF_ONE_AGENT = (TextPart, ReasoningPart, HandOffPart)
+
+
+class ParentTurn(NamedTuple):
+    """The answer whose tool call started a detached sub-agent."""
+
+    conversation_id: str
+    message_id: str
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -41,6 +50,19 @@ class Draft:
     conversation: Conversation | None
     transactions: tuple[Transaction, ...]
     surroundings: Surroundings
+    billed_with: str | None = None
+
+    @property
+    def parent_turn(self) -> ParentTurn | None:
+        """The turn in whose ledger the calls of a detached sub-agent may be, which the row itself reports too; None
+        where there is none, or where the ledger has entries of the row's own."""
+        own, thread = self.response, self.conversation.thread if self.conversation is not None else None
+        if own is None or own.usage is None or own.subagent_task is None or self.transactions:
+            return None
+        if thread is None or thread.parent_conversation_id is None:
+            return None
+        message_id = own.subagent_task.parent_run_id or thread.parent_message_id
+        return None if message_id is None else ParentTurn(thread.parent_conversation_id, message_id)
 
     @property
     def needs_rows_elsewhere(self) -> bool:
@@ -65,6 +87,13 @@ class Draft:
         own = self.response
         extracted = own is not None and any(is_extract(own, other) for other in answers)
         return replace(self, surroundings=replace(self.surroundings, extracted=extracted))
+
+    def with_ledger_of(self, parent: ParentTurn, entries: Iterable[Transaction]) -> "Draft":
+        """The draft with what the ledger has for its parent turn: LibreChat bills each call of a detached sub-agent
+        there."""
+        own = self.selection.row.user_id
+        is_billed = any(entry.context == SUBAGENT_CONTEXT and entry.user_id == own for entry in entries)
+        return replace(self, billed_with=parent.message_id if is_billed else None)
 
     def with_rows_elsewhere(self, rows: Iterable[Row]) -> "Draft":
         """The draft with the lags of rows of other conversations."""
@@ -133,6 +162,7 @@ def make_record(
             ]
         ),
         transactions=draft.transactions,
+        billed_with=draft.billed_with,
         conversation=draft.conversation,
         agent=agent,
         agents={agent_id: found for agent_id, (found, _) in named.items()},

@@ -47,11 +47,11 @@ class TurnRecord:
 
     `history` holds the ancestors of the question, oldest first, without those that were too much to read;
     `history_cut`: more of them are left out than `history_left_out` counts. `siblings` are all responses to the
-    question, `question_siblings` all questions in its place; `agent` answered, `agents` are all that the turn names, by
-    id; `surroundings` tell whether the turn's own row is a copy. Times from the stream: `finished_milliseconds` when a
-    later event made a partial row final, `question_touches` when the question was saved again, oldest first. `media`
-    refers to uploaded files. `conversation_went_on`: other rows came later; `agent_exact`: `agent` is the version that
-    answered.
+    question, `question_siblings` all questions in its place; `billed_with` is the message id of another turn, in whose
+    ledger the calls of this one are; `agent` answered, `agents` are all that the turn names, by id; `surroundings` tell
+    whether the turn's own row is a copy. Times from the stream: `finished_milliseconds` when a later event made a
+    partial row final, `question_touches` when the question was saved again, oldest first. `media` refers to uploaded
+    files. `conversation_went_on`: other rows came later; `agent_exact`: `agent` is the version that answered.
     """
 
     response: Message | None
@@ -62,6 +62,7 @@ class TurnRecord:
     siblings: tuple[Sibling, ...] = ()
     question_siblings: tuple[Sibling, ...] = ()
     transactions: tuple[Transaction, ...] = ()
+    billed_with: str | None = None
     conversation: Conversation | None = None
     agent: Agent | None = None
     agents: Mapping[str, Agent] = field(default_factory=dict)

@@ -144,9 +144,10 @@ def judge_question(
 
 
 def _judge_ending(response: Message, *, deadline_passed: bool) -> Outcome | Wait:
-    if response.error or ErrorPart in map(type, response.parts):
+    task = response.subagent_task
+    if response.error or ErrorPart in map(type, response.parts) or (task is not None and task.has_failed):
         return Outcome.ERROR
-    if response.finish_reason == "incomplete":
+    if response.finish_reason == "incomplete" or (task is not None and task.was_cancelled):
         return Outcome.ABORTED
     if not response.unfinished:
         return _judge_run(response) if response.endpoint in ASSISTANTS else Outcome.COMPLETE
@@ -193,6 +194,8 @@ def build_turn(record: TurnRecord, outcome: Outcome) -> Turn:
     if response is not None and outcome is Outcome.COPIED:
         # Nothing was generated for a copy: its numbers are those of the original.
         usage = NO_USAGE
+    elif response is not None and record.billed_with is not None:
+        usage = NO_USAGE
     elif response is not None:
         usage = resolve_turn_usage(
             response,
@@ -230,10 +233,10 @@ def join_text(parts: Sequence[Part]) -> str:
 
 
 def answer_text(response: Message | None) -> str:
-    """The answer of a response: its text parts, or its text if it has no parts. An error's text is not an answer."""
+    """The answer of a response: its text parts, or its text if it has no parts. LibreChat's own word is no answer."""
     if response is None:
         return ""
-    return join_text(response.parts) or ("" if response.error else response.text or "")
+    return join_text(response.parts) or ("" if response.holds_notice else response.text or "")
 
 
 def _error_message(response: Message | None) -> str:

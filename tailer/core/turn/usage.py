@@ -25,6 +25,7 @@ from tailer.core.turn.calls import (
 from tailer.core.turn.costs import Cost, PriceList, add_costs, guess_of
 
 TITLE_CONTEXT = "title"
+SUBAGENT_CONTEXT = "subagent"
 ANSWERING_CONTEXTS = frozenset({"message", "abort", "incomplete", "sequential"})
 """Transaction contexts of the calls that wrote the answer; other contexts are calls beside it."""
 _INCLUSIVE_OF_NOTHING = frozenset({"anthropic", "bedrock"})
