@@ -46,4 +46,8 @@ def _is_left_over(message: Message, conversation: Conversation | None, question:
     """
     if conversation is not None or message.expires_milliseconds is not None:
         return False
-    return message.endpoint in ASSISTANTS or (question is None and not message.created_by_user)
+    if message.endpoint in ASSISTANTS:
+        return True
+    # From 0.8.6 on every row says it, but for the answers that were stopped.
+    is_silent = message.unfinished or not message.says_temporary
+    return question is None and not message.created_by_user and is_silent

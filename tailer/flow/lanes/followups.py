@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import ClassVar, Final
 
 from tailer.core.librechat.messages import Message
+from tailer.core.librechat.transactions import Transaction
 from tailer.core.stream.entries import Entry
 from tailer.core.stream.hints import Interest
 from tailer.core.trace.followup import (
