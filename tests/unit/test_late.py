@@ -167,6 +167,24 @@ def test_output_tokens_that_the_row_told_are_not_counted_again() -> None:
     assert (generation.cost or {})["total"] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("first", ["p", "c"])
+def test_the_cost_of_both_halves_of_a_late_call_is_told_whichever_is_seen_first(first: str) -> None:
+    """The half whose tokens are known already has a generation of its cost alone."""
+    ledger = {"p": entry("p", kind="prompt", tokens=100, cost=0.25), "c": entry("c", cost=0.5)}
+    sent = sent_turn(transactions=(), usage_source="output_only")
+    told = []
+    for seen in ([ledger[first]], list(ledger.values())):
+        news = find_news(sent, message(row()), seen, 0)
+        assert news is not None
+        trace = build_late_trace(sent, news, show_content)
+        assert trace is not None
+        told += [(item.usage, (item.cost or {})["total"]) for item in trace.observations]
+        sent = replace(sent, transactions=news.marks.transactions, edits=news.marks.number + 1)
+
+    halves = [({"input": 100}, 0.25), (None, 0.5)]
+    assert told == (halves if first == "p" else halves[::-1])
+
+
 WRITTEN = 1_760_000_200_000
 
 

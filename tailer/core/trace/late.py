@@ -28,7 +28,8 @@ from tailer.core.trace.followup import (
 )
 from tailer.core.trace.generations import Frame, build_generation
 from tailer.core.trace.observations import Observation, ObservationType, Trace
-from tailer.core.turn.usage import ANSWERING_CONTEXTS, TITLE_CONTEXT, UsageSource, resolve_spending
+from tailer.core.turn.calls import ModelCall
+from tailer.core.turn.usage import ANSWERING_CONTEXTS, TITLE_CONTEXT, Usage, UsageSource, resolve_spending
 
 PartMarks: TypeAlias = tuple[tuple[str, TextMark], ...]
 """What is remembered of a turn's parts besides its answer: a key for each, and the mark of its text."""
@@ -176,8 +177,8 @@ def build_late_trace(sent: SentTurn, news: LateNews, mask: ContentPolicy) -> Tra
         _show_part(sent, part, number * _MOST_PARTS + index, news.written_milliseconds, mask)
         for index, part in enumerate(news.parts)
     ]
-    usage = resolve_spending(_uncounted(sent, news.transactions))
-    for index, call in enumerate(usage.calls if usage is not None else ()):
+    usage = resolve_spending(news.transactions)
+    for index, call in enumerate(_uncounted(sent, usage) if usage is not None else ()):
         frame = Frame(
             id=observation_id(sent.message_id, "late-generation", number * _MOST_TRANSACTIONS + index),
             parent_id=observation_id(sent.message_id, "root"),
@@ -202,20 +203,20 @@ def build_late_trace(sent: SentTurn, news: LateNews, mask: ContentPolicy) -> Tra
     return make_piece(sent, tuple(observations), f"late:{number}")
 
 
-def _uncounted(sent: SentTurn, late: Sequence[Transaction]) -> list[Transaction]:
-    """Late rows without the output tokens that a trace has already: those that the answer itself stored
-    (`tokenCount`)."""
+def _uncounted(sent: SentTurn, usage: Usage) -> list[ModelCall]:
+    """The calls of late rows without the output tokens that a trace has already: those that the answer itself stored
+    (`tokenCount`). Their cost is new, also where nothing else of the call is."""
     if sent.usage_source != UsageSource.OUTPUT_ONLY:
-        return list(late)
-    answers = [
-        entry for entry in late if entry.context in ANSWERING_CONTEXTS and entry.token_type == "completion"
-    ]
-    rest = [entry for entry in late if entry not in answers]
-    cost = sum(entry.cost or 0.0 for entry in answers)
-    return [
-        replace(entry, cost=(entry.cost or 0.0) + cost) if index == 0 and cost else entry
-        for index, entry in enumerate(rest)
-    ]
+        return list(usage.calls)
+    calls = [_without_output(call) if call.context in ANSWERING_CONTEXTS else call for call in usage.calls]
+    return [call for call in calls if call.tokens is not None or call.cost is not None]
+
+
+def _without_output(call: ModelCall) -> ModelCall:
+    tokens = call.tokens
+    if tokens is None or (tokens.input is None and not tokens.cache_read and not tokens.cache_write):
+        return replace(call, tokens=None)
+    return replace(call, tokens=replace(tokens, output=None))
 
 
 def _told_apart(marks: PartMarks) -> Iterator[tuple[str, TextMark]]:
