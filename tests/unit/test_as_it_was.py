@@ -157,6 +157,19 @@ def test_a_gap_in_the_stream_ends_what_it_told() -> None:
     assert "settings" in restored(memory, record_of(conversation_went_on=True)).then.marks
 
 
+def test_settings_from_before_a_gap_are_not_those_after_it() -> None:
+    """What was written in the gap is unknown."""
+    memory = following()
+    insert_chat(memory, temperature=0.5)
+    memory.follow(Stream.CONVERSATIONS, int(moment(-10).timestamp()))
+    write_settings(memory, 3, {"temperature": 0.9})
+    found = restored(memory, record_of(chat_now(temperature=0.9)))
+
+    assert found.conversation is not None
+    assert found.conversation.settings == {}
+    assert found.then.marks == {"settings": "changed since the turn and left out: temperature"}
+
+
 def test_the_row_knows_its_context_window_and_whether_there_were_instructions() -> None:
     """`metadata.contextUsage.breakdown` (0.8.7), also in a backfill."""
     metadata = usage_metadata(1, 2)
@@ -174,6 +187,12 @@ def test_the_row_knows_its_context_window_and_whether_there_were_instructions() 
     assert found.conversation.prompt_prefix is None
     assert found.agent is not None
     assert found.agent.instructions is None
+
+
+def test_an_unanswered_question_keeps_the_settings_of_its_conversation() -> None:
+    found = restored(following(), turn_record(None, ASKED, conversation=chat_now(**PRESET)))
+
+    assert found.conversation == chat_now(**PRESET)
 
 
 def test_an_edited_question_is_shown_as_first_written() -> None:

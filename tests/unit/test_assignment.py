@@ -268,6 +268,46 @@ def test_a_sum_of_several_agents_calls_is_under_no_model() -> None:
     assert [item.metadata["model"] for item in found if item.usage is None] == ["gpt-4o", "claude-sonnet-4"]
 
 
+def test_one_call_too_many_joins_one_round_and_leaves_the_others_their_own_calls() -> None:
+    """Three tools in each of two rounds, and four calls: which of the first three were called together is unknown."""
+    used = [tool_part(id=f"call_{number}") for number in range(6)]
+    parts = [*used[:3], text("then"), *used[3:], text("done")]
+    rows = [made for number in (1, 2, 3, 4) for made in (prompt_row(number), completion_row(number))]
+    trace = trace_of(turn_record(response_row(content=parts), user_row(), *rows))
+
+    assert outputs(trace) == [None, "", "then", "done"]
+    _, joined, third, last = generations(trace)
+    assert joined.metadata["calls"] == "not told apart"
+    assert [(item.usage, item.metadata["assignment"]) for item in (third, last)] == [
+        ({"input": 3, "output": 3}, "by order"),
+        ({"input": 4, "output": 4}, "by order"),
+    ]
+
+
+def test_words_of_one_agent_are_one_call_although_another_one_spoke_too() -> None:
+    """Two agents of one model, and the row of one call: it is the first one's."""
+    parts = [text("of a", "agent_a"), text("of A", "agent_A")]
+    row = response_row(model="agent_a", content=parts)
+    record = turn_record(
+        row, user_row(), prompt_row(1), completion_row(2), agent=AGENTS["agent_a"], agents=AGENTS
+    )
+    first, second = generations(trace_of(record))
+
+    assert (first.usage, second.usage) == ({"input": 1, "output": 2}, None)
+    assert "calls" not in first.metadata
+
+
+def test_calls_without_a_model_are_those_of_the_agents_in_turn_where_there_are_as_many() -> None:
+    """Until 0.8.2 a row may name an agent in place of a model: that says nothing against any agent."""
+    parts = [text("of a", "agent_a"), text("of b", "agent_b"), text("more", "openAI__gpt-5")]
+    calls = [call(None, output) for output in (1, 2, 3)]
+    assigned = assign_calls(
+        split_stretches(read_parts(parts)), list(enumerate(calls)), AUTHORS, may_lack_last=False
+    )
+
+    assert [[step.call for step in steps] for steps in assigned.stretches] == [[each] for each in calls]
+
+
 def test_recorded_answers_side_by_side_are_their_own_models_in_both_orders() -> None:
     """In 18 the second turn's parts stand in the other order than its calls."""
     orders = set()

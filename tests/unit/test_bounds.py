@@ -75,6 +75,14 @@ def test_the_first_texts_are_kept_and_the_later_ones_cut() -> None:
     assert allowance.cut_bytes == 3
 
 
+def test_texts_that_fitted_without_being_measured_count_once_one_does_not_fit() -> None:
+    allowance = Allowance(Bounds(field_bytes=1_000, trace_bytes=100))
+
+    assert allowance.take("x" * 10) == "x" * 10
+    assert allowance.take("y" * 95) == f"{'y' * 90}… [cut: 5 bytes left out]"
+    assert allowance.take("z") == "… [cut: 1 bytes left out]"
+
+
 def test_what_json_makes_of_a_text_counts() -> None:
     """A megabyte of control characters would be six in the observation: it is cut to what fits."""
     allowance = Allowance(Bounds(field_bytes=1_000_000, trace_bytes=6_000_000))

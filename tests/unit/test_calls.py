@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tailer.core.turn.calls import ModelCall, PairingClues, Tokens, pair_calls
 from tailer.core.turn.costs import Cost, PriceList
-from tailer.core.turn.usage import CostSource, Usage, UsageSource, resolve_turn_usage
+from tailer.core.turn.usage import NO_USAGE, CostSource, Usage, UsageSource, resolve_turn_usage
 from tests.unit.documents import (
     MISSING,
     Document,
@@ -237,6 +237,14 @@ def test_a_refused_question_asked_no_model(kind: str) -> None:
 
     assert refused.calls == ()
     assert len(failed.calls) == 1
+
+
+def test_an_answer_that_was_written_before_it_failed_was_no_refusal() -> None:
+    """A model was asked: its numbers are unknown, and not nothing."""
+    written = [{"type": "text", "text": "Once upon"}]
+    failed = response_row(error=True, text='{"type":"token_balance"}', content=written, tokenCount=MISSING)
+
+    assert resolve(failed, failed=True) == NO_USAGE
 
 
 def test_costs_are_told_by_bucket_where_the_prices_are_known() -> None:

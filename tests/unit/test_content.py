@@ -67,6 +67,7 @@ def test_deep_nesting_in_any_place_does_not_stop_the_reader(depth: int) -> None:
         ({"type": "summary", "summary": {"text": "short"}}, SummaryPart("short")),
         ({"type": "agent_update", "agent_update": {"index": 1, "runId": "r", "agentId": "agent_b"}}, HandOffPart("agent_b")),
         ({"type": "image_file", "image_file": {"file_id": "f"}}, TextPart("[image: f]")),
+        ({"type": "image_file", "image_file": {"filepath": "/images/u/plot.png"}}, TextPart("[image: /images/u/plot.png]")),
         ({"type": "hologram", "hologram": {}}, OtherPart("hologram")),
         ({"type": "activity_label", "activity_label": "Looking"}, OtherPart("activity_label")),
         ({"type": "hologram"}, OtherPart("hologram")),

@@ -322,6 +322,7 @@ LABEL = {"type": "activity_label", "activity_label": "Looked it up", "tool_call_
         ({"content": SHARE[1:]}, False),
         ({"tokenCount": 5}, False),
         ({"metadata": usage_metadata(1, 2)}, False),
+        ({"langfuseSampled": True}, False),
         ({"content": [{"type": "text", "text": "Something else"}]}, False),
     ],
 )
@@ -334,7 +335,7 @@ def test_one_agents_share_of_a_parallel_answer_is_a_copy_of_it(fields: Document,
     needed = draft.rows_to_compare
     compared = draft.with_answers([message(parallel)] if needed else [])
 
-    assert bool(needed) is ("tokenCount" not in fields and "metadata" not in fields)
+    assert bool(needed) is fields.keys().isdisjoint({"tokenCount", "metadata", "langfuseSampled"})
     assert copied(compared) is extracted
 
 
@@ -346,6 +347,20 @@ def test_the_labels_of_activities_are_copied_with_an_agents_share() -> None:
 
     assert is_extract(share, parallel)
     assert not is_extract(message(response_row(content=[LABEL])), parallel)
+
+
+def test_the_shares_of_two_agents_together_are_no_copy_of_an_answer_of_three() -> None:
+    third = {"type": "text", "text": "From a third", "agentId": "google__gemini____2", "groupId": 1}
+    said = [{"type": "text", "text": part["text"]} for part in (PARALLEL[2], third)]
+    parallel = old_response_row(2, messageId="all", content=[*PARALLEL, third])
+
+    def is_extracted(*content: Document) -> bool:
+        share = old_response_row(9, content=list(content), tokenCount=MISSING, contextMeta=MISSING)
+        draft, _ = draft_of(share, user_row(), parallel)
+        return copied(draft.with_answers([message(parallel)]))
+
+    assert is_extracted(said[1])
+    assert not is_extracted(*said)
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,14 @@ def test_amounts_of_a_transaction_are_positive_and_its_cost_is_in_dollars() -> N
     assert prompt.user_id == USER
 
 
+def test_a_transaction_is_known_by_its_id() -> None:
+    """By it a row that was written after its turn was sent is told from those that were counted."""
+    stored = prompt_row(5)
+    (entry,) = transactions(stored)
+
+    assert entry.key == str(stored["_id"])
+
+
 def test_a_stored_negative_zero_is_zero() -> None:
     (prompt,) = transactions(structured_prompt_row(900, write=0, read=512, writeTokens=-0.0))
 

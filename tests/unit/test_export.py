@@ -384,6 +384,12 @@ def test_bytes_of_files_leave_only_where_all_content_does(policies: Policies, *,
     assert not shows_media(turn_record(response_row(), user_row()), options(policies=policies))
 
 
+def test_files_of_a_turn_that_was_never_finished_are_shown_with_it() -> None:
+    unfinished = response_row(text=MISSING, unfinished=True)
+
+    assert shows_media(turn_record(unfinished, user_row(files=[UPLOAD])), options())
+
+
 def test_bytes_of_a_turn_that_is_left_out_stay() -> None:
     files = [UPLOAD]
 

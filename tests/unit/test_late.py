@@ -113,6 +113,21 @@ def test_a_record_that_has_one_key_for_calls_that_share_an_id_is_understood() ->
     assert find_news(sent_turn(parts=tuple(marks)), stored, [], 0) is None
 
 
+def test_an_edited_part_tells_both_lengths_and_a_new_one_its_own() -> None:
+    def thought(words: str) -> dict[str, object]:
+        return {"type": "think", "think": words}
+
+    sent = sent_turn(parts=mark_parts(message(row(thought("hm")))))
+    news = find_news(sent, message(row(thought("hmmm"), thought("new"))), [], 0)
+    assert news is not None
+    trace = build_late_trace(sent, news, show_content)
+    assert trace is not None
+
+    assert [
+        (item.metadata.get("old_characters"), item.metadata["new_characters"]) for item in trace.observations
+    ] == [("2", "4"), (None, "3")]
+
+
 def test_late_observations_stand_at_the_end_of_the_root() -> None:
     """So that they do not stretch the latency of the trace."""
     sent = sent_turn(parts=())

@@ -251,6 +251,30 @@ def test_the_last_text_of_a_row_that_stays_unfinished_gives_its_end(
     assert entry.ended_milliseconds(unfinished=False) is None
 
 
+def test_a_turn_that_is_asked_for_again_before_it_is_quiet_keeps_its_settle_time(turns: OpenTurns) -> None:
+    """A backfill, or a destination that is back, asks for a turn that is still being written."""
+    key = open_response(turns, 100)
+    turns.reopen(key, "m", 100.5, again=True)
+
+    assert turns.take_due(101.9, 10) == []
+    assert turns.next_due() == 102
+
+
+def test_a_chat_lasts_once_its_whole_row_said_so_and_until_its_expiry_is_changed(turns: OpenTurns) -> None:
+    """Only of a chat that lasts is anything sent if its row is deleted before it was read."""
+    open_response(turns, 100, operation=Operation.UPDATE, changed={"text"})
+    (entry,) = turns.take_due(102, 10)
+    told = [entry.may_be_temporary]
+    for temporary in (True, False):
+        open_response(turns, 103, temporary=temporary)
+        told.append(entry.may_be_temporary)
+    for field in ("text", "expiredAt"):
+        open_response(turns, 104, operation=Operation.UPDATE, changed={field})
+        told.append(entry.may_be_temporary)
+
+    assert told == [True, True, False, False, True]
+
+
 def touch(touches: Touches, key: str, written: int | None) -> None:
     touches.note(change(key, Operation.UPDATE, written=written, changed={"updatedAt"}))
 

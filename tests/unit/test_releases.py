@@ -78,6 +78,10 @@ def tools(of: Trace) -> list[Observation]:
     return observations(of, ObservationType.TOOL)
 
 
+def subagents(of: Trace) -> list[Observation]:
+    return [item for item in observations(of, ObservationType.AGENT) if item.parent_id is not None]
+
+
 def outcome_of(record: TurnRecord, **fields: Any) -> Outcome | Wait | str:
     made = export(record, **fields)
     return made.outcome if isinstance(made, Exported) else made
@@ -353,13 +357,61 @@ def test_a_subagents_calls_are_under_the_agent_that_a_tool_started_and_its_answe
         ("gpt-4o-mini", {"input": 50, "output": 5}),
         ("gpt-4o", {"input": 150, "output": 15}),
     ]
-    agent = next(item for item in found.observations[1:] if item.type is ObservationType.AGENT)
-    assert (agent.name, agent.parent_id, agent.output) == ("sub-agent", tools(found)[0].id, "42")
-    assert generations(found)[1].parent_id == agent.id
+    (ran,) = subagents(found)
+    assert (ran.name, ran.parent_id, ran.output) == ("sub-agent", tools(found)[0].id, "42")
+    assert generations(found)[1].parent_id == ran.id
     assert [(tool.name, tool.input, tool.output) for tool in tools(found)] == [
         ("subagent", {"task": "count"}, "42")
     ]
     assert {item.metadata["usage_source"] for item in generations(found)} == {"reported"}
+
+
+def test_all_calls_of_the_only_subagent_are_below_it_also_those_whose_words_are_not_stored() -> None:
+    inner = {"context": "subagent", "model": "gpt-4o-mini"}
+    record = turn_record(
+        response_row(content=[tool_part("subagent", args='{"task":"count"}', output="42"), SAID]),
+        user_row(),
+        prompt_row(9),
+        completion_row(3),
+        prompt_row(50, **inner),
+        completion_row(5, **inner),
+        prompt_row(60, **inner),
+        completion_row(6, **inner),
+        prompt_row(9),
+        completion_row(3),
+    )
+    found = trace_of(record)
+    (ran,) = subagents(found)
+
+    below = [item.parent_id for item in generations(found) if item.model == "gpt-4o-mini"]
+    assert below == [ran.id, ran.id]
+
+
+def test_a_subagents_only_call_holds_all_of_its_words_also_in_a_turn_that_was_stopped() -> None:
+    """A stopped turn may lack the row of its own last call; that of a sub-agent that ended is there."""
+    words = [{"type": "text", "text": "first"}, tool_part("look", id="in"), {"type": "text", "text": "then"}]
+    part = tool_part("subagent", args='{"subagent_type":"agent_e"}', subagent_content=words)
+    inner = {"context": "subagent", "model": "gpt-4o-mini"}
+    record = turn_record(
+        response_row(content=[part], unfinished=True, text=""),
+        user_row(),
+        prompt_row(9),
+        completion_row(3),
+        prompt_row(50, **inner),
+        completion_row(5, **inner),
+    )
+    (own,) = [item for item in generations(trace_of(record)) if item.model == "gpt-4o-mini"]
+
+    assert "first" in str(own.output)
+    assert "then" in str(own.output)
+    assert own.metadata["calls"] == "not told apart"
+
+
+def test_a_subagent_of_the_kind_self_is_the_agent_that_answers_also_where_that_one_may_not_be_read() -> None:
+    part = tool_part("subagent", args='{"subagent_type":"self","description":"count"}')
+    (ran,) = subagents(trace_of(turn_record(response_row(model="agent_hidden", content=[part]), user_row())))
+
+    assert ran.metadata["agent_id"] == "agent_hidden"
 
 
 def test_a_hand_off_is_a_tool_call_and_an_event_and_the_next_agents_call_is_its_own() -> None:

@@ -24,14 +24,15 @@ SHAPES: dict[str, Document] = {
     "s": {"type": "steer", "steer": "x"},
     "c": {"type": "summary", "text": "x"},
     "b": text("x", "agent_b"),
+    "B": {**tool_part(), "agentId": "agent_b"},
     "d": {"type": "tool_call", "agentId": "agent_d", "tool_call": {"id": "call_0", "name": "look"}},
     "o": {"type": "hologram"},
     "1": text("x", "agent_1", 1),
     "2": text("x", "agent_2", 1),
     "T": {**tool_part(), "agentId": "agent_1", "groupId": 1},
 }
-"""a answer, - an empty one, r reasoning, t tool, e error, h hand-off, s steering, c compaction, o unknown; b and d by
-named agents; 1, 2 and T by agents that ran side by side."""
+"""a answer, - an empty one, r reasoning, t tool, e error, h hand-off, s steering, c compaction, o unknown; b, its tool
+B, and d by named agents; 1, 2 and T by agents that ran side by side."""
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,7 @@ named agents; 1, 2 and T by agents that ran side by side."""
         ("bab", ["bab"]),
         ("ab", ["a", "b"]),
         ("-b", ["-b"]),
+        ("-bB", ["-bB"]),
         ("atha", ["ath", "a"]),
         ("1212", ["11", "22"]),
         ("T21", ["T", "1", "2"]),

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -10,13 +11,14 @@ from tailer.core.turn.readback import Row, make_excerpt
 from tailer.core.turn.selection import (
     HistoryLimits,
     RowSelection,
+    began_seconds,
     is_settled,
     least_text_bytes,
     reaches_into_history,
     select_ancestors,
     select_rows,
 )
-from tests.unit.documents import message, response_row, row, tool_part, user_row
+from tests.unit.documents import message, moment, object_id, response_row, row, tool_part, user_row
 
 BLANK = row(user_row())
 WIDE = HistoryLimits(100)
@@ -119,6 +121,7 @@ def test_the_least_size_of_a_text_is_never_more_than_its_size() -> None:
     assert not reaches_into_history(message(response_row(content=[summary])))
     bounded = {**summary, "boundary": {"messageId": "q1", "contentIndex": 0}}
     assert reaches_into_history(message(response_row(content=[bounded])))
+    assert reaches_into_history(message(response_row(content=[bounded, *parts])))
 
 
 def called(number: int, *, questions: int) -> list[Row]:
@@ -343,3 +346,29 @@ def test_an_alternative_that_seems_older_by_two_clocks_is_not_overlooked() -> No
         excerpt = make_excerpt(known, complete=False)
         found = select_rows(answer, excerpt, HistoryLimits(0))
         assert not is_settled(found, excerpt) or alternative in found.questions
+
+
+def test_a_question_below_another_question_is_no_answer_to_it() -> None:
+    """A question whose answer was never stored is the parent of the next one, also of one that is sent again."""
+    asked, beside = made("q1", NO_PARENT), made("q2", NO_PARENT)
+    below, under = made("q3", "q1"), made("q4", "q2")
+    answer = replace(made("a1", "q1"), created_by_user=False)
+    excerpt = make_excerpt([asked, below, answer, beside, under], complete=True)
+
+    found = select_rows(answer, excerpt, WIDE)
+
+    assert ids(found.responses) == ("a1",)
+    assert found.answered_ids == {"q1"}
+
+
+@pytest.mark.parametrize(("created", "inserted"), [(10, 7), (7, 10)])
+def test_a_turn_began_with_the_earliest_second_of_its_question_by_either_clock(
+    created: int, inserted: int
+) -> None:
+    """From then on its ledger is read: with a later second the first rows of it would be missing."""
+    asked, answer = row(user_row(created, _id=object_id(inserted))), row(response_row(30))
+    found = select_rows(answer, make_excerpt([asked, answer], complete=True), WIDE)
+
+    assert began_seconds(found) == int(moment(7).timestamp())
+    assert began_seconds(replace(found, question=None)) == 0
+    assert began_seconds(replace(found, question=replace(asked, created_milliseconds=None))) == 0

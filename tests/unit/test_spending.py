@@ -192,6 +192,13 @@ def test_rules_and_routes_know_tenant_role_and_groups_of_spending() -> None:
     assert [trace.user_id for trace in shown] == ["a@example.com"]
 
 
+def test_the_tenant_of_spending_is_named_by_any_of_its_rows() -> None:
+    """Rules on tenants decide by it."""
+    unnamed, named = prompt_row(1), completion_row(1, tenantId="acme")
+
+    assert spending(unnamed, named).tenant_id == "acme"
+
+
 def test_rules_know_the_model_of_spending() -> None:
     """A call of the remote API has no endpoint and no agent, but its transactions name the model."""
     model = CALLS[0]["model"]

@@ -22,6 +22,7 @@ from tests.unit.documents import (
     replay,
     response_row,
     stamp,
+    structured_prompt_row,
     tool_part,
     trace_of,
     turn_record,
@@ -166,6 +167,14 @@ def test_a_tool_has_arguments_output_duration_and_ids() -> None:
     assert tool.end_milliseconds - tool.start_milliseconds == 1_500
     assert tool.metadata == {"timing": "duration stored", "tool_call_id": "call_1", "agent_id": "agent_b"}
     assert (tool.level, tool.status_message) == (Level.DEFAULT, None)
+
+
+def test_a_tool_names_the_agent_that_called_it() -> None:
+    clerk = agent(agent_row(id="agent_a", name="Clerk"))
+    row = response_row(model="agent_a", content=[{**tool_part(), "agentId": "agent_a"}])
+    (tool,) = tools(trace_of(turn_record(row, user_row(), agent=clerk, agents={"agent_a": clerk})))
+
+    assert (tool.metadata["agent_id"], tool.metadata["agent_name"]) == ("agent_a", "Clerk")
 
 
 def test_a_tool_with_a_paid_model_of_its_own_says_that_its_cost_is_not_stored() -> None:
@@ -340,6 +349,23 @@ def test_cache_tokens_are_buckets_of_their_own() -> None:
     assert only.usage == {"input": 900, "input_cached_tokens": 512, "input_cache_creation": 3, "output": 210}
     assert only.cost == {"total": 0.25}
     assert (only.model, only.metadata["usage_source"]) == ("gpt-4o", "reported")
+
+
+def test_the_cost_of_cached_tokens_is_told_by_their_buckets() -> None:
+    """Langfuse adds costs up by the names of the usage's buckets."""
+    entries = [
+        prompt_row(100, rate=3, tokenValue=-300),
+        completion_row(10),
+        structured_prompt_row(0, write=0, read=100, tokenValue=-30),
+        completion_row(10),
+        structured_prompt_row(0, write=200, read=0, tokenValue=-750),
+        completion_row(10),
+    ]
+    found = trace(tool_part(), text("a"), tool_part(id="call_2"), text("b"), entries=entries)
+    _, read, written = [item.cost for item in generations(found)]
+
+    assert read == {"input_cached_tokens": 0.00003, "output": 0.0001, "total": 0.00013}
+    assert written == {"input_cache_creation": 0.00075, "output": 0.0001, "total": 0.00085}
 
 
 def test_the_recorded_tools_are_all_there_with_what_they_gave() -> None:

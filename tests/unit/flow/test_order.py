@@ -134,6 +134,38 @@ async def test_what_a_model_added_to_an_answer_is_billed_late_and_corrects_nothi
     assert (corrected, len(scene.destination.scores)) == ([f"feedback-{TURN}"], 2)
 
 
+async def test_a_row_that_was_replaced_as_a_whole_shows_what_it_changed(scene: Scene) -> None:
+    """A restored backup writes whole rows; the event does not say what differs."""
+    async with running(scene) as run:
+        _, _, said = start_chat(scene, billed=False)
+        await run.until_done()
+        scene.librechat.replace("messages", said, answer("a1", "q1", text="restored"))
+        await run.until_done()
+
+    assert scene.destination.record_ids() == [TURN, f"{TURN}:edit:0"]
+
+
+async def test_an_edited_question_is_shown_in_the_trace_of_each_answer_that_lacks_the_edit(
+    scene: Scene,
+) -> None:
+    """The first answer was finished, and read, after the edit; the second was sent before it."""
+    other = turn_trace_id("a2")
+    async with running(scene) as run:
+        asked, first = scene.librechat.insert(
+            "messages", question("q1", None), answer("a1", "q1", unfinished=True, text=None)
+        )
+        await run.until_done()
+        scene.librechat.insert("messages", answer("a2", "q1"))
+        await run.until_done()
+    assert scene.destination.record_ids() == [other]
+    scene.librechat.update("messages", first, {"unfinished": False, "text": "whole"})
+    scene.librechat.update("messages", asked, {"text": "edited"})
+    async with running(scene.restart()) as later:
+        await later.until_done()
+
+    assert sorted(scene.destination.record_ids()) == sorted([TURN, other, f"{other}:edit:0"])
+
+
 async def test_edits_of_one_turn_are_numbered_one_after_another(slow: Scene) -> None:
     """Also those that come while the one before is on its way; none takes another's place."""
     async with running(slow) as run:

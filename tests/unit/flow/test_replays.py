@@ -8,7 +8,7 @@ import pytest
 
 from tailer.core.identity import DocumentKey, turn_trace_id
 from tailer.events import DeadLetterReplayed
-from tests.rows import answer, question
+from tests.rows import answer, question, transaction
 from tests.unit.flow.run import Run, running
 from tests.unit.flow.scene import Scene, until
 
@@ -72,6 +72,23 @@ async def test_a_turn_whose_row_is_gone_keeps_its_letter_with_a_word_for_why(sce
 
         assert await replayed(run) == [(TURN, "nothing_to_send")]
     assert scene.database.letters[TURN].replay == "nothing_to_send"
+
+
+async def test_a_turn_that_was_refused_is_built_anew(scene: Scene) -> None:
+    """Its letter has the refused bytes; what they are made of may be another thing now."""
+    scene.destination.rejects = lambda message_id: message_id == "a1"
+    async with running(scene) as run:
+        store_chat(scene)
+        await run.until_done()
+        assert scene.database.letters[TURN].letter.chunk is not None
+        # No stream tells of the ledger: only the replay can have read it.
+        scene.librechat.insert("transactions", transaction(messageId="a1", model="billed-since"))
+        scene.destination.rejects = None
+        scene.database.ask_for_replay(TURN)
+
+        assert await replayed(run) == [(TURN, "sent")]
+    assert "billed-since" in str(scene.destination.observations_of(TURN))
+    assert scene.database.letters == {}
 
 
 async def test_an_edit_that_was_refused_is_sent_as_it_was_built(scene: Scene) -> None:

@@ -221,3 +221,11 @@ async def test_whatever_a_night_brings_the_batch_is_there_once(scene: Scene) -> 
     assert len(scene.destination.payloads) == 6
     assert len(set(scene.destination.payloads)) == 1
     assert scene.destination.duplicates() == []
+
+
+async def test_a_request_of_which_some_spans_were_refused_is_counted_apart(scene: Scene) -> None:
+    scene.destination.answers.append(Answer(Delivered(rejected_spans=1)))
+
+    await scene.transmission.send(make_batch(scene, "m1", "m2"))
+
+    assert [event.result for event in scene.events.of(RequestDone)] == ["partial"]

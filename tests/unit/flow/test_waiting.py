@@ -124,6 +124,22 @@ async def test_an_answer_whose_tab_was_closed_is_sent_as_it_stands_when_its_time
     assert outcomes == ["parked_finish", "partial"]
 
 
+async def test_an_unfinished_answer_that_was_stored_while_no_daemon_ran_has_waited_since_then(
+    scene: Scene,
+) -> None:
+    """And not since it was read."""
+    async with running(scene, **TIMES) as run:
+        await run.until_done()
+    scene.librechat.insert("messages", answer("a1", "q1", **HALF))
+    stored = scene.librechat.seconds
+    await asyncio.sleep(WHILE)
+    async with running(scene, **TIMES) as run:
+        await run.until_done()
+
+    (parked,) = scene.database.parked.values()
+    assert parked.since_seconds == pytest.approx(stored, abs=2)
+
+
 async def test_an_answer_that_is_finished_late_is_sent_whole(scene: Scene) -> None:
     """And not once more when the time of its waiting would have been up."""
     async with running(scene, **TIMES) as run:
