@@ -6,7 +6,7 @@ from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.policy.policies import Fact, Policies
 from tailer.core.policy.users import UserNaming
 from tailer.core.trace.bounds import Bounds
-from tailer.core.trace.content_policy import ContentPolicy, mask_content
+from tailer.core.trace.content_policy import MakeMasker
 from tailer.core.trace.export import ExportOptions
 from tailer.mongo.state import MongoState
 from tailer.settings import Settings
@@ -35,9 +35,10 @@ def needs_groups(settings: Settings) -> bool:
 
 
 def make_options_for(
-    settings: Settings, destination: DestinationSettings, mask: ContentPolicy
+    settings: Settings, destination: DestinationSettings, mask: MakeMasker | None
 ) -> ExportOptions:
-    """What is exported to a destination; `mask` may be shared by all of them."""
+    """What is exported to a destination; `mask` may be shared by all of them. Without it, what is to be masked is not
+    shown."""
     choices, routes, name = destination.choices, settings.routes, destination.name
     return ExportOptions(
         bounds=Bounds(field_bytes=settings.field_bytes, history_bytes=settings.history_bytes),
@@ -68,8 +69,8 @@ def _make_naming(choices: Choices) -> UserNaming:
     return UserNaming(choices.user_id, secret.get_secret_value().encode() if secret is not None else b"")
 
 
-async def make_mask(settings: Settings, state: MongoState, redactions: Counter[str]) -> ContentPolicy:
+async def make_mask(settings: Settings, state: MongoState, redactions: Counter[str]) -> MakeMasker:
     """The masking of this deployment, counted in `redactions`; its key is kept in the state database."""
     rules, key = compile_rules(settings.mask_patterns, settings.mask_fields), await state.mask_key()
     redactions.update(dict.fromkeys(rules.rule_names, 0))
-    return mask_content(lambda: Masker(rules, key, redactions))
+    return lambda: Masker(rules, key, redactions)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from tailer.core.identity import DocumentKey, ObservationId, TraceId, observation_id
-from tailer.core.trace.content_policy import drop_content
 from tailer.core.trace.export import Exported, ExportOptions, export_turn, is_chosen
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import TurnRecord, Wait
@@ -212,7 +211,7 @@ async def open_reconciliation(
             destination.sink,
             state,
             project.name,
-            make_options_for(settings, project, drop_content),
+            make_options_for(settings, project, None),
             settings.lookup_time + settings.settle_time,
         )
         yield reconciliation, await server_seconds(source)

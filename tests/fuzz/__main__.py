@@ -19,7 +19,6 @@ from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.policy.policies import ContentChoice, Policies
 from tailer.core.policy.users import UserIdChoice, UserNaming
 from tailer.core.trace.bounds import Bounds
-from tailer.core.trace.content_policy import mask_content
 from tailer.core.trace.export import Exported, ExportOptions, export_turn
 from tailer.core.trace.otlp import SpanContext, encode_trace
 from tailer.core.turn.readback import Row
@@ -45,7 +44,7 @@ class Course:
             sample_rate=1.0,
             policies=Policies(content=content),
             naming=UserNaming(UserIdChoice.ID, b""),
-            mask=mask_content(lambda: Masker(rules, bytes(32))),
+            mask=lambda: Masker(rules, bytes(32)),
         )
         self._context = SpanContext("fuzz")
         self._rows = Collections(None, lambda _: None)  # type: ignore[arg-type] # only reads rows here

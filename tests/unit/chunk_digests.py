@@ -11,7 +11,6 @@ from typing import Final
 
 from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.policy.policies import ContentChoice, CopyPolicy, NativePolicy, Policies, TemporaryPolicy
-from tailer.core.trace.content_policy import mask_content
 from tailer.core.trace.export import Exported
 from tailer.core.trace.otlp import SpanContext, encode_trace
 from tests.recordings import CHAT_ROWS, NAMES, REPLAYED
@@ -38,6 +37,10 @@ def written_down() -> dict[str, dict[str, str]]:
     return found
 
 
+def _make_masker() -> Masker:
+    return Masker(_RULES, bytes(32))
+
+
 def _pieces(name: str, content: ContentChoice) -> Iterator[bytes]:
     policies = Policies(
         content=content,
@@ -45,9 +48,8 @@ def _pieces(name: str, content: ContentChoice) -> Iterator[bytes]:
         copies=CopyPolicy.EXPORT,
         native=NativePolicy.DUPLICATE,
     )
-    mask = mask_content(lambda: Masker(_RULES, bytes(32)))
     for key, record in sorted(replay(name).records.items()):
-        made = export(record, deadline_passed=True, policies=policies, mask=mask)
+        made = export(record, deadline_passed=True, policies=policies, mask=_make_masker)
         if isinstance(made, Exported):
             yield from (encode_trace(trace, _CONTEXT) for trace in made.traces)
             yield repr(made.sent).encode()

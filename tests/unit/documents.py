@@ -24,7 +24,6 @@ from tailer.core.policy.policies import Policies
 from tailer.core.policy.users import UserNaming
 from tailer.core.stream.hints import ChangeHint, Operation
 from tailer.core.trace.bounds import Bounds
-from tailer.core.trace.content_policy import show_content
 from tailer.core.trace.export import Exported, ExportOptions, export_turn
 from tailer.core.trace.observations import Observation, ObservationType, Trace
 from tailer.core.turn.assembly import make_draft, make_record
@@ -307,7 +306,7 @@ def options(**fields: Any) -> ExportOptions:
         sample_rate=1.0,
         policies=Policies(),
         naming=UserNaming(),
-        mask=show_content,
+        mask=None,
     )
     return replace(everything, **fields)
 

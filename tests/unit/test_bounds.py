@@ -2,16 +2,23 @@
 
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core.json_text import encode_json
+from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.trace.bounds import Allowance, Bounds
 from tests.unit.documents import ANY_TEXT
 
 MARK = re.compile(r"… \[cut: (\d+) bytes left out\]\Z")
+RULES = compile_rules([], [])
 LONGER_TEXT = st.builds(lambda text, times: text * times, ANY_TEXT, st.integers(0, 12))
 LIMITS = st.builds(Bounds, field_bytes=st.integers(0, 200), trace_bytes=st.integers(0, 400))
+
+
+def masker() -> Masker:
+    return Masker(RULES, bytes(16))
 
 
 def size(text: str) -> int:
@@ -81,6 +88,56 @@ def test_texts_that_fitted_without_being_measured_count_once_one_does_not_fit() 
     assert allowance.take("x" * 10) == "x" * 10
     assert allowance.take("y" * 95) == f"{'y' * 90}… [cut: 5 bytes left out]"
     assert allowance.take("z") == "… [cut: 1 bytes left out]"
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "4111 1111 1111 1111",
+        "jane.roe@example.com",
+        "sk-ant-api03-ABCDEFGH12345678abcdefgh",
+        "+49 170 1234567",
+        "ghp_abcdefghij1234567890abcdefghij1234",
+        "eyJhbGciOiJIUzI1NiJ9." + "eyJzdWIiOiIx" * 300 + ".abcdefghij",
+    ],
+)
+def test_no_beginning_of_a_value_stands_before_a_cut(secret: str) -> None:
+    """A value is found before it is cut. It is shown as a placeholder, or not at all where that has no room."""
+    for before in (80, 85, 91, 95, 99, 100):
+        text = f"{'x' * (before - 1)} {secret}{' y' * 6_000}"
+        taken = Allowance(Bounds(field_bytes=100), masker()).take(text)
+
+        assert re.fullmatch(r"x+ (\[[a-z-]+:[0-9a-f]{12}\])?( y?)*… \[cut: \d+ bytes left out\]", taken)
+
+
+@given(st.integers(30, 300), st.integers(0, 600), st.lists(st.integers(0, 40), max_size=6))
+def test_masked_texts_stay_below_their_limits_and_no_placeholder_is_split(
+    field_bytes: int, trace_bytes: int, numbers: list[int]
+) -> None:
+    """Placeholders are longer than short addresses, and count as what is sent."""
+    allowance = Allowance(Bounds(field_bytes=field_bytes, trace_bytes=trace_bytes), masker())
+    shown = []
+    for number in numbers:
+        text = "".join(f"{index}a@b.cd\n" for index in range(number))
+        taken = allowance.take(text)
+        kept = MARK.sub("", taken)
+        assert re.fullmatch(r"(\[email:[0-9a-f]{12}\]\n?)*", kept)
+        assert kept == taken or kept.count("]\n") < number
+        shown.append(kept)
+
+    assert all(size(text) <= field_bytes for text in shown)
+    assert sum(map(size, shown)) <= trace_bytes
+
+
+def test_a_text_that_masking_makes_shorter_still_says_what_is_missing() -> None:
+    key = "-----BEGIN PRIVATE KEY-----\n" + "MIIabc\n" * 100 + "-----END PRIVATE KEY-----"
+
+    taken = Allowance(Bounds(field_bytes=1_000), masker()).take(key + "\n" + "y" * 1_000)
+
+    assert re.fullmatch(r"\[private-key:[0-9a-f]{12}\]\ny+… \[cut: (\d+) bytes left out\]", taken)
+    mark = MARK.search(taken)
+    assert mark is not None
+    assert int(mark[1]) == len(key) + 1 + 1_000 - 1_000
 
 
 def test_what_json_makes_of_a_text_counts() -> None:

@@ -22,7 +22,6 @@ from tailer.core.policy.policies import (
     TemporaryPolicy,
 )
 from tailer.core.policy.users import User
-from tailer.core.trace.content_policy import mask_content
 from tailer.core.trace.export import Exported, export_title
 from tailer.core.trace.otlp import SpanContext, encode_trace
 from tailer.core.turn.readback import Row
@@ -55,16 +54,19 @@ from tests.unit.documents import (
 )
 
 CONTEXT = SpanContext("test")
-MASK = mask_content(lambda: Masker(compile_rules([], []), b"a deployment's own key"))
 EVERYTHING = Policies(temporary=TemporaryPolicy.FULL, copies=CopyPolicy.EXPORT, native=NativePolicy.DUPLICATE)
 IDS = ("messageId", "conversationId")
 WORDS = {"not_a_response", "answered", "copied"}
 
 
+def make_masker() -> Masker:
+    return Masker(compile_rules([], []), b"a deployment's own key")
+
+
 def check(record: TurnRecord, choice: ContentChoice = ContentChoice.FULL) -> None:
     """A turn of these rows can be exported and sent, or has its word; and twice the same."""
     policies = replace(EVERYTHING, content=choice)
-    made = export(record, deadline_passed=True, policies=policies, mask=MASK, tag_facts=tuple(Fact))
+    made = export(record, deadline_passed=True, policies=policies, mask=make_masker, tag_facts=tuple(Fact))
     if not isinstance(made, Exported):
         assert made in WORDS
         return
@@ -74,7 +76,7 @@ def check(record: TurnRecord, choice: ContentChoice = ContentChoice.FULL) -> Non
         ids = [item.id for item in trace.observations]
         assert len(set(ids)) == len(ids)
         assert all(item.start_milliseconds <= item.end_milliseconds for item in trace.observations)
-    again = export(record, deadline_passed=True, policies=policies, mask=MASK, tag_facts=tuple(Fact))
+    again = export(record, deadline_passed=True, policies=policies, mask=make_masker, tag_facts=tuple(Fact))
     assert isinstance(again, Exported)
     assert [encode_trace(trace, CONTEXT) for trace in again.traces] == [
         encode_trace(trace, CONTEXT) for trace in made.traces

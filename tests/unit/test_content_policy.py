@@ -1,15 +1,18 @@
 """What leaves the house: under `none` no word of a turn, under `masked` nothing that the mask is not sure of."""
 
+import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tailer.core.json_text import encode_json
 from tailer.core.librechat.messages import Message
 from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.policy.policies import ContentChoice, ContentRule, Fact, Policies, Rule, TemporaryPolicy
+from tailer.core.trace.bounds import Bounds
 from tailer.core.trace.content_policy import drop_content, mask_content, show_content
 from tailer.core.trace.export import Exported
 from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
@@ -161,7 +164,7 @@ def test_without_content_no_text_of_any_place_leaks(place: str, word: str, aroun
 @pytest.mark.parametrize("place", PLACES)
 def test_masked_content_holds_no_planted_address(place: str) -> None:
     """Every place goes through the mask."""
-    found = encoded(with_word(place, "anna.smith@example.com"), policies=MASKED, mask=mask_content(masker))
+    found = encoded(with_word(place, "anna.smith@example.com"), policies=MASKED, mask=masker)
 
     assert b"anna.smith" not in found
     assert b"[email:" in found
@@ -172,7 +175,7 @@ def test_what_cannot_be_masked_is_withheld(place: str) -> None:
     """An expression of the operator matches so much that it may have been cut short: the mask refuses, and fails
     closed."""
     text = "x" * 1_500
-    found = encoded(with_word(place, text), policies=MASKED, mask=mask_content(lambda: masker("x+")))
+    found = encoded(with_word(place, text), policies=MASKED, mask=lambda: masker("x+"))
 
     assert b"xxxxxxxx" not in found
 
@@ -194,7 +197,7 @@ def test_a_tag_that_the_user_wrote_is_shown_as_far_as_the_turn_is(
     made = export(
         record,
         policies=policies,
-        mask=mask_content(masker),
+        mask=masker,
         tags=("team-a",),
         tag_facts=(Fact.ENDPOINT, Fact.TAG),
     )
@@ -211,7 +214,7 @@ def test_a_long_tag_is_masked_before_it_is_cut() -> None:
     record = turn_record(response_row(), user_row(), conversation=chat)
 
     (full,) = trace_of(record, tag_facts=(Fact.TAG,)).tags
-    (masked,) = trace_of(record, policies=MASKED, mask=mask_content(masker), tag_facts=(Fact.TAG,)).tags
+    (masked,) = trace_of(record, policies=MASKED, mask=masker, tag_facts=(Fact.TAG,)).tags
 
     assert (len(full), full[-5:]) == (200, " anna")
     assert len(masked) <= 200
@@ -220,11 +223,68 @@ def test_a_long_tag_is_masked_before_it_is_cut() -> None:
 
 def test_withheld_content_says_so_and_the_numbers_stay() -> None:
     record = with_word("question", "x" * 1_500)
-    turn, _ = traces_of(record, policies=MASKED, mask=mask_content(lambda: masker("x+")))
+    turn, _ = traces_of(record, policies=MASKED, mask=lambda: masker("x+"))
 
     assert turn.root.input == "[content withheld: it could not be masked]"
     assert turn.root.output != turn.root.input
     assert sum((item.usage or {}).get("output", 0) for item in turn.observations) == 13
+
+
+def test_no_beginning_of_a_value_stands_before_the_cut_of_a_history() -> None:
+    """Of the oldest row the beginning is shown, as far as the limit allows."""
+    said = "x" * 395 + " anna.smith@example.com " + "y " * 9_000
+    record = turn_record(response_row(), user_row(), prompt_row(1), history=(message(user_row(text=said)),))
+    turn, *_ = traces_of(record, policies=MASKED, mask=masker, bounds=Bounds(history_bytes=400))
+    (first, _) = cast("list[dict[str, str]]", turn.observations[1].input)
+
+    assert re.fullmatch(r"x+ \[email:[0-9a-f]{12}\]… \[cut: \d+ bytes left out\]", first["content"])
+
+
+def test_a_masked_turn_stays_within_the_bounds_of_its_trace() -> None:
+    """The placeholders of short addresses are three times as long, and every place holds some."""
+    addresses = [f"{number}a@b.cd\n" * 200 for number in range(12)]
+    tools = [
+        tool_part(id=f"c{number}", args={"to": text}, output=text) for number, text in enumerate(addresses)
+    ]
+    record = turn_record(
+        response_row(content=[{"type": "text", "text": addresses[0]}, *tools]),
+        user_row(text=addresses[1]),
+        prompt_row(1),
+        completion_row(1),
+    )
+    bounds = Bounds(field_bytes=3_000, trace_bytes=12_000)
+    (turn,) = traces_of(record, policies=MASKED, mask=masker, bounds=bounds)
+    values = [value for item in turn.observations for value in (item.input, item.output) if value is not None]
+    texts = [value if isinstance(value, str) else encode_json(value) for value in values]
+
+    assert "[email:" in texts[0]
+    assert "bytes left out]" in texts[0]
+    assert int(turn.metadata["content_cut_bytes"]) > 0
+    assert all(len(text) < 3_100 for text in texts[:2])
+    assert sum(map(len, texts)) < 12_000 + 100 * 4 * len(tools)
+    assert not re.search(r"\[email:[0-9a-f]{0,11}(?![0-9a-f])", " ".join(texts))
+
+
+def test_a_turn_that_takes_too_much_work_is_withheld_where_it_does() -> None:
+    """What came first is masked, and what is short and holds nothing stays."""
+    addresses = "".join(f"a{number}@b.cd\n" for number in range(80_000))
+    tools = [tool_part(id=f"c{number}", args={}, output=f"{number} {addresses}") for number in range(2)]
+    record = turn_record(
+        response_row(content=[{"type": "text", "text": "Done."}, *tools]),
+        user_row(text="Write to a@b.io"),
+        prompt_row(1),
+    )
+    (turn,) = traces_of(record, policies=MASKED, mask=masker)
+    outputs = [str(item.output) for item in turn.observations if item.type is ObservationType.TOOL]
+
+    assert str(turn.root.input).startswith("Write to [email:")
+    assert turn.root.output == "Done."
+    assert outputs[0].startswith("0 [email:")
+    assert outputs[1] == "[content withheld: it could not be masked]"
+
+
+def test_without_a_masker_nothing_of_a_masked_turn_is_shown() -> None:
+    assert WORD.encode() not in encoded(with_word("question", WORD), policies=MASKED, mask=None)
 
 
 def test_a_fault_of_the_mask_itself_stops_the_trace() -> None:
@@ -235,7 +295,7 @@ def test_a_fault_of_the_mask_itself_stops_the_trace() -> None:
         raise RuntimeError("no rules")
 
     with pytest.raises(RuntimeError):
-        export(record, policies=MASKED, mask=mask_content(broken_mask))
+        export(record, policies=MASKED, mask=broken_mask)
 
 
 def test_without_content_numbers_times_and_shape_stay() -> None:
@@ -316,7 +376,7 @@ def test_without_content_no_shape_of_a_value_lets_a_word_through(
 @given(JSON)
 def test_masking_keeps_what_has_nothing_to_hide(value: object) -> None:
     """Shape and values stay where no rule finds anything."""
-    (item,) = mask_content(masker)(trace_with(input={"a": value}, output="18 degrees")).observations
+    (item,) = mask_content(trace_with(input={"a": value}, output="18 degrees"), masker()).observations
 
     assert item.output == "18 degrees"
     assert isinstance(item.input, dict)

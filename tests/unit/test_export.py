@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailer.core.identity import native_copy_trace_id, title_trace_id, turn_trace_id, unanswered_trace_id
+from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.policy.policies import (
     ContentChoice,
     CopyPolicy,
@@ -431,13 +432,12 @@ def test_several_destinations_get_of_one_turn_what_each_would_get_alone() -> Non
         *TITLE,
         conversation=conversation(conversation_row()),
     )
-    own = row(response_row())
+    own, rules = row(response_row()), compile_rules([], [])
     destinations = [
         options(),
         options(policies=Policies(content=ContentChoice.NONE), tags=("b",)),
-        options(
-            policies=Policies(content=ContentChoice.MASKED), mask=lambda trace: replace(trace, name="masked")
-        ),
+        options(policies=Policies(content=ContentChoice.MASKED), mask=lambda: Masker(rules, bytes(16))),
+        options(policies=Policies(content=ContentChoice.MASKED)),
         options(bounds=Bounds(field_bytes=10)),
         options(policies=Policies(deny=parse_rules(["model=gpt-4o"]))),
         options(),

@@ -12,7 +12,7 @@ from tailer.core.identity import observation_id, turn_trace_id
 from tailer.core.librechat.messages import Message
 from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.policy.policies import ContentChoice, CopyPolicy, Policies
-from tailer.core.trace.content_policy import ContentPolicy, mask_content, show_content
+from tailer.core.trace.content_policy import MakeMasker
 from tailer.core.trace.export import Exported
 from tailer.core.trace.followup import (
     Edit,
@@ -47,7 +47,12 @@ from tests.unit.documents import (
 )
 
 ADDRESS = "anna@example.org"
-MASK = mask_content(lambda: Masker(compile_rules([], []), b"a deployment's own key"))
+
+
+def mask() -> Masker:
+    return Masker(compile_rules([], []), b"a deployment's own key")
+
+
 EDITED = stamp(60)
 
 
@@ -56,7 +61,7 @@ def exported(
 ) -> Exported:
     record = turn_record(response or response_row(), user_row())
     policies = fields.pop("policies", Policies(content=choice))
-    found = export(record, policies=policies, mask=MASK, **fields)
+    found = export(record, policies=policies, mask=mask, **fields)
     assert isinstance(found, Exported)
     return found
 
@@ -69,9 +74,9 @@ def liked(**feedback: Any) -> Message:
     return message(response_row(feedback={"rating": "thumbsUp", **feedback}))
 
 
-def scored(found: Message, choice: ContentChoice = ContentChoice.FULL, mask: ContentPolicy = MASK) -> Score:
+def scored(found: Message, choice: ContentChoice = ContentChoice.FULL, masker: MakeMasker = mask) -> Score:
     assert found.feedback is not None
-    return make_feedback_score(sent_turn(choice), found, found.feedback, mask)
+    return make_feedback_score(sent_turn(choice), found, found.feedback, masker)
 
 
 def test_feedback_is_the_score_that_librechat_itself_would_make() -> None:
@@ -214,7 +219,7 @@ def test_there_and_back_again_are_two_edits() -> None:
 
     assert [edit.text for edit in edits] == ["Lyon.", "Paris."]
     assert [edit.number for edit in edits] == [0, 1]
-    traces = [make_edit_trace(sent_turn(), edit, show_content) for edit in edits]
+    traces = [make_edit_trace(sent_turn(), edit, None) for edit in edits]
     assert len({trace.record_id for trace in traces}) == 2
     assert len({trace.root.id for trace in traces}) == 2
 
@@ -244,7 +249,7 @@ def shown(
     sent = sent_turn(choice)
     edit = edit_of(text, sent, which)
     assert edit is not None
-    return make_edit_trace(sent, edit, MASK), make_correction_score(sent, edit, MASK)
+    return make_edit_trace(sent, edit, mask), make_correction_score(sent, edit, mask)
 
 
 def test_an_edit_is_an_event_at_the_end_of_the_turn_and_tells_when_it_was_written() -> None:
@@ -269,7 +274,7 @@ def test_a_piece_repeats_nothing_that_would_overwrite_the_trace() -> None:
     whole = exported(tags=("team-a",))
     edit = edit_of("Lyon.", whole.sent)
     assert edit is not None
-    trace = make_edit_trace(whole.sent, edit, MASK)
+    trace = make_edit_trace(whole.sent, edit, mask)
 
     assert (trace.user_id, trace.session_id, trace.tags) == (
         whole.traces[0].user_id,
@@ -289,7 +294,7 @@ def test_the_correction_of_an_answer_is_the_text_it_was_corrected_to() -> None:
 
 def test_a_second_correction_takes_the_place_of_the_first() -> None:
     sent = sent_turn()
-    corrections = [make_correction_score(sent, edit, MASK) for edit in follow(sent, ["Lyon.", "Nice."])]
+    corrections = [make_correction_score(sent, edit, mask) for edit in follow(sent, ["Lyon.", "Nice."])]
 
     assert len({(found.id, found.timestamp_milliseconds) for found in corrections if found is not None}) == 1
 
@@ -336,6 +341,23 @@ def test_an_edit_of_many_megabytes_is_cut_like_any_text() -> None:
     assert len(encode_trace(trace, SpanContext("test"))) < 1_010_000
     assert trace.root.metadata["new_characters"] == "15000000"
     assert str(trace.root.output).endswith("bytes left out]")
+
+
+def test_no_beginning_of_a_value_stands_before_the_cut_of_a_masked_edit() -> None:
+    trace, correction = shown(f"{'x' * 999_990} {ADDRESS} {'y ' * 9_000}", ContentChoice.MASKED)
+
+    assert correction is not None
+    for text in (trace.root.output, correction.value):
+        assert "anna" not in str(text)
+        assert str(text).endswith("bytes left out]")
+
+
+def test_without_a_masker_a_masked_turn_has_no_text_of_an_edit() -> None:
+    sent = exported(choice=ContentChoice.MASKED).sent
+    (edit,) = follow(sent, [f"Write to {ADDRESS}"])
+
+    assert make_edit_trace(sent, edit, None).root.output is None
+    assert make_correction_score(sent, edit, None) is None
 
 
 def test_recorded_thumbs_are_scores() -> None:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from tailer.core.librechat.transactions import Transaction
 from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.policy.policies import ContentChoice
-from tailer.core.trace.content_policy import mask_content, show_content
 from tailer.core.trace.followup import Edit, EditedText, SentTurn, mark_text
 from tailer.core.trace.late import (
     build_late_trace,
@@ -22,7 +21,11 @@ from tailer.core.trace.late import (
 from tests.sent import make_sent
 from tests.unit.documents import message, response_row
 
-MASK = mask_content(lambda: Masker(compile_rules([], []), b"a deployment's own key"))
+
+def make_masker() -> Masker:
+    return Masker(compile_rules([], []), b"a deployment's own key")
+
+
 _LEDGER = ("message", "abort", "incomplete", "title", "subagent", "memory", "summarization")
 
 
@@ -50,7 +53,7 @@ def late_tool(name: str, choice: ContentChoice) -> str:
     sent = sent_turn(content=choice)
     news = find_news(sent, stored, [], 0)
     assert news is not None
-    trace = build_late_trace(sent, news, MASK)
+    trace = build_late_trace(sent, news, make_masker)
     assert trace is not None
     return trace.root.metadata["tool"]
 
@@ -83,7 +86,7 @@ def test_an_output_that_was_missing_is_news_and_one_that_is_still_missing_is_not
     assert find_news(sent, pending, [], 0) is None
     news = find_news(sent, done, [], 0)
     assert news is not None
-    trace = build_late_trace(sent, news, show_content)
+    trace = build_late_trace(sent, news, None)
     assert trace is not None
     assert [(item.name, item.output) for item in trace.observations] == [("tool-result", "42")]
     assert trace.record_id == f"{sent.trace_id}:late:0"
@@ -97,7 +100,7 @@ def test_calls_that_share_an_id_are_told_apart() -> None:
     assert find_news(sent, message(row(*rounds, {"type": "text", "text": "fin, by hand"})), [], 0) is None
     news = find_news(sent, message(row(rounds[0], tool("second", "call_0"), rounds[2])), [], 0)
     assert news is not None
-    trace = build_late_trace(sent, news, show_content)
+    trace = build_late_trace(sent, news, None)
     assert trace is not None
     assert [(item.output, item.metadata["tool_call_id"]) for item in trace.observations] == [
         ("second", "call_0")
@@ -120,7 +123,7 @@ def test_an_edited_part_tells_both_lengths_and_a_new_one_its_own() -> None:
     sent = sent_turn(parts=mark_parts(message(row(thought("hm")))))
     news = find_news(sent, message(row(thought("hmmm"), thought("new"))), [], 0)
     assert news is not None
-    trace = build_late_trace(sent, news, show_content)
+    trace = build_late_trace(sent, news, None)
     assert trace is not None
 
     assert [
@@ -133,7 +136,7 @@ def test_late_observations_stand_at_the_end_of_the_root() -> None:
     sent = sent_turn(parts=())
     news = find_news(sent, message(row(tool("42"))), [entry("t2", "subagent")], 0)
     assert news is not None
-    trace = build_late_trace(sent, news, show_content)
+    trace = build_late_trace(sent, news, None)
     assert trace is not None
 
     assert {item.start_milliseconds for item in trace.observations} == {sent.end_milliseconds}
@@ -154,7 +157,7 @@ def test_no_text_is_shown_where_none_was(choice: ContentChoice) -> None:
         sent, message(row(tool("SECRET"), attachments=[{"file_id": "f", "filename": "SECRET.csv"}])), [], 0
     )
     assert news is not None
-    trace = build_late_trace(sent, news, show_content)
+    trace = build_late_trace(sent, news, None)
 
     assert trace is not None
     assert "SECRET" not in repr(trace)
@@ -173,7 +176,7 @@ def test_output_tokens_that_the_row_told_are_not_counted_again() -> None:
     sent = sent_turn(transactions=(), usage_source="output_only")
     news = find_news(sent, message(row()), [entry("p", kind="prompt", tokens=100), entry("c")], 0)
     assert news is not None
-    trace = build_late_trace(sent, news, show_content)
+    trace = build_late_trace(sent, news, None)
 
     assert trace is not None
     (generation,) = trace.observations
@@ -191,7 +194,7 @@ def test_the_cost_of_both_halves_of_a_late_call_is_told_whichever_is_seen_first(
     for seen in ([ledger[first]], list(ledger.values())):
         news = find_news(sent, message(row()), seen, 0)
         assert news is not None
-        trace = build_late_trace(sent, news, show_content)
+        trace = build_late_trace(sent, news, None)
         assert trace is not None
         told += [(item.usage, (item.cost or {})["total"]) for item in trace.observations]
         sent = replace(sent, transactions=news.marks.transactions, edits=news.marks.number + 1)

@@ -49,7 +49,10 @@ FRAGMENTS = st.one_of(
 )
 TEXTS = st.lists(FRAGMENTS, max_size=8).map("".join)
 LEAVES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), TEXTS)
-KEYS = st.one_of(st.text(max_size=6), st.sampled_from(["ssn", "password", "a@b.io", "A@b.io"]))
+KEYS = st.one_of(
+    st.text(max_size=6),
+    st.sampled_from(["ssn", "password", "a@b.io", "A@b.io", "phone", "mistral_key", "token"]),
+)
 VALUES = st.recursive(
     LEAVES,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
@@ -239,6 +242,76 @@ def test_members_named_like_secrets_are_masked() -> None:
     assert str(masked["password"]).startswith("[secret:")
     assert str(masked["apiKey"]).startswith("[secret:")
     assert (masked["max_tokens"], masked["token"], masked["key"]) == (4096, {"type": "string"}, "v")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [
+        ("phone", "5551234567", "phone"),
+        ("phone", 15551234567, "phone"),
+        ("phones", ["Anna", ["5551234567"]], "phone"),
+        ("mistral_key", "abcdefghij0123456789abcdefghij01", "api-key"),
+        ("Authorization", "Basic amFuZTpodW50ZXI=", "bearer"),
+    ],
+)
+def test_what_stands_under_a_key_is_masked_as_behind_it_in_a_text(key: str, value: object, rule: str) -> None:
+    """In the arguments of a tool, in JSON text and in prose: the cue is the same word."""
+    masker = Masker(compile_rules([], [], switched_off=["secret"]), KEY)
+    prose = masker.mask_text(f"{key}: {str(value).strip('[]')}")
+    member, text = masker.mask_value({key: value}), masker.mask_value(json.dumps({key: value}))
+
+    for masked in (prose, json.dumps(member), str(text)):
+        assert f"[{rule}:" in masked
+    assert json.loads(str(text)) == member
+
+
+def test_only_what_a_key_announces_is_masked_below_it() -> None:
+    """Digits under another key are a number like any other, and so are those of an object below a telephone."""
+    value = {"order": "5551234567", "ids": [15551234567], "phone": {"id": "5551234567"}, "price": 5551234}
+
+    assert Masker(RULES, KEY).mask_value(value) == value
+
+
+def test_the_rest_of_a_value_stays_where_its_key_is_a_cue() -> None:
+    masked = Masker(RULES, KEY).mask_value({"phone": "5551234567 (ask for Anna, room 12)"})
+
+    assert isinstance(masked, dict)
+    assert masked["phone"].startswith("[phone:")
+    assert masked["phone"].endswith("] (ask for Anna, room 12)")
+
+
+def test_a_key_that_is_masked_is_masked_each_time() -> None:
+    """Keys that hold nothing are remembered, and no others."""
+    masked = Masker(RULES, KEY).mask_value([{"a@b.io": 1}, {"a@b.io": 2}])
+
+    assert "b.io" not in str(masked)
+
+
+def test_the_name_of_a_secret_covers_all_values_inside_its_lists_and_objects() -> None:
+    value = {
+        "password": ["hunter2", {"value": "hunter22", "length": 8, "type": "string", "shown": False}],
+        "apiKey": '["abcd1234"]',
+        "after": ["hunter2"],
+    }
+
+    masked = Masker(RULES, KEY).mask_value(value)
+
+    assert isinstance(masked, dict)
+    first, rest = masked["password"]
+    assert first.startswith("[secret:")
+    assert rest.pop("value").startswith("[secret:")
+    assert rest == {"length": 8, "type": "string", "shown": False}
+    assert "abcd1234" not in masked["apiKey"]
+    assert masked["after"] == ["hunter2"]
+
+
+def test_a_placeholder_makes_no_secret_of_the_text_around_it() -> None:
+    """A value inside a structure is masked where it is taken, and looked at again with the structure."""
+    masker = Masker(RULES, KEY)
+    once = masker.mask_value({"Authorization": ["granted to anna@example.com on request"]})
+
+    assert "granted to [email:" in str(once)
+    assert masker.mask_value(once) == once
 
 
 def test_keys_are_masked_and_two_spellings_stay_two_entries() -> None:

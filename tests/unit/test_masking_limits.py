@@ -7,9 +7,13 @@ work would take sixteen times as long.
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from tailer.core.masking.detection import Rule
 from tailer.core.masking.expressions import LONGEST_REPEAT
-from tailer.core.masking.masker import Masker, MaskingError, compile_rules
+from tailer.core.masking.masker import Masker, MaskingError, MaskingRules, compile_rules
+from tailer.core.masking.rules import BUILT_IN_RULES
 
 KEY = bytes(16)
 SHORT_LENGTH = 40_000
@@ -36,20 +40,21 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-def seconds(masker: Masker, text: str) -> float:
+def seconds(rules: MaskingRules, text: str) -> float:
     """How long masking this text takes."""
+    masker = Masker(rules, KEY)
     start = time.perf_counter()
     masker.mask_text(text)
     return time.perf_counter() - start
 
 
-def growth(masker: Masker, unit: str, length: int) -> float:
+def growth(rules: MaskingRules, unit: str, length: int) -> float:
     """How many times the work grows when the text grows by FACTOR; the best of up to three measurements."""
     short = unit * (length // len(unit))
     measured = MOST_GROWTH
     for _ in range(3):
-        before = seconds(masker, short)
-        measured = min(measured, seconds(masker, short * FACTOR) / max(before, LEAST_SECONDS))
+        before = seconds(rules, short)
+        measured = min(measured, seconds(rules, short * FACTOR) / max(before, LEAST_SECONDS))
         if measured < MOST_GROWTH:
             break
     return measured
@@ -58,7 +63,7 @@ def growth(masker: Masker, unit: str, length: int) -> float:
 @pytest.mark.parametrize("unit", HOSTILE)
 def test_work_grows_with_the_length_of_hostile_text(unit: str) -> None:
     """A hundred and sixty kilobytes made to trip one rule cost no more than in proportion."""
-    assert growth(Masker(compile_rules([], ["ssn"]), KEY), unit, SHORT_LENGTH) < MOST_GROWTH
+    assert growth(compile_rules([], ["ssn"]), unit, SHORT_LENGTH) < MOST_GROWTH
 
 
 @pytest.mark.parametrize(
@@ -66,9 +71,9 @@ def test_work_grows_with_the_length_of_hostile_text(unit: str) -> None:
 )
 def test_work_of_the_operators_expressions_grows_with_the_length(expression: str, unit: str) -> None:
     """A repeat that would be quadratic in Python's engine is cut to a fixed reach."""
-    masker = Masker(compile_rules([expression], [], switched_off=["email"]), KEY)
+    rules = compile_rules([expression], [], switched_off=["email"])
 
-    assert growth(masker, unit, 20_000) < MOST_GROWTH
+    assert growth(rules, unit, 20_000) < MOST_GROWTH
 
 
 @pytest.mark.parametrize(
@@ -138,6 +143,74 @@ def test_a_text_that_never_settles_is_a_failure() -> None:
 
     with pytest.raises(MaskingError, match="passes"):
         masker.mask_text("x" * 100)
+
+
+ADDRESSES = "".join(f"a{number}@b.cd\n" for number in range(30_000))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [ADDRESSES * 4, [ADDRESSES + str(number) for number in range(4)], ["a"] * 300_000],
+    ids=["one text", "several texts", "many values"],
+)
+def test_what_takes_more_work_than_a_turn_may_have_is_a_failure(value: object) -> None:
+    """Masking is one piece of work, and probes and the lease would wait for it. The bound counts work, not time."""
+    with pytest.raises(MaskingError, match="steps"):
+        Masker(compile_rules([], []), KEY).mask_value(value)
+
+
+def test_after_too_much_work_only_what_is_short_and_holds_nothing_is_shown() -> None:
+    masker = Masker(compile_rules([], []), KEY)
+    with pytest.raises(MaskingError):
+        masker.mask_value(ADDRESSES * 4)
+
+    assert masker.mask_value("an agent's name") == "an agent's name"
+    for withheld in ("a@b.cd", "long " * 1_000):
+        with pytest.raises(MaskingError):
+            masker.mask_value(withheld)
+
+
+def test_a_long_text_that_comes_again_takes_no_work_and_counts_again() -> None:
+    """A question is in the root, in the prompt and in the trace of the title."""
+    masker = Masker(compile_rules([], []), KEY)
+
+    found = {str(masker.mask_value(text)) for text in [ADDRESSES, ADDRESSES + " "] * 10}
+
+    assert len(found) == 2
+    assert masker.counts["email"] == 20 * 30_000
+
+
+def test_what_is_masked_takes_no_work_when_it_is_masked_again() -> None:
+    masker = Masker(compile_rules([], []), KEY)
+    masked = masker.mask_value(ADDRESSES)
+
+    assert [masker.mask_value(masked) for _ in range(20)] == [masked] * 20
+    assert masker.counts["email"] == 30_000
+
+
+def test_a_long_text_that_failed_fails_again_without_work() -> None:
+    """The expression comes first, so the failure is not for want of work."""
+    masker = Masker(compile_rules(["x+"], []), KEY)
+    text = ADDRESSES + "x" * 2_000
+
+    for _ in range(20):
+        with pytest.raises(MaskingError, match="pattern-1"):
+            masker.mask_value(text)
+
+
+SHORT_RULES = [rule for rule in BUILT_IN_RULES if rule.shortest > 1]
+
+
+@pytest.mark.parametrize("rule", SHORT_RULES, ids=[rule.name for rule in SHORT_RULES])
+@given(data=st.data())
+def test_no_rule_finds_anything_in_a_text_that_is_too_short_for_it(rule: Rule, data: st.DataObject) -> None:
+    """So pieces between two matches need not be searched."""
+    pieces = st.sampled_from(
+        ["a", "B", "1", "4", "@", ".", ":", "/", "=", "+", " ", "密码", "sig", "是", "://", "DE", ">"]
+    )
+    text = data.draw(st.lists(pieces, max_size=rule.shortest).map("".join))[: rule.shortest - 1]
+
+    assert [span for span in rule.find(text) if span[0] < span[1]] == []
 
 
 def test_an_empty_field_name_is_refused() -> None:

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 
 from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.policy.policies import ContentChoice, Policies
-from tailer.core.trace.content_policy import mask_content
 from tailer.core.trace.observations import Level, ObservationType, Trace
 from tailer.otlp.conventions import describe_span
 from tailer.otlp.encoding import describe_resource, encode_resource, encode_trace, frame_request
@@ -321,7 +320,7 @@ def test_masked_content_holds_no_planted_address(place: str) -> None:
         return Masker(compile_rules([], []), KEY)
 
     record = with_word(place, "anna.smith@example.com")
-    found = request_of(traces_of(record, deadline_passed=True, policies=MASKED, mask=mask_content(masker)))
+    found = request_of(traces_of(record, deadline_passed=True, policies=MASKED, mask=masker))
 
     assert b"anna.smith" not in found
     assert b"[email:" in found
@@ -334,7 +333,7 @@ def test_content_that_cannot_be_masked_is_withheld_in_a_valid_span() -> None:
 
     record = with_word("earlier question", "x" * 1_500)
     policies = Policies(content=ContentChoice.MASKED)
-    found = request_of(traces_of(record, deadline_passed=True, policies=policies, mask=mask_content(masker)))
+    found = request_of(traces_of(record, deadline_passed=True, policies=policies, mask=masker))
 
     assert b"xxxxxxxx" not in found
     assert list(check_spans(decode_spans(found))) == []

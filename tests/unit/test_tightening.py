@@ -14,7 +14,6 @@ from tailer.core.policy.policies import (
     parse_content_rule,
 )
 from tailer.core.policy.users import User
-from tailer.core.trace.content_policy import mask_content
 from tailer.core.trace.export import Exported
 from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.tightening import tighten
@@ -32,7 +31,10 @@ from tests.unit.documents import (
 FULL, MASKED, NONE = ContentChoice
 ANSWER = message(response_row(tenantId="acme"))
 QUESTION = message(user_row(tenantId="acme"))
-MASK = mask_content(lambda: Masker(compile_rules([], []), b"a deployment's own key"))
+
+
+def make_masker() -> Masker:
+    return Masker(compile_rules([], []), b"a deployment's own key")
 
 
 def by(*rules: str, content: ContentChoice = FULL) -> Policies:
@@ -47,13 +49,13 @@ def sent_under(policies: Policies, role: str = "USER", tag: str = "divorce") -> 
         user=User(USER, None, None, role),
         conversation=conversation(conversation_row(tags=[tag])),
     )
-    made = export(record, policies=policies, mask=MASK, tags=("team-a",), tag_facts=(Fact.TAG,))
+    made = export(record, policies=policies, mask=make_masker, tags=("team-a",), tag_facts=(Fact.TAG,))
     assert isinstance(made, Exported)
     return made.sent
 
 
 def choice_of(before: Policies, after: Policies, changed: Message = ANSWER) -> ContentChoice:
-    return tighten(sent_under(before), changed, after, MASK).content
+    return tighten(sent_under(before), changed, after, make_masker).content
 
 
 @pytest.mark.parametrize("before", ContentChoice)
@@ -94,10 +96,10 @@ def test_as_long_as_the_policies_stay_a_turn_is_shown_as_it_was() -> None:
     """The role was known when it was sent, so the rule need not count for everybody."""
     policies = by("role=ADMIN:none")
 
-    assert tighten(sent_under(policies), ANSWER, policies, MASK).content is FULL
-    assert tighten(sent_under(policies, role="ADMIN"), ANSWER, policies, MASK).content is NONE
+    assert tighten(sent_under(policies), ANSWER, policies, make_masker).content is FULL
+    assert tighten(sent_under(policies, role="ADMIN"), ANSWER, policies, make_masker).content is NONE
     of_an_older_release = replace(sent_under(policies), content_digest=None)
-    assert tighten(of_an_older_release, ANSWER, policies, MASK).content is NONE
+    assert tighten(of_an_older_release, ANSWER, policies, make_masker).content is NONE
 
 
 def test_a_temporary_chat_shows_no_more_text_where_its_text_is_no_longer_wanted() -> None:
@@ -113,11 +115,11 @@ def test_the_tags_that_a_piece_repeats_are_shown_as_far_as_its_text() -> None:
     sent = sent_under(Policies(), tag="anna@example.com")
     assert sent.tags == ("team-a", "tag:anna@example.com")
 
-    (team, masked) = tighten(sent, ANSWER, Policies(content=MASKED), MASK).tags
+    (team, masked) = tighten(sent, ANSWER, Policies(content=MASKED), make_masker).tags
     assert team == "team-a"
     assert masked.startswith("tag:[email:")
-    assert tighten(sent, ANSWER, Policies(content=NONE), MASK).tags == ("team-a",)
+    assert tighten(sent, ANSWER, Policies(content=NONE), make_masker).tags == ("team-a",)
     older = replace(sent, content=NONE, content_digest=None)
-    assert tighten(older, ANSWER, Policies(), MASK).tags == ("team-a",)
+    assert tighten(older, ANSWER, Policies(), make_masker).tags == ("team-a",)
     again = replace(sent, tags=(team, masked))
-    assert tighten(again, ANSWER, Policies(content=MASKED), MASK).tags == (team, masked)
+    assert tighten(again, ANSWER, Policies(content=MASKED), make_masker).tags == (team, masked)

@@ -67,15 +67,20 @@ IBAN_LENGTHS = {
 SEPARATORS = " -.\u00a0\u2011\u202f"
 CARD_RUN = re.compile(rf"[0-9][0-9{re.escape(SEPARATORS)}]{{11,}}")
 GROUP = re.compile(r"[0-9]+")
+FIRST_GROUP = re.compile(r"[0-9]{4}")
 LONGEST_CARD = 19
 SHORTEST_CARD = 13
 CARD_GROUPS = frozenset(
     {(4, 4, 4, 1), (4, 4, 4, 4), (4, 4, 4, 4, 3), (4, 6, 5), (4, 6, 4), (4, 4, 5), (6, 13)}
 )
+MOST_GROUPS = max(map(len, CARD_GROUPS))
+FIRST_GROUPS = frozenset({*range(SHORTEST_CARD, LONGEST_CARD + 1), *(groups[0] for groups in CARD_GROUPS)})
 
 # The digits come first, so that the engine skips to the next digit and looks back only there.
 IBAN_START = re.compile(r"[0-9](?<=(?<![A-Za-z0-9])[A-Za-z]{2}[0-9])[0-9](?=[ \-\u00a0\u202f]?[A-Za-z0-9])")
 IBAN_SEPARATORS = " -\u00a0\u202f"
+
+FIRST_DIGITS = frozenset(str(first)[0] for first, _, _ in ISSUERS)
 
 
 def has_luhn_sum(digits: str) -> bool:
@@ -114,38 +119,43 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
     return before != "+" and not (before in ".," and start > 1 and text[start - 2].isdecimal())
 
 
-def _end_of_card(text: str, groups: list[Span], first: int) -> int | None:
-    """The index of the last group of a card number that starts with the group `first`."""
+def _ends_of_card(text: str, groups: list[Span], first: int) -> Iterator[int]:
+    """The indices of groups with which a card number could end that starts with the group `first`, by their sizes."""
     sizes: list[int] = []
+    digits = 0
     separator = ""
-    for index in range(first, min(first + 5, len(groups))):
+    for index in range(first, min(first + MOST_GROUPS, len(groups))):
         start, end = groups[index]
         if index > first:
             between = text[groups[index - 1][1] : start]
             separator = separator or between
             if len(between) != 1 or between != separator:
-                return None
+                return
         sizes.append(end - start)
-        if sum(sizes) > LONGEST_CARD:
-            return None
-        if sum(sizes) >= SHORTEST_CARD and (len(sizes) == 1 or tuple(sizes) in CARD_GROUPS):
-            whole = text[groups[first][0] : end]
-            if is_card_number(drop_separators(whole)) and _stands_alone(text, groups[first][0], end):
-                return index
-    return None
+        digits += end - start
+        if digits > LONGEST_CARD:
+            return
+        if digits >= SHORTEST_CARD and (len(sizes) == 1 or tuple(sizes) in CARD_GROUPS):
+            yield index
 
 
 def find_cards(text: str) -> Iterator[Span]:
     """Card numbers, written together or in the printed groups, with one kind of separator."""
     for run in CARD_RUN.finditer(text):
+        if FIRST_GROUP.search(text, *run.span()) is None:
+            continue
         groups = [match.span() for match in GROUP.finditer(text, *run.span())]
-        index = 0
-        while index < len(groups):
-            last = _end_of_card(text, groups, index)
-            if last is not None:
-                yield groups[index][0], groups[last][1]
-                index = last
-            index += 1
+        reached = 0
+        for index, (start, group_end) in enumerate(groups):
+            if index < reached or group_end - start not in FIRST_GROUPS or text[start] not in FIRST_DIGITS:
+                continue
+            for last in _ends_of_card(text, groups, index):
+                end = groups[last][1]
+                if is_card_number(drop_separators(text[start:end])) and _stands_alone(text, start, end):
+                    reached = last + 1
+                    yield start, end
+                    break
+                yield start, start
 
 
 def find_ibans(text: str) -> Iterator[Span]:
@@ -169,9 +179,13 @@ def find_ibans(text: str) -> Iterator[Span]:
         if not followed and is_iban("".join(characters).upper()):
             reached = end
             yield start, end
+        else:
+            yield start, start
 
 
 RULES: tuple[Rule, ...] = (
-    Rule(name="iban", triggers=DIGITS, find=find_ibans, normalise=drop_separators),
-    Rule(name="card", triggers=DIGITS, find=find_cards, normalise=drop_separators),
+    Rule(
+        name="iban", triggers=DIGITS, find=find_ibans, normalise=drop_separators, shortest=min(IBAN_COUNTRIES)
+    ),
+    Rule(name="card", triggers=DIGITS, find=find_cards, normalise=drop_separators, shortest=SHORTEST_CARD),
 )

@@ -69,6 +69,10 @@ def find_private_keys(text: str) -> Iterator[Span]:
         yield begin.start(), position
 
 
+def _announces_authorization(before: str) -> bool:
+    return before.lower().endswith("authorization: ")
+
+
 def _rule(
     name: str,
     triggers: tuple[str, ...],
@@ -83,6 +87,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         name="url-credentials",
         triggers=("://",),
+        shortest=len("://:a@"),
         # The last at sign before the path ends the password, because people do not always escape one inside it.
         find=find_with(
             r"://(?:(?P<value>[^\s/?#@\"'<>:\[\]]{0,128}:[^\s/\"'<>]{1,256})"
@@ -139,6 +144,7 @@ RULES: tuple[Rule, ...] = (
         name="bearer",
         triggers=("bearer", "authorization"),
         folded=True,
+        is_announced=_announces_authorization,
         find=find_with(
             r"(?<![A-Za-z0-9])(?:bearer[ \t]{1,4}(?P<value>[A-Za-z0-9._~+/-]{16,}={0,2})"
             r"|authorization[\"']?[ \t]{0,4}[:=][ \t]{0,4}[\"']?(?:basic|token|apikey)[ \t]{1,4}"

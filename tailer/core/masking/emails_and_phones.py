@@ -61,6 +61,8 @@ CUE = re.compile(
     re.IGNORECASE,
 )
 CUE_LOOKBACK = 40
+CUE_BACKWARDS = re.compile(r"[^0-9\n]*")
+SHORTEST_CUE = 2
 SHORTEST_NUMBER = 7
 SHORTEST_INTERNATIONAL = 8
 SHORTEST_NATIONAL = 9
@@ -153,6 +155,14 @@ def _international_end(text: str, start: int, end: int) -> int:
     return cut
 
 
+def _is_announced(text: str, start: int) -> bool:
+    """Whether a word for telephone stands before a number, without a digit or the end of a line between them."""
+    before = text[max(0, start - CUE_LOOKBACK) : start]
+    reach = CUE_BACKWARDS.match(before[::-1])
+    length = reach.end() if reach is not None else 0
+    return length >= SHORTEST_CUE and CUE.search(text, start - length, start) is not None
+
+
 def find_phones(text: str) -> Iterator[Span]:
     """Numbers with a plus sign, in a national grouping, or after a word for telephone."""
     for match in NUMBER.finditer(text):
@@ -168,6 +178,8 @@ def find_phones(text: str) -> Iterator[Span]:
                 and not _has_foreign_neighbours(text, start, end)
             ):
                 yield start, end
+            else:
+                yield start, start
             continue
         if text[start - 1 : start] == "(" and ")" in text[start:end]:
             start -= 1
@@ -181,8 +193,14 @@ def find_phones(text: str) -> Iterator[Span]:
             continue
         if (
             count >= SHORTEST_NATIONAL and NATIONAL.fullmatch(number) and not POSTAL_CODE.fullmatch(number)
-        ) or CUE.search(text, max(0, start - CUE_LOOKBACK), start):
+        ) or _is_announced(text, start):
             yield start, end
+        else:
+            yield start, start
+
+
+def _announces_phone(before: str) -> bool:
+    return _is_announced(before, len(before))
 
 
 def _fold_phone(value: str) -> str:
@@ -193,6 +211,15 @@ def _fold_phone(value: str) -> str:
 
 
 RULES: tuple[Rule, ...] = (
-    Rule(name="email", triggers=("@", "%40"), find=find_emails, normalise=_fold_email),
-    Rule(name="phone", triggers=DIGITS, find=find_phones, normalise=_fold_phone),
+    Rule(
+        name="email", triggers=("@", "%40"), find=find_emails, normalise=_fold_email, shortest=len("a@b.cd")
+    ),
+    Rule(
+        name="phone",
+        triggers=DIGITS,
+        find=find_phones,
+        normalise=_fold_phone,
+        shortest=SHORTEST_NUMBER,
+        is_announced=_announces_phone,
+    ),
 )

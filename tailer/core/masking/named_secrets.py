@@ -30,6 +30,8 @@ OPTION = re.compile(r"--[A-Za-z-]{0,24}\Z")
 OPTION_LOOKBACK = 32
 QUERY_LOOKBACK = 64
 OPTION_BLANK = re.compile(r"(?P<name>[\w-]+)(?P<separator>[ \t]{1,4})(?![-\s])")
+NAME_AHEAD = re.compile("(?=" + "|".join(map(re.escape, NAMES)) + ")")
+SHORT_LENGTH = 64
 NAME_AT_END = re.compile(r"(?P<name>" + "|".join(map(re.escape, NAMES)) + r")[0-9]{0,2}\Z", re.IGNORECASE)
 KEY_CUE = re.compile(
     r"(?:mistral|azure|openai|cohere|twilio|together|heroku|datadog|deepseek|deepl|fireworks"
@@ -37,7 +39,8 @@ KEY_CUE = re.compile(
     r"[^\n0-9]{0,24}\Z",
     re.IGNORECASE,
 )
-KEY_RUN = re.compile(r"(?<![A-Za-z0-9_/+.-])[A-Za-z0-9]{32,128}(?![A-Za-z0-9_/+.-])")
+SHORTEST_KEY = 32
+KEY_RUN = re.compile(rf"(?<![A-Za-z0-9_/+.-])[A-Za-z0-9]{{{SHORTEST_KEY},128}}(?![A-Za-z0-9_/+.-])")
 KEY_LOOKBACK = 64
 
 QUOTED = re.compile(r"(?P<quote>\\{0,3}[\"'`])(?P<value>(?:(?!(?P=quote))[^\n]){1,512})(?P=quote)")
@@ -132,8 +135,11 @@ def _fold(text: str) -> str:
 
 
 def _find_names(text: str) -> list[int]:
-    """Where names start. Searching for each name as a word is many times faster than one expression for all."""
+    """Where names start. In a long text, searching for each name as a word is many times faster than one expression for
+    all."""
     folded = _fold(text)
+    if len(folded) < SHORT_LENGTH:
+        return [match.start() for match in NAME_AHEAD.finditer(folded)]
     starts: set[int] = set()
     for name in NAMES:
         start = folded.find(name)
@@ -166,6 +172,8 @@ def find_assigned_secrets(text: str) -> Iterator[Span]:
         if span is not None and span[0] < span[1]:
             position = span[1]
             yield span
+        else:
+            yield position, position
 
 
 def find_announced_keys(text: str) -> Iterator[Span]:
@@ -178,17 +186,24 @@ def find_announced_keys(text: str) -> Iterator[Span]:
             yield match.span()
 
 
+def _announces_key(before: str) -> bool:
+    return KEY_CUE.search(before[-KEY_LOOKBACK:]) is not None
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         name="secret",
         triggers=("pass", "key", *(name for name in NAMES if "pass" not in name and "key" not in name)),
         find=find_assigned_secrets,
         folded=True,
+        shortest=min(map(len, NAMES)) + len("=") + SHORTEST_SECRET,
     ),
     Rule(
         name="api-key",
         triggers=("key", "token", "secret", "clé", "schlüssel", "clave", "chave", "ключ", "密钥", "キー"),
         find=find_announced_keys,
         folded=True,
+        shortest=SHORTEST_KEY,
+        is_announced=_announces_key,
     ),
 )

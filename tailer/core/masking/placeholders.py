@@ -16,7 +16,10 @@ import re
 from collections.abc import Iterable
 
 TAG_LENGTH = 12
+LONGEST_NAME = 40
 SHORTEST_KEY = 16
+LONGEST_PLACEHOLDER = LONGEST_NAME + TAG_LENGTH + len("[:]")
+ANY_PLACEHOLDER = re.compile(rf"\[[a-z0-9-]{{1,{LONGEST_NAME}}}:[0-9a-f]{{{TAG_LENGTH}}}\]")
 
 
 class PlaceholderMaker:
@@ -44,6 +47,13 @@ class PlaceholderMaker:
             # A tag of digits only could be a real number in brackets, so no tag consists of digits only.
             tag = "abcdef"[int(tag[0]) % 6] + tag[1:]
         return f"[{rule_name}:{tag}]"
+
+
+def whole_placeholders(text: str, length: int) -> int:
+    """So many characters of a text, or fewer where they would end inside a placeholder: then up to its beginning."""
+    start = text.rfind("[", max(0, length - LONGEST_PLACEHOLDER), length)
+    found = ANY_PLACEHOLDER.match(text, start) if start >= 0 else None
+    return start if found is not None and found.end() > length else length
 
 
 def compile_placeholder_pattern(rule_names: Iterable[str]) -> re.Pattern[str]:

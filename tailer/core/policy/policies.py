@@ -163,6 +163,12 @@ class Policies:
         return sha256("\x00".join((self.temporary, self.content, *rules)).encode()).hexdigest()[:16]
 
     @property
+    def may_mask(self) -> bool:
+        """Whether the content of any turn is to be masked."""
+        choices = (self.content, *(content_rule.choice for content_rule in self.content_rules))
+        return ContentChoice.MASKED in choices
+
+    @property
     def needs_users(self) -> bool:
         """Whether a rule asks for the role of a user."""
         return self._name(Fact.ROLE)

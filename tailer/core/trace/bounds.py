@@ -1,13 +1,17 @@
 """How much of a turn's text goes into its trace, whatever its author stored.
 
 Langfuse silently drops an observation above 9.5 MB. So every text and every trace has a limit, and a cut text is
-marked.
+marked. Under the policy `masked` a text is masked first: then no value is cut before it is found, and placeholders,
+which may be longer than what they stand for, count as what is sent.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tailer.core.json_text import encode_json
+from tailer.core.masking.masker import Masker
+from tailer.core.masking.placeholders import whole_placeholders
+from tailer.core.trace.content_policy import mask_beginning
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +34,14 @@ _MOST_BYTES_OF_A_CHARACTER = 6
 class Allowance:
     """The bytes left of a trace while it is built; the most important texts take theirs first.
 
-    Texts that fit whatever they consist of are measured only when one comes that may not fit.
+    Texts that fit whatever they consist of are measured only when one comes that may not fit. With a masker every text
+    is masked, as far as it may be shown.
     """
 
-    __slots__ = ("_field_bytes", "_left", "_sure", "_unmeasured", "cut_bytes")
+    __slots__ = ("_field_bytes", "_left", "_masker", "_sure", "_unmeasured", "cut_bytes")
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, masker: Masker | None = None) -> None:
+        self._masker = masker
         self._field_bytes = bounds.field_bytes
         self._left = bounds.trace_bytes
         self._sure = bounds.trace_bytes
@@ -44,18 +50,31 @@ class Allowance:
 
     def take(self, text: str) -> str:
         """The text, or as much of its beginning as may be sent, with a mark that says how much is missing."""
+        if self._masker is None:
+            return self._take(text, 0)
+        self._measure()
+        most = min(self._field_bytes, self._left)
+        missing = len(text[most:].encode("utf-8", "replace"))
+        shown = self._take(mask_beginning(text, most, self._masker), missing)
+        self._masker.remember(shown)
+        return shown
+
+    def _take(self, text: str, missing: int) -> str:
+        """The text, or its beginning; `missing`: bytes behind it that are missing already."""
         most = _MOST_BYTES_OF_A_CHARACTER * len(text)
-        if most <= self._sure and most <= self._field_bytes:
+        if not missing and most <= self._sure and most <= self._field_bytes:
             self._sure -= most
             self._unmeasured.append(text)
             return text
         self._measure()
-        shown = self._cut(text)
+        shown = self._cut(text, missing)
         self._sure = self._left
         return shown
 
     def take_all(self, texts: Sequence[str]) -> bool:
         """Whether all of these texts fit whatever they consist of; if so, they are taken as they are."""
+        if self._masker is not None:
+            return False
         most = _MOST_BYTES_OF_A_CHARACTER * sum(map(len, texts))
         if most > self._sure or most > self._field_bytes:
             return False
@@ -67,22 +86,27 @@ class Allowance:
         for text in self._unmeasured:
             self._left -= len(text) if _is_plain(text) else _sent_bytes(text)
         self._unmeasured.clear()
+        self._sure = self._left
 
-    def _cut(self, text: str) -> str:
+    def _cut(self, text: str, missing: int) -> str:
         limit = min(self._field_bytes, self._left)
-        if len(text) <= limit and _is_plain(text):
-            self._left -= len(text)
-            return text
-        sent = _sent_bytes(text)
+        sent = len(text) if len(text) <= limit and _is_plain(text) else _sent_bytes(text)
         if sent <= limit:
             self._left -= sent
-            return text
+            return self._mark(text, missing) if missing else text
         encoded = text.encode("utf-8", "replace")
-        kept = limit * len(encoded) // sent
-        missing = len(encoded) - kept
+        size = limit * len(encoded) // sent
+        kept = encoded[:size].decode("utf-8", "ignore")
+        whole = whole_placeholders(text, len(kept))
+        if whole < len(kept):
+            kept = kept[:whole]
+            size = len(kept.encode())
         self._left -= limit
+        return self._mark(kept, missing + len(encoded) - size)
+
+    def _mark(self, kept: str, missing: int) -> str:
         self.cut_bytes += missing
-        return f"{encoded[:kept].decode('utf-8', 'ignore')}… [cut: {missing} bytes left out]"
+        return f"{kept}… [cut: {missing} bytes left out]"
 
 
 def _is_plain(text: str) -> bool:

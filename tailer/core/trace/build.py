@@ -3,7 +3,7 @@
 Everything comes from the turn, so the same turn gives the same trace.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tailer.core.identity import (
     TraceId,
@@ -13,15 +13,17 @@ from tailer.core.identity import (
     turn_trace_id,
 )
 from tailer.core.librechat.conversations import SubagentThread
+from tailer.core.masking.masker import Masker
 from tailer.core.trace.answers import show_answer
 from tailer.core.trace.bounds import Allowance, Bounds
+from tailer.core.trace.content_policy import mask_beginning
 from tailer.core.trace.files import describe_files
 from tailer.core.trace.generations import Frame, build_generation
 from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
 from tailer.core.trace.retrievals import build_retrievals
 from tailer.core.trace.steps import StepBuilder
 from tailer.core.turn.branches import find_branch
-from tailer.core.turn.history import build_prompt
+from tailer.core.turn.history import build_prompt, take_beginning
 from tailer.core.turn.times import Start
 from tailer.core.turn.turns import Outcome, Turn, unknown_parts
 from tailer.core.turn.usage import TITLE_CONTEXT
@@ -44,10 +46,11 @@ _STATUS = {
 }
 
 
-def build_turn_trace(turn: Turn, trace_id: TraceId, *, bounds: Bounds) -> Trace:
-    """The trace of a turn: the root with question and answer, and the inner steps. User and content are as stored."""
+def build_turn_trace(turn: Turn, trace_id: TraceId, *, bounds: Bounds, masker: Masker | None = None) -> Trace:
+    """The trace of a turn: the root with question and answer, and the inner steps. The user is as stored, and so are
+    the texts without a masker."""
     record = turn.record
-    allowance = Allowance(bounds)
+    allowance = Allowance(bounds, masker)
     root_id = observation_id(turn.anchor.message_id, "root")
     question = allowance.take(record.question.text or "") if record.question is not None else None
     answer = allowance.take(show_answer(turn)) if turn.answer else None
@@ -58,7 +61,7 @@ def build_turn_trace(turn: Turn, trace_id: TraceId, *, bounds: Bounds) -> Trace:
     notes = {f"media_{number}": reference for number, reference in enumerate(record.media, 1)}
     steps: list[Observation] = []
     if turn.usage is not None:
-        prompt = build_prompt(record, byte_limit=bounds.history_bytes)
+        prompt = build_prompt(record, byte_limit=bounds.history_bytes, begin=_beginning(masker))
         builder = StepBuilder(turn, turn.usage, root_id, prompt, allowance, level, status)
         steps = builder.build()
         notes.update(builder.notes)
@@ -90,7 +93,7 @@ def build_turn_trace(turn: Turn, trace_id: TraceId, *, bounds: Bounds) -> Trace:
     return _make_trace(turn, trace_id, TURN_TRACE_NAME, (), metadata, observations, provider)
 
 
-def build_title_trace(turn: Turn, *, bounds: Bounds) -> Trace | None:
+def build_title_trace(turn: Turn, *, bounds: Bounds, masker: Masker | None = None) -> Trace | None:
     """The trace of the title generation, with its own tokens and cost; None when none was billed for this turn.
 
     The first observation is the root. LibreChat stores no time of the generation: it lasts from the end of the answer
@@ -100,7 +103,7 @@ def build_title_trace(turn: Turn, *, bounds: Bounds) -> Trace | None:
     usage, response, then = turn.title_usage, turn.record.response, turn.record.then
     if usage is None or response is None:
         return None
-    allowance, question = Allowance(bounds), turn.record.question
+    allowance, question = Allowance(bounds, masker), turn.record.question
     generated = then.first_title or turn.title
     title = allowance.take(generated) if generated is not None else None
     text = allowance.take(question.text) if question is not None and question.text else None
@@ -135,6 +138,13 @@ def build_title_trace(turn: Turn, *, bounds: Bounds) -> Trace | None:
     is_second = bool(response.native_destinations)
     trace_id = native_copy_trace_id(seed) if is_second else title_trace_id(response.message_id)
     return _make_trace(turn, trace_id, TITLE_TRACE_NAME, ("title",), metadata, tuple(observations))
+
+
+def _beginning(masker: Masker | None) -> Callable[[str, int], str]:
+    """How the beginning of a text is taken."""
+    if masker is None:
+        return take_beginning
+    return lambda text, length: mask_beginning(text, length, masker)
 
 
 def _title_times(turn: Turn) -> tuple[int, int]:

@@ -3,16 +3,17 @@
 Fails closed: if a mask is not certain, the text is withheld, and the trace says so.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 from tailer.core.json_text import encode_json
 from tailer.core.masking.masker import Masker, MaskingError
 from tailer.core.policy.policies import ContentChoice, Fact
 from tailer.core.trace.observations import Level, Observation, ObservationType, Trace
 
-ContentPolicy: TypeAlias = Callable[[Trace], Trace]
+MakeMasker: TypeAlias = Callable[[], Masker]
+"""A fresh masker for each turn."""
 
 _WRITTEN_METADATA = frozenset(
     {
@@ -37,15 +38,6 @@ _WITHHELD = "[content withheld: it could not be masked]"
 _NO_CONTENT_STATUS = "the message is not shown by the content policy"
 
 
-def content_policy(choice: ContentChoice, mask: ContentPolicy) -> ContentPolicy:
-    """The policy of a choice; `mask` is that of `masked`."""
-    return {
-        ContentChoice.FULL: show_content,
-        ContentChoice.MASKED: mask,
-        ContentChoice.NONE: drop_content,
-    }[choice]
-
-
 def is_hand_off(tool_name: str) -> bool:
     """Whether a tool hands over to an agent, whose name is in its own."""
     return tool_name.startswith(_HAND_OFF)
@@ -60,25 +52,50 @@ def drop_content(trace: Trace) -> Trace:
     """Policy `none`: no text; the number of characters is in the metadata."""
     return replace(
         trace,
-        tags=tuple([tag for tag in trace.tags if not tag.startswith(_WRITTEN_TAG)]),
         metadata=_without_written(trace.metadata),
         observations=tuple(_drop(observation) for observation in trace.observations),
     )
 
 
-def mask_content(make_masker: Callable[[], Masker]) -> ContentPolicy:
-    """Policy `masked`: every text goes through the masker; `make_masker` makes a fresh one for each trace."""
+def mask_content(trace: Trace, masker: Masker) -> Trace:
+    """Policy `masked`: every text goes through the masker. It knows those that an allowance took, which are masked
+    before they are cut."""
+    return replace(
+        trace,
+        metadata=_mask_written(trace.metadata, masker),
+        observations=tuple(_mask(observation, masker) for observation in trace.observations),
+    )
 
-    def apply(trace: Trace) -> Trace:
-        masker = make_masker()
-        return replace(
-            trace,
-            tags=tuple(dict.fromkeys([_mask_tag(tag, masker) for tag in trace.tags])),
-            metadata=_mask_written(trace.metadata, masker),
-            observations=tuple(_mask(observation, masker) for observation in trace.observations),
-        )
 
-    return apply
+def mask_beginning(text: str, length: int, masker: Masker) -> str:
+    """So many characters of a text under the policy `masked`, without a part of a value at their end."""
+    try:
+        return masker.mask_beginning(text, length)
+    except MaskingError:
+        return _WITHHELD
+
+
+def show_trace(trace: Trace, choice: ContentChoice, masker: Masker | None) -> Trace:
+    """A trace under a choice of content; without a masker nothing of one that is to be masked is shown."""
+    match choice:
+        case ContentChoice.FULL:
+            return show_content(trace)
+        case ContentChoice.MASKED:
+            return mask_content(trace, masker) if masker is not None else drop_content(trace)
+        case ContentChoice.NONE:
+            return drop_content(trace)
+        case _:
+            assert_never(choice)
+
+
+def show_tags(tags: Sequence[str], choice: ContentChoice, make_masker: MakeMasker | None) -> tuple[str, ...]:
+    """Tags under a choice of content: those of a conversation are texts of its user."""
+    if choice is ContentChoice.FULL or not any(tag.startswith(_WRITTEN_TAG) for tag in tags):
+        return tuple(dict.fromkeys(tags))
+    if choice is ContentChoice.NONE or make_masker is None:
+        return tuple(dict.fromkeys([tag for tag in tags if not tag.startswith(_WRITTEN_TAG)]))
+    masker = make_masker()
+    return tuple(dict.fromkeys([_mask_tag(tag, masker) for tag in tags]))
 
 
 def _drop(observation: Observation) -> Observation:

@@ -1,10 +1,11 @@
 """From what was read back of a turn to its traces, under everything that the operator has decided."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tailer.core.identity import TraceId, native_copy_trace_id, turn_trace_id, unanswered_trace_id
 from tailer.core.light_dataclass import light_dataclass
+from tailer.core.masking.masker import Masker
 from tailer.core.policy.policies import (
     ContentChoice,
     Fact,
@@ -16,7 +17,7 @@ from tailer.core.policy.policies import (
 from tailer.core.policy.users import UserNaming
 from tailer.core.trace.bounds import Bounds
 from tailer.core.trace.build import build_title_trace, build_turn_trace
-from tailer.core.trace.content_policy import ContentPolicy, content_policy
+from tailer.core.trace.content_policy import MakeMasker, show_tags, show_trace
 from tailer.core.trace.facts import cut_tags, fact_tags, facts_of_spending, facts_of_turn, with_role
 from tailer.core.trace.files import files_of
 from tailer.core.trace.followup import SentTurn, TextMark, mark_text
@@ -42,8 +43,9 @@ from tailer.core.turn.turns import (
 class ExportOptions:
     """The settings that decide what is exported.
 
-    `sample_rate` is a share of conversations; `tag_facts` are facts that become tags as `fact:value`; `mask` implements
-    the choice `masked`; `receives` says of a turn's facts whether the turn goes to this destination at all.
+    `sample_rate` is a share of conversations; `tag_facts` are facts that become tags as `fact:value`; `mask` makes the
+    masker of a turn for the choice `masked`, None where nothing of such a turn is to be shown; `receives` says of a
+    turn's facts whether the turn goes to this destination at all.
     """
 
     bounds: Bounds
@@ -52,7 +54,7 @@ class ExportOptions:
     sample_rate: float
     policies: Policies
     naming: UserNaming
-    mask: ContentPolicy
+    mask: MakeMasker | None
     receives: Callable[[Facts], bool] = lambda facts: True  # noqa: ARG005 - a destination alone gets everything
 
 
@@ -66,6 +68,16 @@ class _Told:
     question: TextMark | None
     parts: PartMarks
     transactions: tuple[str, ...]
+
+
+@light_dataclass(frozen=True, slots=True)
+class _Draft:
+    """What the traces of a turn depend on before they are named: all that two destinations must have in common."""
+
+    outcome: Outcome
+    bounds: Bounds
+    content: ContentChoice
+    mask: MakeMasker | None
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -100,8 +112,8 @@ def is_chosen(conversation_id: str, options: ExportOptions) -> bool:
 class TurnExport:
     """What becomes of one record: judged and built once, however many destinations ask for it.
 
-    Each destination has its own options. What they have in common (a turn that ended so, traces within such bounds) is
-    kept for the next.
+    Each destination has its own options. What they have in common (a turn that ended so, traces with such bounds
+    and such content) is kept for the next.
     """
 
     __slots__ = ("_drafts", "_record", "_row", "_told")
@@ -110,7 +122,7 @@ class TurnExport:
         self._row = row
         self._record = record
         self._told: dict[Outcome, _Told] = {}
-        self._drafts: list[tuple[Outcome, Bounds, tuple[Trace, ...]]] = []
+        self._drafts: list[tuple[_Draft, tuple[Trace, ...]]] = []
 
     def export(self, options: ExportOptions, *, deadline_passed: bool) -> Exported | Wait | EntryOutcome:
         """The traces of the turn, or what it waits for, or the reason why it gives none."""
@@ -126,8 +138,9 @@ class TurnExport:
         denial = options.policies.denied_by(facts)
         if denial is not None:
             return denied(denial)
+        content = options.policies.content_for(facts, temporary=turn.anchor.temporary)
         finished = tuple(
-            [_finish(draft, turn, facts, options) for draft in self._draft(turn, options.bounds)]
+            [_finish(draft, turn, facts, content, options) for draft in self._draft(turn, content, options)]
         )
         response = self._record.response
         is_rated = response is not None and response.feedback is not None
@@ -144,15 +157,17 @@ class TurnExport:
             known = self._told[outcome] = _tell(build_turn(self._record, outcome))
         return known
 
-    def _draft(self, turn: Turn, bounds: Bounds) -> tuple[Trace, ...]:
-        """The traces before any policy, the turn's own first, then its title's."""
-        for outcome, limits, traces in self._drafts:
-            if outcome is turn.outcome and limits == bounds:
+    def _draft(self, turn: Turn, content: ContentChoice, options: ExportOptions) -> tuple[Trace, ...]:
+        """The traces with their content, the turn's own first, then its title's."""
+        wanted = _Draft(turn.outcome, options.bounds, content, options.mask)
+        for draft, traces in self._drafts:
+            if draft == wanted:
                 return traces
-        own = build_turn_trace(turn, trace_id_of(self._row), bounds=bounds)
-        title = build_title_trace(turn, bounds=bounds)
-        built = (own,) if title is None else (own, title)
-        self._drafts.append((turn.outcome, bounds, built))
+        masker = _start_masking(content, options)
+        own = build_turn_trace(turn, trace_id_of(self._row), bounds=options.bounds, masker=masker)
+        title = build_title_trace(turn, bounds=options.bounds, masker=masker)
+        built = tuple([show_trace(trace, content, masker) for trace in (own, title) if trace is not None])
+        self._drafts.append((wanted, built))
         return built
 
 
@@ -184,10 +199,14 @@ def export_title(record: TurnRecord, options: ExportOptions) -> Trace | None:
         return None
     turn = build_turn(record, Outcome.COMPLETE)
     facts = facts_of_turn(turn)
-    title = build_title_trace(turn, bounds=options.bounds)
-    if title is None or not options.receives(facts) or options.policies.denied_by(facts) is not None:
+    if not options.receives(facts) or options.policies.denied_by(facts) is not None:
         return None
-    return _finish(title, turn, facts, options)
+    content = options.policies.content_for(facts, temporary=turn.anchor.temporary)
+    masker = _start_masking(content, options)
+    title = build_title_trace(turn, bounds=options.bounds, masker=masker)
+    if title is None:
+        return None
+    return _finish(show_trace(title, content, masker), turn, facts, content, options)
 
 
 def export_spending(spending: Spending, options: ExportOptions) -> tuple[Trace, ...] | EntryOutcome:
@@ -268,8 +287,12 @@ def _remember(told: _Told, trace: Trace, options: ExportOptions) -> SentTurn:
     )
 
 
-def _finish(trace: Trace, turn: Turn, facts: Facts, options: ExportOptions) -> Trace:
-    """Names the user, adds tags and withholds what the content policy withholds."""
+def _start_masking(content: ContentChoice, options: ExportOptions) -> Masker | None:
+    return options.mask() if content is ContentChoice.MASKED and options.mask is not None else None
+
+
+def _finish(trace: Trace, turn: Turn, facts: Facts, content: ContentChoice, options: ExportOptions) -> Trace:
+    """Names the user and adds tags."""
     anchor = turn.anchor
     tags = [*options.tags, *trace.tags]
     if anchor.temporary:
@@ -277,19 +300,15 @@ def _finish(trace: Trace, turn: Turn, facts: Facts, options: ExportOptions) -> T
     if turn.outcome is Outcome.COPIED:
         tags.append("copied")
     tags += fact_tags(facts, options.tag_facts)
-    named = Trace(
+    return Trace(
         id=trace.id,
         name=trace.name,
         message_id=trace.message_id,
         document_key=trace.document_key,
         user_id=options.naming.name(anchor.user_id, turn.record.user),
         session_id=trace.session_id,
-        tags=tuple(dict.fromkeys(tags)),
+        tags=cut_tags(show_tags(tags, content, options.mask)),
         metadata=with_role(trace.metadata, facts),
         observations=trace.observations,
         provider=trace.provider,
     )
-    choice = options.policies.content_for(facts, temporary=anchor.temporary)
-    shown = content_policy(choice, options.mask)(named)
-    sent_tags = cut_tags(shown.tags)
-    return shown if sent_tags == shown.tags else replace(shown, tags=sent_tags)

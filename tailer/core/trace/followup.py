@@ -16,7 +16,7 @@ from tailer.core.light_dataclass import light_dataclass
 from tailer.core.policy.policies import ContentChoice
 from tailer.core.trace.bounds import Allowance, Bounds
 from tailer.core.trace.build import TURN_TRACE_NAME
-from tailer.core.trace.content_policy import ContentPolicy
+from tailer.core.trace.content_policy import MakeMasker
 from tailer.core.trace.observations import Observation, ObservationType, Trace
 
 FEEDBACK_NAME = "user-feedback"
@@ -129,7 +129,9 @@ def feedback_digest(feedback: Feedback | None) -> str | None:
     return mark_text(f"{feedback.rating}\x00{feedback.tag or ''}\x00{feedback.text or ''}").digest
 
 
-def make_feedback_score(sent: SentTurn, message: Message, feedback: Feedback, mask: ContentPolicy) -> Score:
+def make_feedback_score(
+    sent: SentTurn, message: Message, feedback: Feedback, mask: MakeMasker | None
+) -> Score:
     """Thumbs up is 1, down is 0. Tag and text are the comment; the content policy decides how much is shown of the
     text, and of a tag that is not one of LibreChat's."""
     text = shown_text(feedback.text, sent, mask)
@@ -175,7 +177,7 @@ def written_out(milliseconds: int) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def make_edit_trace(sent: SentTurn, edit: Edit, mask: ContentPolicy) -> Trace:
+def make_edit_trace(sent: SentTurn, edit: Edit, mask: MakeMasker | None) -> Trace:
     """The event that shows an edit, as a piece of the turn's trace; its record has a number of its own.
 
     It stands at the end of the root: at its own time it would stretch the trace's latency from seconds to days.
@@ -215,7 +217,7 @@ def make_piece(sent: SentTurn, observations: tuple[Observation, ...], piece: str
     )
 
 
-def make_correction_score(sent: SentTurn, edit: Edit, mask: ContentPolicy) -> Score | None:
+def make_correction_score(sent: SentTurn, edit: Edit, mask: MakeMasker | None) -> Score | None:
     """The edited answer as Langfuse's correction; None for a question, and if no text may be shown."""
     text = shown_text(edit.text, sent, mask)
     if edit.which is not EditedText.ANSWER or text is None:
@@ -232,21 +234,11 @@ def make_correction_score(sent: SentTurn, edit: Edit, mask: ContentPolicy) -> Sc
     )
 
 
-def shown_text(text: str | None, sent: SentTurn, mask: ContentPolicy) -> str | None:
-    """A text under the content choice of the sent turn, and no longer than a text of the turn itself."""
+def shown_text(text: str | None, sent: SentTurn, mask: MakeMasker | None) -> str | None:
+    """A text under the content choice of the sent turn, and no longer than a text of the turn itself; None where it may
+    not be shown."""
     if not text or sent.content is ContentChoice.NONE:
         return None
-    text = Allowance(Bounds()).take(text)
     if sent.content is ContentChoice.FULL:
-        return text
-    probe = Observation(
-        id=observation_id(sent.message_id, "probe"),
-        parent_id=None,
-        type=ObservationType.EVENT,
-        name="probe",
-        start_milliseconds=0,
-        end_milliseconds=0,
-        output=text,
-    )
-    shown = mask(Trace(sent.trace_id, "", "", "", None, "", (), {}, (probe,)))
-    return str(shown.root.output)
+        return Allowance(Bounds()).take(text)
+    return Allowance(Bounds(), mask()).take(text) if mask is not None else None

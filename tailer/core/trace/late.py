@@ -15,7 +15,7 @@ from tailer.core.librechat.content import ReasoningPart, SummaryPart, ToolCall
 from tailer.core.librechat.messages import Message
 from tailer.core.librechat.transactions import Transaction
 from tailer.core.light_dataclass import light_dataclass
-from tailer.core.trace.content_policy import ANY_HAND_OFF, ContentPolicy, is_hand_off
+from tailer.core.trace.content_policy import ANY_HAND_OFF, MakeMasker, is_hand_off
 from tailer.core.trace.followup import (
     Edit,
     SentTurn,
@@ -170,7 +170,7 @@ def find_news(
     return LateNews(parts, late, marks, written_milliseconds, more)
 
 
-def build_late_trace(sent: SentTurn, news: LateNews, mask: ContentPolicy) -> Trace | None:
+def build_late_trace(sent: SentTurn, news: LateNews, mask: MakeMasker | None) -> Trace | None:
     """The observations of late facts as a piece of the turn's trace; None if they say nothing (rows without tokens)."""
     number, at = news.marks.number, sent.end_milliseconds
     observations = [
@@ -255,7 +255,7 @@ def _named_parts(message: Message) -> Iterator[_NamedPart]:
 
 
 def _show_part(
-    sent: SentTurn, part: _NamedPart, index: int, written_milliseconds: int, mask: ContentPolicy
+    sent: SentTurn, part: _NamedPart, index: int, written_milliseconds: int, mask: MakeMasker | None
 ) -> Observation:
     """A tool's result and a file are named as such; reasoning and summaries only change where a person edits them."""
     metadata = {

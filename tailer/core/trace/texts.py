@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from tailer.core.json_text import encode_json
+from tailer.core.json_text import decode_json, encode_json
+from tailer.core.librechat.bson_values import mapping
 from tailer.core.librechat.content import Part, ReasoningPart, SummaryPart, ToolCall
 from tailer.core.librechat.replay import ChatMessage, tool_call_shape
 from tailer.core.light_dataclass import light_dataclass
@@ -42,7 +43,8 @@ class Texts:
     def parameters(self, parameters: Mapping[str, object]) -> Mapping[str, object]:
         """Model parameters; none where they are too long."""
         text = encode_json(parameters)
-        return parameters if self.allowance.take(text) == text else {}
+        shown = self.allowance.take(text)
+        return parameters if shown == text else mapping(decode_json(shown))
 
     def reasoning(self, parts: Sequence[Part]) -> str:
         """What a call thought; empty where nothing is stored."""

@@ -4,13 +4,12 @@ from dataclasses import replace
 
 from tailer.core.librechat.messages import Message
 from tailer.core.policy.policies import Policies, strictest
-from tailer.core.trace.content_policy import ContentPolicy, content_policy
+from tailer.core.trace.content_policy import MakeMasker, show_tags
 from tailer.core.trace.facts import cut_tags, facts_of_row
 from tailer.core.trace.followup import SentTurn
-from tailer.core.trace.observations import Trace
 
 
-def tighten(sent: SentTurn, changed: Message, policies: Policies, mask: ContentPolicy) -> SentTurn:
+def tighten(sent: SentTurn, changed: Message, policies: Policies, mask: MakeMasker | None) -> SentTurn:
     """The record of a sent turn with the stricter of two content choices: its own, and that of today's policies.
 
     `changed` is the row that changed, a question or an answer. It does not tell all facts of the turn, so where the
@@ -19,6 +18,5 @@ def tighten(sent: SentTurn, changed: Message, policies: Policies, mask: ContentP
     choice = sent.content
     if sent.content_digest != policies.content_digest:
         choice = strictest(choice, policies.content_for(facts_of_row(changed), temporary=changed.temporary))
-    bare = Trace(sent.trace_id, "", "", "", None, "", sent.tags, {}, ())
-    tags = cut_tags(content_policy(choice, mask)(bare).tags)
+    tags = cut_tags(show_tags(sent.tags, choice, mask))
     return replace(sent, content=choice, tags=tags)

@@ -72,5 +72,5 @@ def _show_arguments(arguments: object, allowance: Allowance) -> object:
     if arguments is None:
         return None
     text = arguments if isinstance(arguments, str) else encode_json(arguments)
-    bounded = allowance.take(text)
-    return decode_json(bounded) if bounded == text else bounded
+    # What was cut is no JSON and stays text.
+    return decode_json(allowance.take(text))

@@ -4,7 +4,7 @@ It is an approximation of the prompt, and marked as one: LibreChat adds instruct
 store, and prunes to the model's window.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tailer.core.librechat.content import SummaryPart
 from tailer.core.librechat.messages import Message
@@ -26,11 +26,18 @@ class Prompt:
     is_cut: bool = False
 
 
-def build_prompt(record: TurnRecord, *, byte_limit: int) -> Prompt:
+def take_beginning(text: str, length: int) -> str:
+    """So many characters of a text, as they are."""
+    return text[:length]
+
+
+def build_prompt(
+    record: TurnRecord, *, byte_limit: int, begin: Callable[[str, int], str] = take_beginning
+) -> Prompt:
     """System prompt, ancestors and question as chat messages.
 
-    The byte limit removes the oldest ancestors first; of the first one beyond it, the beginning is shown. A summary
-    replaces what came before it, also one that the answer's own run made.
+    The byte limit removes the oldest ancestors first; of the first one beyond it, the beginning is shown, which `begin`
+    takes from its text. A summary replaces what came before it, also one that the answer's own run made.
     """
     kept: list[Sequence[ChatMessage]] = []
     spent, left_out = 0, 0
@@ -43,7 +50,7 @@ def build_prompt(record: TurnRecord, *, byte_limit: int) -> Prompt:
         row = message.replay
         if spent + row.text_bytes > byte_limit:
             left_out = len(history) - position
-            beginning = _cut(row.chat, byte_limit - spent)
+            beginning = _cut(row.chat, byte_limit - spent, begin)
             if beginning:
                 kept.append(beginning)
                 left_out -= 1
@@ -89,17 +96,20 @@ def _replaced_from(record: TurnRecord, summary: SummaryPart | None) -> int | Non
     return ids.index(summary.boundary_id) if summary.boundary_id in ids else 0
 
 
-def _cut(chat: Sequence[ChatMessage], limit: int) -> list[ChatMessage]:
+def _cut(chat: Sequence[ChatMessage], limit: int, begin: Callable[[str, int], str]) -> list[ChatMessage]:
     """The beginning of a row that is too long, as one message with a mark; nothing if too little would be left."""
     if limit < _LEAST_CUT_BYTES or not chat:
         return []
     texts = [str(message["content"]) for message in chat if message["content"]]
-    encoded = "\n".join(texts).encode("utf-8", "replace")
+    text = "\n".join(texts)
+    encoded = text.encode("utf-8", "replace")
     if not encoded:
         return []
     kept = encoded[:limit].decode("utf-8", "ignore")
     missing = len(encoded) - len(kept.encode())
-    return [{"role": chat[0]["role"], "content": f"{kept}… [cut: {missing} bytes left out]"}]
+    return [
+        {"role": chat[0]["role"], "content": f"{begin(text, len(kept))}… [cut: {missing} bytes left out]"}
+    ]
 
 
 def _system_messages(record: TurnRecord) -> Sequence[ChatMessage]:

@@ -3,6 +3,7 @@
 A turn brings along the title that was billed on it. A row whose turn was sent before is left to the follow-ups.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -170,6 +171,9 @@ class Turns(Lane):
                 made = self._make(entry, shown, TurnExport(row, shown), destination)
             else:
                 made = self._make(entry, record, export, destination)
+            if destination.options.policies.may_mask:
+                # To mask a turn may take a second or two. Probes and the lease do not wait for the next one as well.
+                await asyncio.sleep(0)
             if isinstance(made, Outgoing):
                 outgoing.append(made)
             elif isinstance(made, Wait):
