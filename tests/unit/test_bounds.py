@@ -140,6 +140,16 @@ def test_a_text_that_masking_makes_shorter_still_says_what_is_missing() -> None:
     assert int(mark[1]) == len(key) + 1 + 1_000 - 1_000
 
 
+@pytest.mark.parametrize(
+    "shown", ["\x01" * 800_000 + "a" * 15_000_000, "\x1b[31m" * 200_000 + "a" * 5_000_000]
+)
+def test_what_json_makes_of_the_beginning_of_a_text_counts(shown: str) -> None:
+    """A coloured terminal, and then plain text: what is kept is longer in JSON than what is cut."""
+    taken = Allowance(Bounds(field_bytes=1_000_000)).take(shown)
+
+    assert len(encode_json(MARK.sub("", taken))) <= 1_000_000 + len('""')
+
+
 def test_what_json_makes_of_a_text_counts() -> None:
     """A megabyte of control characters would be six in the observation: it is cut to what fits."""
     allowance = Allowance(Bounds(field_bytes=1_000_000, trace_bytes=6_000_000))

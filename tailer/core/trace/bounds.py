@@ -97,6 +97,10 @@ class Allowance:
         encoded = text.encode("utf-8", "replace")
         size = limit * len(encoded) // sent
         kept = encoded[:size].decode("utf-8", "ignore")
+        # What JSON makes longer may stand in the beginning, which is kept.
+        while (longer := _sent_bytes(kept)) > limit:
+            size = size * limit // longer
+            kept = encoded[:size].decode("utf-8", "ignore")
         whole = whole_placeholders(text, len(kept))
         if whole < len(kept):
             kept = kept[:whole]
