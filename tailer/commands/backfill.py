@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from tailer.commands.command import Command
+from tailer.commands.ids import read_id
 from tailer.commands.progress import Progress
 from tailer.commands.times import read_moment
 
@@ -26,7 +27,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             name, type=read_moment, metavar="ISO", help=f"rows made {meaning}, such as 2026-01-31T08:00:00Z"
         )
-    parser.add_argument("--conversation", metavar="ID", help="one conversation only")
+    parser.add_argument("--conversation", type=read_id, metavar="ID", help="one conversation only")
     parser.add_argument(
         "--destination", metavar="NAME", help="send to this destination only (default: to all)"
     )

@@ -11,6 +11,9 @@ ObservationId = NewType("ObservationId", str)
 DocumentKey = NewType("DocumentKey", str)
 """A document's `_id` as text: the 24 hex digits of an ObjectId, or a reversible encoding of anything else."""
 
+LAST_SECOND = 2**32 - 1
+"""The last second that an ObjectId can hold: on 7 February 2106."""
+
 NO_PARENT = "00000000-0000-0000-0000-000000000000"
 """`parentMessageId` of the first message of a conversation (LibreChat's `Constants.NO_PARENT`)."""
 

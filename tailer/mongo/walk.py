@@ -9,7 +9,7 @@ from bson import ObjectId
 from pymongo.errors import ExecutionTimeout
 
 from tailer.core.backfill import Job
-from tailer.core.identity import DocumentKey
+from tailer.core.identity import LAST_SECOND, DocumentKey
 from tailer.core.stream.hints import Stream
 from tailer.flow.records import WalkedRows
 from tailer.mongo.collections import Collections
@@ -86,7 +86,7 @@ def _query(job: Job) -> dict[str, object]:
 
 
 def _id_at(seconds: int, rest: str) -> ObjectId:
-    return ObjectId(f"{max(0, seconds):08x}" + rest * 8)
+    return ObjectId(f"{min(max(0, seconds), LAST_SECOND):08x}" + rest * 8)
 
 
 def _passes_but_timeouts(error: BaseException) -> bool:

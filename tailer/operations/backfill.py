@@ -9,7 +9,7 @@ from datetime import datetime
 from uuid import uuid4
 
 from tailer.core.backfill import Job, JobReason
-from tailer.core.identity import TraceId
+from tailer.core.identity import LAST_SECOND, TraceId
 from tailer.core.policy.policies import is_sampled
 from tailer.core.trace.export import trace_id_of
 from tailer.daemon.daemon import Daemon
@@ -31,6 +31,7 @@ from tailer.settings import Settings
 from tailer.settings.destinations import DestinationSettings
 
 _CHUNK_ROWS = 1000
+_ASKING = "asking for a backfill"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +72,12 @@ class BackfillDesk:
         choose_destinations(self._settings, request.destination)
         if not self._settings.langfuse_enabled:
             raise RequestRefused(
-                operation="asking for a backfill",
+                operation=_ASKING,
                 subject="LANGFUSE_ENABLED=false",
                 hint="nothing is sent, so it would never end; set it to true, or count with --dry-run",
             )
         now = await server_seconds(self._source)
-        job = make_job(request, now)
-        if job.since_seconds is not None and job.until_seconds is not None:
-            if job.since_seconds > now:
-                raise _refuse(request.since, "it lies in the future")
-            if job.since_seconds > job.until_seconds:
-                raise _refuse(request.since, "it comes after --until")
+        job = make_job(request, now, operation=_ASKING)
         until = None if request.until is None else job.until_seconds
         found = await find_asked_job(self._state, job, until_seconds=until)
         if found is not None:
@@ -99,9 +95,10 @@ class BackfillDesk:
         return found
 
     async def estimate(self, request: Request) -> Estimate:
-        """Walk the rows of a request without opening anything. Raises RequestRefused if no destination has the name."""
+        """Walk the rows of a request without opening anything. Raises RequestRefused if no destination has the name, or
+        if the times hold nothing."""
         destinations = choose_destinations(self._settings, request.destination)
-        job = make_job(request, await server_seconds(self._source))
+        job = make_job(request, await server_seconds(self._source), operation="counting for a backfill")
         estimate = Estimate(0, 0, 0, 0, 0)
         position = None
         while True:
@@ -166,14 +163,22 @@ async def open_backfills(settings: Settings) -> AsyncIterator[BackfillDesk]:
         yield BackfillDesk(settings, source, state)
 
 
-def make_job(request: Request, now_seconds: int) -> Job:
-    """The walk of a request; without an end it goes up to now."""
-    until = now_seconds if request.until is None else int(request.until.timestamp())
+def make_job(request: Request, now_seconds: int, *, operation: str) -> Job:
+    """The walk of a request; without an end it goes up to now. Raises RequestRefused, in the name of the operation, if
+    no row can lie in the stretch."""
+    since = None if request.since is None else int(request.since.timestamp())
+    # What is stored must be a time that an `_id` can hold.
+    until = now_seconds if request.until is None else min(int(request.until.timestamp()), LAST_SECOND)
     is_conversation = request.conversation_id is not None
+    if since is not None and not is_conversation:
+        if since > now_seconds:
+            raise _refuse(operation, request.since, "it lies in the future")
+        if since > until:
+            raise _refuse(operation, request.since, "it comes after --until")
     return Job(
         job_id=f"asked-{uuid4().hex[:12]}",
         reason=JobReason.ASKED,
-        since_seconds=None if request.since is None else int(request.since.timestamp()),
+        since_seconds=since,
         # Without a limit at the beginning rows are walked whose `_id` holds no time, so there is none at the end.
         until_seconds=None if is_conversation or (request.since is None and request.until is None) else until,
         conversation_id=request.conversation_id,
@@ -181,9 +186,9 @@ def make_job(request: Request, now_seconds: int) -> Job:
     )
 
 
-def _refuse(moment: datetime | None, reason: str) -> RequestRefused:
+def _refuse(operation: str, moment: datetime | None, reason: str) -> RequestRefused:
     return RequestRefused(
-        operation="asking for a backfill",
+        operation=operation,
         subject="--since" if moment is None else f"--since {moment.isoformat()}",
         hint=f"{reason}: no row can lie in this stretch",
     )

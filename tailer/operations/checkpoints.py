@@ -107,6 +107,12 @@ class CheckpointDesk:
                 subject=describe_seconds(begin_seconds),
                 hint=f"it lies in the future: MongoDB's own time is {describe_seconds(now)}",
             )
+        if begin_seconds < 0:
+            raise RequestRefused(
+                operation="moving the checkpoint",
+                subject=describe_seconds(begin_seconds),
+                hint="it lies before 1970, where MongoDB's time begins",
+            )
         stored = find_oldest(await list_all_checkpoints(self._state))
         return [
             await self._plan_stream(stream, stored.get(stream), begin_seconds, now)

@@ -38,6 +38,7 @@ from tailer.settings import Settings
 from tailer.settings.destinations import LangfuseDestination
 
 _CHUNK_ROWS = 200
+_COMPARING = "comparing with Langfuse"
 _PROBES_AT_ONCE = 380
 """Two reads of Langfuse: its cloud counts them by the minute."""
 _PATIENCE = timedelta(minutes=5)
@@ -91,8 +92,9 @@ class Reconciliation:
         self._visible_after = visible_after
 
     async def compare(self, request: Request, now_seconds: int) -> Comparison:
-        """Walk the turns of a stretch and ask for each; raises DestinationError where Langfuse cannot be read."""
-        job = make_job(request, now_seconds)
+        """Walk the turns of a stretch and ask for each; raises RequestRefused if no turn can lie in it, and
+        DestinationError where Langfuse cannot be read."""
+        job = make_job(request, now_seconds, operation=_COMPARING)
         comparison, position = Comparison(), None
         waiting: dict[TraceId, Row] = {}
         while True:
@@ -225,7 +227,7 @@ def _choose_project(settings: Settings, name: str | None) -> LangfuseDestination
     ]
     if not projects and name is None:
         raise RequestRefused(
-            operation="comparing with Langfuse",
+            operation=_COMPARING,
             subject=str(settings.plan.path or "TAILER_SINK=file"),
             hint="no traces go to Langfuse: set the keys of a Langfuse project",
         )
@@ -238,7 +240,7 @@ def _choose_project(settings: Settings, name: str | None) -> LangfuseDestination
 
 
 def _refuse(subject: str, hint: str) -> RequestRefused:
-    return RequestRefused(operation="comparing with Langfuse", subject=subject, hint=hint)
+    return RequestRefused(operation=_COMPARING, subject=subject, hint=hint)
 
 
 _BACKOFF = Backoff(first_seconds=0.5, longest_seconds=30)

@@ -6,7 +6,7 @@ import pytest
 from bson import ObjectId
 
 from tailer.core.backfill import Job, JobReason
-from tailer.core.identity import DocumentKey
+from tailer.core.identity import LAST_SECOND, DocumentKey
 from tailer.core.stream.hints import Stream
 from tailer.mongo.document_keys import to_key
 from tests.conformance.worlds import LibreChatWorld
@@ -49,7 +49,15 @@ async def test_rows_come_in_the_order_in_which_they_were_made_each_once(
 
 @pytest.mark.parametrize(
     ("since", "until", "numbers"),
-    [(START + 2, None, range(2, 6)), (None, START + 2, range(3)), (START + 1, START + 3, range(1, 4))],
+    [
+        (START + 2, None, range(2, 6)),
+        (None, START + 2, range(3)),
+        (START + 1, START + 3, range(1, 4)),
+        # A date in 1969, and one that no ObjectId can hold.
+        (-1, None, range(6)),
+        (START + 4, LAST_SECOND + 1, range(4, 6)),
+        (LAST_SECOND + 1, None, range(0)),
+    ],
 )
 async def test_a_stretch_of_time_has_both_its_ends(
     librechat: LibreChatWorld, since: int | None, until: int | None, numbers: range

@@ -65,6 +65,12 @@ async def test_a_time_before_the_oplog_is_refused_and_a_position_there_shows_as_
     assert await state.load_checkpoint(Stream.MESSAGES) == stored
 
 
+async def test_a_time_before_mongodbs_own_is_refused(desk: CheckpointDesk) -> None:
+    """A timestamp of MongoDB begins in 1970."""
+    with pytest.raises(RequestRefused, match="before 1970"):
+        await desk.plan(datetime(1969, 1, 1, tzinfo=UTC))
+
+
 async def test_a_stream_begins_with_the_first_change_of_the_second_that_was_set(databases: Databases) -> None:
     """Not after it: no change of that second is left out; and the first answer brings a token."""
     await databases.source["messages"].insert_one({"messageId": "m1"})

@@ -113,6 +113,7 @@ def test_the_help_lists_every_exit_code(capsys: pytest.CaptureFixture[str]) -> N
         ["demo", "--speed", "0"],
         ["demo", "--speed", "nan"],
         ["healthcheck", "--url", "x"],
+        ["backfill", "--conversation", "a\udcffb"],
     ],
 )
 def test_a_wrong_command_line_ends_with_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
