@@ -12,10 +12,13 @@ from urllib.parse import unquote, urlsplit
 from tailer.settings.kinds import UnfitValueError
 
 _HOST: Final = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[^\s:\[\]@]+)(?::(?P<port>[0-9]{1,5}))?")
+_SEPARATORS: Final = re.compile("[&;]")
+"""Of options: the driver takes either of them, and refuses both in one URI."""
 _RESERVED_SIGNS: Final = frozenset("/?#[]@ ")
 _SECRET_OPTION: Final = re.compile(r"(?i)password|secret|token|properties|keyfile")
 _DEFAULT_PORT: Final = 27017
 _LAST_PORT: Final = 65_535
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _LONGEST_DATABASE_BYTES: Final = 63
 _FORBIDDEN_IN_DATABASE: Final = frozenset('/\\. "$*<>:|?\0')
 _SYSTEM_DATABASES: Final = frozenset({"admin", "local", "config"})
@@ -63,14 +66,19 @@ def parse_mongo_uri(text: str) -> MongoAddress:
     if "/" not in rest:
         authority, _, query = rest.partition("?")
         tail = f"?{query}"
+        if "@" in query and "@" not in authority:
+            # A question mark in a password ends the authority early: the rest of it then stands among the options.
+            raise _unescaped()
     path, _, query = tail.partition("?")
     credentials, at_sign, host_list = authority.rpartition("@")
     user, _, password = credentials.partition(":")
     # A slash in a password ends the authority early: the at sign then stands in the path.
     if "@" in path or ":" in password or _RESERVED_SIGNS & set(credentials):
+        raise _unescaped()
+    options = tuple(option for option in _SEPARATORS.split(query) if option)
+    if any("=" not in option for option in options):
         raise UnfitValueError(
-            "has user or password with characters that end them early",
-            "percent-encode the characters : / ? # [ ] @ and % in user and password (@ is %40, / is %2F)",
+            "has an option without =", "write each option as name=value, with & between them"
         )
     hosts = tuple(_parse_host(host, scheme) for host in host_list.split(","))
     if scheme == "mongodb+srv" and len(hosts) != 1:
@@ -80,7 +88,14 @@ def parse_mongo_uri(text: str) -> MongoAddress:
         user=user if at_sign else None,
         hosts=hosts,
         database=_parse_database(unquote(path)),
-        options=tuple(option for option in query.split("&") if option),
+        options=options,
+    )
+
+
+def _unescaped() -> UnfitValueError:
+    return UnfitValueError(
+        "has user or password with characters that end them early",
+        "percent-encode the characters : / ? # [ ] @ and % in user and password (@ is %40, / is %2F)",
     )
 
 
@@ -135,6 +150,14 @@ def parse_langfuse_url(text: str) -> str:
     if parts.query or parts.fragment or "/api/public" in parts.path:
         raise UnfitValueError("is more than the base URL", "leave out /api/public and what follows, ? and #")
     return text.rstrip("/")
+
+
+def name_server(url: str) -> str:
+    """An http:// or https:// URL as it can be compared: the host in lower case, without the default port."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    port = None if parts.port == _DEFAULT_PORTS.get(parts.scheme) else parts.port
+    return parts._replace(netloc=host if port is None else f"{host}:{port}").geturl()
 
 
 def parse_otlp_url(text: str) -> str:

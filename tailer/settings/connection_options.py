@@ -3,10 +3,10 @@
 It is one list for the driver and for `tailer check-config`. Refuses to judge an option: the driver does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import unquote_plus
 
 from tailer.settings.addresses import mask_option, parse_mongo_uri
 
@@ -17,6 +17,9 @@ connection is noticed sooner, by the driver's own monitor."""
 _READ_PREFERENCE: Final = "readPreference"
 _PREFERENCES: Final = ("readpreference", "readpreferencetags", "maxstalenessseconds")
 _POOL: Final = 16
+_LEAST_POOL: Final = 5
+"""Each of three streams may hold a connection while it waits for events, and two are left for everything else."""
+_POOL_OPTION: Final = "maxPoolSize"
 _HEARTBEAT: Final = 10_000
 _STATE_HEARTBEAT: Final = 2000
 """A primary that answers nothing must be given up before the lease runs out."""
@@ -28,7 +31,7 @@ _DEFAULTS: Final[Mapping[str, int | bool | str]] = {
     "connectTimeoutMS": 3000,
     "retryReads": True,
     "retryWrites": True,
-    "maxPoolSize": _POOL,
+    _POOL_OPTION: _POOL,
 }
 
 
@@ -57,8 +60,17 @@ def fill_options(
         own.pop("socketTimeoutMS")
     least = given.get("minpoolsize", "")
     if least.isdecimal():
-        own["maxPoolSize"] = max(_POOL, int(least))
-    return {name: value for name, value in own.items() if name.lower() not in given}
+        own[_POOL_OPTION] = max(_POOL, int(least))
+    filled = {name: value for name, value in own.items() if name.lower() not in given}
+    # The driver lets this one win over the URI's.
+    return filled if small_pool(uri) is None else {**filled, _POOL_OPTION: _LEAST_POOL}
+
+
+def small_pool(uri: str) -> int | None:
+    """The `maxPoolSize` that a URI gives and that is too small to work with; None if it gives none, or enough."""
+    given = given_options(uri).get(_POOL_OPTION.lower(), "")
+    # 0 means that there is no limit.
+    return int(given) if given.isdecimal() and 0 < int(given) < _LEAST_POOL else None
 
 
 def ignored_preference(uri: str) -> str | None:
@@ -75,13 +87,18 @@ def describe_options(uri: str, *, keeps_state: bool) -> Sequence[OptionInForce]:
         socket_milliseconds=SOCKET_MILLISECONDS,
         keeps_state=keeps_state,
     )
+    small = small_pool(uri)
     found = [
         OptionInForce(name, str(value).lower() if isinstance(value, bool) else str(value), "default")
         for name, value in own.items()
+        if small is None or name != _POOL_OPTION
     ]
+    if small is not None:
+        raised = f"{_LEAST_POOL} ({small} of the URI is too few)"
+        found.append(OptionInForce(_POOL_OPTION, raised, "always"))
     for option in parse_mongo_uri(uri).options:
         name, _, value = mask_option(option).partition("=")
-        if name.lower() not in _PREFERENCES:
+        if name.lower() not in _PREFERENCES and (small is None or name.lower() != _POOL_OPTION.lower()):
             found.append(OptionInForce(name, value, "URI"))
     ignored = ignored_preference(uri)
     preference = "primary" if ignored is None else f"primary ({ignored} of the URI is not used)"
@@ -89,10 +106,22 @@ def describe_options(uri: str, *, keeps_state: bool) -> Sequence[OptionInForce]:
     return sorted(found, key=lambda option: option.name.lower())
 
 
+def doubt_options(uri: str, name: str) -> Iterator[str]:
+    """What a URI gives without effect, a sentence each; `name` is the setting that holds it."""
+    preference, pool = ignored_preference(uri), small_pool(uri)
+    if preference is not None:
+        yield f"readPreference={preference} in {name} is not used: rows and state are read from the primary"
+    if pool is not None:
+        yield (
+            f"maxPoolSize={pool} in {name} is too small: {_LEAST_POOL} is used, because each stream holds a connection "
+            "while it waits"
+        )
+
+
 def given_options(uri: str) -> Mapping[str, str]:
     """The options of a URI by name in lower case, as the driver reads them."""
     pairs = (option.partition("=") for option in parse_mongo_uri(uri).options)
-    return {name.lower(): unquote(value) for name, _, value in pairs}
+    return {name.lower(): unquote_plus(value) for name, _, value in pairs}
 
 
 def describe_connections(source_uri: str, state_uri: str) -> Mapping[str, Sequence[OptionInForce]]:

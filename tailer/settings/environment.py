@@ -5,6 +5,7 @@ and to show any.
 """
 
 import difflib
+import errno
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -127,7 +128,7 @@ class NamedValuesSource(PydanticBaseSettingsSource):
         self._settings = collect_settings(settings_class.model_fields)
         self._given: dict[Place, Mapping[str, str | None]] = {
             Place.ENVIRONMENT: os.environ,
-            Place.DOTENV: DotEnvSettingsSource(settings_class).env_vars,
+            Place.DOTENV: _read_dotenv(settings_class),
         }
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
@@ -201,6 +202,17 @@ class NamedValuesSource(PydanticBaseSettingsSource):
 
     def _read(self, origin: Origin) -> str:
         return (self._given[origin.place].get(origin.name) or "").strip()
+
+
+def _read_dotenv(settings_class: type[BaseSettings]) -> Mapping[str, str | None]:
+    """The values of `.env`; raises OSError where it is there and is no file, which pydantic takes for an absent one."""
+    path = Path(str(settings_class.model_config["env_file"]))
+    # Docker makes a directory of a file that is to be mounted and is missing.
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a directory", str(path))
+    if path.is_symlink() and not path.exists():
+        raise FileNotFoundError(errno.ENOENT, "it is a link to nothing", str(path))
+    return DotEnvSettingsSource(settings_class).env_vars
 
 
 def _is_service_link(name: str, value: str) -> bool:

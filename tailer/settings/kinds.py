@@ -238,6 +238,9 @@ def pieces(accepts: str, parse: Callable[[str], object]) -> Kind:
     """
 
     def read(piece: object) -> object:
+        if isinstance(piece, list | dict):
+            # From a file; whatever else is no text and no parsed value is refused by its type.
+            raise UnfitValueError("has something else than a text in it")
         if not isinstance(piece, str):
             return piece
         word = _read_word(piece, _LONGEST_PIECE)

@@ -17,7 +17,7 @@ from tailer.core.policy.users import UserIdChoice
 from tailer.core.stream.hints import Stream
 from tailer.errors import SettingsError
 from tailer.settings.addresses import parse_mongo_uri
-from tailer.settings.connection_options import ignored_preference
+from tailer.settings.connection_options import doubt_options
 from tailer.settings.content import ContentSettings
 from tailer.settings.delivery import DeliverySettings, SinkChoice
 from tailer.settings.destinations.destination import Choices, DestinationSettings, Way
@@ -193,11 +193,8 @@ class Settings(
                     f"kept in {self.state_database} (TAILER_STATE_DATABASE)"
                 )
         for name, uri in (("TAILER_MONGO_URI", self.mongo_uri), ("TAILER_STATE_URI", self.state_uri)):
-            preference = ignored_preference(uri.get_secret_value())
-            if preference is not None and (name == "TAILER_MONGO_URI" or "state_uri" in origins):
-                found.append(
-                    f"readPreference={preference} in {name} is not used: rows and state are read from the primary"
-                )
+            if name == "TAILER_MONGO_URI" or "state_uri" in origins:
+                found += doubt_options(uri.get_secret_value(), name)
         if self.destinations_file is None:
             found += unusual_keys(self.langfuse_public_key, self.langfuse_secret_key)
         found += self._plan.warnings
@@ -242,7 +239,7 @@ def load_settings(**overrides: Any) -> Settings:
     except ValidationError as error:
         problems = _describe_problems(error.errors(include_url=False, include_input=False), overrides)
     except (OSError, UnicodeDecodeError) as error:
-        reason = type(error).__name__
+        reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
         hint = f"make {DOTENV} in the working directory a readable UTF-8 file, or remove it ({reason})"
         raise SettingsError(operation="reading the settings", subject=DOTENV, hint=hint) from None
     raise SettingsError(

@@ -25,6 +25,11 @@ def _check_host(name: str) -> str:
     bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
     if set(bare) & set("/ []@"):
         raise UnfitValueError(problem=f"is {quote(name)}, which is no host name")
+    try:
+        # Where a name is looked up it is encoded so, and a name with an empty or a long part has no such form.
+        bare.encode("idna")
+    except UnicodeError:
+        raise UnfitValueError(problem=f"is {quote(name)}, which is no host name") from None
     return bare
 
 

@@ -5,7 +5,9 @@ import pytest
 from tailer.settings.connection_options import (
     describe_connections,
     describe_options,
+    doubt_options,
     fill_options,
+    given_options,
     ignored_preference,
     uses_tls,
 )
@@ -53,6 +55,33 @@ def test_a_pool_is_never_smaller_than_the_uri_wants_it_at_least() -> None:
     """The driver refuses such a pair."""
     assert filled(f"{PLAIN}&minPoolSize=40")["maxPoolSize"] == 40
     assert filled(f"{PLAIN}&minPoolSize=2")["maxPoolSize"] == 16
+
+
+def test_a_pool_that_is_too_small_for_the_streams_is_raised_and_doubted() -> None:
+    """With one connection a stream that waits for events lets nothing else through."""
+    small = f"{PLAIN}&maxpoolsize=1"
+
+    assert filled(small)["maxPoolSize"] == 5
+    assert shown(small)["maxPoolSize"] == ("5 (1 of the URI is too few)", "always")
+    assert "maxpoolsize" not in shown(small)
+    assert [words.partition(":")[0] for words in doubt_options(small, "TAILER_MONGO_URI")] == [
+        "maxPoolSize=1 in TAILER_MONGO_URI is too small"
+    ]
+
+
+@pytest.mark.parametrize("size", ["0", "5", "100"])
+def test_a_pool_without_limit_or_of_a_fit_size_is_left_as_it_is(size: str) -> None:
+    uri = f"{PLAIN}&maxPoolSize={size}"
+
+    assert "maxPoolSize" not in filled(uri)
+    assert shown(uri)["maxPoolSize"] == (size, "URI")
+    assert list(doubt_options(uri, "TAILER_MONGO_URI")) == []
+
+
+def test_options_are_read_as_the_driver_separates_and_decodes_them() -> None:
+    given = given_options("mongodb://h/?tlsCAFile=/etc/my+authorities%2B.pem;retryWrites=false")
+
+    assert given == {"tlscafile": "/etc/my authorities+.pem", "retrywrites": "false"}
 
 
 def test_one_limit_for_everything_takes_the_place_of_the_limit_of_a_socket() -> None:

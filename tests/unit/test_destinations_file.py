@@ -557,6 +557,28 @@ FILE = '[destinations.a]\nkind = "file"\n'
             ),
         ),
         (
+            '[destinations.a]\nkind = "langfuse"\npublic_key = "pk-lf-a"\nsecret_key = ""\n',
+            "[destinations.a] secret_key is empty: give it a value, or leave it out",
+        ),
+        (
+            f'{FILE}content_rules = [["role=ADMIN:none"]]\n',
+            (
+                "[destinations.a] content_rules has something else than a text in it: give a list of texts such as "
+                '"role=ADMIN:none"'
+            ),
+        ),
+        (
+            f'{FILE}content_rules = [{{ role = "ADMIN" }}]\n',
+            (
+                "[destinations.a] content_rules has something else than a text in it: give a list of texts such as "
+                '"role=ADMIN:none"'
+            ),
+        ),
+        (
+            f"{FILE}content_rules = [5]\n",
+            '[destinations.a] content_rules cannot be used: give a list of texts such as "role=ADMIN:none"',
+        ),
+        (
             f'[destinations.a]\nkind = "langfuse"\n{TWO_KEYS}headers = {{ Authorization = "gateway-hidden" }}\n',
             (
                 "[destinations.a] headers has the header 'Authorization', which the tailer sets itself: leave it out; the keys "
@@ -587,6 +609,23 @@ FILE = '[destinations.a]\nkind = "file"\n'
             (
                 "[destinations.b] is the same file as [destinations.a], where turns would be counted twice: keep one of them, "
                 "and name it in the routes"
+            ),
+        ),
+        (
+            f"{FILE}path = 't.jsonl'\n[destinations.b]\nkind = 'file'\npath = 'folder/../t.jsonl'\n",
+            (
+                "[destinations.b] is the same file as [destinations.a], where turns would be counted twice: keep one of them, "
+                "and name it in the routes"
+            ),
+        ),
+        (
+            (
+                f'[destinations.a]\nkind = "langfuse"\nhost = "https://a.net"\n{TWO_KEYS}'
+                f'[destinations.b]\nkind = "langfuse"\nhost = "https://A.net:443/"\n{TWO_KEYS}'
+            ),
+            (
+                "[destinations.b] is the same project of Langfuse (host and public key) as [destinations.a], where turns "
+                "would be counted twice: keep one of them, and name it in the routes"
             ),
         ),
         (

@@ -250,6 +250,9 @@ def test_tags_are_separated_by_commas(
         ("TAILER_SETTLE_SECONDS", "301", "is 301, which is not between 0 and 300"),
         ("TAILER_SETTLE_SECONDS", "3s", "is '3s', which is not a number"),
         ("TAILER_HTTP_HOST", "http://0.0.0.0", "which is no host name"),
+        ("TAILER_HTTP_HOST", "a..b", "is 'a..b', which is no host name"),
+        ("TAILER_HTTP_HOST", ".", "is '.', which is no host name"),
+        ("TAILER_HTTP_HOST", "x" * 300, "which is no host name"),
         ("TAILER_HTTP_PORT", "65536", "is 65536, which is not between 0 and 65535"),
         ("TAILER_HTTP_PORT", "9464.5", "is '9464.5', which is not a whole number"),
         ("TAILER_SINK", "s3", "is 's3', which is none of langfuse, file"),
@@ -461,6 +464,24 @@ def test_a_dotenv_that_is_no_text_is_an_error_with_a_remedy(surroundings: Surrou
     surroundings.write_dotenv_bytes(b"MONGO_URI=\xff\xfe")
 
     assert "readable UTF-8 file" in refuse(surroundings).hint
+
+
+def test_a_dotenv_that_is_no_file_is_an_error_and_not_an_absent_one(
+    surroundings: Surroundings, tmp_path: Path
+) -> None:
+    """Docker makes a directory of a file that is to be mounted and is missing."""
+    surroundings.set(MONGO_URI=URI)
+    place = tmp_path / ".env"
+    place.mkdir()
+    assert "(it is a directory)" in refuse(surroundings).hint
+
+    place.rmdir()
+    place.symlink_to("missing")
+    assert "(it is a link to nothing)" in refuse(surroundings).hint
+
+    place.unlink()
+    place.symlink_to(os.devnull)
+    assert load_settings().warnings == ()
 
 
 def test_values_that_code_passes_win_and_are_checked(surroundings: Surroundings) -> None:

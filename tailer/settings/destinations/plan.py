@@ -1,6 +1,7 @@
 """All destinations and the routes to them: from the environment alone, or from the file that `TAILER_DESTINATIONS`
 names."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from tailer.core.policy.routes import Routes
+from tailer.settings.addresses import name_server
 from tailer.settings.destinations.destination import (
     DEFAULT_NAME,
     DestinationSettings,
@@ -82,9 +84,12 @@ def _find_twins(destinations: Sequence[DestinationSettings]) -> Iterator[Problem
     for destination in destinations:
         match destination:
             case LangfuseDestination(host=host, public_key=key):
-                place, what = (host.lower(), key), "is the same project of Langfuse (host and public key)"
+                place, what = (
+                    (name_server(host), key),
+                    "is the same project of Langfuse (host and public key)",
+                )
             case FileDestination(path=path):
-                place, what = (str(path.absolute()), ""), "is the same file"
+                place, what = (os.path.realpath(path), ""), "is the same file"
             case _:
                 continue
         first = seen.setdefault(place, destination.name)

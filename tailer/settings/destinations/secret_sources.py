@@ -40,6 +40,8 @@ def find_secret(
         )
     ((name, value),) = stated.items()
     given = secret_text(value)
+    if not given.strip():
+        return Problem(f"{where} {name}", "is empty", "give it a value, or leave it out")
     if name == f"{key}_env":
         return _read_variable(given, name, where, variables)
     if name == f"{key}_file":
