@@ -43,6 +43,7 @@ class Backlog:
         self._limit = limit
         self._monotonic = monotonic
         self._watermarks: dict[Stream, Watermark[EntryKey, StreamPosition]] = {}
+        self._saved_seconds: dict[Stream, int | None] = {}
         self._opened = asyncio.Event()
         self._closed = asyncio.Event()
         self._read = asyncio.Event()
@@ -72,6 +73,10 @@ class Backlog:
         """How far the stream was read."""
         return self._watermarks[stream].read
 
+    def saved_seconds(self, stream: Stream) -> int | None:
+        """When the position at which a stream began was stored, None if that is not known."""
+        return self._saved_seconds.get(stream)
+
     def moves(self, stream: Stream) -> int:
         """A number that changes whenever something of the stream was read or done."""
         return self._moves[stream]
@@ -89,6 +94,7 @@ class Backlog:
     def start(self, stream: Stream, checkpoint: Checkpoint) -> None:
         """Begin a stream at a stored position."""
         self._watermarks[stream] = Watermark(checkpoint.position)
+        self._saved_seconds[stream] = checkpoint.saved_seconds
         self._memory.follow(stream, checkpoint.position.cluster_seconds)
         self._touches.restore(checkpoint.touches)
 

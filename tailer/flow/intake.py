@@ -53,7 +53,11 @@ class Intake:
                 lost, start = error, None
 
     async def _declare_gap(self, lost: HistoryLost, resumed: StreamPosition) -> None:
-        gap = Gap(lost.stream, lost.position.cluster_seconds, resumed.cluster_seconds, lost.reason)
+        begin, end = lost.position.cluster_seconds, resumed.cluster_seconds
+        if begin > end:
+            # A position of another server: all that is known is when it was stored.
+            begin = min(end, self._backlog.saved_seconds(lost.stream) or end)
+        gap = Gap(lost.stream, begin, end, lost.reason)
         await self._state.add_gap(gap)
         self._emit(StreamGapFound(gap.stream, gap.from_seconds, gap.to_seconds, gap.reason))
 

@@ -33,7 +33,8 @@ class ChangeSource(Protocol):
     def follow(self, start: StreamPosition | None) -> AsyncIterator[StreamBatch]:
         """Yield batches after `start`, or from now on, for ever; an empty batch still moves the position.
 
-        The first batch comes as soon as the stream is open. Raises HistoryLost when `start` is no longer in the oplog.
+        The first batch comes as soon as the stream is open. Raises HistoryLost when `start` is no longer in the oplog,
+        or lies ahead of the server's time.
         """
         ...
 

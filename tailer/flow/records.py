@@ -133,10 +133,12 @@ class Leftovers:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A stored position with the touches of rows that a restart would not see again."""
+    """A stored position with the touches of rows that a restart would not see again. `saved_seconds` is when it was
+    stored, by the clock of the instance that did; None if it is not."""
 
     position: StreamPosition
     touches: tuple[tuple[DocumentKey, tuple[int, ...]], ...] = ()
+    saved_seconds: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

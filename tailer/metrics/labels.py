@@ -24,7 +24,7 @@ CAUSE: Final = Label(
 )
 GAP_REASON: Final = Label(
     "reason",
-    "the oplog did not reach back, or the token could not be read",
+    "the oplog did not reach back, the token could not be read, or the position was ahead of the server's time",
     tuple(r.value for r in GapReason),
 )
 STATE: Final = Label(

@@ -16,7 +16,7 @@ from motor.motor_asyncio import AsyncIOMotorClientSession
 from pymongo.errors import PyMongoError
 
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
-from tailer.core.stream.positions import StreamPosition
+from tailer.core.stream.positions import GapReason, StreamPosition
 from tailer.core.stream.shard import WHOLE, Shard
 from tailer.events import Emit, StreamEnded, StreamFailed, StreamOpened
 from tailer.flow.ports import HistoryLost
@@ -35,6 +35,7 @@ from tailer.mongo.failures import (
 )
 from tailer.mongo.hint_pipeline import cluster_seconds, event_key, hint_pipeline
 from tailer.mongo.quiet import Quiet
+from tailer.mongo.resuming import lies_ahead
 from tailer.mongo.retrying import BACKOFF
 from tailer.mongo.stream_pace import StreamPace
 from tailer.mongo.stream_replies import drop_seen, end_token, make_batch, position_of, start_stage
@@ -90,10 +91,14 @@ class MongoChangeStream:
         """Yield batches after `start`, or from now on. Failures that pass are retried; raises HistoryLost and
         SourceError."""
         position = start
+        is_checked = start is None
         reaction = Reaction.REOPEN
         fruitless = 0
         while True:
             try:
+                if position is not None and not is_checked:
+                    await self._refuse_another_servers(position)
+                    is_checked = True
                 if reaction is Reaction.STEP_OVER and position is not None:
                     batch = await self._step_over(position)
                     position = batch.position
@@ -126,6 +131,17 @@ class MongoChangeStream:
                 # Opening succeeds and reading fails: without a pause this loop would run as fast as it can.
                 await asyncio.sleep(_pause_seconds(fruitless))
                 fruitless += 1
+
+    async def _refuse_another_servers(self, position: StreamPosition) -> None:
+        """Raise HistoryLost for a stored position that lies ahead: a stream opens there, and is silent for long."""
+        is_ahead = await try_through(
+            lambda: lies_ahead(self._database, position),
+            passes=self._heals,
+            backoff=BACKOFF,
+            report=self._report,
+        )
+        if is_ahead:
+            raise HistoryLost(self._stream, position, GapReason.POSITION_AHEAD.value)
 
     def _tell_failure(self, error: PyMongoError, reaction: Reaction) -> None:
         hint = remedy_for(error) if reaction is Reaction.WAIT else certificate_trouble(error)

@@ -14,7 +14,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from tailer.core.librechat.messages import MalformedDocument, read_message
 from tailer.core.stream.hints import Stream
-from tailer.core.stream.positions import StreamPosition
+from tailer.core.stream.positions import GapReason, StreamPosition
 from tailer.core.turn.turns import TurnRecord
 from tailer.events import Event
 from tailer.mongo.collections import Collections
@@ -25,6 +25,7 @@ from tailer.mongo.error_codes import Reaction
 from tailer.mongo.failures import classify_failure, explain_source_failure, failure_name
 from tailer.mongo.hint_pipeline import HINT_PIPELINES
 from tailer.mongo.oplog import ask_librechats_clock
+from tailer.mongo.resuming import lies_ahead
 from tailer.mongo.state.database import begin_transaction
 from tailer.mongo.stream_replies import end_token, position_of, start_stage
 from tailer.mongo.transactions import read_spending
@@ -127,6 +128,9 @@ async def ask_oplog(database: Database) -> Oplog | None:
 @_explained
 async def try_resuming(database: Database, stream: Stream, position: StreamPosition | None) -> None:
     """Open a change stream, after a position or from now, and close it again; raises what the server answers."""
+    if position is not None and await lies_ahead(database, position):
+        hint = "the state is of another server, whose time was later"
+        raise ExaminationFailed(GapReason.POSITION_AHEAD.value, hint, None, history_lost=True)
     stage: dict[str, object] = start_stage(position, by_time=False) if position is not None else {}
     command = {
         "aggregate": stream.value,

@@ -1,5 +1,6 @@
 """What the source still knows about its past: whether a stream can be resumed, and how much was written in between."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +9,7 @@ from bson import ObjectId
 from pymongo.errors import ExecutionTimeout, PyMongoError
 
 from tailer.core.stream.hints import Stream
-from tailer.core.stream.positions import StreamPosition
+from tailer.core.stream.positions import StreamPosition, is_ahead
 from tailer.mongo.connection import Database
 from tailer.mongo.document_keys import TOLERANT
 from tailer.mongo.error_codes import Reaction
@@ -32,17 +33,30 @@ async def server_seconds(database: Database) -> int:
     """The server's own time; raises SourceError."""
     with explained(database.name):
         answer = await database.command("hello")
-    told = answer.get("operationTime")
-    # Servers that only speak MongoDB's protocol may have no cluster time.
+    told = told_seconds(answer)
+    return int(answer["localTime"].replace(tzinfo=UTC).timestamp()) if told is None else told
+
+
+def told_seconds(answer: Mapping[str, Any]) -> int | None:
+    """The cluster time that an answer tells, in seconds. None where a server only speaks MongoDB's protocol and has no
+    such time."""
+    gossip = answer.get("$clusterTime") or {}
     return (
-        cluster_seconds(told)
-        if told is not None
-        else int(answer["localTime"].replace(tzinfo=UTC).timestamp())
+        max(cluster_seconds(answer.get("operationTime")), cluster_seconds(gossip.get("clusterTime"))) or None
     )
+
+
+async def lies_ahead(database: Database, position: StreamPosition) -> bool:
+    """Whether a position is of another server, whose time was later; raises PyMongoError."""
+    told = told_seconds(await database.command("hello"))
+    return told is not None and is_ahead(position, told)
 
 
 async def is_resumable(database: Database, stream: Stream, position: StreamPosition) -> bool:
     """Whether the oplog still holds everything after a position; raises SourceError if that cannot be determined."""
+    with explained(f"{database.name}.{stream.value}"):
+        if await lies_ahead(database, position):
+            return False
     for by_time in (False, True):
         command: dict[str, Any] = {
             "aggregate": stream.value,

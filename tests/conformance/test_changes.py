@@ -5,8 +5,11 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
 from tailer.core.stream.positions import StreamPosition
+from tailer.flow.ports import HistoryLost
 from tests.conformance.worlds import LibreChatWorld
 from tests.evidence import Reading
 from tests.rows import answer, question
@@ -159,6 +162,27 @@ async def test_reading_goes_on_after_each_position(librechat: LibreChatWorld) ->
             await again.until_read(3 - number)
             await again.beyond(batches=1)
         assert again.ids() == [f"a{later}" for later in range(number + 1, 4)]
+
+
+async def test_a_position_ahead_of_the_servers_time_means_that_history_is_lost(
+    librechat: LibreChatWorld,
+) -> None:
+    """It is of another server. A small difference is none: the stream waits until the time is there."""
+    async with reading(librechat) as stream:
+        await librechat.insert("messages", answer("a1", "q1"))
+        await stream.until_read(1)
+    assert stream.last is not None
+    token, now = stream.last.token, stream.last.cluster_seconds
+    assert token is not None
+    ahead = StreamPosition(f"82{now + 10_800:08X}{token[10:]}", now + 10_800)
+
+    with pytest.raises(HistoryLost) as lost:
+        async with Reading(librechat.changes(Stream.MESSAGES), ahead):
+            pass
+    async with Reading(librechat.changes(Stream.MESSAGES), StreamPosition(None, now + 5)):
+        pass
+
+    assert (lost.value.position, lost.value.reason) == (ahead, "position_ahead")
 
 
 async def test_a_moment_begins_with_the_first_change_of_its_second(librechat: LibreChatWorld) -> None:

@@ -15,6 +15,8 @@ from tailer.flow.records import Checkpoint
 from tailer.mongo.change_stream import MongoChangeStream
 from tailer.mongo.connection import tolerant_database
 from tailer.operations.checkpoints import CheckpointDesk, open_desk
+from tailer.operations.doctor.findings import Verdict
+from tailer.operations.doctor.librechat import check_streams
 from tests.e2e.databases import Databases, open_databases
 from tests.evidence import Events, Reading
 from tests.integration.leading import lead
@@ -63,6 +65,24 @@ async def test_a_time_before_the_oplog_is_refused_and_a_position_there_shows_as_
     assert lease is not None
     assert lease.epoch == 1
     assert await state.load_checkpoint(Stream.MESSAGES) == stored
+
+
+async def test_a_position_of_another_server_whose_time_was_later_shows_as_lost(
+    databases: Databases, desk: CheckpointDesk
+) -> None:
+    """A stream opens there, and brings nothing until the time arrives."""
+    state = await lead(databases.state.client, databases.state.name, Events())
+    now = (await databases.last_write()).time
+    later = Checkpoint(StreamPosition(f"82{now + 10_800:08X}00000001", now + 10_800))
+    await state.save_checkpoint(Stream.MESSAGES, later)
+
+    survey = await desk.survey()
+
+    assert [found.resumable for found in survey.streams] == [False]
+    source = tolerant_database(databases.source.client, databases.source.name)
+    stored = [found.checkpoint for found in survey.streams]
+    (finding,) = await check_streams(source, [Stream.MESSAGES], stored)
+    assert (finding.verdict, "position_ahead" in finding.seen) == (Verdict.FAIL, True)
 
 
 async def test_a_time_before_mongodbs_own_is_refused(desk: CheckpointDesk) -> None:

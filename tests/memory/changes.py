@@ -7,7 +7,7 @@ from itertools import islice
 
 from tailer.core.librechat.conversations import SETTINGS_FIELDS
 from tailer.core.stream.hints import ChangeHint, Operation, Stream
-from tailer.core.stream.positions import StreamPosition
+from tailer.core.stream.positions import StreamPosition, is_ahead
 from tailer.flow.ports import HistoryLost
 from tailer.flow.records import StreamBatch
 from tests.memory.librechat import MemoryLibreChat
@@ -40,6 +40,8 @@ class MemoryChanges:
         forgotten = self._librechat.forgotten
         if start is not None and forgotten is not None and start.moment < forgotten.moment:
             raise HistoryLost(self._stream, start, "oplog_too_short")
+        if start is not None and is_ahead(start, self._librechat.seconds):
+            raise HistoryLost(self._stream, start, "position_ahead")
         position = start or self._librechat.position()
         # A position without a token is the beginning of its second.
         inclusive = position.token is None

@@ -36,6 +36,16 @@ def token_seconds(token: str) -> int | None:
         return None
 
 
+_ALLOWANCE_SECONDS: Final = 30
+"""A primary that has lost its set, and does not know yet, is behind by no more."""
+
+
+def is_ahead(position: StreamPosition, server_seconds: int) -> bool:
+    """Whether a position lies so far after the server's time that it is of another server: a set's time never goes
+    back, and nothing would be read until it arrives there."""
+    return position.cluster_seconds > server_seconds + _ALLOWANCE_SECONDS
+
+
 class FailureCause(StrEnum):
     """What ended a command of a change stream."""
 
@@ -66,6 +76,7 @@ class GapReason(StrEnum):
 
     OPLOG_TOO_SHORT = "oplog_too_short"
     TOKEN_DAMAGED = "token_damaged"
+    POSITION_AHEAD = "position_ahead"
 
 
 POLL_SECONDS: Final = 4.0

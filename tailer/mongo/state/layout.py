@@ -23,7 +23,6 @@ from tailer.core.stream.positions import StreamPosition
 from tailer.core.stream.shard import Shard
 from tailer.errors import LeaseLost
 from tailer.events import StateOperation
-from tailer.flow.records import Checkpoint
 from tailer.mongo.state.backfills import rejoin_job
 from tailer.mongo.state.checkpoints import write_checkpoints
 from tailer.mongo.state.database import StateDatabase, Transaction
@@ -205,4 +204,6 @@ def _find_oldest(
     if began_seconds is not None and not all(positions for positions in found):
         position = min(position, StreamPosition(None, began_seconds), key=lambda each: each.moment)
     touches = tuple(dict(touch for each in stored for touch in each.checkpoint.touches).items())
-    return replace(oldest, checkpoint=Checkpoint(position, touches[-_TOUCHES:]))
+    return replace(
+        oldest, checkpoint=replace(oldest.checkpoint, position=position, touches=touches[-_TOUCHES:])
+    )

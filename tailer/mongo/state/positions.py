@@ -113,13 +113,16 @@ def read_position(stream: Stream, document: Mapping[str, Any]) -> StoredCheckpoi
     """The position of a stored document. Those of releases before the slots have no number, and touches in a list."""
     touches = [(DocumentKey(key), tuple(times)) for key, times in document.get("touches", ())]
     touches += _unpack(document.get("packed_touches", b""))
+    saved_at = document.get("saved_at")
+    saved_seconds = None if saved_at is None else int(saved_at.replace(tzinfo=UTC).timestamp())
+    position = StreamPosition(document["token"], int(document["cluster_seconds"]))
     return StoredCheckpoint(
         stream,
-        Checkpoint(StreamPosition(document["token"], int(document["cluster_seconds"])), tuple(touches)),
+        Checkpoint(position, tuple(touches), saved_seconds),
         int(document.get("epoch", 0)),
         int(document.get("number", 0)),
         str(document.get("destination", "")),
-        document.get("saved_at"),
+        saved_at,
     )
 
 

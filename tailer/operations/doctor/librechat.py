@@ -170,7 +170,7 @@ async def _check_stream(database: Database, stream: Stream, stored: StreamPositi
         if error.history_lost and stored is not None:
             return failed(
                 check,
-                f"the oplog no longer has the stored position ({error.failure})",
+                f"the stream cannot be resumed at the stored position ({error.failure})",
                 "start the tailer: it declares the gap and fills it from the collections; then make the oplog longer",
             )
         return failed(check, error.failure, error.hint)

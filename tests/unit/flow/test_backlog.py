@@ -7,6 +7,7 @@ from bson import ObjectId
 
 from tailer.core.stream.entries import EntryKey
 from tailer.core.stream.hints import Interest, Stream
+from tailer.core.stream.positions import StreamPosition
 from tailer.events import HintsRead, ReadingPaused, StreamGapFound
 from tailer.flow.records import Checkpoint
 from tests.rows import answer, question
@@ -144,6 +145,24 @@ async def test_lost_history_becomes_a_gap_and_reading_goes_on(scene: Scene) -> N
     assert gap.to_seconds >= stored.cluster_seconds + 3600
     assert len(scene.backlog) == 1
     assert scene.backlog.checkpoint(Stream.MESSAGES).position.cluster_seconds >= told.to_seconds
+
+
+async def test_a_position_of_a_server_whose_time_was_later_becomes_a_gap_from_when_it_was_stored(
+    scene: Scene,
+) -> None:
+    """A stream would open there, and bring nothing until the server's time arrives."""
+    now = scene.librechat.seconds
+    ahead = StreamPosition(f"82{now + 3 * 3600:08X}00000001", now + 3 * 3600)
+    scene.backlog.start(Stream.MESSAGES, Checkpoint(ahead, saved_seconds=now - 500))
+    async with scene.reading():
+        await until(lambda: bool(scene.events.of(StreamGapFound)))
+        insert(scene, "a1", "q1")
+        await until_told(scene, inserts=1)
+
+    (gap,) = (await scene.state.unfilled_gaps()).values()
+    assert (gap.from_seconds, gap.reason) == (now - 500, "position_ahead")
+    assert now <= gap.to_seconds <= now + 60
+    assert scene.backlog.checkpoint(Stream.MESSAGES).position.cluster_seconds <= now + 60
 
 
 async def test_touches_are_stored_with_the_checkpoint(scene: Scene) -> None:
