@@ -17,6 +17,7 @@ from tailer.errors import SourceAway
 from tailer.events import Emit, SourceUnanswered
 from tailer.flow.layouts import Agreement
 from tailer.flow.leadership import Candidacy
+from tailer.mongo.assumed_database import refuse_wrong_guess
 from tailer.mongo.collections import Collections
 from tailer.mongo.connection import (
     SOCKET_MILLISECONDS,
@@ -30,7 +31,7 @@ from tailer.mongo.connection import (
     tolerant_database,
 )
 from tailer.mongo.credential_files import CredentialFiles
-from tailer.mongo.source_identity import holds_any_row, identify_source
+from tailer.mongo.source_identity import holds_any_row, identify_source, refuse_own_database
 from tailer.mongo.state import MongoLease, StateDatabase
 from tailer.mongo.state.checkpoints import was_delivered_before
 from tailer.mongo.state.layout import MongoLayouts
@@ -109,7 +110,11 @@ async def open_connections(
         stack.callback(state_client.close)
     source = tolerant_database(source_client, settings.mongo_database)
     facts = await _ask_patiently(inspect_source, source, emit)
+    if settings.assumes_database:
+        await _ask_patiently(refuse_wrong_guess, source, emit)
     await Collections(source, emit).prove()
+    own = partial(refuse_own_database, state_client=state_client, state_name=settings.state_database)
+    await _ask_patiently(own, source, emit)
     cluster_seconds = int(time.time()) if facts.now is None else facts.now.time
     began = Answer(cluster_seconds, time.monotonic())
     state = StateDatabase(state_client, settings.state_database, emit)

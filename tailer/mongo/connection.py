@@ -144,10 +144,13 @@ def describe_address(client: Client) -> str:
 
 
 def seed_hosts(client: Client) -> list[str]:
-    """The hosts that a client knows, `host:port` each."""
-    return sorted(
-        f"{host}:{port}" for host, port in client.delegate.topology_description.server_descriptions()
-    )
+    """The hosts that a client knows, `host:port` each; those of its URI where it has dropped all of them, as the driver
+    does with servers of another replica set than the URI names."""
+    known = client.delegate.topology_description.server_descriptions()
+    if not known:
+        settings = client.delegate._topology_settings  # noqa: SLF001 - the driver shows the URI's hosts nowhere else
+        known = dict.fromkeys(settings.seeds) if settings is not None else {}
+    return sorted(f"{host}:{port}" for host, port in known)
 
 
 async def ask_hello(database: Database) -> tuple[dict[str, Any], float]:

@@ -32,6 +32,9 @@ _TLS_REASONS: Final = (
 )  # fmt: skip
 
 
+_NO_MEMBER: Final = "available for replica set name"
+
+
 class StreamUnsupported(PyMongoError):
     """A server answered a change stream without what makes it resumable."""
 
@@ -96,6 +99,17 @@ def certificate_trouble(error: PyMongoError) -> str | None:
     )
 
 
+def replica_set_trouble(error: PyMongoError) -> str | None:
+    """What to look at where servers answer and none is of the replica set that the URI names; None for another failure.
+    The driver says it only in its message."""
+    if _NO_MEMBER not in str(error):
+        return None
+    return (
+        "servers answered, and none belongs to the replica set that the URI names: the set may have another name; give the "
+        "one that rs.status().set shows as replicaSet in TAILER_MONGO_URI"
+    )
+
+
 def find_source_failure(error: BaseException) -> SourceError | None:
     """The remedy for a driver's error that came through to the top, alone or in a group; None for any other error."""
     if isinstance(error, BaseExceptionGroup):
@@ -117,8 +131,12 @@ def explain_source_failure(
 ) -> SourceError:
     """The error that tells an operator what to do about a source that cannot be tailed."""
     if isinstance(error, ServerSelectionTimeoutError | AutoReconnect):
-        hint = certificate_trouble(error) or (
-            "no server answered; check host and port in TAILER_MONGO_URI and that the names resolve from here"
+        hint = (
+            certificate_trouble(error)
+            or replica_set_trouble(error)
+            or (
+                "no server answered; check host and port in TAILER_MONGO_URI and that the names resolve from here"
+            )
         )
         return SourceAway(operation=operation, subject=subject, hint=hint)
     return SourceError(operation=operation, subject=subject, hint=remedy_for(error))

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from tailer.events import Event
+from tailer.mongo.assumed_database import refuse_wrong_guess
 from tailer.mongo.connection import (
     SOCKET_MILLISECONDS,
     Client,
@@ -15,7 +16,7 @@ from tailer.mongo.connection import (
     tolerant_database,
 )
 from tailer.mongo.failures import explained
-from tailer.mongo.source_identity import holds_any_row, identify_source
+from tailer.mongo.source_identity import holds_any_row, identify_source, refuse_own_database
 from tailer.mongo.state import StateDatabase
 from tailer.mongo.state.owner import check_owner
 from tailer.settings import Settings
@@ -46,6 +47,8 @@ async def open_source(settings: Settings, *, command: str) -> AsyncIterator[Data
     try:
         source = tolerant_database(client, settings.mongo_database)
         await inspect_source(source)
+        if settings.assumes_database:
+            await refuse_wrong_guess(source)
         with explained(describe_address(client)):
             yield source
     finally:
@@ -64,11 +67,13 @@ async def open_state(settings: Settings, *, command: str) -> AsyncIterator[State
 
 @asynccontextmanager
 async def open_both(settings: Settings, *, command: str) -> AsyncIterator[tuple[Database, StateDatabase]]:
-    """Both databases; raises StateError where the state belongs to another LibreChat."""
+    """Both databases; raises StateError where the state belongs to another LibreChat, and SettingsError where it would
+    be kept in LibreChat's own database."""
     async with (
         open_source(settings, command=command) as source,
         open_state(settings, command=command) as state,
     ):
+        await refuse_own_database(source, state.client, state.name)
         await check_owner(state, await identify_source(source), partial(holds_any_row, source))
         yield source, state
 

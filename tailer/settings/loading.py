@@ -173,12 +173,18 @@ class Settings(
         return (*streams, Stream.TRANSACTIONS) if self.stream_transactions else streams
 
     @property
+    def assumes_database(self) -> bool:
+        """Whether nobody names LibreChat's database: neither the URI nor a setting."""
+        path = parse_mongo_uri(self.mongo_uri.get_secret_value()).database
+        return path is None and "mongo_database" not in self.model_fields_set
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What is suspicious but usable, a sentence each."""
         origins = self.findings.origins
         path = parse_mongo_uri(self.mongo_uri.get_secret_value()).database
         found = list(self.findings.warnings)
-        if path is None and "mongo_database" not in self.model_fields_set:
+        if self.assumes_database:
             found.append(
                 f"the MongoDB URI names no database: {DEFAULT_DATABASE} is assumed; set TAILER_MONGO_DATABASE "
                 "if LibreChat uses another"

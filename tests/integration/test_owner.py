@@ -1,20 +1,27 @@
 """The state belongs to one LibreChat, on real servers: who gets it, who is refused, what a move changes."""
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
+from pydantic import SecretStr
 
 from tailer.core.identity import DocumentKey
 from tailer.core.ownership import SourceIdentity
-from tailer.errors import StateError
+from tailer.daemon.connections import open_connections
+from tailer.errors import SettingsError, StateError
 from tailer.mongo.connection import Client, Database, connect, tolerant_database
 from tailer.mongo.document_keys import to_key
-from tailer.mongo.source_identity import holds_any_row, identify_source
+from tailer.mongo.source_identity import holds_any_row, identify_source, refuse_own_database
 from tailer.mongo.state import StateDatabase
 from tailer.mongo.state.owner import check_owner, claim_state
+from tailer.operations.doctor.findings import Verdict
+from tailer.operations.doctor.state import check_state
+from tailer.operations.opening import open_both
 from tests.e2e.databases import Databases
 from tests.evidence import Events
+from tests.integration.running import settings_for
 
 
 @pytest.fixture
@@ -48,6 +55,37 @@ async def test_the_server_tells_who_it_is(source: Database) -> None:
     assert found.set_id is not None
     assert len(found.set_id) == 24
     assert all(host.startswith("127.0.0.1:") for host in found.hosts)
+
+
+async def test_librechats_own_database_takes_no_state_under_whatever_name_its_server_is_given(
+    source: Database, databases: Databases
+) -> None:
+    """The settings see two servers, `localhost` and `127.0.0.1`. Commands and doctor say the same, and none writes."""
+    other = connect(
+        databases.uri.replace("127.0.0.1", "localhost"), application="state", socket_milliseconds=30_000
+    )
+    settings = settings_for(
+        databases,
+        None,
+        state_uri=SecretStr(databases.uri.replace("127.0.0.1", "localhost")),
+        state_database=source.name,
+    )
+    try:
+        with pytest.raises(SettingsError, match="LibreChat's own database"):
+            await refuse_own_database(source, other, source.name.upper())
+        await refuse_own_database(source, other, databases.state.name)
+        with pytest.raises(SettingsError, match="LibreChat's own database"):
+            async with AsyncExitStack() as stack:
+                await open_connections(settings, stack, Events(), lambda: None)
+        with pytest.raises(SettingsError, match="LibreChat's own database"):
+            async with open_both(settings, command="checkpoint"):
+                pass
+        checkpoints, (finding,) = await check_state(other, source, settings)
+    finally:
+        other.close()
+
+    assert (checkpoints, finding.verdict) == ((), Verdict.FAIL)
+    assert await source.list_collection_names() == []
 
 
 async def test_whoever_comes_first_gets_a_state_that_has_no_owner(

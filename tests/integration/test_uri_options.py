@@ -138,3 +138,19 @@ async def test_a_node_that_is_not_the_primary_is_told_and_not_read() -> None:
                 await inspect_source(tolerant_database(client, "LibreChat"))
         finally:
             client.close()
+
+
+async def test_a_wrong_name_of_the_replica_set_is_told_with_the_hosts_of_the_uri(
+    replica_set: ReplicaSet,
+) -> None:
+    """The driver drops servers of another set, and knows no host then."""
+    uri = replica_set.uri.replace(f"replicaSet={replica_set.name}", "replicaSet=another")
+    client = connect(f"{uri}&serverSelectionTimeoutMS=500", application="test", socket_milliseconds=30_000)
+    try:
+        for _ in range(2):
+            with pytest.raises(SourceAway, match="the set may have another name") as raised:
+                await inspect_source(tolerant_database(client, "LibreChat"))
+    finally:
+        client.close()
+
+    assert raised.value.subject == (await replica_set.primary()).address

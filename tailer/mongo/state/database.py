@@ -99,6 +99,11 @@ class StateDatabase:
         """The name of the database."""
         return str(self._database.name)
 
+    @property
+    def client(self) -> Client:
+        """The client of its server."""
+        return self._client
+
     def __getitem__(self, collection: str) -> "AsyncIOMotorCollection[dict[str, Any]]":
         """One collection."""
         return self._database[collection]

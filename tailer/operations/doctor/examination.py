@@ -89,7 +89,10 @@ async def _ask_mongo(settings: Settings, downtime: timedelta) -> list[Finding]:
             )
         )
         skips = settings.native is NativePolicy.SKIP
-        findings += await _within(check_rows(database, native_is_skipped=skips), [_too_slow("messages")])
+        guessed = settings.assumes_database
+        findings += await _within(
+            check_rows(database, native_is_skipped=skips, is_guessed=guessed), [_too_slow("messages")]
+        )
         findings.append(await _within(check_left_out(database, settings), _too_slow("left out")))
         findings.append(
             await _within(check_api_spending(database, settings), _too_slow("spending over the API"))

@@ -8,6 +8,8 @@ from typing import Final
 
 from tailer.core.stream.hints import Stream
 from tailer.core.stream.positions import StreamPosition
+from tailer.errors import SourceError
+from tailer.mongo.assumed_database import refuse_wrong_guess
 from tailer.mongo.connection import Database, describe_address
 from tailer.mongo.examination import (
     ExaminationFailed,
@@ -180,12 +182,17 @@ async def _check_stream(database: Database, stream: Stream, stored: StreamPositi
     )
 
 
-async def check_rows(database: Database, *, native_is_skipped: bool) -> list[Finding]:
-    """Whether the last messages can be read, and whether LibreChat traces them itself."""
+async def check_rows(database: Database, *, native_is_skipped: bool, is_guessed: bool) -> list[Finding]:
+    """Whether the last messages can be read, and whether LibreChat traces them itself. `is_guessed`: nobody named the
+    database."""
     try:
+        if is_guessed:
+            await refuse_wrong_guess(database)
         rows = await read_last_rows(database, _ROWS)
     except ExaminationFailed as error:
         return [failed("messages", error.failure, error.hint)]
+    except SourceError as error:
+        return [failed("messages", error.subject, error.hint)]
     if not rows.read:
         seen = f"{database.name}.messages is empty"
         return [

@@ -8,7 +8,7 @@ from tailer.core.stream.shard import Shard
 from tailer.errors import StateError, TailerError
 from tailer.mongo.connection import Client, Database
 from tailer.mongo.examination import ExaminationFailed, try_writing
-from tailer.mongo.source_identity import holds_any_row, identify_source
+from tailer.mongo.source_identity import holds_any_row, identify_source, refuse_own_database
 from tailer.mongo.state import StateDatabase
 from tailer.mongo.state.owner import check_owner
 from tailer.mongo.state.positions import StoredCheckpoint
@@ -29,7 +29,10 @@ async def check_state(
     exists."""
     name = settings.state_database
     try:
+        await refuse_own_database(source, client, name)
         await try_writing(client, name)
+    except TailerError as error:
+        return (), [failed("state database", error.subject, error.hint)]
     except ExaminationFailed as error:
         if error.code in _STANDALONE:
             remedy = "the state needs transactions: use a replica set, or leave TAILER_STATE_URI out"
