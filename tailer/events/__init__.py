@@ -88,6 +88,7 @@ from tailer.events.state import (
 )
 from tailer.events.streams import (
     BackfillAdvanced,
+    BackfillBroken,
     BackfillDone,
     BackfillStarted,
     ClockCompared,
@@ -107,6 +108,7 @@ from tailer.events.streams import (
 __all__ = [
     "OF_COMMANDS",
     "BackfillAdvanced",
+    "BackfillBroken",
     "BackfillDone",
     "BackfillStarted",
     "BatchSettled",

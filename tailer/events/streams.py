@@ -95,6 +95,16 @@ class BackfillStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class BackfillBroken(Event):
+    """A backfill broke the code and is left as it is until the next start; `error` is the class."""
+
+    level: ClassVar[str | None] = "error"
+    name: ClassVar[str] = "backfill_broken"
+    job_id: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class BackfillAdvanced(Event):
     """A chunk of a backfill is done, or the backfill begins. `remaining_rows` is None if they could not be counted;
     `position_seconds` is when the last walked row was made."""

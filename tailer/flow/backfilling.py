@@ -2,6 +2,9 @@
 
 The position of a job moves only when a whole chunk is done. After a crash one chunk is walked again, and the export
 records keep it from being counted twice.
+
+A job that breaks the code is reported and left, and the others continue; the next run tries it again. An error about a
+server or a setting is a TailerError and ends the daemon, as everywhere.
 """
 
 import asyncio
@@ -15,7 +18,8 @@ from tailer.core.stream.hints import Interest, Stream
 from tailer.core.stream.shard import WHOLE, Shard
 from tailer.core.trace.export import trace_id_of
 from tailer.core.turn.readback import Row
-from tailer.events import BackfillAdvanced, BackfillDone, BackfillStarted, Emit, GapsLeft
+from tailer.errors import TailerError
+from tailer.events import BackfillAdvanced, BackfillBroken, BackfillDone, BackfillStarted, Emit, GapsLeft
 from tailer.flow.backlog import Backlog
 from tailer.flow.ports import RowWalk
 from tailer.flow.stores import ExportStore, SharedStore
@@ -65,16 +69,26 @@ class Backfilling:
         self._pace = pace
         self._emit = emit
         self._monotonic = monotonic
+        self._broken: set[str] = set()
 
     async def run(self) -> None:
         """Do one job after another, for ever."""
         while True:
             await self._plan_gaps()
-            job = await self._state.next_job(list(self._records))
+            job = await self._state.next_job(list(self._records), except_for=self._broken)
             if job is None:
                 await asyncio.sleep(_IDLE_LOOK_SECONDS)
             else:
-                await self._do(job)
+                await self._try(job)
+
+    async def _try(self, job: Job) -> None:
+        try:
+            await self._do(job)
+        except TailerError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one job is what breaks, and it is reported
+            self._broken.add(job.job_id)
+            self._emit(BackfillBroken(job.job_id, type(error).__name__))
 
     async def _plan_gaps(self) -> None:
         """Plan a job for every gap that has none, including those that a crash left without one."""

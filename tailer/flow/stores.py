@@ -168,9 +168,9 @@ class BackfillStore(Protocol):
         """Store a job, unless one with this id exists."""
         ...
 
-    async def next_job(self, destinations: Sequence[str]) -> Job | None:
+    async def next_job(self, destinations: Sequence[str], *, except_for: Collection[str] = ()) -> Job | None:
         """The oldest unfinished job for all destinations, or for one of these. A job for another one waits for an
-        instance that knows it: the settings may have changed since this one started."""
+        instance that knows it: the settings may have changed since this one started. `except_for` are ids of jobs."""
         ...
 
     async def size_job(self, job_id: str, total_rows: int | None) -> None:

@@ -268,6 +268,7 @@ async def test_jobs_are_done_one_after_another_and_go_on_where_they_were(state: 
     await state.add_job(first)
     await state.add_job(second)
     assert await state.next_job(["team-a"]) == first
+    assert await state.next_job(["team-a"], except_for={first.job_id}) == second
 
     await state.size_job("a", 40)
     await state.advance_job("a", KEYS[1], Counts(4, 3, 2, 1))

@@ -175,13 +175,15 @@ class MemoryState:
         await self._write("add_job")
         self._database.jobs.setdefault(job.job_id, job)
 
-    async def next_job(self, destinations: Sequence[str]) -> Job | None:
+    async def next_job(self, destinations: Sequence[str], *, except_for: Collection[str] = ()) -> Job | None:
         await self._database.read()
         return next(
             (
                 job
                 for job in self._database.jobs.values()
-                if not job.is_done and job.destination in (None, *destinations)
+                if not job.is_done
+                and job.job_id not in except_for
+                and job.destination in (None, *destinations)
             ),
             None,
         )

@@ -4,7 +4,7 @@ Every shard walks a job, opens its own rows and keeps its progress beside that o
 shard, with its job, names that shard in `shard`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -48,11 +48,15 @@ class Backfills:
 
         await self._fence.write(StateOperation.ADD_JOB, add)
 
-    async def next_job(self, destinations: Sequence[str]) -> Job | None:
-        """The oldest unfinished job of this shard for all destinations, or for one of these."""
+    async def next_job(self, destinations: Sequence[str], *, except_for: Collection[str] = ()) -> Job | None:
+        """The oldest unfinished job of this shard for all destinations, or for one of these, other than some."""
         shard = self._fence.names.shard
         # A job of an earlier release names none.
-        query: dict[str, Any] = {"is_done": False, "destination": {"$in": [None, *destinations]}}
+        query: dict[str, Any] = {
+            "_id": {"$nin": list(except_for)},
+            "is_done": False,
+            "destination": {"$in": [None, *destinations]},
+        }
         if shard is not None:
             query |= {f"shards.{shard}.is_done": {"$ne": True}, **self._own}
         found = await self._database.attempt(

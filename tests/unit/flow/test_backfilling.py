@@ -11,7 +11,7 @@ from bson import ObjectId
 from tailer.core.backfill import Counts, Job, JobReason
 from tailer.core.identity import turn_trace_id
 from tailer.core.stream.hints import Interest, Stream
-from tailer.events import BackfillDone, BackfillStarted
+from tailer.events import BackfillBroken, BackfillDone, BackfillStarted
 from tailer.flow.backfilling import Backfilling, BackfillPace
 from tailer.flow.records import Batch, BatchItem, Gap
 from tailer.settings.destinations import DEFAULT_NAME
@@ -160,6 +160,30 @@ async def test_a_gap_gets_a_job_and_is_filled_by_it(scene: Scene) -> None:
     assert sent == ["lost"]
     assert await scene.state.unfilled_gaps() == {}
     assert turn_trace_id("lost") in scene.database.exports
+
+
+async def test_a_job_that_breaks_the_code_is_told_and_left_and_the_others_go_on(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that is stored may end every process that finds it."""
+    ids = store_chats(scene, 1)
+    await scene.state.add_job(replace(JOB, job_id="bad", until_seconds=7))
+    await scene.state.add_job(JOB)
+    count = MemoryWalk.count
+
+    async def break_over(walk: MemoryWalk, job: Job) -> int | None:
+        if job.until_seconds == 7:
+            raise ValueError
+        return await count(walk, job)
+
+    monkeypatch.setattr(MemoryWalk, "count", break_over)
+    async with backfilling(scene) as sent:
+        done = await until_done(scene)
+        await asyncio.sleep(60)
+
+    assert (sent, done.job_id) == (ids, "job")
+    assert scene.events.of(BackfillBroken) == [BackfillBroken("bad", "ValueError")]
+    assert await scene.state.next_job([DEFAULT_NAME]) == replace(JOB, job_id="bad", until_seconds=7)
 
 
 async def test_jobs_that_are_asked_for_later_are_found_and_done_in_their_order(scene: Scene) -> None:
