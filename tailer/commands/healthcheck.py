@@ -44,7 +44,8 @@ def _execute(options: argparse.Namespace) -> int:
         # Docker reserves every code but 0 and 1.
         print(describe_error(error), file=sys.stderr)
         return EXIT_NOT_READY
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, UnicodeError) as error:
+        # A host name with an empty part is refused with a UnicodeError.
         state = False, f"not ready: no answer ({type(error).__name__})"
     is_ready, line = state
     print(json.dumps({"ready": is_ready, "says": line}) if options.json else line)

@@ -426,6 +426,8 @@ def test_healthcheck_of_a_daemon_that_is_not_there_fails_in_one_line(
 
     assert execute(["healthcheck", "--url", f"http://127.0.0.1:{port}/readyz"]) == 1
     assert capsys.readouterr().out == "not ready: no answer (ConnectionRefusedError)\n"
+    assert execute(["healthcheck", "--url", "http://a..b/readyz"]) == 1
+    assert capsys.readouterr().out == "not ready: no answer (UnicodeError)\n"
     del clean_environment
 
 
