@@ -73,7 +73,7 @@ async def _follow(desk: "BackfillDesk", job_id: str, progress: Progress) -> "Job
                 )
             continue
         progress.say("no tailer is running: it is done here")
-        async with desk.working() as daemon:
+        async with desk.working(job_id) as daemon:
             watching = asyncio.create_task(
                 _watch(desk, job_id, progress, patience_seconds=float("inf")), name="watch"
             )

@@ -15,6 +15,7 @@ from tailer.core.trace.export import trace_id_of
 from tailer.daemon.daemon import Daemon
 from tailer.daemon.supervision import Shutdown
 from tailer.errors import RequestRefused
+from tailer.events import BackfillBroken, Event
 from tailer.logs import LogLevel, LogWriter
 from tailer.mongo.collections import Collections
 from tailer.mongo.connection import Database
@@ -133,8 +134,9 @@ class BackfillDesk:
         return any(active.values())
 
     @asynccontextmanager
-    async def working(self) -> AsyncIterator[asyncio.Task[int]]:
-        """A daemon for as long as the block lasts. Whatever else it does is what any daemon would do.
+    async def working(self, job_id: str) -> AsyncIterator[asyncio.Task[int]]:
+        """A daemon for as long as the block lasts, or until the job breaks it. Whatever else it does is what any daemon
+        would do.
 
         Raises RequestRefused where the work is divided, because one daemon would do a part of it.
         """
@@ -148,7 +150,12 @@ class BackfillDesk:
         settings = self._settings.model_copy(update={"http_port": 0, "http_host": "127.0.0.1"})
         shutdown = Shutdown()
         log = LogWriter(sys.stderr, settings.log_format, LogLevel.WARNING)
-        task = asyncio.create_task(Daemon(settings, log).run(shutdown), name="daemon")
+
+        def end_with_job(event: Event) -> None:
+            if isinstance(event, BackfillBroken) and event.job_id == job_id:
+                shutdown.request()
+
+        task = asyncio.create_task(Daemon(settings, log, end_with_job).run(shutdown), name="daemon")
         try:
             yield task
         finally:

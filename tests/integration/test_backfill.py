@@ -1,9 +1,11 @@
 """Turns that no stream tells of, sent from the collections: once each, beside the streams, and on after a crash."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from tailer.errors import RequestRefused
 from tailer.events import BackfillDone, BackfillStarted, GapsLeft, TracesDelivered
 from tailer.flow import backfilling
 from tailer.flow.records import Gap
+from tailer.mongo.walk import MongoWalk
 from tailer.operations.backfill import BackfillDesk, Request, open_backfills
 from tests.e2e.databases import Databases
 from tests.fakes.langfuse import FakeLangfuse
@@ -361,6 +364,23 @@ async def test_a_backfill_is_refused_where_nothing_is_sent(databases: Databases)
             await desk.ask(Request())
         assert (await desk.estimate(Request())).rows == 0
     assert await databases.state["backfills"].count_documents({}) == 0
+
+
+async def test_a_job_that_breaks_the_code_ends_the_command_that_does_it_alone(
+    databases: Databases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would wait for ever: the daemon has left the job, and goes on."""
+
+    async def break_over(walk: MongoWalk, job: Job) -> int | None:
+        del walk, job
+        raise ValueError
+
+    monkeypatch.setattr(MongoWalk, "count", break_over)
+    async with desk_of(databases, file_path=tmp_path / "traces.jsonl") as desk:
+        job = await desk.ask(Request(since=datetime.now(UTC) - timedelta(hours=1)))
+        async with desk.working(job.job_id) as daemon:
+            assert await asyncio.wait_for(daemon, 30) == 0
+        assert not (await desk.look_at(job.job_id)).is_done
 
 
 async def test_an_estimate_counts_and_sends_nothing(databases: Databases, fake: FakeLangfuse) -> None:

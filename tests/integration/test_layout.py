@@ -411,5 +411,5 @@ async def test_the_commands_see_and_move_every_shard(state: StateDatabase, datab
     async with open_backfills(settings.model_copy(update={"lease_time": LEASE})) as backfills:
         assert not await backfills.has_daemon()
         with pytest.raises(RequestRefused, match="start them"):
-            async with backfills.working():
+            async with backfills.working("any"):
                 pass
