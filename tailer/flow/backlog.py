@@ -191,23 +191,7 @@ class Backlog:
         """Open an entry for a destination that was away when it was worked on."""
         now = self._monotonic()
         self._widen(share.key, destination)
-        entry = Entry(
-            share.key,
-            opened_seconds=now,
-            due_seconds=now,
-            work=share.key.interest,
-            message_id=share.message_id,
-            belongs_to=share.conversation_id,
-            finished_milliseconds=share.finished_milliseconds,
-            written_milliseconds=share.written_milliseconds,
-            cluster_seconds=share.since_seconds,
-            deadline_passed=share.deadline_passed,
-            changed=share.changed,
-            finished=share.finished,
-            stopped=share.stopped,
-            edited=share.edited,
-        )
-        self._open_turns.take_back(entry, now)
+        self._open_turns.take_back(share.to_entry(now), now)
         # Its age says how long the destination was away, not how fast the tailer is.
         self._backfilled.add(share.key)
         self._opened.set()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from tailer.core.identity import DocumentKey, ObservationId, TraceId
 from tailer.core.light_dataclass import light_dataclass
-from tailer.core.stream.entries import EntryKey
+from tailer.core.stream.entries import Entry, EntryKey
 from tailer.core.stream.hints import ChangeHint, Interest, Stream
 from tailer.core.stream.positions import StreamPosition
 from tailer.core.trace.followup import Edit, SentTurn
@@ -121,6 +121,25 @@ class OwedShare:
     def knows_conversation(self) -> bool:
         """Whether something told whose it is. That is kept when another shard, which does not know, owes the same."""
         return self.conversation_id not in (None, self.key.document_key)
+
+    def to_entry(self, now_seconds: float) -> Entry:
+        """The entry as it was when it was owed, due at once, by the caller's monotonic clock."""
+        return Entry(
+            self.key,
+            opened_seconds=now_seconds,
+            due_seconds=now_seconds,
+            work=self.key.interest,
+            message_id=self.message_id,
+            belongs_to=self.conversation_id,
+            finished_milliseconds=self.finished_milliseconds,
+            written_milliseconds=self.written_milliseconds,
+            cluster_seconds=self.since_seconds,
+            deadline_passed=self.deadline_passed,
+            changed=self.changed,
+            finished=self.finished,
+            stopped=self.stopped,
+            edited=self.edited,
+        )
 
 
 @dataclass(frozen=True, slots=True)
