@@ -1,6 +1,7 @@
 """Reads what the turns of a round need, in one job on the driver's thread where nothing is large: the rows that
 `RowChoice` finds, then what they name (the conversation, transactions, agents), and makes the turns' records of it."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -109,7 +110,7 @@ class TurnReading:
     ) -> Draft | None:
         """The draft with what only other rows tell: whether it is a copy, and where it was billed. Most need nothing
         more."""
-        draft = make_draft(selection, messages, conversation, transactions)
+        draft = make_draft(selection, messages, conversation, transactions, now_seconds=time.time())
         if draft is None:
             return None
         answers = draft.rows_to_compare

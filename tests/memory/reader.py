@@ -215,6 +215,7 @@ class MemoryReader:
             messages,
             self._conversation_of(owner_of(row)),
             (*named, *by_time.get(row.message_id, ())),
+            now_seconds=self._librechat.seconds,
         )
         if draft is None:
             return None

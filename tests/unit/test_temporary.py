@@ -7,6 +7,7 @@ import pytest
 from tailer.core.policy.policies import Policies, TemporaryPolicy
 from tailer.core.trace.export import Exported, export_title, shows_media
 from tailer.core.turn.record import TurnRecord
+from tailer.core.turn.temporary import settle_temporary
 from tailer.core.turn.turns import Outcome
 from tests.unit.documents import (
     MISSING,
@@ -173,3 +174,18 @@ def test_a_question_of_a_temporary_chat_that_was_never_answered_leaves_nothing(
     question: Document, chat: Document | None
 ) -> None:
     assert export(record_of(None, question, chat), deadline_passed=True) == "temporary"
+
+
+@pytest.mark.parametrize(("age_seconds", "temporary"), [(3_590, False), (3_610, True)])
+@pytest.mark.parametrize("row", [response_row(**STOPPED), response_row(**ASSISTANT), old_response_row()])
+def test_a_row_that_stands_alone_is_what_a_temporary_chat_left_only_if_one_can_have_expired_since(
+    row: Document, age_seconds: int, *, temporary: bool
+) -> None:
+    """LibreChat keeps a temporary chat for an hour at least."""
+    alone = message(row)
+    made = alone.inserted_seconds
+    assert made is not None
+
+    settled = settle_temporary(alone, None, None, now_seconds=made + age_seconds)
+
+    assert settled.temporary is temporary

@@ -107,13 +107,16 @@ def make_draft(
     messages: Mapping[DocumentKey, Message],
     conversation: Conversation | None,
     transactions: tuple[Transaction, ...],
+    *,
+    now_seconds: float | None = None,
 ) -> Draft | None:
-    """The draft of a turn; None if its own row has vanished."""
+    """The draft of a turn; None if its own row has vanished. `now_seconds` is since 1970, None if that is not known."""
     own = messages.get(selection.row.key)
     if own is None:
         return None
     question = messages.get(selection.question.key) if selection.question is not None else None
-    own = settle_temporary(own, conversation, None if question is own else question)
+    asked = None if question is own else question
+    own = settle_temporary(own, conversation, asked, now_seconds=now_seconds)
     transactions = entries_of_user(selection.row.user_id, transactions)
     return Draft(
         selection=selection,

@@ -12,6 +12,8 @@ from tailer.core.librechat.messages import Message
 
 ASSISTANTS: Final = ("assistants", "azureAssistants")
 """The endpoints whose rows are stored by a way of their own."""
+_SHORTEST_LIFE_SECONDS: Final = 3_600
+"""LibreChat keeps a temporary chat for an hour at least (`MIN_RETENTION_HOURS`)."""
 
 
 def is_temporary(
@@ -31,10 +33,19 @@ def is_temporary(
 
 
 def settle_temporary(
-    message: Message, conversation: Conversation | None, question: Message | None
+    message: Message,
+    conversation: Conversation | None,
+    question: Message | None,
+    *,
+    now_seconds: float | None,
 ) -> Message:
-    """The row of a turn, temporary if anything says so, or if it may be what is left of a temporary chat."""
-    left_over = _is_left_over(message, conversation, question)
+    """The row of a turn, temporary if anything says so, or if it may be what is left of a temporary chat.
+
+    `now_seconds` is since 1970; without it every row may be as old as that takes.
+    """
+    made = message.inserted_seconds
+    is_young = now_seconds is not None and made is not None and made > now_seconds - _SHORTEST_LIFE_SECONDS
+    left_over = not is_young and _is_left_over(message, conversation, question)
     temporary = left_over or is_temporary(message, conversation, question)
     return message if temporary is message.temporary else replace(message, temporary=temporary)
 
