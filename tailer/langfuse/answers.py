@@ -13,7 +13,13 @@ from typing import Final
 import httpx
 
 from tailer.outbound.failures import PROXY_REMEDY
-from tailer.outbound.replies import kind_of, read_pause, text_of
+from tailer.outbound.replies import (
+    is_lost_behind_proxy,
+    is_refused_before,
+    kind_of,
+    read_pause,
+    text_of,
+)
 
 
 class Meaning(StrEnum):
@@ -138,7 +144,6 @@ _BY_STATUS: Final[Mapping[int, Meaning]] = {
     524: Meaning.ANSWER_LOST,
 }
 """Statuses that mean one thing, whoever answers."""
-_UNAVAILABLE: Final = 503
 
 
 def _find_meaning(response: httpx.Response) -> Meaning:
@@ -153,10 +158,9 @@ def _find_meaning(response: httpx.Response) -> Meaning:
     if status in (404, 405, 410, 501):
         return Meaning.NOT_THERE if is_langfuse else Meaning.NO_LANGFUSE
     if response.is_server_error:
-        # Envoy says 503 in plain text where a connection ended after the request had been passed on.
-        return Meaning.UNWELL if is_langfuse or status != _UNAVAILABLE else Meaning.ANSWER_LOST
+        return Meaning.ANSWER_LOST if is_lost_behind_proxy(response) else Meaning.UNWELL
     if status in (401, 403) and "usage threshold" in text_of(response).lower():
         return Meaning.USAGE_THRESHOLD
-    if not is_langfuse:
-        return Meaning.GATE
-    return Meaning.WRONG_KEYS if status in (401, 403) else Meaning.INVALID
+    if status in (401, 403):
+        return Meaning.WRONG_KEYS if is_langfuse else Meaning.GATE
+    return Meaning.GATE if is_refused_before(response) else Meaning.INVALID

@@ -12,7 +12,7 @@ from typing import Final
 import httpx
 
 from tailer.outbound.failures import PROXY_REMEDY
-from tailer.outbound.replies import kind_of, read_pause
+from tailer.outbound.replies import is_lost_behind_proxy, is_refused_before, kind_of, read_pause
 
 
 class Meaning(StrEnum):
@@ -107,11 +107,8 @@ def _find_meaning(response: httpx.Response) -> Meaning:
         return Meaning.PAGE if kind_of(response) == "page" else Meaning.TAKEN
     if status < 400:  # noqa: PLR2004 - HTTP
         return Meaning.REDIRECT
-    # A receiver says what it has against a request as protobuf or as JSON.
-    is_receiver = kind_of(response) in ("protobuf", "json")
     if status == _UNAVAILABLE:
-        # Envoy says it in plain text where a connection ended after the request had been passed on.
-        return Meaning.UNWELL if is_receiver else Meaning.ANSWER_LOST
+        return Meaning.ANSWER_LOST if is_lost_behind_proxy(response) else Meaning.UNWELL
     if response.is_server_error:
         return Meaning.FAILED
-    return Meaning.INVALID if is_receiver else Meaning.GATE
+    return Meaning.GATE if is_refused_before(response) else Meaning.INVALID

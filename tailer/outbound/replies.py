@@ -12,6 +12,9 @@ from typing import Any, Final
 
 import httpx
 
+_NOT_OF_THE_CONTENT: Final = frozenset({421, 431})
+_TO_HTTPS: Final = "HTTP request to an HTTPS server"
+_BROKEN_UPSTREAM: Final = "upstream connect error"
 _LONGEST_PAUSE_SECONDS: Final = 3600.0
 """No `Retry-After` stops the daemon for longer, whatever a proxy made of it."""
 _READ_CHARACTERS: Final = 2_000
@@ -50,6 +53,20 @@ def kind_of(response: httpx.Response) -> str:
         return "xml"
     # A page that is called text is one all the same.
     return "page" if text_of(response).lstrip().lower().startswith(("<!doctype html", "<html")) else ""
+
+
+def is_refused_before(response: httpx.Response) -> bool:
+    """Whether a 4xx comes from something before the server, so that it says nothing of what was sent: a page (nginx,
+    where a client's certificate is missing or has expired), a name or headers that are not taken (421, 431), or http to
+    a port that speaks https (in Go's words)."""
+    if response.status_code in _NOT_OF_THE_CONTENT or kind_of(response) in ("page", "xml"):
+        return True
+    return kind_of(response) == "" and _TO_HTTPS in text_of(response)
+
+
+def is_lost_behind_proxy(response: httpx.Response) -> bool:
+    """Whether a proxy says, as Envoy does, that its connection broke, maybe after it had passed the request on."""
+    return kind_of(response) == "" and _BROKEN_UPSTREAM in text_of(response)
 
 
 def read_json(response: httpx.Response) -> Any:

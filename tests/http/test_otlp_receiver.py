@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tailer.flow.sending.outcomes import Delivered, Retry
+from tailer.flow.sending.outcomes import Delivered, Rejected
 from tailer.otlp.destination import OtlpDestination, open_otlp
 from tailer.otlp.options import OtlpOptions, SignalOptions
 from tailer.outbound.proof import Proven
@@ -80,6 +80,6 @@ async def test_metrics_arrive_with_their_buckets(oteltap: OtelTap, otlp: OtlpDes
     assert sums == {"input": 108.0, "output": 13.0}
 
 
-async def test_what_is_refused_in_plain_text_is_kept(otlp: OtlpDestination) -> None:
-    """Anything on the way might have said it."""
-    assert await otlp.spans.deliver(b"\xff\xff") == Retry("http_400")
+async def test_what_is_no_otlp_is_rejected(otlp: OtlpDestination) -> None:
+    """As our fake has it."""
+    assert await otlp.spans.deliver(b"\xff\xff") == Rejected("http_400")
