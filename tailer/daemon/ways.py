@@ -60,6 +60,6 @@ def file_remedy(destination: FileDestination, settings: Settings) -> str:
     place = "to a file in a directory that this user may write"
     if settings.plan.path is not None:
         return f"set path of [destinations.{destination.name}] {place}"
-    if "sink" in settings.findings.origins:
+    if {"sink", "file_path"} & settings.findings.origins.keys():
         return f"set TAILER_FILE_PATH {place}"
-    return f"set LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY to send to Langfuse, or TAILER_FILE_PATH {place}"
+    return f"set LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY to send to Langfuse, or set TAILER_FILE_PATH {place}"

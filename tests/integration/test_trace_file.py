@@ -306,19 +306,23 @@ async def test_a_path_that_cannot_be_a_file_is_an_error_that_names_the_setting(
 
 
 @pytest.mark.parametrize(
-    ("sink", "expected"),
-    [(None, "LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY"), ("file", "; set TAILER_FILE_PATH")],
+    ("given", "expected"),
+    [
+        ({}, "; set LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY"),
+        ({"TAILER_SINK": "file"}, "; set TAILER_FILE_PATH"),
+        ({"TAILER_FILE_PATH": "traces.jsonl"}, "; set TAILER_FILE_PATH"),
+    ],
 )
 async def test_who_gave_no_keys_is_told_of_them_where_the_file_cannot_be_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sink: str | None, expected: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], expected: str
 ) -> None:
     """The example of settings has empty keys, and then a file is written to, which nobody asked for."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TAILER_MONGO_URI", "mongodb://mongodb/LibreChat")
     monkeypatch.setenv("LANGFUSE_HOST", "https://langfuse.example.org")
-    monkeypatch.setenv("TAILER_FILE_PATH", str(tmp_path))
-    if sink is not None:
-        monkeypatch.setenv("TAILER_SINK", sink)
+    (tmp_path / "traces.jsonl").mkdir()
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
     settings = load_settings()
     (described,) = settings.destinations
 

@@ -82,10 +82,10 @@ class Spendings(Lane):
         await work.hand_over(outgoing, at=destination)
 
     async def _find_sent(self, spent: Sequence[Spending]) -> Collection[str]:
-        """The message ids of turns that were sent before all their rows were deleted."""
-        deleted = {spending.reference for spending in spent if spending.is_deleted_turn}
+        """The message ids of turns that were sent before all their rows were deleted, whatever form their ids have."""
+        references = {spending.reference for spending in spent}
         return await self._load_turns(
-            [each for reference in deleted for each in possible_turn_traces(reference)]
+            [each for reference in references for each in possible_turn_traces(reference)]
         )
 
     async def _follow_chats(self, work: Round, entries: Sequence[Entry]) -> None:
