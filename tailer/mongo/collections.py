@@ -68,25 +68,7 @@ class Collections:
         sort: Sequence[tuple[str, int]] = (),
     ) -> list[dict[str, Any]]:
         """All documents of a query; none from a collection that may not be read."""
-        return await self.find_if_allowed(collection, query, fields, limit=limit, sort=sort) or []
-
-    async def find_if_allowed(
-        self,
-        collection: str,
-        query: Mapping[str, object],
-        fields: Mapping[str, object],
-        *,
-        limit: int = 0,
-        sort: Sequence[tuple[str, int]] = (),
-    ) -> list[dict[str, Any]] | None:
-        """All documents of a query; None from a collection that may not be read."""
-
-        def job(reading: Reading) -> list[dict[str, Any]] | None:
-            if not reading.may_read(collection):
-                return None
-            return reading.find(collection, query, fields, limit=limit, sort=sort)
-
-        return await self.run(job)
+        return await self.run(lambda reading: reading.find(collection, query, fields, limit=limit, sort=sort))
 
     async def run(self, job: Callable[[Reading], Result]) -> Result:
         """The result of a job of several queries: one hop to the driver's thread, however many they are.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from bson import ObjectId
 from cachetools import TTLCache
@@ -9,6 +10,7 @@ from cachetools import TTLCache
 from tailer.core.librechat.bson_values import filled_string
 from tailer.core.policy.users import MEMBER_FIELD, USER_FIELDS, User, read_user
 from tailer.mongo.collections import Collections
+from tailer.mongo.reading import Reading
 
 _REMEMBERED_USERS = 10_000
 _REMEMBERED_SECONDS = 600
@@ -50,7 +52,13 @@ class Users:
         id in the directory, or by LibreChat's own."""
         ids = [user.user_id, *([user.id_on_the_source] if user.id_on_the_source is not None else [])]
         query = {"memberIds": {"$in": ids}}
-        found = await self._collections.find_if_allowed("groups", query, {"name": 1}, limit=_MOST_GROUPS + 1)
+
+        def find(reading: Reading) -> list[dict[str, Any]] | None:
+            if not reading.may_read("groups"):
+                return None
+            return reading.find("groups", query, {"name": 1}, limit=_MOST_GROUPS + 1)
+
+        found = await self._collections.run(find)
         if found is None or len(found) > _MOST_GROUPS:
             return None
         names = (filled_string(document.get("name")) for document in found)

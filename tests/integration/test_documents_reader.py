@@ -210,21 +210,21 @@ async def test_a_collection_that_may_not_be_read_is_asked_again_after_ten_minute
     seconds = 0.0
     collections = Collections(tolerant_database(client, "LibreChat"), events, clock=lambda: seconds)
 
-    async def find() -> list[Document] | None:
-        return await collections.find_if_allowed("users", {}, {"_id": 1})
+    async def may_read() -> bool:
+        assert await collections.find("users", {}, {"_id": 1}) == []
+        return await collections.run(lambda reading: reading.may_read("users"))
 
-    assert await find() is None
+    assert not await may_read()
     allow("users")
     seconds = 599.0
-    assert await find() is None
-    assert await collections.find("users", {}, {"_id": 1}) == []
+    assert not await may_read()
     seconds = 601.0
-    assert await find() == []
+    assert await may_read()
     assert len(events.of(CollectionDenied)) == 1
     allow()
-    assert await find() is None
+    assert not await may_read()
     seconds = 1_300.0
-    assert await find() is None
+    assert not await may_read()
     assert [event.collection for event in events.of(CollectionDenied)] == ["users", "users"]
     client.close()
 
