@@ -93,6 +93,7 @@ async def make_pipeline(
         shares=shares,
         destinations={outlet.destination.name: outlet.destination for outlet in outlets},
         emit=emit,
+        records_last=settings.export_record_lifetime,
         shard=settings.shard,
     )
     return Pipeline(

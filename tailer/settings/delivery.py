@@ -117,9 +117,10 @@ class DeliverySettings(SettingsGroup):
         timedelta,
         Setting(Group.DELIVERY, duration(1, 3_650, timedelta(days=1)), ("TAILER_EXPORT_RECORD_DAYS",)),
     ] = Field(
-        default=timedelta(days=90),
-        description="How long the tailer remembers what was sent. 90: far longer than an oplog reaches "
-        "back, so nothing that can be read again is sent again.",
+        default=timedelta(days=730),
+        description="How long the tailer remembers what was sent, some 500 bytes a turn. 730: for two years an answer may be "
+        "rated, edited or deleted, and that follows its trace. Later changes are left out, because nobody knows any more "
+        "what was sent.",
     )
 
     @field_validator("sink")

@@ -104,7 +104,7 @@ def test_the_only_required_setting_is_the_connection_string(surroundings: Surrou
         settings.checkpoint_interval,
         settings.shutdown_time,
     ]
-    assert timedelta(days=90) == settings.export_record_lifetime
+    assert timedelta(days=730) == settings.export_record_lifetime
     assert (settings.log_level, settings.warnings) == (LogLevel.INFO, ())
 
 

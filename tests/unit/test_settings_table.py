@@ -56,7 +56,7 @@ def test_names_that_end_in_a_unit_have_that_unit(clean_environment: pytest.Monke
         ({}, "TAILER_SETTLE_SECONDS", "3", "default"),
         ({"TAILER_SETTLE_SECONDS": "0.5"}, "TAILER_SETTLE_SECONDS", "0.5", "environment"),
         ({"LANGFUSE_FLUSH_INTERVAL": "100"}, "LANGFUSE_FLUSH_INTERVAL", "100", "environment"),
-        ({}, "TAILER_EXPORT_RECORD_DAYS", "90", "default"),
+        ({}, "TAILER_EXPORT_RECORD_DAYS", "730", "default"),
         ({"LANGFUSE_BASE_URL": "http://a"}, "LANGFUSE_HOST", "http://a", "environment (LANGFUSE_BASE_URL)"),
         ({}, "TAILER_MONGO_DATABASE", "chat", "path of the URI"),
         ({"LANGFUSE_DEBUG": "1"}, "TAILER_LOG_LEVEL", "debug", "LANGFUSE_DEBUG"),

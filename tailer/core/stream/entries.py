@@ -1,9 +1,10 @@
 """An open turn: which row and kind of work, since when, and what the stream said about it."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import NamedTuple
 
-from tailer.core.identity import DocumentKey
+from tailer.core.identity import DocumentKey, inserted_seconds
 from tailer.core.stream.hints import ChangeHint, Interest, Operation
 
 _WRITTEN = frozenset({"text", "content"})
@@ -23,10 +24,10 @@ class EntryKey(NamedTuple):
 
 @dataclass(slots=True)
 class Entry:
-    """One open turn. Times are seconds of the caller's monotonic clock. `stopped`: the answer was first stored as one
-    that was stopped; `finished`: it was stored as a whole; `edited`: it was changed by hand since. `may_be_temporary`:
-    nothing said that its chat is to last. `conversation_id` is what the stream said; `belongs_to`: whose it is among
-    several shards, once a row or a record has told."""
+    """One open turn. Times are seconds of the caller's monotonic clock. `inserted`: the stream told of its insertion.
+    `stopped`: the answer was first stored as one that was stopped; `finished`: it was stored as a whole; `edited`: it
+    was changed by hand since. `may_be_temporary`: nothing said that its chat is to last. `conversation_id` is what the
+    stream said; `belongs_to`: whose it is among several shards, once a row or a record has told."""
 
     key: EntryKey
     opened_seconds: float
@@ -42,6 +43,7 @@ class Entry:
     changed_since_taken: bool = False
     deadline_passed: bool = False
     changed: frozenset[str] = frozenset()
+    inserted: bool = False
     finished: bool = False
     stopped: bool = False
     edited: bool = False
@@ -58,6 +60,15 @@ class Entry:
             return _latest(self.finished_milliseconds, self.written_milliseconds)
         return self.finished_milliseconds
 
+    def outlives(self, records: timedelta) -> bool:
+        """Whether only a change of its row was told, longer after the row was made than `records` are kept: its turn
+        may have been sent, and nobody knows any more. An insertion is that of a new turn, whatever the clock that made
+        its `_id` showed."""
+        made = inserted_seconds(self.key.document_key)
+        return (
+            not self.inserted and made is not None and self.cluster_seconds - made > records.total_seconds()
+        )
+
     def note(self, hint: ChangeHint) -> None:
         """Take in what another hint of the same row says."""
         self.cluster_seconds = max(self.cluster_seconds, hint.cluster_seconds)
@@ -66,7 +77,9 @@ class Entry:
         changed = LATE_FIELDS if hint.operation is Operation.REPLACE else hint.changed
         if not changed <= self.changed:
             self.changed |= changed
-        if hint.operation is not Operation.INSERT and "unfinished" in hint.changed:
+        if hint.operation is Operation.INSERT:
+            self.inserted = True
+        elif "unfinished" in hint.changed:
             self.finished_milliseconds = _latest(self.finished_milliseconds, hint.written_milliseconds)
         if self.key.interest is Interest.RESPONSE:
             self._follow_answer(hint)

@@ -43,6 +43,8 @@ class EntryOutcome(StrEnum):
     PARKED_FINISH = "parked_finish"
     PARKED_APPROVAL = "parked_approval"
     SENT_BEFORE = "sent_before"
+    FORGOTTEN = "forgotten"
+    """Its row changed so long after it was made that the record of having sent it may have expired."""
     FOLLOWED = "followed"
     DELETED = "deleted"
     """The row was deleted before it was read."""

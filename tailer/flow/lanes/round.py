@@ -6,6 +6,7 @@ on, parked, handed over or buried. With that its claims are released, unless del
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import NamedTuple
 
 from tailer.core.identity import DocumentKey, TraceId
@@ -31,7 +32,7 @@ BUSY_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Workbench:
-    """The parts that every lane works with."""
+    """The parts that every lane works with. `records_last` is how long it is known what was sent."""
 
     backlog: Backlog
     parking: Parking
@@ -39,6 +40,7 @@ class Workbench:
     shares: Shares
     destinations: Mapping[str, Destination]
     emit: Emit
+    records_last: timedelta
     shard: Shard = WHOLE
 
 

@@ -101,6 +101,9 @@ class Titles(Lane):
                 work.close(entry, None, at=destination)
             elif not is_chosen(row.conversation_id, destination.options):
                 work.close(entry, EntryOutcome.NOT_SAMPLED, at=destination)
+            elif entry.outlives(self._bench.records_last):
+                # Renamed long after: what the title cost was sent when it was made.
+                work.close(entry, EntryOutcome.FORGOTTEN, at=destination)
             else:
                 wanted.append(row)
         return wanted
