@@ -38,6 +38,7 @@ class Answer:
 class MemoryDestination:
     """What a Langfuse holds. The switches are what an operator, a network or a limit does to it.
 
+    `rejects` and `spoils` name message ids by which a whole request is refused, the latter with the answer to it.
     `answers` are given to the next requests for spans, `score_answers` to the next ones for scores and deletions;
     `rejects_score` names scores that are turned away. `requests` counts all of them.
     `history` tells what happened, in its order: ("trace", record id), ("score", id), ("unscore", id), ("delete", id).
@@ -51,6 +52,7 @@ class MemoryDestination:
     is_unreadable: bool = False
     largest_bytes: int | None = None
     rejects: Callable[[str], bool] | None = None
+    spoils: Callable[[str], DeliveryOutcome | None] | None = None
     visible_after_seconds: float = 0.0
     answers: deque[Answer] = field(default_factory=deque)
     score_answers: deque[DeliveryOutcome] = field(default_factory=deque)
@@ -100,6 +102,11 @@ class MemoryDestination:
             return TooLarge()
         if self.rejects is not None and any(self.rejects(chunk["message_id"]) for chunk in chunks):
             return Rejected("http_400")
+        if self.spoils is not None:
+            for chunk in chunks:
+                spoilt = self.spoils(chunk["message_id"])
+                if spoilt is not None:
+                    return spoilt
         self._keep(chunks)
         return Delivered()
 

@@ -168,18 +168,25 @@ class Delivery:
             else:
                 await self._see_through(batch, (), maybe_sent=True)
 
-    async def _send(self, batch: Batch, pieces: Sequence[Outgoing], *, begun: bool) -> frozenset[str]:
+    async def _send(
+        self, batch: Batch, pieces: Sequence[Outgoing], *, begun: bool, suspected: bool = False
+    ) -> frozenset[str]:
         """See a batch through that was never sent. One that is too large to be stored is divided at once."""
         if begun:
-            return await self._see_through(batch, pieces, maybe_sent=False)
+            return await self._see_through(batch, pieces, suspected=suspected)
         return await self._divide(batch, pieces, _TOO_LARGE)
 
     async def _see_through(
-        self, batch: Batch, pieces: Sequence[Outgoing], *, maybe_sent: bool
+        self,
+        batch: Batch,
+        pieces: Sequence[Outgoing],
+        *,
+        maybe_sent: bool = False,
+        suspected: bool = False,
     ) -> frozenset[str]:
         """Send a batch until every item is acknowledged or a dead letter; returns the records of the acknowledged
         ones. `pieces` are what is done with the last of its items."""
-        outcome = await self._transmission.send(batch, maybe_sent=maybe_sent)
+        outcome = await self._transmission.send(batch, maybe_sent=maybe_sent, suspected=suspected)
         match outcome:
             case Delivered(rejected_spans):
                 await self._record(batch, pieces, delivered=batch.items)
@@ -191,12 +198,14 @@ class Delivery:
                 return frozenset(item.record_id for item in batch.items)
             case TooLarge():
                 return await self._divide(batch, pieces, _TOO_LARGE)
-            case Rejected(reason):
-                return await self._divide(batch, pieces, reason)
+            case Rejected(reason, alone):
+                return await self._divide(batch, pieces, reason, suspected=alone)
             case _:
                 assert_never(outcome)
 
-    async def _divide(self, batch: Batch, pieces: Sequence[Outgoing], reason: str) -> frozenset[str]:
+    async def _divide(
+        self, batch: Batch, pieces: Sequence[Outgoing], reason: str, *, suspected: bool = False
+    ) -> frozenset[str]:
         """Halve a batch that is refused as a whole. A single trace that is too large is cut; one that is refused
         becomes a dead letter."""
         if len(batch.items) > 1:
@@ -204,8 +213,8 @@ class Delivery:
             halves = halve(batch, self._sink, self._new_id)
             begun = [await self._state.begin_batch(half) for half in halves]
             await self._state.finish_batch(batch, ())
-            first = await self._send(halves[0], (), begun=begun[0])
-            return first | await self._send(halves[1], pieces, begun=begun[1])
+            first = await self._send(halves[0], (), begun=begun[0], suspected=suspected)
+            return first | await self._send(halves[1], pieces, begun=begun[1], suspected=suspected)
         item = batch.items[0]
         chunk = self._sink.unframe(batch.payload, [item.chunk_bytes])[0]
         smaller = self._sink.shrink(chunk) if reason == _TOO_LARGE else None

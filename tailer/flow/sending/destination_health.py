@@ -35,6 +35,7 @@ class DestinationHealth:
         self._monotonic = monotonic
         self._refused_seconds: dict[Channel, float] = {}
         self._accepted_seconds: float | None = None
+        self._accepted_batches = 0
         self._remedy = ""
 
     @property
@@ -52,6 +53,11 @@ class DestinationHealth:
         """When something was last accepted, None before the first time."""
         return self._accepted_seconds
 
+    @property
+    def accepted_batches(self) -> int:
+        """How many requests with spans were accepted so far."""
+        return self._accepted_batches
+
     def note(self, channel: Channel, outcome: DeliveryOutcome) -> None:
         """Process the outcome of a request."""
         now = self._monotonic()
@@ -62,6 +68,7 @@ class DestinationHealth:
             self._refused_seconds[channel] = now
         elif isinstance(outcome, Delivered):
             self._accepted_seconds = now
+            self._accepted_batches += channel is Channel.SPANS
             self._accept(channel, now)
 
     def _accept(self, channel: Channel, now: float) -> None:

@@ -47,9 +47,10 @@ class TooLarge:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """Something in the batch is invalid; nothing was accepted."""
+    """Something in the batch is invalid; nothing was accepted. `alone`: nobody said so, but all others are accepted."""
 
     reason: str
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

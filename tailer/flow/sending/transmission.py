@@ -1,7 +1,7 @@
 """Gets one batch to the destination: repeats what was not accepted, looks up what may have been accepted.
 
-tenacity runs every retry. There is no limit, because the oplog holds what comes after. The caller gets the answers that
-further tries of the same bytes cannot change.
+tenacity runs every retry. There is no limit, because the oplog holds what comes after, but for a batch that is refused
+alone (`ordeal.py`). The caller gets the answers that further tries of the same bytes cannot change.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from tailer.flow.ports import Sink
 from tailer.flow.records import Batch
 from tailer.flow.sending.destination_health import Channel, DestinationHealth
 from tailer.flow.sending.lookup import Lookup, Verdict
+from tailer.flow.sending.ordeal import Ordeal
 from tailer.flow.sending.outcomes import (
     Delivered,
     DeliveryOutcome,
@@ -68,29 +69,36 @@ class Transmission:
         self._monotonic = monotonic
         self._sleep = sleep
 
-    async def send(self, batch: Batch, *, maybe_sent: bool = False) -> FinalOutcome:
-        """Send a batch until the answer is final; `maybe_sent` says that an earlier run may have sent it."""
-        outcome = await self._send(batch, maybe_sent=maybe_sent)
+    async def send(self, batch: Batch, *, maybe_sent: bool = False, suspected: bool = False) -> FinalOutcome:
+        """Send a batch until the answer is final; `maybe_sent` says that an earlier run may have sent it, `suspected`
+        that it is part of one that was refused alone."""
+        ordeal = Ordeal(self._health, suspected=suspected)
+        outcome = await self._send(batch, ordeal, maybe_sent=maybe_sent)
         self._presence.note_answer()
         return outcome
 
-    async def _send(self, batch: Batch, *, maybe_sent: bool) -> FinalOutcome:
+    async def _send(self, batch: Batch, ordeal: Ordeal, *, maybe_sent: bool) -> FinalOutcome:
         outcome: FinalOutcome | Unknown
         if maybe_sent:
             outcome = Unknown("left by an earlier run")
         else:
-            outcome = await self._try_until_answered(lambda: self._send_once(batch.payload))
+            outcome = await self._try_until_answered(lambda: self._send_once(batch.payload), ordeal)
         losses = 0
         while isinstance(outcome, Unknown):
             losses += 1
-            outcome = await self._resolve(batch, outcome, losses)
+            outcome = await self._resolve(batch, outcome, losses, ordeal)
         return outcome
 
-    async def _resolve(self, batch: Batch, lost: Unknown, losses: int) -> FinalOutcome | Unknown:
-        """What becomes of a batch that the destination may have: it is found, or sent again."""
+    async def _resolve(
+        self, batch: Batch, lost: Unknown, losses: int, ordeal: Ordeal
+    ) -> FinalOutcome | Unknown:
+        """What becomes of a batch that the destination may have: it is found, or sent again; or given up, where it is
+        not there and every answer is lost."""
         self._presence.note_failure()
         self._emit(DeliveryUnknown(explain(lost), len(batch.items)))
         verdict = await self._look_up(batch)
+        if ordeal.is_over(lost) and verdict is Verdict.SENT_AGAIN:
+            return _refused_alone(lost.reason)
         if verdict is Verdict.SENT_AGAIN_UNREAD:
             # No look took any time: without a pause an answer that is always lost would be asked for at once.
             await self._sleep(_BACKOFF.wait_seconds(losses, asked_seconds=lost.after_seconds))
@@ -102,7 +110,7 @@ class Transmission:
                 verdict = await self._look_up(batch)
             return Delivered() if verdict is Verdict.FOUND else await self._send_once(batch.payload)
 
-        outcome = await self._try_until_answered(try_once)
+        outcome = await self._try_until_answered(try_once, ordeal)
         self._emit(BatchSettled(verdict.value, len(batch.items)))
         if verdict is Verdict.SENT_AGAIN_UNREAD:
             self._emit(TracesMayRepeat(lost.reason, len(batch.items)))
@@ -117,16 +125,15 @@ class Transmission:
         return verdict
 
     async def _try_until_answered(
-        self, call: Callable[[], Awaitable[DeliveryOutcome]]
+        self, call: Callable[[], Awaitable[DeliveryOutcome]], ordeal: Ordeal
     ) -> FinalOutcome | Unknown:
         outcome = await try_until(
             call,
-            is_final=lambda outcome: not isinstance(outcome, Retry | Refused),
+            is_final=lambda outcome: not isinstance(outcome, Retry | Refused) or ordeal.is_over(outcome),
             wait=_wait_seconds,
             report=self._report,
         )
-        assert not isinstance(outcome, Retry | Refused)  # noqa: S101 - neither is final
-        return outcome
+        return _refused_alone(outcome.reason) if isinstance(outcome, Retry | Refused) else outcome
 
     async def _send_once(self, payload: bytes) -> DeliveryOutcome:
         began = self._monotonic()
@@ -145,6 +152,10 @@ class Transmission:
         outcome = setback.answer
         if isinstance(outcome, Retry):
             self._emit(DeliveryRetried(explain(outcome), setback.tries, setback.wait_seconds))
+
+
+def _refused_alone(reason: str) -> Rejected:
+    return Rejected(f"{reason}, while others are accepted", alone=True)
 
 
 def _wait_seconds(outcome: DeliveryOutcome, tries: int) -> float:
