@@ -1,7 +1,8 @@
 """Asks the destination once for something that may be repeated. What it does not accept is tried again later.
 
 A lane never repeats a request until it succeeds. The entry goes back to the backlog for a while, so that an entry that
-fails again and again does not stop the others of its kind.
+fails again and again does not stop the others of its kind. But it holds the position of its stream. So a score that is
+refused again and again while others are accepted is given up: a firewall may take the words of a rating for an attack.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from tailer.core.trace.followup import FollowupOperation
 from tailer.events import Emit, FollowupFailed, FollowupRetried
 from tailer.flow.lanes.setbacks import Setbacks, Waiting
 from tailer.flow.sending.destination_health import Channel, DestinationHealth
+from tailer.flow.sending.ordeal import TRIES, may_be_of_the_content
 from tailer.flow.sending.outcomes import Delivered, DeliveryOutcome, Refused, Retry, Unknown, explain
 from tailer.flow.sending.presence import Presence
 
@@ -62,17 +64,32 @@ class Asking:
         self._health.note(self._channel, outcome)
         if isinstance(outcome, Retry | Refused | Unknown):
             waiting = self._setbacks.add(key, outcome)
+            if self._is_refused_alone(outcome, waiting):
+                return self._give_up(key, operation)
             self._pause_seconds = self._setbacks.add(self._channel, outcome).wait_seconds
             self._closed_until = self._monotonic() + self._pause_seconds
             if not isinstance(outcome, Refused):
                 # The health of the destination reports once that keys are refused.
                 self._emit(FollowupRetried(operation, explain(outcome), waiting.tries, waiting.wait_seconds))
             return waiting
-        self._setbacks.clear(key)
         self._setbacks.clear(self._channel)
         self._closed_until = 0.0
-        if isinstance(outcome, Delivered):
-            return Settled.ACCEPTED
+        if not isinstance(outcome, Delivered):
+            return self._give_up(key, operation)
+        self._setbacks.clear(key)
+        return Settled.ACCEPTED
+
+    def _is_refused_alone(self, outcome: DeliveryOutcome, waiting: Waiting) -> bool:
+        """Whether others are accepted, but not this one, for the sake of its content. A deletion has none."""
+        return (
+            self._channel is Channel.SCORES
+            and waiting.tries >= TRIES
+            and may_be_of_the_content(outcome)
+            and self._health.has_accepted(self._channel, waiting.since_seconds)
+        )
+
+    def _give_up(self, key: EntryKey, operation: FollowupOperation) -> Settled:
+        self._setbacks.clear(key)
         self._emit(FollowupFailed(operation))
         return Settled.REFUSED
 

@@ -34,7 +34,7 @@ class DestinationHealth:
         self._emit = emit
         self._monotonic = monotonic
         self._refused_seconds: dict[Channel, float] = {}
-        self._accepted_seconds: float | None = None
+        self._accepted_seconds: dict[Channel, float] = {}
         self._accepted_batches = 0
         self._remedy = ""
 
@@ -51,7 +51,11 @@ class DestinationHealth:
     @property
     def accepted_seconds(self) -> float | None:
         """When something was last accepted, None before the first time."""
-        return self._accepted_seconds
+        return max(self._accepted_seconds.values(), default=None)
+
+    def has_accepted(self, channel: Channel, since_seconds: float) -> bool:
+        """Whether anything of one kind was accepted after a moment."""
+        return self._accepted_seconds.get(channel, since_seconds) > since_seconds
 
     @property
     def accepted_batches(self) -> int:
@@ -67,7 +71,7 @@ class DestinationHealth:
                 self._emit(DeliveryPaused(outcome.reason, self._remedy))
             self._refused_seconds[channel] = now
         elif isinstance(outcome, Delivered):
-            self._accepted_seconds = now
+            self._accepted_seconds[channel] = now
             self._accepted_batches += channel is Channel.SPANS
             self._accept(channel, now)
 

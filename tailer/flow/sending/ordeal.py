@@ -29,14 +29,15 @@ class Ordeal:
     def is_over(self, outcome: DeliveryOutcome) -> bool:
         """Whether it was refused often enough, and enough others were accepted meanwhile; called once for each
         answer."""
-        if not _may_be_of_the_content(outcome):
+        if not may_be_of_the_content(outcome):
             return False
         self._tries += 1
         others = self._health.accepted_batches - self._accepted_before
         return self._tries >= TRIES and others >= self._others_needed
 
 
-def _may_be_of_the_content(outcome: DeliveryOutcome) -> bool:
+def may_be_of_the_content(outcome: DeliveryOutcome) -> bool:
+    """Whether what was sent may be the reason of an answer."""
     if isinstance(outcome, Retry):
         return outcome.result in _OF_THE_CONTENT
     return isinstance(outcome, Refused | Unknown)

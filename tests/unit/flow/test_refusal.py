@@ -24,6 +24,7 @@ from tailer.flow.sending.outcomes import (
     DeliveryOutcome,
     Refused,
     Rejected,
+    RequestResult,
     Retry,
     TooLarge,
     Unknown,
@@ -132,6 +133,50 @@ async def test_one_score_that_is_turned_away_again_and_again_stops_no_other_scor
         scene.destination.rejects_score = None
         await run.until_done()
     assert len(scene.destination.scores) == 30
+
+
+@pytest.mark.parametrize("outcome", [Retry("http_500"), Refused("http_403")])
+async def test_a_score_that_is_refused_while_others_are_accepted_is_given_up_and_holds_no_position(
+    scene: Scene, outcome: DeliveryOutcome
+) -> None:
+    """A firewall takes the words of a rating for an attack."""
+    async with running(scene) as run:
+        keys = [chat(scene, number) for number in range(3)]
+        await run.until_done()
+        poison = feedback_score_id(turn_trace_id("a0"))
+        scene.destination.rejects_score = lambda score_id: outcome if score_id == poison else None
+        scene.librechat.update("messages", keys[0], {"feedback": UP})
+        await asyncio.sleep(3600)
+        assert run.events.of(FollowupFailed) == []
+
+        scene.librechat.update("messages", keys[1], {"feedback": UP})
+        await run.until_done()
+
+        assert [event.operation for event in run.events.of(FollowupFailed)] == ["put_score"]
+        scene.destination.rejects_score = None
+        scene.librechat.update("messages", keys[0], {"feedback": {"rating": "thumbsDown"}})
+        await run.until_done()
+
+        assert not is_refused(run)
+    assert set(scene.destination.scores) == {feedback_score_id(turn_trace_id(f"a{each}")) for each in (0, 1)}
+
+
+async def test_a_score_that_its_limit_holds_up_is_waited_for_whatever_else_is_accepted(scene: Scene) -> None:
+    """Its content is not the reason."""
+    async with running(scene) as run:
+        keys = [chat(scene, number) for number in range(2)]
+        await run.until_done()
+        slow = feedback_score_id(turn_trace_id("a0"))
+        limited = Retry("http_429", result=RequestResult.RATE_LIMITED)
+        scene.destination.rejects_score = lambda score_id: limited if score_id == slow else None
+        for key in keys:
+            scene.librechat.update("messages", key, {"feedback": UP})
+        await asyncio.sleep(3600)
+
+        assert run.events.of(FollowupFailed) == []
+        scene.destination.rejects_score = None
+        await run.until_done()
+    assert len(scene.destination.scores) == 2
 
 
 async def test_a_title_does_not_wait_for_a_score_of_its_turn(scene: Scene) -> None:
