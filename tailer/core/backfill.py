@@ -16,8 +16,8 @@ from tailer.core.trace.export import trace_id_of
 from tailer.core.turn.readback import Row
 
 CLOCK_MARGIN_SECONDS = 600
-"""LibreChat's clock makes an `_id`, and a gap is measured by MongoDB's clock, so the walk is this much wider on both
-sides."""
+"""A gap is measured by cluster time. The `_id` of a message is made by the clock of the primary of that moment, that of
+a transaction by LibreChat's, so the walk is this much wider on both sides."""
 
 
 START_JOB = "start"
