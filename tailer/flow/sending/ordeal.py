@@ -11,7 +11,7 @@ from tailer.flow.sending.destination_health import DestinationHealth
 from tailer.flow.sending.outcomes import DeliveryOutcome, Refused, RequestResult, Retry, Unknown
 
 TRIES: Final = 12
-"""So many take five minutes and more. A server that turns every second request away, of whatever content, refuses one
+"""So many take some four minutes. A server that turns every second request away, of whatever content, refuses one
 batch so often once in four thousand times."""
 _OF_THE_CONTENT: Final = frozenset({RequestResult.RETRY, RequestResult.SERVER_ERROR})
 """What a payload can be the reason of. Rate limits and connections that cannot be opened are not."""
