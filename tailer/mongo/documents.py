@@ -11,20 +11,18 @@ from functools import partial
 from itertools import accumulate
 
 from tailer.core.identity import DocumentKey
-from tailer.core.librechat.bson_values import filled_string, identifier
 from tailer.core.librechat.messages import Message
 from tailer.core.librechat.transactions import Transaction
 from tailer.core.trace.followup import SentTurn
 from tailer.core.trace.spending import Spending
-from tailer.core.turn.readback import DeletedRow, Owner, Row, owner_of
+from tailer.core.turn.readback import DeletedRow, Row
 from tailer.core.turn.turns import TurnRecord
-from tailer.core.turn.usage import TITLE_CONTEXT
 from tailer.events import Emit
 from tailer.mongo.collections import Collections
 from tailer.mongo.connection import Database
 from tailer.mongo.document_keys import from_key, to_key
 from tailer.mongo.message_rows import CONTENT_FIELDS, ROW_FIELDS
-from tailer.mongo.reading import Reading
+from tailer.mongo.titled_rows import find_titled
 from tailer.mongo.transactions import (
     read_deleted,
     read_ledgers,
@@ -81,7 +79,7 @@ class MongoDocuments:
 
     async def locate_titled(self, keys: Sequence[DocumentKey]) -> Sequence[tuple[DocumentKey, Row]]:
         """The response row on which each conversation's title was billed, from the transactions if they may be read."""
-        return await self._collections.run(partial(_find_titled, keys=keys))
+        return await self._collections.run(partial(find_titled, keys=keys))
 
     async def locate_answers(self, questions: Sequence[Row]) -> Sequence[tuple[Row, Row]]:
         """The response rows of questions, each with its question."""
@@ -152,27 +150,6 @@ class MongoDocuments:
         return await self._collections.run(
             partial(read_settled_messages, keys=list(keys), fields=CONTENT_FIELDS)
         )
-
-
-def _find_titled(reading: Reading, keys: Sequence[DocumentKey]) -> Sequence[tuple[DocumentKey, Row]]:
-    conversations = reading.find(
-        "conversations", {"_id": {"$in": [from_key(key) for key in keys]}}, {"conversationId": 1, "user": 1}
-    )
-    # By owner too, because ids are unique only together with the user.
-    by_owner: dict[Owner, DocumentKey] = {
-        (conversation_id, identifier(document.get("user"))): to_key(document["_id"])
-        for document in conversations
-        if (conversation_id := filled_string(document.get("conversationId"))) is not None
-    }
-    titles = reading.find(
-        "transactions",
-        {"conversationId": {"$in": [item for item, _ in by_owner]}, "context": TITLE_CONTEXT},
-        {"messageId": 1, "conversationId": 1},
-    )
-    message_ids = {filled_string(document.get("messageId")) for document in titles} - {None}
-    found = reading.find("messages", {"messageId": {"$in": list(message_ids)}}, ROW_FIELDS)
-    rows = (reading.read_row(document, document.get("bytes")) for document in found)
-    return [(by_owner[owner_of(row)], row) for row in rows if row is not None and owner_of(row) in by_owner]
 
 
 def _conversation_of(row: Row) -> str:

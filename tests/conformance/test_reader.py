@@ -130,6 +130,40 @@ async def test_titles_of_the_same_conversation_id_go_to_their_owners(librechat: 
     assert [(key, row.message_id) for key, row in bobs] == [(keys[1], "ab")]
 
 
+async def test_a_title_that_names_no_message_is_that_of_the_first_answer(librechat: LibreChatWorld) -> None:
+    """Until LibreChat 0.8.2. The conversation went on meanwhile, and another user has one of the same id."""
+    await librechat.insert(
+        "messages",
+        question("qa", None, ALICE), answer("aa", "qa", ALICE),
+        question("qa2", "aa", ALICE), answer("aa2", "qa2", ALICE),
+        question("qb", None, BOB), answer("ab", "qb", BOB),
+    )  # fmt: skip
+    keys = await librechat.insert(
+        "conversations",
+        *({"_id": ObjectId(), "conversationId": "c1", "user": user, "title": "t"} for user in (ALICE, BOB)),
+    )
+    await librechat.insert(
+        "transactions",
+        *(
+            {
+                "_id": ObjectId(),
+                "conversationId": "c1",
+                "user": ObjectId(ALICE),
+                "context": context,
+                "tokenType": token_type,
+                "rawAmount": -5,
+                "createdAt": datetime.now(UTC) + timedelta(seconds=30),
+            }
+            for context in ("title", "message")
+            for token_type in ("prompt", "completion")
+        ),
+    )
+
+    found = await librechat.reader.locate_titled(keys)
+
+    assert [(key, row.message_id) for key, row in found] == [(keys[0], "aa")]
+
+
 async def test_answers_are_found_with_the_questions_of_their_own_user(librechat: LibreChatWorld) -> None:
     """Equal ids under two users, in a conversation of the same id and in another; questions are no answers."""
     keys = await librechat.insert(

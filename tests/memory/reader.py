@@ -70,6 +70,14 @@ class MemoryReader:
             for document in self._librechat.find("transactions")
             if document.get("context") == TITLE_CONTEXT
         }
+        for owner in titled:
+            rows = {row.message_id: row for row in self._rows() if owner_of(row) == owner}
+            unnamed = [
+                entry
+                for entry in self._transactions()
+                if (entry.conversation_id, entry.user_id) == owner and entry.context == TITLE_CONTEXT
+            ]
+            billed |= assign_by_time([entry for entry in unnamed if entry.message_id is None], rows).keys()
         return [
             (titled[row.conversation_id, row.user_id], row)
             for row in self._rows()

@@ -107,3 +107,48 @@ def test_what_was_written_for_a_question_without_an_answer_yet_is_not_the_answer
     assert dict(assign_by_time([entry(8)], rows)) == {}
     assert list(assign_by_time([entry(6)], rows)) == ["r0"]
     assert list(assign_by_time([entry(8, context="title")], rows)) == ["r0"]
+
+
+def conversation(*turns: tuple[float, float]) -> dict[str, Row]:
+    """As `chat`, but each question follows the answer before it."""
+    rows = chat(*turns)
+    for number in range(1, len(turns)):
+        rows[f"q{number}"] = replace(rows[f"q{number}"], parent_message_id=f"r{number - 1}")
+    return rows
+
+
+@pytest.mark.parametrize("at", [5.5, 8.9, 40])
+def test_a_title_is_the_first_answers_however_near_the_next_answer_is(at: float) -> None:
+    """Seen at 0.7.7 and 0.7.9: prompt and completion of one title were shared out among two turns, or lost."""
+    rows = conversation((0, 5), (6, 9))
+
+    assert list(assign_by_time([entry(at, context="title")], rows)) == ["r0"]
+    assert list(assign_by_time([entry(8.9)], rows)) == ["r1"]
+
+
+def test_of_two_models_that_answer_the_first_question_each_has_the_title_that_it_wrote() -> None:
+    """Until 0.8.1; seen at 0.7.9, 60 ms after the one answer and 60 ms before the other."""
+    rows = chat((0, 5))
+    rows["r1"] = row(response_row(5.2, messageId="r1", parentMessageId="q0", model="claude-3-5-sonnet"))
+    entries = [
+        entry(5.15, context="title", model="gpt-4o"),
+        entry(5.15, context="title", model="claude-3-5-sonnet"),
+        entry(5.25, context="title", model="a model for titles"),
+    ]
+
+    found = assign_by_time(entries, rows)
+
+    assert found == {"r0": [entries[0]], "r1": entries[1:]}
+
+
+def test_a_title_is_not_that_of_an_answer_that_was_generated_again() -> None:
+    rows = chat((0, 5))
+    rows["r1"] = row(response_row(7, messageId="r1", parentMessageId="q0"))
+
+    assert list(assign_by_time([entry(7.1, context="title")], rows)) == ["r0"]
+
+
+def test_a_title_without_a_time_or_from_before_the_first_question_belongs_to_no_answer() -> None:
+    titles = [entry(None, context="title"), entry(-2, context="title")]
+
+    assert not assign_by_time(titles, chat((0, 5)))

@@ -3,15 +3,19 @@
 A turn's transactions are written between its question and some seconds after its response. If two turns of one
 conversation are possible, a turn with another model is skipped, and then the nearer response wins. What was written
 since a question that has no answer yet is left to that answer.
+
+A title is made of the first answer to the first question, and nothing bounds how long that takes: the next turn may
+have ended by then.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tailer.core.identity import NO_PARENT
 from tailer.core.librechat.transactions import Transaction
 from tailer.core.turn.readback import Row
-from tailer.core.turn.usage import ANSWERING_CONTEXTS
+from tailer.core.turn.usage import ANSWERING_CONTEXTS, TITLE_CONTEXT
 
 _BEFORE_QUESTION_MILLISECONDS = 1_000
 _AFTER_RESPONSE_MILLISECONDS = 10_000
@@ -24,6 +28,7 @@ class _Window:
     model: str | None
     opens: int
     response: int
+    is_first: bool
 
     def distance(self, entry: Transaction) -> tuple[bool, int, str] | None:
         """How far a transaction is from the response, None if its time lies outside the turn."""
@@ -53,11 +58,32 @@ def assign_by_time(
     for entry in transactions:
         if _belongs_to_pending(entry, pending):
             continue
-        distances = (window.distance(entry) for window in windows)
-        nearest = min((distance for distance in distances if distance is not None), default=None)
-        if nearest is not None:
-            assigned[nearest[2]].append(entry)
+        if entry.context == TITLE_CONTEXT:
+            message_id = _titled_by(entry, windows)
+        else:
+            distances = (window.distance(entry) for window in windows)
+            nearest = min((distance for distance in distances if distance is not None), default=None)
+            message_id = None if nearest is None else nearest[2]
+        if message_id is not None:
+            assigned[message_id].append(entry)
     return assigned
+
+
+def _titled_by(entry: Transaction, windows: Iterable[_Window]) -> str | None:
+    """The response from which a title was made, None if it is not known.
+
+    Until 0.8.1 two models may answer the first question at once, and LibreChat has a title made of each answer, by the
+    model that wrote it if no other is set for titles.
+    """
+    at = entry.created_milliseconds
+    possible = [window for window in windows if window.is_first and at is not None and window.opens <= at]
+    if not possible:
+        return None
+    same_model = [window for window in possible if window.model == entry.model] or possible
+    if len({window.model for window in same_model}) == 1:
+        return min((window.response, window.message_id) for window in same_model)[1]
+    assert at is not None  # noqa: S101 - without a time nothing is possible
+    return min((abs(at - window.response), window.message_id) for window in same_model)[1]
 
 
 def _pending_since(conversation: Mapping[str, Row]) -> int | None:
@@ -83,4 +109,6 @@ def _windows(conversation: Mapping[str, Row]) -> Iterable[_Window]:
         question = conversation.get(row.parent_message_id or "")
         asked = question.created_milliseconds if question is not None else None
         opens = (asked if asked is not None else row.created_milliseconds) - _BEFORE_QUESTION_MILLISECONDS
-        yield _Window(row.message_id, row.model, opens, row.created_milliseconds)
+        # Of an answer whose question was deleted it is not known what came before.
+        is_first = question is None or question.parent_message_id in (None, NO_PARENT)
+        yield _Window(row.message_id, row.model, opens, row.created_milliseconds, is_first)
