@@ -615,3 +615,91 @@ def test_steps_of_every_shape_keep_the_order_they_were_stored_in() -> None:
 
     assert [item.name for item in inner] == ["one", "hand-off", "steer", "two"]
     assert all(before.start_milliseconds < after.start_milliseconds for before, after in pairwise(inner))
+
+
+def chain_of_two(first: str, second: str, *entries: Document, **fields: Any) -> list[Observation]:
+    """The generations of a chain before 0.8.6: a saved agent on the one provider, then one on the other."""
+    response = old_response_row(2, model="agent_a", endpoint="agents", **fields)
+    models = {"openAI": "gpt-4o", "anthropic": "claude-sonnet-4"}
+    a, b = (
+        agent(agent_row(id=agent_id, provider=provider, model=models[provider]))
+        for agent_id, provider in (("agent_a", first), ("agent_b", second))
+    )
+    record = turn_record(response, user_row(), *entries, agent=a, agents={"agent_a": a, "agent_b": b})
+    return generations(trace_of(record))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [
+            SAID,
+            {"type": "agent_update", "agent_update": {"index": 1, "runId": "r", "agentId": "agent_b"}},
+            {**SAID, "agentId": "agent_b"},
+        ],
+        [SAID, SAID],
+    ],
+)
+def test_before_0_8_6_each_agents_call_is_counted_as_its_own_provider_counts(parts: list[Document]) -> None:
+    """Seen at 0.7.7, 0.7.9 and 0.8.4: `inputTokens` of OpenAI hold the cached tokens, those of Anthropic never do, and
+    are doubled in some of these releases."""
+    entries = [
+        structured_prompt_row(500, write=0, read=64),
+        completion_row(10),
+        structured_prompt_row(300, write=8, read=20, model="claude-sonnet-4"),
+        completion_row(30, model="claude-sonnet-4"),
+    ]
+
+    found = chain_of_two("openAI", "anthropic", *entries, content=parts)
+
+    assert [item.usage for item in found] == [
+        {"input": 436, "input_cached_tokens": 64, "output": 10},
+        {"input": 300, "input_cached_tokens": 20, "input_cache_creation": 8, "output": 30},
+    ]
+    assert [item.metadata["usage_source"] for item in found] == ["billed", "estimated"]
+    assert [item.metadata["cost_source"] for item in found] == ["billed", "estimated"]
+
+
+def test_before_0_8_6_a_model_beside_anthropics_has_its_cached_tokens_once() -> None:
+    entries = [
+        structured_prompt_row(300, write=0, read=20, model="claude-sonnet-4"),
+        completion_row(30, model="claude-sonnet-4"),
+        structured_prompt_row(500, write=0, read=64),
+        completion_row(10),
+    ]
+    parts = [SAID, {**SAID, "agentId": "agent_b"}]
+
+    found = chain_of_two("anthropic", "openAI", *entries, content=parts)
+
+    assert [item.usage for item in found] == [
+        {"input": 300, "input_cached_tokens": 20, "output": 30},
+        {"input": 436, "input_cached_tokens": 64, "output": 10},
+    ]
+
+
+def test_0_8_4_a_model_that_was_added_is_counted_as_its_provider_counts() -> None:
+    """The ids of the parts name endpoint and model."""
+    response = old_response_row(
+        2,
+        content=[
+            {**SAID, "agentId": "openAI__gpt-4o", "groupId": 1},
+            {**SAID, "agentId": "anthropic__claude-sonnet-4____1", "groupId": 1},
+        ],
+    )
+    entries = [
+        structured_prompt_row(500, write=0, read=64),
+        completion_row(10),
+        structured_prompt_row(300, write=0, read=20, model="claude-sonnet-4"),
+        completion_row(30, model="claude-sonnet-4"),
+    ]
+
+    found = generations(trace_of(turn_record(response, user_row(), *entries)))
+
+    assert {item.model: item.usage for item in found} == {
+        "gpt-4o": {"input": 436, "input_cached_tokens": 64, "output": 10},
+        "claude-sonnet-4": {"input": 300, "input_cached_tokens": 20, "output": 30},
+    }
+    assert {item.model: item.metadata["usage_source"] for item in found} == {
+        "gpt-4o": "billed",
+        "claude-sonnet-4": "estimated",
+    }

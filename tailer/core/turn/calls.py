@@ -33,7 +33,8 @@ class Tokens:
 @light_dataclass(frozen=True, slots=True)
 class ModelCall:
     """One call of a model. `paired_by_order` says that another completion of the turn may be this call's;
-    `billed_twice` that LibreChat charged the call a second time, which is left out here."""
+    `billed_twice` that LibreChat charged the call a second time, which is left out here; `miscounted` that LibreChat
+    charges otherwise than this call's provider counts."""
 
     model: str | None
     context: str
@@ -41,15 +42,18 @@ class ModelCall:
     cost: Cost | None
     paired_by_order: bool = False
     billed_twice: bool = False
+    miscounted: bool = False
 
 
 @light_dataclass(frozen=True, slots=True)
 class PairingClues:
-    """What else is known of the calls. `cache_in_input`: `inputTokens` holds the cached tokens too (until 0.8.5).
-    `growing_count`: the response's `tokenCount`, which until 0.8.0 tells the order of the completions."""
+    """What else is known of the calls. `cache_in_input`: `inputTokens` holds the cached tokens too (until 0.8.5);
+    `opposite_models` are those for which the contrary is true. `growing_count`: the response's `tokenCount`, which
+    until 0.8.0 tells the order of the completions."""
 
     cache_in_input: bool = False
     growing_count: int | None = None
+    opposite_models: frozenset[str | None] = frozenset()
 
 
 _NO_CLUES = PairingClues()
@@ -72,7 +76,7 @@ def pair_calls(
     # The stored count is that of all calls together: it tells nothing of the calls of one model among several.
     alone = len(places) == 1
     had_guess = alone and len(rows) < len(transactions)
-    known = clues if alone else PairingClues(clues.cache_in_input)
+    known = clues if alone else PairingClues(clues.cache_in_input, None, clues.opposite_models)
     pairs: list[tuple[int, ModelCall]] = []
     for members in places.values():
         for run in _runs(rows, members):
@@ -204,7 +208,8 @@ def _make_call(
     if prompt is not None:
         cache_read, cache_write = prompt.read_tokens or 0, prompt.write_tokens or 0
         input_tokens = prompt.tokens if prompt.input_tokens is None else prompt.input_tokens
-        if clues.cache_in_input and prompt.input_tokens is not None and cache_read <= input_tokens:
+        holds_cache = clues.cache_in_input != (prompt.model in clues.opposite_models)
+        if holds_cache and prompt.input_tokens is not None and cache_read <= input_tokens:
             input_tokens -= cache_read
     output = completion.tokens if completion is not None else None
     if output is None and prompt is not None and prompt.input_tokens is not None:

@@ -14,6 +14,7 @@ from tailer.core.librechat.transactions import Transaction
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.policy.policies import CopyPolicy, NativePolicy, Policies, TemporaryPolicy
 from tailer.core.turn.copies import ALONE, Surroundings, is_copy
+from tailer.core.turn.providers import providers_of
 from tailer.core.turn.record import Sibling, TurnRecord
 from tailer.core.turn.temporary import ASSISTANTS
 from tailer.core.turn.times import Start, resolve_times
@@ -202,6 +203,7 @@ def build_turn(record: TurnRecord, outcome: Outcome) -> Turn:
             record.transactions,
             failed=outcome is not Outcome.COMPLETE,
             provider=record.agent.provider if record.agent is not None else None,
+            others=providers_of(record, response),
         )
     title_usage = None if outcome is Outcome.COPIED else resolve_title_usage(response, record.transactions)
     title = record.conversation.title if record.conversation is not None else None

@@ -6,8 +6,11 @@ transactions when the provider reported nothing; those are marked as estimates, 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
 
 from tailer.core.json_text import decode_json
 from tailer.core.librechat.content import TextPart
@@ -24,6 +27,7 @@ from tailer.core.turn.calls import (
 )
 from tailer.core.turn.costs import Cost, PriceList, add_costs, guess_of
 
+_NO_OTHERS: Final[Mapping[str | None, str]] = MappingProxyType({})
 TITLE_CONTEXT = "title"
 SUBAGENT_CONTEXT = "subagent"
 ANSWERING_CONTEXTS = frozenset({"message", "abort", "incomplete", "sequential"})
@@ -68,11 +72,13 @@ class Usage:
         """The source of the cost of one call."""
         if call.cost is None:
             return CostSource.UNKNOWN
-        return CostSource.ESTIMATED if call.cost.guessed else self.cost_source
+        return CostSource.ESTIMATED if call.cost.guessed or call.miscounted else self.cost_source
 
     def usage_source_of(self, call: ModelCall) -> UsageSource:
         """The source of the tokens of one call."""
-        return UsageSource.UNKNOWN if call.tokens is None else self.usage_source
+        if call.tokens is None:
+            return UsageSource.UNKNOWN
+        return UsageSource.ESTIMATED if call.miscounted else self.usage_source
 
 
 NO_USAGE = Usage(
@@ -83,24 +89,43 @@ _REFUSED = Usage((), UsageSource.UNKNOWN, CostSource.UNKNOWN)
 
 
 def resolve_turn_usage(
-    response: Message, transactions: Sequence[Transaction], *, failed: bool, provider: str | None = None
+    response: Message,
+    transactions: Sequence[Transaction],
+    *,
+    failed: bool,
+    provider: str | None = None,
+    others: Mapping[str | None, str] = _NO_OTHERS,
 ) -> Usage:
     """The usage of a turn; `transactions` are those of this response, in the order written.
 
     `failed` says that the turn was aborted or ended in an error: what LibreChat then charges is its own guess.
-    `provider` is that of the saved agent; without one the endpoint names it.
+    `provider` is that of the saved agent; without one the endpoint names it. `others` are the providers of the models
+    of further agents, see `providers_of`.
     """
     own = [entry for entry in transactions if entry.context != TITLE_CONTEXT]
     style = provider or response.endpoint or ""
+    cache_in_input = _counts_cache_in_input(response, own, style)
     clues = PairingClues(
-        cache_in_input=_counts_cache_in_input(response, own, style),
+        cache_in_input=cache_in_input,
         growing_count=None if response.says_temporary else response.token_count,
+        opposite_models=frozenset(
+            [
+                model
+                for model, other in others.items()
+                if _counts_cache_in_input(response, own, other) != cache_in_input
+            ]
+        ),
     )
     calls = pair_calls(own, PriceList(transactions), clues)
     if response.usage is not None:
         return _from_report(response.usage, calls, own)
     if calls:
         guessed = failed or _counted_by_itself(response, own, style)
+        if others and not guessed:
+            calls = tuple(
+                replace(call, miscounted=call.model in others and _miscounts(response, own, others[call.model]))
+                for call in calls
+            )
         return _from_ledger(calls, guessed=guessed)
     if _is_refusal(response):
         return _REFUSED
