@@ -323,3 +323,21 @@ def test_the_calls_of_a_reported_turn_add_up_to_the_report(
 
     assert sum(call.tokens.input or 0 for call in usage.calls if call.tokens) == sent
     assert sum(call.tokens.output or 0 for call in usage.calls if call.tokens) == written
+
+
+def test_a_call_with_cache_that_0_7_7_charged_a_second_time_without_it_is_one_call() -> None:
+    """Both prompts, and then both completions, in any order; a call without cache is charged once."""
+    rows = [
+        prompt_row(100),
+        structured_prompt_row(500, write=0, read=64),
+        prompt_row(500),
+        completion_row(10),
+        completion_row(20),
+        completion_row(20),
+    ]
+    unnamed = [{name: value for name, value in row.items() if name != "messageId"} for row in rows]
+    found = calls(*unnamed, cache_in_input=True)
+
+    assert [call.tokens for call in found] == [Tokens(100, 10), Tokens(436, 20, cache_read=64)]
+    assert [call.billed_twice for call in found] == [False, True]
+    assert len(calls(*rows)) == 3, "since 0.8.3 rows name their message, and no call is charged twice"

@@ -11,6 +11,7 @@ from itertools import permutations
 from tailer.core.librechat.transactions import Transaction
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.costs import Cost, PriceList, add_costs
+from tailer.core.turn.second_bills import find_second_bills
 
 _LONGEST_PUZZLE = 6
 """This many calls are tried in every order; with more, calls are paired as they are stored."""
@@ -66,6 +67,9 @@ def pair_calls(
     if not transactions:
         return ()
     rows = _without_guesses(transactions)
+    twice = find_second_bills(rows)
+    if twice:
+        rows = [row for place, row in enumerate(rows) if place not in twice]
     places: dict[tuple[str | None, str], list[int]] = {}
     for place, row in enumerate(rows):
         group = (row.model, row.context)
@@ -75,7 +79,7 @@ def pair_calls(
             places[group] = [place]
     # The stored count is that of all calls together: it tells nothing of the calls of one model among several.
     alone = len(places) == 1
-    had_guess = alone and len(rows) < len(transactions)
+    had_guess = alone and len(rows) + len(twice) < len(transactions)
     known = clues if alone else PairingClues(clues.cache_in_input, None, clues.opposite_models)
     pairs: list[tuple[int, ModelCall]] = []
     for members in places.values():
@@ -84,6 +88,8 @@ def pair_calls(
     if len(pairs) > 1:
         pairs.sort(key=_place_of)
     calls = [call for _, call in pairs if _says_something(call)]
+    if twice:
+        calls = [replace(call, billed_twice=True) if _uses_cache(call) else call for call in calls]
     return tuple(_without_second_bill(_with_reasoning(calls)))
 
 
@@ -109,6 +115,10 @@ def _without_guesses(transactions: Sequence[Transaction]) -> list[Transaction]:
     """Beside rows that name a model, those that name an agent are a second count of the same calls (until 0.8.2)."""
     named = [row for row in transactions if row.model is None or not row.model.startswith(_AGENT_PREFIX)]
     return named or list(transactions)
+
+
+def _uses_cache(call: ModelCall) -> bool:
+    return call.tokens is not None and bool(call.tokens.cache_read or call.tokens.cache_write)
 
 
 def _place_of(pair: tuple[int, ModelCall]) -> int:

@@ -123,7 +123,9 @@ def resolve_turn_usage(
         guessed = failed or _counted_by_itself(response, own, style)
         if others and not guessed:
             calls = tuple(
-                replace(call, miscounted=call.model in others and _miscounts(response, own, others[call.model]))
+                replace(
+                    call, miscounted=call.model in others and _miscounts(response, own, others[call.model])
+                )
                 for call in calls
             )
         return _from_ledger(calls, guessed=guessed)
