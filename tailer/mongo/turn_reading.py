@@ -9,6 +9,7 @@ from typing import Any, Final
 from bson import ObjectId
 
 from tailer.core.identity import DocumentKey
+from tailer.core.librechat.bson_values import count
 from tailer.core.librechat.conversations import Agent, Conversation, read_agent, read_conversation
 from tailer.core.librechat.messages import Message
 from tailer.core.librechat.transactions import Transaction
@@ -119,6 +120,9 @@ class TurnReading:
             draft = draft.with_answers(_read_earlier(reading, keys).values())
         if draft.needs_rows_elsewhere:
             draft = draft.with_rows_elsewhere(_read_nearby(reading, selection.row))
+        counted = draft.rows_to_count
+        if counted:
+            draft = draft.with_counts(_read_counts(reading, [row.key for row in counted]))
         parent = draft.parent_turn
         if parent is not None:
             draft = draft.with_ledger_of(parent, read_ledger_of(reading, parent))
@@ -155,6 +159,13 @@ def _read_earlier(reading: Reading, keys: Iterable[DocumentKey]) -> dict[Documen
     documents = _find_messages(reading, keys, HISTORY_FIELDS)
     found = [reading.read_message(document, earlier=True) for document in documents]
     return {message.key: message for message in found if message is not None}
+
+
+def _read_counts(reading: Reading, keys: Iterable[DocumentKey]) -> Sequence[int | None]:
+    """What LibreChat counted of messages, as far as they are still stored, in any order."""
+    return [
+        count(document.get("tokenCount")) for document in _find_messages(reading, keys, {"tokenCount": 1})
+    ]
 
 
 def _find_messages(

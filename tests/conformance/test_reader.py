@@ -164,6 +164,35 @@ async def test_a_title_that_names_no_message_is_that_of_the_first_answer(librech
     assert [(key, row.message_id) for key, row in found] == [(keys[0], "aa")]
 
 
+async def test_what_librechat_counted_before_a_question_is_read_where_it_can_tell_something(
+    librechat: LibreChatWorld,
+) -> None:
+    """Only until LibreChat 0.8.5, for a turn with one plain prompt; a row without a count makes the sum unknown."""
+    parts = [{"type": "text", "text": "Noon."}]
+    keys = await librechat.insert(
+        "messages",
+        question("q1", None, tokenCount=5), answer("a1", "q1", tokenCount=7, content=parts),
+        question("q2", "a1", tokenCount=11), answer("a2", "q2", tokenCount=13, content=parts),
+        question("q3", "a2"), answer("a3", "q3", content=parts),
+        question("q4", "a3", tokenCount=17), answer("a4", "q4", content=parts),
+        question("q5", "a2", tokenCount=17), answer("a5", "q5", content=parts, isTemporary=False),
+    )  # fmt: skip
+    await librechat.insert(
+        "transactions",
+        *(
+            transaction(tokenType="prompt", messageId=message_id)
+            for message_id in ("a1", "a2", "a3", "a4", "a5")
+        ),
+    )
+
+    records = await read(librechat, keys[1::2])
+    counted = {
+        message_id: record.earlier_tokens for message_id, record in records.items() if record is not None
+    }
+
+    assert counted == {"a1": 0, "a2": 12, "a3": None, "a4": None, "a5": None}
+
+
 async def test_answers_are_found_with_the_questions_of_their_own_user(librechat: LibreChatWorld) -> None:
     """Equal ids under two users, in a conversation of the same id and in another; questions are no answers."""
     keys = await librechat.insert(

@@ -244,6 +244,9 @@ class MemoryReader:
             draft = draft.with_answers([read_message(to_key(other["_id"]), other) for other in others])
         if draft.needs_rows_elsewhere:
             draft = draft.with_rows_elsewhere(self._rows_nearby(draft.selection.row))
+        counted = self._librechat.find("messages", [row.key for row in draft.rows_to_count])
+        if counted:
+            draft = draft.with_counts([document.get("tokenCount") for document in counted])
         parent = draft.parent_turn
         if parent is not None:
             ledger = [item for item in self._transactions() if item.message_id == parent.message_id]

@@ -293,8 +293,12 @@ def assemble(
 ) -> TurnRecord | None:
     """The record of what was read, where no row of another conversation was looked at."""
     draft = make_draft(selection, messages, chat, entries)
-    known = {found.agent_id: found for found in agents}
-    return None if draft is None else make_record(draft, messages, known, None)
+    if draft is None:
+        return None
+    counted = draft.rows_to_count
+    if counted:
+        draft = draft.with_counts([messages[item.key].token_count for item in counted])
+    return make_record(draft, messages, {found.agent_id: found for found in agents}, None)
 
 
 def options(**fields: Any) -> ExportOptions:

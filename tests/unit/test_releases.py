@@ -703,3 +703,39 @@ def test_0_8_4_a_model_that_was_added_is_counted_as_its_provider_counts() -> Non
         "gpt-4o": "billed",
         "claude-sonnet-4": "estimated",
     }
+
+
+@pytest.mark.parametrize(
+    ("charged", "source"), [(48, "estimated"), (45, "billed"), (49, "billed"), (1_048, "billed")]
+)
+def test_before_0_8_6_a_prompt_that_librechat_counted_by_itself_says_so(charged: int, source: str) -> None:
+    """Its own count is that of all messages and 3 for the beginning of the answer. Where the provider told its count,
+    LibreChat makes the messages' sum equal to it. Seen at 0.7.9, 0.8.0, 0.8.1 and 0.8.4, in first and later turns."""
+    entries = [prompt_row(charged), completion_row(21)]
+    record = turn_record(
+        old_response_row(2),
+        user_row(tokenCount=15),
+        *entries,
+        earlier_tokens=30,
+        history=(message(user_row(-9)),),
+    )
+    (only,) = generations(trace_of(record))
+
+    assert only.usage == {"input": charged, "output": 21}
+    assert (only.metadata["usage_source"], only.metadata["cost_source"]) == (source, source)
+
+
+@pytest.mark.parametrize(
+    ("entries", "earlier"),
+    [
+        ([prompt_row(48), completion_row(21)], None),
+        ([structured_prompt_row(48, write=0, read=8), completion_row(21)], 30),
+        ([prompt_row(48), completion_row(21), prompt_row(90), completion_row(4)], 30),
+    ],
+)
+def test_where_not_all_messages_or_several_calls_were_counted_the_ledger_is_believed(
+    entries: list[Document], earlier: int | None
+) -> None:
+    record = turn_record(old_response_row(2), user_row(tokenCount=15), *entries, earlier_tokens=earlier)
+
+    assert {item.metadata["usage_source"] for item in generations(trace_of(record))} == {"billed"}

@@ -211,7 +211,8 @@ def test_a_question_alone_gives_a_record_without_response() -> None:
     question = user_row()
     found = record_of(select(row(question), family(row(question)), 100), message(question))
 
-    assert found == turn_record(None, question, question_siblings=found.question_siblings)  # type: ignore[attr-defined]
+    siblings = found.question_siblings  # type: ignore[attr-defined]
+    assert found == turn_record(None, question, question_siblings=siblings, earlier_tokens=0)
 
 
 def test_a_saved_agent_is_known_by_the_responses_model() -> None:

@@ -23,6 +23,7 @@ from tailer.core.turn.copies import (
     stamp,
 )
 from tailer.core.turn.ledgers import entries_of_user
+from tailer.core.turn.own_counts import may_be_own_count
 from tailer.core.turn.readback import Row
 from tailer.core.turn.selection import RowSelection
 from tailer.core.turn.temporary import settle_temporary
@@ -42,7 +43,10 @@ class ParentTurn(NamedTuple):
 
 @light_dataclass(frozen=True, slots=True)
 class Draft:
-    """What was read for a turn whose own row still exists, before it is known whether other rows must be read."""
+    """What was read for a turn whose own row still exists, before it is known whether other rows must be read.
+
+    `earlier_tokens` is the `tokenCount` of all that came before the question, None if it is not known or not needed.
+    """
 
     selection: RowSelection
     response: Message | None
@@ -51,6 +55,7 @@ class Draft:
     transactions: tuple[Transaction, ...]
     surroundings: Surroundings
     billed_with: str | None = None
+    earlier_tokens: int | None = None
 
     @property
     def parent_turn(self) -> ParentTurn | None:
@@ -78,9 +83,25 @@ class Draft:
         return tuple(row for row in self.selection.responses if row.key != self.selection.row.key)
 
     @property
+    def rows_to_count(self) -> tuple[Row, ...]:
+        """The rows before the question whose `tokenCount` tells whether LibreChat counted the prompt by itself."""
+        selection = self.selection
+        if self.response is None or selection.is_cut or selection.ancestors_left_out:
+            return ()
+        if not may_be_own_count(self.response, self.question, self.transactions):
+            return ()
+        return selection.ancestors
+
+    @property
     def agent_ids(self) -> frozenset[str]:
         """The saved agents that the turn names."""
         return named_agent_ids(self.response, self.conversation)
+
+    def with_counts(self, counts: Iterable[int | None]) -> "Draft":
+        """The draft with what LibreChat counted of the rows before the question."""
+        known = [count for count in counts if count is not None]
+        complete = len(known) == len(self.selection.ancestors)
+        return replace(self, earlier_tokens=sum(known) if complete else None)
 
     def with_answers(self, answers: Iterable[Message]) -> "Draft":
         """The draft after it was compared with the other answers."""
@@ -125,6 +146,7 @@ def make_draft(
         conversation=conversation,
         transactions=transactions,
         surroundings=_look_around(selection, conversation, transactions),
+        earlier_tokens=None if selection.ancestors or selection.is_cut else 0,
     )
 
 
@@ -171,6 +193,7 @@ def make_record(
         agents={agent_id: found for agent_id, (found, _) in named.items()},
         user=user,
         surroundings=draft.surroundings,
+        earlier_tokens=draft.earlier_tokens,
         conversation_went_on=selection.went_on,
         agent_exact=exact,
     )

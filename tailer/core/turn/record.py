@@ -51,7 +51,8 @@ class TurnRecord:
     ledger the calls of this one are; `agent` answered, `agents` are all that the turn names, by id; `surroundings` tell
     whether the turn's own row is a copy. Times from the stream: `finished_milliseconds` when a later event made a
     partial row final, `question_touches` when the question was saved again, oldest first. `media` refers to uploaded
-    files. `conversation_went_on`: other rows came later; `agent_exact`: `agent` is the version that answered.
+    files. `earlier_tokens` is the `tokenCount` of all rows before the question, None if it is not known.
+    `conversation_went_on`: other rows came later; `agent_exact`: `agent` is the version that answered.
     """
 
     response: Message | None
@@ -71,6 +72,7 @@ class TurnRecord:
     question_touches: tuple[int, ...] = ()
     media: tuple[str, ...] = ()
     surroundings: Surroundings = ALONE
+    earlier_tokens: int | None = None
     conversation_went_on: bool = False
     agent_exact: bool = True
     then: Then = UNKNOWN_THEN

@@ -14,6 +14,7 @@ from tailer.core.librechat.transactions import Transaction
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.policy.policies import CopyPolicy, NativePolicy, Policies, TemporaryPolicy
 from tailer.core.turn.copies import ALONE, Surroundings, is_copy
+from tailer.core.turn.own_counts import may_be_own_count
 from tailer.core.turn.providers import providers_of
 from tailer.core.turn.record import Sibling, TurnRecord
 from tailer.core.turn.temporary import ASSISTANTS
@@ -204,6 +205,7 @@ def build_turn(record: TurnRecord, outcome: Outcome) -> Turn:
             failed=outcome is not Outcome.COMPLETE,
             provider=record.agent.provider if record.agent is not None else None,
             others=providers_of(record, response),
+            context_tokens=_context_tokens(record, response),
         )
     title_usage = None if outcome is Outcome.COPIED else resolve_title_usage(response, record.transactions)
     title = record.conversation.title if record.conversation is not None else None
@@ -221,6 +223,14 @@ def build_turn(record: TurnRecord, outcome: Outcome) -> Turn:
         end_milliseconds=times.end_milliseconds,
         start=times.start,
     )
+
+
+def _context_tokens(record: TurnRecord, response: Message) -> int | None:
+    """What LibreChat counted of everything up to the question, None if it is not known or tells nothing."""
+    question, earlier = record.question, record.earlier_tokens
+    if earlier is None or not may_be_own_count(response, question, record.transactions):
+        return None
+    return None if question is None or question.token_count is None else question.token_count + earlier
 
 
 def join_text(parts: Sequence[Part]) -> str:

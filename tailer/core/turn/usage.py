@@ -26,6 +26,7 @@ from tailer.core.turn.calls import (
     total_tokens,
 )
 from tailer.core.turn.costs import Cost, PriceList, add_costs, guess_of
+from tailer.core.turn.own_counts import is_own_count
 
 _NO_OTHERS: Final[Mapping[str | None, str]] = MappingProxyType({})
 TITLE_CONTEXT = "title"
@@ -95,12 +96,13 @@ def resolve_turn_usage(
     failed: bool,
     provider: str | None = None,
     others: Mapping[str | None, str] = _NO_OTHERS,
+    context_tokens: int | None = None,
 ) -> Usage:
     """The usage of a turn; `transactions` are those of this response, in the order written.
 
     `failed` says that the turn was aborted or ended in an error: what LibreChat then charges is its own guess.
     `provider` is that of the saved agent; without one the endpoint names it. `others` are the providers of the models
-    of further agents, see `providers_of`.
+    of further agents, see `providers_of`; for `context_tokens` see `is_own_count`.
     """
     own = [entry for entry in transactions if entry.context != TITLE_CONTEXT]
     style = provider or response.endpoint or ""
@@ -120,7 +122,7 @@ def resolve_turn_usage(
     if response.usage is not None:
         return _from_report(response.usage, calls, own)
     if calls:
-        guessed = failed or _counted_by_itself(response, own, style)
+        guessed = failed or _counted_by_itself(response, own, style) or is_own_count(own, context_tokens)
         if others and not guessed:
             calls = tuple(
                 replace(
