@@ -126,6 +126,20 @@ def test_before_0_8_3_the_title_of_the_first_turn_is_its_own_trace_too() -> None
     assert title.root.usage == {"input": 142, "output": 5}
 
 
+def test_until_0_7_8_the_model_that_chose_the_plugins_wrote_the_answer_if_no_other_was_asked() -> None:
+    """`gptPlugins` with `skipCompletion`, seen at 0.7.5; the row names the model that was not asked."""
+    call = {"model": "gpt-4o-mini", "context": "plugins", "createdAt": moment(1)}
+    chosen = unnamed(prompt_row(108, **call), completion_row(13, **call))
+    completed = unnamed(prompt_row(90, createdAt=moment(1.5)), completion_row(12, createdAt=moment(1.6)))
+
+    (only,) = generations(trace_of(by_time(oldest_response_row(), oldest_user_row(), chosen)))
+    both = generations(trace_of(by_time(oldest_response_row(), oldest_user_row(), [*chosen, *completed])))
+
+    assert (only.model, only.usage) == ("gpt-4o-mini", {"input": 108, "output": 13})
+    assert only.output == {"role": "assistant", "content": "Paris."}
+    assert {item.model: item.output for item in both} == {"gpt-4o": only.output, "gpt-4o-mini": None}
+
+
 def test_0_7_5_without_a_ledger_only_the_answers_tokens_are_known() -> None:
     (only,) = generations(trace_of(turn_record(oldest_response_row(), oldest_user_row())))
 

@@ -31,6 +31,7 @@ from tailer.core.turn.own_counts import is_own_count
 _NO_OTHERS: Final[Mapping[str | None, str]] = MappingProxyType({})
 TITLE_CONTEXT = "title"
 SUBAGENT_CONTEXT = "subagent"
+_PLUGINS_CONTEXT = "plugins"
 ANSWERING_CONTEXTS = frozenset({"message", "abort", "incomplete", "sequential"})
 """Transaction contexts of the calls that wrote the answer; other contexts are calls beside it."""
 _INCLUSIVE_OF_NOTHING = frozenset({"anthropic", "bedrock"})
@@ -105,6 +106,9 @@ def resolve_turn_usage(
     of further agents, see `providers_of`; for `context_tokens` see `is_own_count`.
     """
     own = [entry for entry in transactions if entry.context != TITLE_CONTEXT]
+    if own and all(entry.context == _PLUGINS_CONTEXT for entry in own):
+        # Until 0.7.8 the model that chose the plugins writes the answer too, unless another one is to complete it.
+        own = [replace(entry, context="message") for entry in own]
     style = provider or response.endpoint or ""
     cache_in_input = _counts_cache_in_input(response, own, style)
     clues = PairingClues(
