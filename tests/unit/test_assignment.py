@@ -275,13 +275,27 @@ def test_one_call_too_many_joins_one_round_and_leaves_the_others_their_own_calls
     rows = [made for number in (1, 2, 3, 4) for made in (prompt_row(number), completion_row(number))]
     trace = trace_of(turn_record(response_row(content=parts), user_row(), *rows))
 
-    assert outputs(trace) == [None, "", "then", "done"]
-    _, joined, third, last = generations(trace)
+    assert outputs(trace) == ["", None, "then", "done"]
+    joined, _, third, last = generations(trace)
     assert joined.metadata["calls"] == "not told apart"
     assert [(item.usage, item.metadata["assignment"]) for item in (third, last)] == [
         ({"input": 3, "output": 3}, "by order"),
         ({"input": 4, "output": 4}, "by order"),
     ]
+
+
+def test_calls_stand_in_the_order_of_the_ledger_also_where_several_asked_for_tools_in_a_row() -> None:
+    """Two tools, one tool, then the answer: three calls. Seen at 0.7.9 to 0.8.4, where the second call stood before the
+    first, as if it had been sent the question."""
+    used = [tool_part(id=f"call_{number}") for number in range(3)]
+    rows = [made for number in (1, 2, 3) for made in (prompt_row(number), completion_row(number))]
+    trace = trace_of(turn_record(response_row(content=[*used, text("done")]), user_row(), *rows))
+    calls = generations(trace)
+
+    assert [item.usage for item in calls] == [{"input": number, "output": number} for number in (1, 2, 3)]
+    assert [item.start_milliseconds for item in calls] == sorted(item.start_milliseconds for item in calls)
+    assert [item.input is None for item in calls] == [False, True, True]
+    assert outputs(trace) == ["", None, "done"]
 
 
 def test_words_of_one_agent_are_one_call_although_another_one_spoke_too() -> None:

@@ -109,11 +109,28 @@ def _stages(stretches: Sequence[Stretch], assigned: Assigned) -> list[Stage]:
         waiting += stretch.parts
         group = stretch.group_id
     for step in assigned.silent:
+        if _put_between(stages, step):
+            continue
         at = sum(1 for place in places if step.place is None or place < step.place)
         # A call before all words was sent the question like the first that wrote some.
         stages.insert(at, Stage(((step,),), () if at == 0 else None))
         places.insert(at, step.place or 0)
     return stages
+
+
+def _put_between(stages: list[Stage], step: Step) -> bool:
+    """Whether a call stands in the ledger between two calls of one stage; there it is put. Of tools that two calls
+    asked for in a row it is not known which asked for which, so one of the two has none."""
+    for number, stage in enumerate(stages):
+        if step.place is None or len(stage.rows) != 1:
+            continue
+        (row,) = stage.rows
+        earlier = [at for at, item in enumerate(row) if item.place is not None and item.place < step.place]
+        if earlier and any(item.place is not None and item.place > step.place for item in row):
+            at = earlier[-1] + 1
+            stages[number] = Stage(((*row[:at], step, *row[at:]),), stage.before)
+            return True
+    return False
 
 
 def _plan_summaries(calls: Sequence[tuple[int, ModelCall]], parts: Sequence[Part]) -> list[Stage]:
