@@ -6,17 +6,19 @@ completion, and then as if there were no cache, with a plain prompt of the same 
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import Final
 
 from tailer.core.librechat.transactions import Transaction
 
+_NONE: Final[frozenset[int]] = frozenset()
 _Group = tuple[str | None, str]
 """Model and context."""
 
 
 def find_second_bills(rows: Sequence[Transaction]) -> frozenset[int]:
-    """The places of the rows that charge again what other rows charge. Rows that name a message never do."""
-    if all(row.input_tokens is None or row.message_id is not None for row in rows):
-        return frozenset()
+    """The places of the rows of a turn that charge again what other rows charge. Rows that name a message never do."""
+    if rows[0].message_id is not None or all(row.input_tokens is None for row in rows):
+        return _NONE
     plain: dict[tuple[_Group, int], list[int]] = defaultdict(list)
     for place, row in enumerate(rows):
         if row.token_type == "prompt" and row.input_tokens is None:

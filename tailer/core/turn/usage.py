@@ -29,6 +29,7 @@ from tailer.core.turn.costs import Cost, PriceList, add_costs, guess_of
 from tailer.core.turn.own_counts import is_own_count
 
 _NO_OTHERS: Final[Mapping[str | None, str]] = MappingProxyType({})
+_NO_MODELS: Final[frozenset[str | None]] = frozenset()
 TITLE_CONTEXT = "title"
 SUBAGENT_CONTEXT = "subagent"
 _PLUGINS_CONTEXT = "plugins"
@@ -114,13 +115,9 @@ def resolve_turn_usage(
     clues = PairingClues(
         cache_in_input=cache_in_input,
         growing_count=None if response.says_temporary else response.token_count,
-        opposite_models=frozenset(
-            [
-                model
-                for model, other in others.items()
-                if _counts_cache_in_input(response, own, other) != cache_in_input
-            ]
-        ),
+        opposite_models=_counted_otherwise(response, own, others, cache_in_input=cache_in_input)
+        if others
+        else _NO_MODELS,
     )
     calls = pair_calls(own, PriceList(transactions), clues)
     if response.usage is not None:
@@ -248,6 +245,19 @@ def _counts_cache_in_input(response: Message, own: Sequence[Transaction], provid
     if response.says_temporary:
         return False
     return not _is_anthropic(own, provider) and provider not in _INCLUSIVE_OF_NOTHING
+
+
+def _counted_otherwise(
+    response: Message, own: Sequence[Transaction], others: Mapping[str | None, str], *, cache_in_input: bool
+) -> frozenset[str | None]:
+    """The models for whose providers the contrary of `cache_in_input` is true."""
+    return frozenset(
+        [
+            model
+            for model, other in others.items()
+            if _counts_cache_in_input(response, own, other) != cache_in_input
+        ]
+    )
 
 
 def _is_anthropic(own: Sequence[Transaction], provider: str) -> bool:
