@@ -152,3 +152,18 @@ def test_a_title_without_a_time_or_from_before_the_first_question_belongs_to_no_
     titles = [entry(None, context="title"), entry(-2, context="title")]
 
     assert not assign_by_time(titles, chat((0, 5)))
+
+
+def test_what_an_assistant_used_is_written_after_its_answer_also_where_the_next_question_came_meanwhile() -> (
+    None
+):
+    """Seen at 0.7.7: LibreChat stores the answer, and then what its run used, three seconds later if it must ask."""
+    rows = {
+        message_id: replace(item, model="asst_1")
+        for message_id, item in conversation((0, 5), (7, 8.1)).items()
+    }
+    entries = [entry(8), entry(8.2)]
+
+    assert assign_by_time(entries, rows) == {"r0": [entries[0]], "r1": [entries[1]]}
+    del rows["r1"]
+    assert list(assign_by_time([entry(8)], rows)) == ["r0"]

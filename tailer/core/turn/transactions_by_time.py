@@ -4,6 +4,8 @@ A turn's transactions are written between its question and some seconds after it
 conversation are possible, a turn with another model is skipped, and then the nearer response wins. What was written
 since a question that has no answer yet is left to that answer.
 
+The transactions of an assistant's answer are written after it: when the next question was asked meanwhile, too.
+
 A title is made of the first answer to the first question, and nothing bounds how long that takes: the next turn may
 have ended by then.
 """
@@ -19,7 +21,8 @@ from tailer.core.turn.usage import ANSWERING_CONTEXTS, TITLE_CONTEXT
 
 _BEFORE_QUESTION_MILLISECONDS = 1_000
 _AFTER_RESPONSE_MILLISECONDS = 10_000
-_MODELLESS_PREFIXES = ("agent_", "asst_")
+_ASSISTANT_PREFIX = "asst_"
+_MODELLESS_PREFIXES = ("agent_", _ASSISTANT_PREFIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +33,13 @@ class _Window:
     response: int
     is_first: bool
 
-    def distance(self, entry: Transaction) -> tuple[bool, int, str] | None:
+    def distance(self, entry: Transaction) -> tuple[bool, bool, int, str] | None:
         """How far a transaction is from the response, None if its time lies outside the turn."""
         at = entry.created_milliseconds
         if at is None or not self.opens <= at <= self.response + _AFTER_RESPONSE_MILLISECONDS:
             return None
-        return self._names_another_model(entry), abs(at - self.response), self.message_id
+        too_early = at < self.response and _is_assistant(self.model)
+        return self._names_another_model(entry), too_early, abs(at - self.response), self.message_id
 
     def _names_another_model(self, entry: Transaction) -> bool:
         """Whether the models agree. Titles, labels and summaries use models of their own, and a saved agent's row names
@@ -63,7 +67,7 @@ def assign_by_time(
         else:
             distances = (window.distance(entry) for window in windows)
             nearest = min((distance for distance in distances if distance is not None), default=None)
-            message_id = None if nearest is None else nearest[2]
+            message_id = None if nearest is None else nearest[-1]
         if message_id is not None:
             assigned[message_id].append(entry)
     return assigned
@@ -86,9 +90,18 @@ def _titled_by(entry: Transaction, windows: Iterable[_Window]) -> str | None:
     return min((abs(at - window.response), window.message_id) for window in same_model)[1]
 
 
+def _is_assistant(model: str | None) -> bool:
+    return model is not None and model.startswith(_ASSISTANT_PREFIX)
+
+
 def _pending_since(conversation: Mapping[str, Row]) -> int | None:
-    """When the newest question was asked, if no answer was stored after it: its transactions come before its answer."""
-    asked = [row.created_milliseconds for row in conversation.values() if row.created_by_user]
+    """When the newest question was asked, if no answer was stored after it: its transactions come before its answer,
+    except those of an assistant."""
+    asked = [
+        row.created_milliseconds
+        for row in conversation.values()
+        if row.created_by_user and not _is_assistant(row.model)
+    ]
     answered = [row.created_milliseconds for row in conversation.values() if not row.created_by_user]
     newest = max((at for at in asked if at is not None), default=None)
     if newest is None or any(at is not None and at >= newest for at in answered):
