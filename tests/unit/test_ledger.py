@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from tailer.core.librechat.transactions import Transaction
 from tailer.core.turn.readback import Row
 from tailer.core.turn.transactions_by_time import assign_by_time
-from tests.unit.documents import MISSING, moment, prompt_row, response_row, row, transactions, user_row
+from tests.unit.documents import (
+    MISSING,
+    completion_row,
+    moment,
+    prompt_row,
+    response_row,
+    row,
+    transactions,
+    user_row,
+)
 
 
 def entry(at: float | None, **fields: Any) -> Transaction:
@@ -167,3 +176,34 @@ def test_what_an_assistant_used_is_written_after_its_answer_also_where_the_next_
     assert assign_by_time(entries, rows) == {"r0": [entries[0]], "r1": [entries[1]]}
     del rows["r1"]
     assert list(assign_by_time([entry(8)], rows)) == ["r0"]
+
+
+def completion(at: float, tokens: int, **fields: Any) -> Transaction:
+    (found,) = transactions(completion_row(tokens, messageId=MISSING, createdAt=moment(at), **fields))
+    return found
+
+
+def prompt(at: float, tokens: int, **fields: Any) -> Transaction:
+    (found,) = transactions(prompt_row(tokens, messageId=MISSING, createdAt=moment(at), **fields))
+    return found
+
+
+@pytest.mark.parametrize("at", [7.2, 40])
+def test_what_a_stopped_call_is_charged_when_it_ends_is_not_the_next_answers(at: float) -> None:
+    """Seen at 0.7.7: stopped before its first word, and charged again when the provider answered."""
+    stop = [prompt(5, 27, context="incomplete"), completion(5, 0, context="incomplete")]
+    other = [prompt(7, 44), completion(7, 21)]
+    end = [prompt(at, 27), completion(at, 4)]
+
+    found = assign_by_time([*stop, *other, *end], conversation((0, 5), (6, 7.1)))
+
+    assert found == {"r0": [*stop, *end], "r1": other}
+
+
+def test_an_answer_that_was_generated_anew_after_a_stop_has_a_prompt_of_as_many_tokens() -> None:
+    stop = [prompt(5, 27, context="incomplete"), completion(5, 0, context="incomplete")]
+    again = [prompt(9, 27), completion(9, 30)]
+    rows = chat((0, 5))
+    rows["r1"] = row(response_row(9.1, messageId="r1", parentMessageId="q0"))
+
+    assert assign_by_time([*stop, *again], rows) == {"r0": stop, "r1": again}

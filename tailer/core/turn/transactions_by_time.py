@@ -6,6 +6,9 @@ since a question that has no answer yet is left to that answer.
 
 The transactions of an assistant's answer are written after it: when the next question was asked meanwhile, too.
 
+Until 0.7.8 a call that was stopped before it wrote anything goes on, and is charged when it ends: by then the next turn
+may have ended too. It is known by its prompt, which was charged with the same tokens when it was stopped.
+
 A title is made of the first answer to the first question, and nothing bounds how long that takes: the next turn may
 have ended by then.
 """
@@ -22,6 +25,7 @@ from tailer.core.turn.usage import ANSWERING_CONTEXTS, TITLE_CONTEXT
 _BEFORE_QUESTION_MILLISECONDS = 1_000
 _AFTER_RESPONSE_MILLISECONDS = 10_000
 _ASSISTANT_PREFIX = "asst_"
+_STOPPED_CONTEXTS = ("abort", "incomplete")
 _MODELLESS_PREFIXES = ("agent_", _ASSISTANT_PREFIX)
 
 
@@ -32,6 +36,7 @@ class _Window:
     opens: int
     response: int
     is_first: bool
+    question_id: str | None
 
     def distance(self, entry: Transaction) -> tuple[bool, bool, int, str] | None:
         """How far a transaction is from the response, None if its time lies outside the turn."""
@@ -58,6 +63,7 @@ def assign_by_time(
     """
     windows = list(_windows(conversation))
     pending = _pending_since(conversation)
+    stopped = _StoppedCalls(windows)
     assigned: dict[str, list[Transaction]] = defaultdict(list)
     for entry in transactions:
         if _belongs_to_pending(entry, pending):
@@ -67,10 +73,35 @@ def assign_by_time(
         else:
             distances = (window.distance(entry) for window in windows)
             nearest = min((distance for distance in distances if distance is not None), default=None)
-            message_id = None if nearest is None else nearest[-1]
+            message_id = stopped.settle(entry, None if nearest is None else nearest[-1])
         if message_id is not None:
             assigned[message_id].append(entry)
     return assigned
+
+
+class _StoppedCalls:
+    """The prompts of stopped calls, in the order of the ledger, and the responses whose calls were stopped."""
+
+    def __init__(self, windows: Sequence[_Window]) -> None:
+        self._questions = {window.message_id: window.question_id for window in windows}
+        self._prompts: dict[tuple[str | None, int], str] = {}
+        self._ended: tuple[str | None, str] | None = None
+
+    def settle(self, entry: Transaction, nearest: str | None) -> str | None:
+        """The response of an entry, which is `nearest` unless it is what a stopped call was charged when it ended."""
+        if nearest is not None and entry.context in _STOPPED_CONTEXTS and entry.token_type == "prompt":
+            self._prompts[entry.model, entry.tokens] = nearest
+        elif self._prompts and entry.context == "message":
+            if entry.token_type == "prompt":
+                stopped = self._prompts.get((entry.model, entry.tokens))
+                # An answer that was generated anew has a prompt of as many tokens.
+                is_other = self._questions.get(nearest or "") != self._questions.get(stopped or "")
+                self._ended = None if stopped is None or not is_other else (entry.model, stopped)
+                return stopped if self._ended is not None else nearest
+            if self._ended is not None and self._ended[0] == entry.model:
+                message_id, self._ended = self._ended[1], None
+                return message_id
+        return nearest
 
 
 def _titled_by(entry: Transaction, windows: Iterable[_Window]) -> str | None:
@@ -124,4 +155,6 @@ def _windows(conversation: Mapping[str, Row]) -> Iterable[_Window]:
         opens = (asked if asked is not None else row.created_milliseconds) - _BEFORE_QUESTION_MILLISECONDS
         # Of an answer whose question was deleted it is not known what came before.
         is_first = question is None or question.parent_message_id in (None, NO_PARENT)
-        yield _Window(row.message_id, row.model, opens, row.created_milliseconds, is_first)
+        yield _Window(
+            row.message_id, row.model, opens, row.created_milliseconds, is_first, row.parent_message_id
+        )
