@@ -47,7 +47,8 @@ def restore(
     response = record.response
     if response is not None:
         if told.answer_edited:
-            marks[ANSWER_MARK] = _EDITED
+            if not _was_ending(response):
+                marks[ANSWER_MARK] = _EDITED
         elif not told.followed and _was_saved_again(response, finished_milliseconds):
             marks[ANSWER_MARK] = _PERHAPS_EDITED
     agent = record.agent
@@ -101,6 +102,15 @@ def _restore_question(record: TurnRecord, told: Told, marks: dict[str, str]) -> 
         if _was_saved_again(question, max(answered, default=0)):
             marks[QUESTION_MARK] = _PERHAPS_EDITED
     return question
+
+
+def _was_ending(response: Message) -> bool:
+    """Whether an answer was stopped and saved only while it ended: until 0.7.8 LibreChat stores it at the stop, and
+    once more with the words that had come meanwhile."""
+    created, updated = response.created_milliseconds, response.updated_milliseconds
+    if response.finish_reason != "incomplete" or created is None or updated is None:
+        return False
+    return updated <= created + _OWN_SAVES_MILLISECONDS
 
 
 def _was_saved_again(message: Message, last_reason: int | None) -> bool:
