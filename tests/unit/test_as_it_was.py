@@ -19,6 +19,7 @@ from tests.unit.documents import (
     agent_row,
     assemble,
     change,
+    completion_row,
     conversation,
     conversation_row,
     export,
@@ -271,6 +272,25 @@ def test_a_stopped_answer_that_is_saved_once_more_as_it_ends_was_not_edited(
     response = response_row(2, finish_reason="incomplete", updatedAt=moment(saved))
 
     assert restored(following(), turn_record(response, user_row()), entry).then.marks == marks
+
+
+@pytest.mark.parametrize(
+    ("charged", "marks"), [(3.9, {}), (1.9, {"answer_text": "edited before it was read"})]
+)
+def test_an_answer_that_was_continued_before_it_was_read_was_not_edited(
+    charged: float, marks: dict[str, str]
+) -> None:
+    """Until 0.7.8: the model is charged for what it adds, and then the row is saved."""
+    turns = OpenTurns(settle_seconds=3, park_seconds=60)
+    key = str(object_id(2))
+    turns.open(Interest.RESPONSE, change(key, created_by_user=False), 0, age_seconds=0)
+    saving = change(key, Operation.UPDATE, changed={"text", "tokenCount"})
+    turns.open(Interest.RESPONSE, saving, 0, age_seconds=0)
+    (entry,) = turns.take_due(10, 1)
+    response = response_row(2, content=MISSING, text="Paris. And more.", updatedAt=moment(4))
+    rows = [prompt_row(20, createdAt=moment(charged)), completion_row(5, createdAt=moment(charged))]
+
+    assert restored(following(), turn_record(response, user_row(), *rows), entry).then.marks == marks
 
 
 def test_an_answer_first_stored_as_stopped_is_aborted_however_it_looks_later() -> None:

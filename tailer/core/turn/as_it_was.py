@@ -4,16 +4,17 @@ LibreChat overwrites what a turn had: the conversation's settings with the next 
 A turn that is read at once is right unless a change came first; a turn that a backfill reads may be wrong.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from tailer.core.librechat.conversations import Conversation, read_setting_changes
 from tailer.core.librechat.messages import Message, merge_quotes
+from tailer.core.librechat.transactions import Transaction
 from tailer.core.stream.memory import FirstTitle, ToldSettings
 from tailer.core.stream.telling import Told
 from tailer.core.turn.record import Then, TurnRecord
-from tailer.core.turn.usage import TITLE_CONTEXT
+from tailer.core.turn.usage import ANSWERING_CONTEXTS, TITLE_CONTEXT
 
 _OWN_SAVES_MILLISECONDS: Final = 1_000
 """How long after a turn LibreChat itself still saves its rows."""
@@ -47,7 +48,7 @@ def restore(
     response = record.response
     if response is not None:
         if told.answer_edited:
-            if not _was_ending(response):
+            if not _was_ending(response) and not _was_continued(response, record.transactions):
                 marks[ANSWER_MARK] = _EDITED
         elif not told.followed and _was_saved_again(response, finished_milliseconds):
             marks[ANSWER_MARK] = _PERHAPS_EDITED
@@ -111,6 +112,18 @@ def _was_ending(response: Message) -> bool:
     if response.finish_reason != "incomplete" or created is None or updated is None:
         return False
     return updated <= created + _OWN_SAVES_MILLISECONDS
+
+
+def _was_continued(response: Message, transactions: Sequence[Transaction]) -> bool:
+    """Whether a model went on with an answer that was stored already ("Continue" until 0.7.8), and was charged for it
+    before the answer was saved once more."""
+    created, updated = response.created_milliseconds, response.updated_milliseconds
+    if response.parts or created is None or updated is None:
+        return False
+    return any(
+        entry.context in ANSWERING_CONTEXTS and created < (entry.created_milliseconds or 0) <= updated
+        for entry in transactions
+    )
 
 
 def _was_saved_again(message: Message, last_reason: int | None) -> bool:
