@@ -227,6 +227,20 @@ def test_a_tool_that_a_stop_interrupted_is_marked_and_a_finished_turns_is_not() 
     assert (quiet.level, quiet.status_message) == (Level.DEFAULT, None)
 
 
+def test_a_hand_off_that_ended_is_no_warning_although_it_never_has_an_output() -> None:
+    """As LibreChat 0.8.8 stores one: no output, no progress, the state of its step."""
+    older_call = tool_part("lc_transfer_to_agent_b", args="", output=MISSING, progress=MISSING)
+    call = {"type": "tool_call", "tool_call": older_call["tool_call"] | {"runStepStatus": "completed"}}
+    failure = {"type": "error", "error": "400 invalid request"}
+    (done,) = tools(trace(call, text("b")))
+    (before_a_failure,) = tools(trace(call, failure))
+    (older,) = tools(trace(older_call, text("b")))
+    (stopped,) = tools(trace(older_call, unfinished=True, text="a"))
+
+    assert [tool.level for tool in (done, before_a_failure, older)] == [Level.DEFAULT] * 3
+    assert stopped.level is Level.WARNING
+
+
 def test_hand_offs_steering_and_summaries_are_events_at_their_place() -> None:
     found = trace(
         {"type": "summary", "text": "They spoke of France."},

@@ -57,6 +57,7 @@ class ToolCall:
     """One call of a tool: `arguments` as stored (JSON text or an object), `output` None without output.
 
     `status` is how its step ended, if that is stored (agents library 3.4.6); `lacks_output`: the call never finished.
+    A hand-off has no output: the receiver goes on.
     `inner` are the parts of the sub-agent that the call started (`subagent_content`).
     """
 
@@ -230,7 +231,10 @@ def _read_tool_call(call: Document, agent_id: str | None, group_id: int | None, 
         agent_id=agent_id or filled_string(call.get("agentId")),
         group_id=group_id,
         status=status,
-        lacks_output=output_text is None and call.get("progress") != 1 and kind not in _WITHOUT_OUTPUT,
+        lacks_output=output_text is None
+        and call.get("progress") != 1
+        and kind not in _WITHOUT_OUTPUT
+        and not name.startswith(_HAND_OFF_PREFIX),
         inner=read_parts(call.get("subagent_content"), depth=depth + 1) if depth < _DEEPEST_SUBAGENT else (),
     )
 
