@@ -241,6 +241,50 @@ def test_a_hand_off_that_ended_is_no_warning_although_it_never_has_an_output() -
     assert stopped.level is Level.WARNING
 
 
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_an_error_after_tools_is_that_of_the_call_that_was_made_with_their_outputs(rounds: int) -> None:
+    """A call that fails at once writes nothing and has no rows; those before it went well."""
+    error = {"type": "error", "error": "An error occurred while processing the request: 400 too long"}
+    found = trace(*[tool_part()] * rounds, error, entries=call_rows(*range(7, 7 + rounds)))
+    *done, failed = generations(found)
+
+    assert [(item.level, item.usage) for item in done] == [
+        (Level.DEFAULT, {"input": 100, "output": output}) for output in range(7, 7 + rounds)
+    ]
+    assert (failed.level, failed.status_message) == (Level.ERROR, "400 too long")
+    assert (failed.usage, failed.metadata["model"]) == (None, "gpt-4o")
+    assert found.root.level is Level.ERROR
+
+
+def test_a_failed_call_after_tools_that_was_billed_has_its_numbers() -> None:
+    error = {"type": "error", "error": "Overloaded"}
+    done, failed = generations(trace(tool_part(), error, entries=call_rows(7, 2)))
+
+    assert (done.level, done.usage) == (Level.DEFAULT, {"input": 100, "output": 7})
+    assert (failed.level, failed.usage) == (Level.ERROR, {"input": 100, "output": 2})
+
+
+def test_a_limit_of_librechats_own_between_two_calls_invents_no_call() -> None:
+    error = {"type": "error", "error": "Recursion limit of 25 reached without hitting a stop condition."}
+    (only,) = generations(trace(tool_part(), error, entries=call_rows(7)))
+
+    assert only.usage == {"input": 100, "output": 7}
+
+
+def test_a_report_of_all_calls_is_not_shown_as_the_first_ones_alone_where_a_tool_was_stopped() -> None:
+    """LibreChat 0.8.8 writes no rows for a stopped answer, and reports the sum of the calls that ended: all of them
+    where a tool was running. Where text was being written, its call is not in the sum."""
+    parts = [text("a"), tool_part(), text("b")]
+    stopped: dict[str, Any] = {"unfinished": True, "text": "a b", "metadata": usage_metadata(259, 53)}
+    in_a_tool = response_row(content=[*parts, tool_part(output=MISSING)], **stopped)
+    (both,) = generations(trace_of(turn_record(in_a_tool, user_row())))
+    in_text = response_row(content=parts, **stopped)
+    first, second = generations(trace_of(turn_record(in_text, user_row())))
+
+    assert (both.usage, both.metadata["calls"]) == ({"input": 259, "output": 53}, "not told apart")
+    assert (first.usage, second.usage) == ({"input": 259, "output": 53}, None)
+
+
 def test_hand_offs_steering_and_summaries_are_events_at_their_place() -> None:
     found = trace(
         {"type": "summary", "text": "They spoke of France."},

@@ -95,6 +95,11 @@ class ToolCall:
         """Whether the call passes the conversation to another agent."""
         return self.name.startswith(_HAND_OFF_PREFIX)
 
+    @property
+    def has_handed_over(self) -> bool:
+        """Whether it is a hand-off of which it is stored that it ended (LibreChat 0.8.8)."""
+        return self.is_hand_off and self.status == "completed"
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorPart:

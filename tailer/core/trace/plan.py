@@ -7,7 +7,7 @@ a sub-agent belong to the tool call that started it.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tailer.core.librechat.content import Part, SummaryPart, TextPart, ToolCall
+from tailer.core.librechat.content import ErrorPart, Part, SummaryPart, TextPart, ToolCall
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.assignment import Assigned, Step, assign_calls
 from tailer.core.turn.authors import Authors
@@ -53,8 +53,10 @@ def make_plan(parts: Sequence[Part], usage: Usage, authors: Authors, *, cut_shor
     if len(stretches) > 1 and len({stretch.agent_id for stretch in stretches}) > 1:
         # Several agents are several calls; one of which nothing is known adds nothing to that.
         answering = [item for item in answering if item[1] != NO_USAGE.calls[0]]
-    # A report of a stopped turn holds the calls that finished.
-    may_lack_last = cut_short and (usage.told_apart or usage.usage_source is UsageSource.REPORTED)
+    # A report of a stopped turn holds the calls that finished, as that of each tool had.
+    may_lack_last = cut_short and (
+        usage.told_apart or (usage.usage_source is UsageSource.REPORTED and not _ends_with_tool(parts))
+    )
     assigned = assign_calls(stretches, answering, authors, may_lack_last=may_lack_last)
     if assigned.silent and not usage.told_apart:
         silent = tuple([replace(step, joined=True) for step in assigned.silent])
@@ -81,6 +83,12 @@ def make_plan(parts: Sequence[Part], usage: Usage, authors: Authors, *, cut_shor
         stages=(*_plan_summaries(summaries, parts), *stages) if summaries else tuple(stages),
         beside=(*spare, *beside),
         subagents=subagents,
+    )
+
+
+def _ends_with_tool(parts: Sequence[Part]) -> bool:
+    return isinstance(
+        next((part for part in reversed(parts) if not isinstance(part, ErrorPart)), None), ToolCall
     )
 
 

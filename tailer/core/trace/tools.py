@@ -26,8 +26,7 @@ def build_tool(
             metadata["agent_name"] = agent_name
     if call.name in _CHARGED_ELSEWHERE:
         metadata["cost"] = "not stored"
-    handed_over = call.is_hand_off and call.status == "completed"
-    missing = call.lacks_output or (call.output is None and not finished and not handed_over)
+    missing = call.lacks_output or (call.output is None and not finished and not call.has_handed_over)
     level = Level.ERROR if call.failed else Level.WARNING if missing else Level.DEFAULT
     status = _describe_failure(call) if call.failed else "no output was stored" if missing else None
     return Observation(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import permutations
 
 from tailer.core.json_text import encode_json
-from tailer.core.librechat.content import Part, ReasoningPart, TextPart, ToolCall
+from tailer.core.librechat.content import ErrorPart, Part, ReasoningPart, TextPart, ToolCall
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.authors import Authors
 from tailer.core.turn.calls import ModelCall
@@ -18,6 +18,8 @@ from tailer.core.turn.segments import Stretch, split_tools
 _LONGEST_PUZZLE = 6
 """This many calls that ran side by side are tried in every order; more are taken as they are stored."""
 _CHARACTERS_OF_A_TOKEN = 4
+_NO_CALL_FAILED = "Recursion limit"
+"""What the error says when LibreChat itself ended a turn between two calls."""
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -161,6 +163,14 @@ def _fill(
     rounds: list[_Round], calls: list[_Numbered], *, may_lack_last: bool
 ) -> Iterable[tuple[_Round, Step]]:
     """Rounds and calls of one model."""
+    if rounds and isinstance(rounds[-1].parts[-1], ErrorPart):
+        done, failure = _cut_off_failure(rounds[-1])
+        if failure is not None:
+            rest = [*rounds[:-1], done]
+            if len(calls) <= sum(len(_split(item)) for item in rest):
+                filled = _fill(rest, calls, may_lack_last=may_lack_last)
+                return [*filled, (failure, Step(None, None, failure.parts, failure.agent_id))]
+            rounds = [*rest, failure]
     pieces = [piece for item in rounds for piece in _split(item)]
     if len(calls) >= len(pieces):
         return _fill_pieces(pieces, calls)
@@ -169,6 +179,23 @@ def _fill(
     if len(calls) == len(rounds):
         return _fill_pieces(rounds, calls)
     return _fill_tightly(rounds, calls, may_lack_last=may_lack_last)
+
+
+def _cut_off_failure(item: _Round) -> tuple[_Round, _Round | None]:
+    """A round without the error after its tools, and that error as a round: with their outputs a further call was made,
+    and failed. After a hand-off it was the receiver's."""
+    parts = item.parts
+    at = len(parts) - 1
+    while at and isinstance(parts[at - 1], ErrorPart):
+        at -= 1
+    last, error = parts[at - 1] if at else None, parts[at]
+    if not isinstance(last, ToolCall) or not (last.output or last.has_handed_over):
+        return item, None
+    if isinstance(error, ErrorPart) and _NO_CALL_FAILED in error.message:
+        return item, None
+    agent_id = last.receiver_id or item.agent_id
+    failure = _Round(item.stretch, agent_id, item.group_id, parts[at:])
+    return _Round(item.stretch, item.agent_id, item.group_id, parts[:at]), failure
 
 
 def _split(item: _Round) -> Sequence[_Round]:
