@@ -5,15 +5,20 @@ import pytest
 from tailer.core.identity import turn_trace_id
 from tailer.core.librechat.messages import SubagentTask
 from tailer.core.trace.export import Exported
+from tailer.core.trace.observations import ObservationType
 from tailer.core.turn.turns import Outcome
 from tests.unit.documents import (
     Document,
+    completion_row,
     conversation,
     conversation_row,
     export,
     message,
+    observations,
+    old_response_row,
     prompt_row,
     response_row,
+    tool_part,
     trace_of,
     turn_record,
     usage_metadata,
@@ -103,3 +108,26 @@ def test_a_task_that_was_billed_nowhere_else_has_its_own_numbers(entries: tuple[
     assert call.usage == {"input": 11_000, "output": 1_200}
     assert call.cost == {"total": 0.00237}
     assert "billed_in_trace_id" not in own.metadata
+
+
+def test_what_names_a_detached_task_is_shown_as_no_models_words() -> None:
+    """The tool call ends at once with a name to ask for; what the sub-agent wrote stands in its own conversation."""
+    handle = '{"background_task_id":"p7Nff","tool":"subagent","status":"running"}'
+    asked = '{"description":"Quick","subagent_type":"agent_C","run_in_background":true}'
+    content = [tool_part("subagent", args=asked, output=handle), {"type": "text", "text": "Started."}]
+    rows = [
+        prompt_row(173),
+        completion_row(26),
+        prompt_row(370),
+        completion_row(27),
+        prompt_row(116, context="subagent", model="m"),
+        completion_row(28, context="subagent", model="m"),
+    ]
+    found = trace_of(turn_record(old_response_row(content=content), user_row(), *rows))
+    by_model = {item.model: item for item in observations(found, ObservationType.GENERATION)}
+    (tool,) = observations(found, ObservationType.TOOL)
+    _, subagent = observations(found, ObservationType.AGENT)
+
+    assert (by_model["m"].usage, by_model["m"].output) == ({"input": 116, "output": 28}, None)
+    assert by_model["m"].parent_id == subagent.id
+    assert (tool.output, subagent.input, subagent.output) == (handle, "Quick", None)

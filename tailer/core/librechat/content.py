@@ -86,6 +86,15 @@ class ToolCall:
         return filled_string(mapping(arguments).get("subagent_type")) if self.is_subagent else None
 
     @property
+    def is_detached(self) -> bool:
+        """Whether it started a sub-agent that outlives it (LibreChat 0.8.8): its output names the task, and no model
+        wrote it."""
+        if not self.is_subagent or self.inner:
+            return False
+        arguments = decode_json(self.arguments) if isinstance(self.arguments, str) else self.arguments
+        return mapping(arguments).get("run_in_background") is True
+
+    @property
     def receiver_id(self) -> str | None:
         """The agent that a hand-off passes the conversation to."""
         return self.name.removeprefix(_HAND_OFF_PREFIX) if self.is_hand_off else None

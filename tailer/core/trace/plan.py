@@ -163,7 +163,7 @@ def _plan_subagents(
     for number, step in enumerate(steps):
         started = [part for part in step.parts if isinstance(part, ToolCall) and part.is_subagent]
         for tool in started:
-            inner = list(tool.inner) or [TextPart(tool.output or "")]
+            inner = list(tool.inner) or [TextPart("" if tool.is_detached else tool.output or "")]
             agent_id = authors.resolve(tool.subagent_type, tool.agent_id)
             tools.append(tool)
             stretches.append(Stretch(agent_id, number if len(started) > 1 else None, inner))

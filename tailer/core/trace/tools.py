@@ -63,7 +63,7 @@ def build_subagent(frame: Frame, call: ToolCall, agent_id: str | None, allowance
         end_milliseconds=frame.end_milliseconds,
         level=Level.ERROR if call.failed else Level.DEFAULT,
         input=allowance.take(asked) if asked is not None else None,
-        output=allowance.take(call.output) if call.output is not None else None,
+        output=allowance.take(call.output) if call.output is not None and not call.is_detached else None,
         metadata={} if agent_id is None else {"agent_id": agent_id},
     )
 
