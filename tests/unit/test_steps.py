@@ -264,6 +264,17 @@ def test_a_failed_call_after_tools_that_was_billed_has_its_numbers() -> None:
     assert (failed.level, failed.usage) == (Level.ERROR, {"input": 100, "output": 2})
 
 
+def test_an_error_after_a_hand_off_is_that_of_the_agent_that_received_it() -> None:
+    """LibreChat 0.8.8 says of such a hand-off that its step failed: the receiver ran inside it."""
+    call = tool_part("lc_transfer_to_agent_b", args="", output=MISSING, runStepStatus="failed")
+    error = {"type": "error", "error": "400 invalid request"}
+    first, failed = generations(trace(call | {"agentId": "agent_a"}, error, entries=call_rows(14)))
+
+    assert (first.level, first.usage) == (Level.DEFAULT, {"input": 100, "output": 14})
+    assert (failed.level, failed.usage) == (Level.ERROR, None)
+    assert failed.metadata["agent_id"] == "agent_b"
+
+
 def test_a_limit_of_librechats_own_between_two_calls_invents_no_call() -> None:
     error = {"type": "error", "error": "Recursion limit of 25 reached without hitting a stop condition."}
     (only,) = generations(trace(tool_part(), error, entries=call_rows(7)))

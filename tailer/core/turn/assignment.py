@@ -189,7 +189,7 @@ def _cut_off_failure(item: _Round) -> tuple[_Round, _Round | None]:
     while at and isinstance(parts[at - 1], ErrorPart):
         at -= 1
     last, error = parts[at - 1] if at else None, parts[at]
-    if not isinstance(last, ToolCall) or not (last.output or last.has_handed_over):
+    if not isinstance(last, ToolCall) or not (last.output or last.is_hand_off):
         return item, None
     if isinstance(error, ErrorPart) and _NO_CALL_FAILED in error.message:
         return item, None
