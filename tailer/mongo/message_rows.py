@@ -21,7 +21,7 @@ _NAMES = (
     "langfuseDestinationIds",
     "error",
 )
-_HISTORY_NAMES = ("text", "quotes", "content")
+_HISTORY_NAMES = ("text", "quotes", "content", "isTemporary")
 _STORED_BYTES = {"$bsonSize": "$$ROOT"}
 
 

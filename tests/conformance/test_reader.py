@@ -66,6 +66,22 @@ async def test_a_response_is_read_with_everything_that_belongs_to_it(librechat: 
     assert record.agent.name == "Clockmaker"
 
 
+async def test_an_earlier_row_says_if_it_is_temporary_whatever_its_size(librechat: LibreChatWorld) -> None:
+    """Of a large row only what a history needs is read."""
+    rows = [
+        question("q1", None) | {"isTemporary": True},
+        answer("a1", "q1") | {"isTemporary": True, "text": "long " * 2_000},
+        question("q2", "a1") | {"isTemporary": False},
+        answer("a2", "q2") | {"isTemporary": False},
+    ]
+    keys = await librechat.insert("messages", *rows)
+
+    record = (await read(librechat, [keys[3]]))["a2"]
+
+    assert record is not None
+    assert [item.temporary for item in record.history] == [True, True]
+
+
 async def test_two_users_with_the_same_conversation_id_are_never_mixed(librechat: LibreChatWorld) -> None:
     """LibreChat's ids are unique only together with the user: shared links and imports make such pairs."""
     keys = await librechat.insert(

@@ -27,6 +27,7 @@ from tests.unit.documents import (
     select,
     trace_of,
     transactions,
+    turn_record,
     user_row,
 )
 
@@ -189,3 +190,37 @@ def test_a_row_that_stands_alone_is_what_a_temporary_chat_left_only_if_one_can_h
     settled = settle_temporary(alone, None, None, now_seconds=made + age_seconds)
 
     assert settled.temporary is temporary
+
+
+@pytest.mark.parametrize(
+    ("policy", "shown"),
+    [
+        (TemporaryPolicy.SKIP, [{"role": "user", "content": "And of Italy?"}]),
+        (TemporaryPolicy.METADATA, [{"role": "user", "content": "And of Italy?"}]),
+        (
+            TemporaryPolicy.FULL,
+            [
+                {"role": "user", "content": "A secret"},
+                {"role": "assistant", "content": "Paris."},
+                {"role": "user", "content": "And of Italy?"},
+            ],
+        ),
+    ],
+)
+def test_a_chat_that_was_made_a_lasting_one_shows_nothing_of_what_was_temporary(
+    policy: TemporaryPolicy, shown: list[Document]
+) -> None:
+    """LibreChat keeps the expiry date of the rows from before, and drops that of the conversation."""
+    earlier = (message(user_row(text="A secret", **FLAGGED)), message(response_row(**FLAGGED)))
+    record = turn_record(
+        response_row(),
+        user_row(text="And of Italy?"),
+        history=earlier,
+        conversation=conversation(conversation_row(isTemporary=False, expiredAt=None)),
+    )
+    found = export(record, policies=Policies(temporary=policy))
+    assert isinstance(found, Exported)
+    _, generation = found.traces[0].observations
+
+    assert generation.input == shown
+    assert generation.metadata.get("history_messages_left_out") == (None if len(shown) > 1 else "2")

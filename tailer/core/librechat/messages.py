@@ -5,7 +5,7 @@ The readers take what is sound and leave out the rest. Only a row without ids is
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tailer.core.identity import DocumentKey, inserted_seconds, is_api_response
 from tailer.core.librechat.attached_files import AttachedFile, read_attached_files
@@ -216,7 +216,8 @@ def read_message(key: DocumentKey, document: Document) -> Message:
 
 
 def read_earlier(key: DocumentKey, document: Document) -> Message:
-    """Read of a row what a history shows: its ids, its role and its words. Everything else is as if it were not stored.
+    """Read of a row what a history shows: its ids, its role and its words, and whether it says that it is temporary.
+    Everything else is as if it were not stored.
 
     A long conversation is mostly history, and the rest of a row is more work than its words. Raises `MalformedDocument`
     like `read_message`.
@@ -228,7 +229,7 @@ def read_earlier(key: DocumentKey, document: Document) -> Message:
         raise MalformedDocument("messages", key, field_name)
     content, quotes = get("content"), read_quotes(document)
     # In the order of the fields: there are a hundred rows for a turn, and names take longer than the rest.
-    return Message(
+    message = Message(
         key,
         message_id,
         conversation_id,
@@ -241,6 +242,7 @@ def read_earlier(key: DocumentKey, document: Document) -> Message:
         quotes,
         read_parts(content) if content else (),
     )
+    return replace(message, temporary=True) if get("isTemporary") is True else message
 
 
 def merge_quotes(quotes: Sequence[str], text: str | None) -> str | None:

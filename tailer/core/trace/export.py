@@ -1,7 +1,7 @@
 """From what was read back of a turn to its traces, under everything that the operator has decided."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tailer.core.identity import TraceId, native_copy_trace_id, turn_trace_id, unanswered_trace_id
 from tailer.core.light_dataclass import light_dataclass
@@ -25,6 +25,7 @@ from tailer.core.trace.late import PartMarks, mark_parts, mark_transactions
 from tailer.core.trace.observations import Trace
 from tailer.core.trace.spending import Spending, build_spending_traces
 from tailer.core.turn.entry_outcomes import EntryOutcome, denied, outcome_of
+from tailer.core.turn.history import has_temporary_rows, without_temporary_rows
 from tailer.core.turn.readback import Row
 from tailer.core.turn.turns import (
     Exclusion,
@@ -78,6 +79,7 @@ class _Draft:
     bounds: Bounds
     content: ContentChoice
     mask: MakeMasker | None
+    all_history: bool
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -159,10 +161,15 @@ class TurnExport:
 
     def _draft(self, turn: Turn, content: ContentChoice, options: ExportOptions) -> tuple[Trace, ...]:
         """The traces with their content, the turn's own first, then its title's."""
-        wanted = _Draft(turn.outcome, options.bounds, content, options.mask)
+        all_history = options.policies.temporary is TemporaryPolicy.FULL or not has_temporary_rows(
+            turn.record
+        )
+        wanted = _Draft(turn.outcome, options.bounds, content, options.mask, all_history)
         for draft, traces in self._drafts:
             if draft == wanted:
                 return traces
+        if not all_history:
+            turn = replace(turn, record=without_temporary_rows(turn.record))
         masker = _start_masking(content, options)
         own = build_turn_trace(turn, trace_id_of(self._row), bounds=options.bounds, masker=masker)
         title = build_title_trace(turn, bounds=options.bounds, masker=masker)

@@ -5,6 +5,7 @@ store, and prunes to the model's window.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tailer.core.librechat.content import SummaryPart
 from tailer.core.librechat.messages import Message
@@ -24,6 +25,27 @@ class Prompt:
     messages: tuple[ChatMessage, ...]
     left_out: int
     is_cut: bool = False
+
+
+def without_temporary_rows(record: TurnRecord) -> TurnRecord:
+    """The record of a lasting turn without the rows of its history that say that they are temporary.
+
+    LibreChat (0.8.6 and later) makes a temporary chat a lasting one with the first message that is sent so, as after a
+    reload of its page. What was written before stays temporary.
+    """
+    lasting = tuple([message for message in record.history if not _says_temporary(message)])
+    left_out = len(record.history) - len(lasting)
+    return replace(record, history=lasting, history_left_out=record.history_left_out + left_out)
+
+
+def has_temporary_rows(record: TurnRecord) -> bool:
+    """Whether some rows of the history of a lasting turn are temporary."""
+    anchor = record.response or record.question
+    return any(map(_says_temporary, record.history)) and anchor is not None and not anchor.temporary
+
+
+def _says_temporary(message: Message) -> bool:
+    return message.temporary and not message.temporary_by_expiry
 
 
 def take_beginning(text: str, length: int) -> str:
