@@ -140,6 +140,13 @@ def test_text_that_only_looks_long_stays(text: str) -> None:
             Level.ERROR,
             "the tool failed",
         ),
+        ({"output": 'Error processing tool: Tool "add" not found.'}, Level.ERROR, "the tool failed"),
+        (
+            {"output": "API call to http://api.test failed: The server responded with status 500: no"},
+            Level.ERROR,
+            "the tool failed",
+        ),
+        ({"output": "API call to the bank failed to convince"}, Level.DEFAULT, None),
         ({"runStepStatus": "cancelled"}, Level.ERROR, "the tool ended as cancelled"),
         ({"output": "Errors are found in nature"}, Level.DEFAULT, None),
         ({}, Level.DEFAULT, None),

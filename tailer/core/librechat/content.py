@@ -4,6 +4,7 @@ Part types are LibreChat's `ContentTypes`. A part of an unknown type is kept by 
 up in a count and not as a lost turn. Arrays can have holes (null) on partial saves.
 """
 
+import re
 from dataclasses import dataclass
 
 from tailer.core.json_text import decode_json, encode_json
@@ -22,8 +23,10 @@ from tailer.core.light_dataclass import light_dataclass
 
 _FAILED_TOOL_PREFIX = "Error: "
 _FAILED_TOOL_SUFFIX = "Please fix your mistakes."
-_FAILED_TOOL_BEGINNINGS = ("Error: [MCP]", "Something went wrong when trying to ")
-"""How LibreChat's own tools report that a server or a provider refused: MCP, image generation."""
+_FAILED_TOOL_BEGINNINGS = ("Error: [MCP]", "Error processing tool", "Something went wrong when trying to ")
+"""How LibreChat reports that a server or a provider refused (MCP, image generation), and that a tool threw."""
+_FAILED_ACTION = re.compile(r"API call to \S{1,300} failed: ")
+"""How an action reports that its server refused or did not answer (ActionService)."""
 _QUIET_TYPES = frozenset({"activity_label", "text_delta", "reasoning_label"})
 """Parts of LibreChat's interface that do not belong to a turn."""
 _WITHOUT_OUTPUT = frozenset({"retrieval", "file_search"})
@@ -259,6 +262,6 @@ def _tool_failed(output: str | None, status: str | None, *, validation_failed: b
         return True
     if output is None:
         return False
-    if output.startswith(_FAILED_TOOL_BEGINNINGS):
+    if output.startswith(_FAILED_TOOL_BEGINNINGS) or _FAILED_ACTION.match(output):
         return True
     return output.startswith(_FAILED_TOOL_PREFIX) and output.rstrip().endswith(_FAILED_TOOL_SUFFIX)
