@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tailer.core.librechat.messages import ReportedUsage
 from tailer.core.librechat.transactions import Transaction
 from tailer.core.masking.masker import Masker, compile_rules
 from tailer.core.policy.policies import ContentChoice
@@ -16,6 +17,7 @@ from tailer.core.trace.late import (
     find_continuation,
     find_late_transactions,
     find_news,
+    find_second_run,
     mark_parts,
 )
 from tests.sent import make_sent
@@ -225,6 +227,41 @@ def test_only_what_was_charged_for_a_longer_answer_says_that_a_model_wrote_it(
     row = replace(entry("t2"), **{"message_id": None, "created_milliseconds": WRITTEN - 500, **charged})
 
     assert bool(find_continuation(sent_turn(), edit, [row])) is found
+
+
+@pytest.mark.parametrize(
+    ("text", "report", "rows", "found"),
+    [
+        ("Anew", (7, 3), {"t0": 9, "t1": 3, "t2": 7, "t3": 3}, True),
+        # Twice since then.
+        ("Anew", (8, 3), {"t0": 9, "t1": 3, "t2": 7, "t3": 3, "t4": 8, "t5": 3}, True),
+        # A person's edit, and rows of the sent answer itself that came late.
+        ("Anew", (7, 3), {"t2": 7, "t3": 3}, False),
+        # The same rows once more: the sent trace has them.
+        ("Anew", (7, 3), {"t0": 7, "t1": 3, "t2": 7, "t3": 3}, False),
+        # A person's edit of an answer whose last rows came late.
+        ("Anew", (9, 3), {"t0": 9, "t2": 3}, False),
+        ("Anew", (7, 3), {}, False),
+        ("Once upon a time", None, {"t2": 7, "t3": 3}, True),
+        ("Anew", None, {"t2": 7, "t3": 3}, False),
+    ],
+)
+def test_only_rows_that_the_present_report_tells_alone_are_of_a_second_run(
+    text: str, report: tuple[int, int] | None, rows: dict[str, int], *, found: bool
+) -> None:
+    """Each pair of rows is a call: a prompt, then a completion. The sent trace counted `t0` and `t1`."""
+    edit = Edit(EditedText.ANSWER, mark_text("Once upon"), mark_text(text), text, WRITTEN, 0)
+    ledger = [
+        replace(
+            entry(key, kind="completion" if tokens == 3 else "prompt", tokens=tokens, cost=0.0),
+            created_milliseconds=WRITTEN - 500,
+        )
+        for key, tokens in rows.items()
+    ]
+    told = None if report is None else ReportedUsage(*report, 0, 0, None)
+    written = find_second_run(sent_turn(transactions=("t0", "t1")), edit, told, ledger)
+
+    assert [row.key for row in written] == ([key for key in rows if key > "t1"] if found else [])
 
 
 @given(

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tailer.core.policy.policies import Policies, TemporaryPolicy
@@ -166,6 +166,15 @@ def test_a_report_that_the_ledger_contradicts_is_shown_as_one_call_and_not_added
     assert usage.usage_source is UsageSource.REPORTED
 
 
+def test_the_calls_of_an_earlier_run_are_kept_where_the_report_is_of_a_later_one_alone() -> None:
+    """ "Continue" over the API writes into the same row: LibreChat reports what the later run used, and bills both."""
+    rows = [prompt_row(120), completion_row(26), prompt_row(117), completion_row(27)]
+    usage = resolve(response_row(metadata=usage_metadata(117, 27)), *rows)
+
+    assert [call.tokens for call in usage.calls] == [Tokens(120, 26), Tokens(117, 27)]
+    assert (usage.usage_source, usage.cost_source) == (UsageSource.BILLED, CostSource.BILLED)
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 999), st.integers(0, 999), st.sampled_from(["message", "abort", "sequential"])), max_size=5),
     st.tuples(st.integers(0, 999), st.integers(0, 999)),
@@ -173,7 +182,12 @@ def test_a_report_that_the_ledger_contradicts_is_shown_as_one_call_and_not_added
 def test_whatever_the_ledger_holds_a_report_is_the_sum_that_is_shown(
     pairs: list[tuple[int, int, str]], reported: tuple[int, int]
 ) -> None:
-    """Report and transactions are never added."""
+    """Report and transactions are never added, but where the last calls alone are what is reported."""
+    sums = [
+        tuple(map(sum, zip(*[pair[:2] for pair in pairs[first:]], strict=True)))
+        for first in range(len(pairs))
+    ]
+    assume(reported not in sums[1:])
     rows = [
         row
         for prompt, completion, context in pairs

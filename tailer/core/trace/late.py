@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from tailer.core.identity import observation_id
 from tailer.core.librechat.content import ReasoningPart, SummaryPart, ToolCall
-from tailer.core.librechat.messages import Message
+from tailer.core.librechat.messages import Message, ReportedUsage
 from tailer.core.librechat.transactions import Transaction
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.trace.content_policy import ANY_HAND_OFF, MakeMasker, is_hand_off
@@ -29,7 +29,14 @@ from tailer.core.trace.followup import (
 from tailer.core.trace.generations import Frame, build_generation
 from tailer.core.trace.observations import Observation, ObservationType, Trace
 from tailer.core.turn.calls import ModelCall
-from tailer.core.turn.usage import ANSWERING_CONTEXTS, TITLE_CONTEXT, Usage, UsageSource, resolve_spending
+from tailer.core.turn.usage import (
+    ANSWERING_CONTEXTS,
+    TITLE_CONTEXT,
+    Usage,
+    UsageSource,
+    is_last_run,
+    resolve_spending,
+)
 
 PartMarks: TypeAlias = tuple[tuple[str, TextMark], ...]
 """What is remembered of a turn's parts besides its answer: a key for each, and the mark of its text."""
@@ -124,15 +131,39 @@ def find_continuation(sent: SentTurn, edit: Edit, unnamed: Sequence[Transaction]
     """
     if not is_lengthened(edit):
         return ()
-    since = edit.written_milliseconds - _CHARGED_BEFORE_MILLISECONDS
     charged = [
         entry
         for entry in find_late_transactions(sent, unnamed)
-        if entry.message_id is None
-        and entry.context in ANSWERING_CONTEXTS
-        and since <= (entry.created_milliseconds or 0) <= edit.written_milliseconds
+        if entry.message_id is None and entry.context in ANSWERING_CONTEXTS and _is_charged_for(edit, entry)
     ]
     return tuple(charged) if resolve_spending(charged) is not None else ()
+
+
+def find_second_run(
+    sent: SentTurn, edit: Edit, report: ReportedUsage | None, ledger: Sequence[Transaction]
+) -> tuple[Transaction, ...]:
+    """The ledger rows of a run that wrote an answer anew into its row, as "Continue" over the API does since 0.7.9.
+
+    LibreChat then reports the later run alone (0.8.7): the rows of the sent trace are not what it tells, those that
+    came since are. Before it reported, rows name their message (0.8.3) and were written right before the longer answer.
+    """
+    if sent.transactions is None or len(sent.transactions) >= _MOST_TRANSACTIONS:
+        return ()
+    counted = frozenset(sent.transactions)
+    answering = [entry for entry in ledger if entry.key and entry.context in ANSWERING_CONTEXTS]
+    later = tuple([entry for entry in answering if entry.key not in counted])
+    if report is None:
+        written = is_lengthened(edit) and any(_is_charged_for(edit, entry) for entry in later)
+        return later if written else ()
+    earlier = [entry for entry in answering if entry.key in counted]
+    # Without rows of its own the report may have been that of the sent trace.
+    is_new = bool(earlier) and is_last_run(report, later) and not is_last_run(report, earlier)
+    return later if is_new else ()
+
+
+def _is_charged_for(edit: Edit, entry: Transaction) -> bool:
+    since = edit.written_milliseconds - _CHARGED_BEFORE_MILLISECONDS
+    return since <= (entry.created_milliseconds or 0) <= edit.written_milliseconds
 
 
 def find_news(
@@ -142,9 +173,10 @@ def find_news(
     written_milliseconds: int,
     *,
     continued: Edit | None = None,
+    charged: Sequence[Transaction] = (),
 ) -> LateNews | None:
     """What differs from what was sent, None if nothing does; without a message, which was deleted, the ledger alone.
-    `continued` shows what a model wrote for transactions.
+    `continued` shows what a model wrote, and `charged` what was charged for that.
 
     A record of an earlier release has no marks. Then nothing counts as late, and nothing is repeated.
     """
@@ -156,7 +188,9 @@ def find_news(
             for part in _named_parts(message)
             if known.get(part.key) != mark_text(part.text)
         )
-    late = find_late_transactions(sent, transactions)
+    own = {entry.key for entry in charged}
+    others = [entry for entry in transactions if entry.key not in own]
+    late = (*find_late_transactions(sent, others), *charged)
     if not parts and not late:
         return None
     marks = LateMarks(
@@ -166,7 +200,9 @@ def find_news(
         if late
         else None,
     )
-    more = None if continued is None else continued.text[continued.before.characters :]
+    more = None if continued is None else continued.text
+    if continued is not None and is_lengthened(continued):
+        more = continued.text[continued.before.characters :]
     return LateNews(parts, late, marks, written_milliseconds, more)
 
 
@@ -178,7 +214,11 @@ def build_late_trace(sent: SentTurn, news: LateNews, mask: MakeMasker | None) ->
         for index, part in enumerate(news.parts)
     ]
     usage = resolve_spending(news.transactions)
-    for index, call in enumerate(_uncounted(sent, usage) if usage is not None else ()):
+    calls = _uncounted(sent, usage) if usage is not None else []
+    last = max(
+        (index for index, call in enumerate(calls) if call.context in ANSWERING_CONTEXTS), default=None
+    )
+    for index, call in enumerate(calls):
         frame = Frame(
             id=observation_id(sent.message_id, "late-generation", number * _MOST_TRANSACTIONS + index),
             parent_id=observation_id(sent.message_id, "root"),
@@ -195,7 +235,7 @@ def build_late_trace(sent: SentTurn, news: LateNews, mask: MakeMasker | None) ->
         }
         assert usage is not None  # noqa: S101 - there is a call
         generation = build_generation(frame, call, usage, model=None, metadata=metadata)
-        if call.context in ANSWERING_CONTEXTS:
+        if index == last:
             generation = replace(generation, output=shown_text(news.continued, sent, mask))
         observations.append(generation)
     if not observations:

@@ -159,6 +159,13 @@ def resolve_spending(transactions: Sequence[Transaction]) -> Usage | None:
     return _from_ledger(calls, guessed=False) if calls else None
 
 
+def is_last_run(report: ReportedUsage, transactions: Sequence[Transaction]) -> bool:
+    """Whether a report is that of the last calls among these rows, or of all of them."""
+    calls = pair_calls(transactions, PriceList(transactions))
+    whole = Tokens(report.input, report.output, report.cache_read, report.cache_write)
+    return any(_agree(calls[first:], whole, report.cost) for first in range(len(calls)))
+
+
 def _from_ledger(calls: tuple[ModelCall, ...], *, guessed: bool) -> Usage:
     """A cost of guessed tokens is a guess too."""
     source = UsageSource.ESTIMATED if guessed else UsageSource.BILLED
@@ -175,6 +182,9 @@ def _from_report(report: ReportedUsage, calls: tuple[ModelCall, ...], own: Seque
         billed = _cost_source(confirmed)
         reported = report.cost is not None and billed is not CostSource.ESTIMATED
         return Usage(confirmed, UsageSource.REPORTED, CostSource.REPORTED if reported else billed)
+    if any(_agree(calls[first:], whole, report.cost) for first in range(1, len(calls))):
+        # A later run wrote into the row ("Continue" over the API), and the report is of that run alone.
+        return _from_ledger(calls, guessed=False)
     if report.cost is None:
         cost, cost_source = add_costs(call.cost for call in calls), _cost_source(calls)
     else:

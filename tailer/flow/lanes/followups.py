@@ -26,7 +26,7 @@ from tailer.core.trace.followup import (
     make_edit_trace,
     make_feedback_score,
 )
-from tailer.core.trace.late import build_late_trace, find_continuation, find_news
+from tailer.core.trace.late import build_late_trace, find_continuation, find_news, find_second_run
 from tailer.core.turn.entry_outcomes import EntryOutcome
 from tailer.core.turn.turns import answer_text
 from tailer.errors import TailerError
@@ -102,15 +102,15 @@ class Followups(Lane):
         """The edits to send, None without any; or how long it waits for the next try."""
         message, pieces = subject.message, list[Outgoing]()
         continued: Edit | None = None
+        charged: Sequence[Transaction] = ()
         if message is not None:
             continued, charged = await self._find_continuation(subject, message)
-            subject = replace(subject, transactions=(*subject.transactions, *charged))
             followed = await self._follow_row(subject, message, continued)
             if isinstance(followed, Waiting):
                 return followed
             pieces += followed
         if message is None or not message.created_by_user:
-            pieces += self._find_late(subject, continued, edits_before=len(pieces))
+            pieces += self._find_late(subject, continued, charged, edits_before=len(pieces))
         return join(pieces) if pieces else None
 
     async def _find_continuation(
@@ -121,8 +121,12 @@ class Followups(Lane):
             return None, ()
         (turn,) = subject.turns
         edit = self._find_edit(subject.entry, message, turn)
-        if edit is None or not is_lengthened(edit):
+        if edit is None:
             return None, ()
+        ledger = (await self._bench.reader.read_ledgers([turn])).get(turn.message_id, ())
+        written = find_second_run(turn, edit, message.usage, ledger)
+        if written or not is_lengthened(edit):
+            return (edit, written) if written else (None, ())
         unnamed = await self._bench.reader.read_unnamed(
             message.conversation_id, message.user_id, edit.written_milliseconds // 1000
         )
@@ -154,7 +158,9 @@ class Followups(Lane):
             )
         return pieces
 
-    def _find_late(self, subject: Subject, continued: Edit | None, *, edits_before: int) -> list[Outgoing]:
+    def _find_late(
+        self, subject: Subject, continued: Edit | None, charged: Sequence[Transaction], *, edits_before: int
+    ) -> list[Outgoing]:
         """What LibreChat wrote late into the one turn of an answer; its number follows that of an edit found with
         it."""
         (turn,), entry, message = subject.turns, subject.entry, subject.message
@@ -163,7 +169,7 @@ class Followups(Lane):
             turn = replace(turn, parts=None)
         updated = message.updated_milliseconds if message is not None else None
         written = entry.written_milliseconds or updated or turn.end_milliseconds
-        news = find_news(turn, message, subject.transactions, written, continued=continued)
+        news = find_news(turn, message, subject.transactions, written, continued=continued, charged=charged)
         destination = subject.destination
         trace = None if news is None else build_late_trace(turn, news, destination.options.mask)
         if news is None or trace is None:

@@ -134,6 +134,35 @@ async def test_what_a_model_added_to_an_answer_is_billed_late_and_corrects_nothi
     assert (corrected, len(scene.destination.scores)) == ([f"feedback-{TURN}"], 2)
 
 
+async def test_what_a_second_run_writes_into_a_reported_answer_is_billed_late_and_corrects_nothing(
+    scene: Scene,
+) -> None:
+    """ "Continue" over the API of LibreChat 0.8.7: text and report are those of the second run, the ledger has both."""
+    first = [transaction(messageId="a1", rawAmount=-119, tokenType="prompt"), transaction(messageId="a1")]
+    second = [transaction(messageId="a1", rawAmount=-118, tokenType="prompt"), transaction(messageId="a1")]
+    report = {"output": 3, "cacheWrite": 0, "cacheRead": 0}
+    async with running(scene) as run:
+        scene.librechat.insert("transactions", *first)
+        metadata = {"usage": {"input": 119, **report}}
+        _, said = scene.librechat.insert(
+            "messages", question("q1", None), answer("a1", "q1", metadata=metadata)
+        )
+        await run.until_done()
+        scene.librechat.insert("transactions", *second)
+        changes = {"text": "Written anew.", "metadata": {"usage": {"input": 118, **report}}}
+        for _ in ("written", "and touched again"):
+            scene.librechat.update("messages", said, {**changes, "updatedAt": datetime.now(UTC)})
+            await run.until_done()
+        scene.librechat.update("messages", said, {"text": "Written by hand."})
+        await run.until_done()
+
+    *_, late, edited = scene.destination.observations_of(TURN)
+    assert (late["type"], late["output"]) == ("generation", "Written anew.")
+    assert late["usage"] == {"input": 118, "output": 3}
+    assert edited["name"] == "edit"
+    assert len(scene.destination.scores) == 1
+
+
 async def test_a_row_that_was_replaced_as_a_whole_shows_what_it_changed(scene: Scene) -> None:
     """A restored backup writes whole rows; the event does not say what differs."""
     async with running(scene) as run:
