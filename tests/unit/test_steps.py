@@ -264,6 +264,19 @@ def test_a_failed_call_after_tools_that_was_billed_has_its_numbers() -> None:
     assert (failed.level, failed.usage) == (Level.ERROR, {"input": 100, "output": 2})
 
 
+def test_a_call_that_was_reported_had_not_failed_although_the_error_comes_after_its_words() -> None:
+    """The next agent of a chain failed, of which nothing is stored. A call that fails midway is not reported."""
+    content = [text("of the first"), {"type": "error", "error": "400 invalid request"}]
+    stored = response_row(content=content, metadata=usage_metadata(100, 19))
+    found = trace_of(turn_record(stored, user_row(), *call_rows(19)))
+    (done,) = generations(found)
+    (failed,) = generations(trace(*content, entries=call_rows(19)))
+
+    assert (done.level, done.status_message) == (Level.DEFAULT, None)
+    assert (found.root.level, found.root.status_message) == (Level.ERROR, "400 invalid request")
+    assert failed.level is Level.ERROR
+
+
 def test_an_error_after_a_hand_off_is_that_of_the_agent_that_received_it() -> None:
     """LibreChat 0.8.8 says of such a hand-off that its step failed: the receiver ran inside it."""
     call = tool_part("lc_transfer_to_agent_b", args="", output=MISSING, runStepStatus="failed")

@@ -25,7 +25,7 @@ from tailer.core.turn.authors import Authors, find_authors
 from tailer.core.turn.history import Prompt
 from tailer.core.turn.times import Start
 from tailer.core.turn.turns import Outcome, Turn, join_text
-from tailer.core.turn.usage import ANSWERING_CONTEXTS, Usage
+from tailer.core.turn.usage import ANSWERING_CONTEXTS, Usage, UsageSource
 
 
 @dataclass(slots=True)
@@ -156,11 +156,17 @@ class StepBuilder:
                 model_parameters=self._texts.parameters(self._inputs.parameters_for(step.agent_id))
                 if answers
                 else None,
-                level=self.level if is_last else Level.DEFAULT,
-                status_message=self.status if is_last else None,
+                level=self.level if is_last and not self._went_well(step) else Level.DEFAULT,
+                status_message=self.status if is_last and not self._went_well(step) else None,
                 metadata=self._describe(placed, first=shown is not None and not before),
             )
         )
+
+    def _went_well(self, step: Step) -> bool:
+        """Whether a call ended although the turn failed: LibreChat reports only such calls. The error after its words
+        is that of the next agent of a chain, of which nothing else is stored."""
+        is_reported = self.usage.told_apart and self.usage.usage_source is UsageSource.REPORTED
+        return self.turn.outcome is Outcome.ERROR and is_reported and step.call is not None
 
     def _describe(self, placed: PlacedStep, *, first: bool) -> Mapping[str, str]:
         step = placed.step
