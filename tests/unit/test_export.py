@@ -307,6 +307,32 @@ def test_a_complete_row_that_was_billed_as_stopped_was_stopped(context: str) -> 
     } == {"estimated"}  # fmt: skip
 
 
+BLANK: dict[str, Any] = {"content": [], "text": "", "langfuseSampled": MISSING}
+
+
+@pytest.mark.parametrize(
+    ("response", "entries", "outcome"),
+    [
+        (
+            response_row(**BLANK),
+            [prompt_row(147, context="title"), completion_row(26, context="title")],
+            "aborted",
+        ),
+        (response_row(**BLANK), [prompt_row(147), completion_row(0)], "complete"),
+        (response_row(**BLANK, metadata=usage_metadata(111, 12)), [], "complete"),
+        (response_row(**BLANK, metadata={"contextUsage": {"runId": RESPONSE}}), [], "complete"),
+        (response_row(**{**BLANK, "text": "Paris."}), [], "complete"),
+        (old_response_row(**BLANK), [], "complete"),
+    ],
+    ids=["stopped", "billed", "reported", "run", "text", "before 0.8.6"],
+)
+def test_an_answer_of_which_nothing_was_written_reported_or_billed_was_stopped_before_its_first_word(
+    response: Document, entries: list[Document], outcome: str
+) -> None:
+    """So LibreChat 0.8.7 stores it: without a flag, as if it were complete."""
+    assert trace_of(turn_record(response, user_row(), *entries)).metadata["outcome"] == outcome
+
+
 def test_a_row_that_failed_stays_failed_whatever_was_billed() -> None:
     record = turn_record(
         old_response_row(content=[{"type": "error", "error": "429"}]),

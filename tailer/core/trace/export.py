@@ -37,6 +37,7 @@ from tailer.core.turn.turns import (
     is_billed_as_aborted,
     judge_question,
     judge_response,
+    was_never_begun,
 )
 
 
@@ -242,7 +243,9 @@ def _judge(record: TurnRecord, policies: Policies, *, deadline_passed: bool) -> 
             surroundings=record.surroundings,
         )
         was_stopped = record.then.stopped or is_billed_as_aborted(record.transactions)
-        if verdict is Outcome.COMPLETE and was_stopped:
+        if verdict is Outcome.COMPLETE and (
+            was_stopped or was_never_begun(record.response, record.transactions)
+        ):
             return Outcome.ABORTED
         return verdict
     if record.question is not None:

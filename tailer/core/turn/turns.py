@@ -19,7 +19,13 @@ from tailer.core.turn.providers import providers_of
 from tailer.core.turn.record import Sibling, TurnRecord
 from tailer.core.turn.temporary import ASSISTANTS
 from tailer.core.turn.times import Start, resolve_times
-from tailer.core.turn.usage import NO_USAGE, Usage, resolve_title_usage, resolve_turn_usage
+from tailer.core.turn.usage import (
+    ANSWERING_CONTEXTS,
+    NO_USAGE,
+    Usage,
+    resolve_title_usage,
+    resolve_turn_usage,
+)
 
 __all__ = [
     "Exclusion",
@@ -124,6 +130,18 @@ def judge_response(
 def is_billed_as_aborted(transactions: Sequence[Transaction]) -> bool:
     """Whether LibreChat billed a stopped answer (until 0.8.1, whose rows look complete)."""
     return not _STOPPED_CONTEXTS.isdisjoint([entry.context for entry in transactions])
+
+
+def was_never_begun(response: Message, transactions: Sequence[Transaction]) -> bool:
+    """Whether an answer was stopped before its first word, although its row looks complete (0.8.6 and 0.8.7): nothing
+    was written, nothing reported, and no call was billed. An answer that a model left empty has its numbers."""
+    is_blank = not response.parts and not response.text
+    # Later than 0.8.5: there a stream shows how such a row was first stored.
+    if not is_blank or not response.says_temporary or response.subagent_task is not None:
+        return False
+    if response.usage is not None or response.run_id is not None or response.sampling_decided:
+        return False
+    return ANSWERING_CONTEXTS.isdisjoint([entry.context for entry in transactions])
 
 
 def judge_question(
