@@ -309,6 +309,15 @@ def test_a_report_of_all_calls_is_not_shown_as_the_first_ones_alone_where_a_tool
     assert (first.usage, second.usage) == ({"input": 259, "output": 53}, None)
 
 
+def test_what_librechat_guesses_of_a_stopped_answer_is_not_shown_as_its_first_calls_alone() -> None:
+    """Until 0.8.6 it charges for the text of the whole, in place of what the calls that ended used."""
+    parts = [text("a"), tool_part(), text("b")]
+    (both,) = generations(trace(*parts, entries=call_rows(28), unfinished=True, text="a b"))
+
+    assert both.usage == {"input": 100, "output": 28}
+    assert (both.metadata["usage_source"], both.metadata["calls"]) == ("estimated", "not told apart")
+
+
 def test_hand_offs_steering_and_summaries_are_events_at_their_place() -> None:
     found = trace(
         {"type": "summary", "text": "They spoke of France."},

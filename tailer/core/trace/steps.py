@@ -60,7 +60,9 @@ class StepBuilder:
         self._authors = find_authors(turn.record)
         self._texts = Texts(self.allowance)
         self._inputs = Inputs(turn.record, self.prompt, self._authors)
-        cut_short = turn.outcome not in (Outcome.COMPLETE, Outcome.COPIED)
+        # What LibreChat guesses of a stopped answer (until 0.8.6) is the whole of it.
+        guessed = turn.outcome is Outcome.ABORTED and self.usage.usage_source is UsageSource.ESTIMATED
+        cut_short = turn.outcome not in (Outcome.COMPLETE, Outcome.COPIED) and not guessed
         self._plan = make_plan(parts, self.usage, self._authors, cut_short=cut_short)
         steps = self._plan.steps
         named = [step for step in steps if not step.nameless]
