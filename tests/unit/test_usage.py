@@ -1,6 +1,7 @@
 """Tokens and cost: the provider's numbers where it told them, a mark on every guess, and nothing counted twice."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
@@ -251,6 +252,26 @@ def test_a_ledger_without_a_report_is_a_guess_where_the_release_would_report(
 
     assert usage.usage_source is UsageSource.ESTIMATED
     assert total(usage) == Tokens(24, 4)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "cached", "source"),
+    [
+        ("anthropic", True, UsageSource.ESTIMATED),
+        ("bedrock", True, UsageSource.ESTIMATED),
+        ("anthropic", False, UsageSource.BILLED),
+        ("openAI", True, UsageSource.BILLED),
+    ],
+)
+def test_0_8_6_charges_cached_tokens_of_anthropic_and_bedrock_twice(
+    endpoint: str, *, cached: bool, source: UsageSource
+) -> None:
+    """Its rows say if they are temporary, and report nothing yet. LibreChat #13468 and #13798 came after it."""
+    newer = ("contextMeta", "langfuseSampled", "langfuseDestinationIds")
+    stored: dict[str, Any] = {**dict.fromkeys(newer, MISSING), "endpoint": endpoint}
+    prompt = structured_prompt_row(550, write=200, read=300) if cached else prompt_row(550)
+
+    assert resolve(response_row(**stored), prompt, completion_row(21)).usage_source is source
 
 
 @pytest.mark.parametrize("fields", [{}, {"isTemporary": False, "langfuseSampled": True}])

@@ -290,10 +290,12 @@ def _miscounts(response: Message, own: Sequence[Transaction], provider: str) -> 
 
     Those before 0.7.9 (whose answers are text alone, as those of the agents API are still) count every plain prompt
     themselves; 0.7.9 to 0.8.5 double what Anthropic tells (in all amounts) and inflate Bedrock's output by its cache.
+    0.8.6 charges cached tokens of Anthropic as plain ones too, and still Bedrock's as output; 0.8.7 would report.
     """
-    if response.says_temporary:
-        return False
     structured = any(entry.input_tokens is not None for entry in own)
+    if response.says_temporary:
+        caches = provider == "bedrock" or _is_anthropic(own, provider)
+        return structured and caches and not response.is_of_api
     if not response.parts and response.text and not response.is_of_api:
         return not structured
     return _is_anthropic(own, provider) or (provider == "bedrock" and structured)
