@@ -274,6 +274,26 @@ def test_0_8_6_charges_cached_tokens_of_anthropic_and_bedrock_twice(
     assert resolve(response_row(**stored), prompt, completion_row(21)).usage_source is source
 
 
+@pytest.mark.parametrize(
+    ("models", "source"),
+    [
+        (("gpt-4o", "claude-3-5-haiku"), UsageSource.ESTIMATED),
+        (("gpt-4o", "gpt-4o-mini"), UsageSource.BILLED),
+        # A model of that name at a provider of another kind.
+        (("claude-3-5-haiku", "claude-3-5-haiku"), UsageSource.BILLED),
+    ],
+)
+def test_until_0_8_5_the_amounts_of_one_agents_call_of_anthropic_are_doubtful_too(
+    models: tuple[str, str], source: UsageSource
+) -> None:
+    """A hand-off, a chain or an answer beside another: the turn's own agent is not Anthropic's."""
+    rows = [
+        row for model in models for row in (prompt_row(132, model=model), completion_row(28, model=model))
+    ]
+
+    assert resolve(old_response_row(endpoint="openAI"), *rows).usage_source is source
+
+
 @pytest.mark.parametrize("fields", [{}, {"isTemporary": False, "langfuseSampled": True}])
 def test_the_agents_api_charges_what_the_provider_told(fields: Document) -> None:
     """In every release since 0.8.3 its answers are text alone, and it stores no report."""

@@ -277,6 +277,14 @@ def _is_anthropic(own: Sequence[Transaction], provider: str) -> bool:
     return any((entry.model or "").startswith("claude") for entry in own)
 
 
+def _has_anthropic(own: Sequence[Transaction], provider: str) -> bool:
+    """Whether some of the calls are Anthropic's, as that of one agent of several is."""
+    if _is_anthropic(own, provider):
+        return True
+    models = {entry.model or "" for entry in own}
+    return len(models) > 1 and any(model.startswith("claude") for model in models)
+
+
 def _counted_by_itself(response: Message, own: Sequence[Transaction], provider: str) -> bool:
     """Whether LibreChat's own count was charged: a newer release would have stored what the provider reported. The
     agents API stores no report, and charges what the provider told."""
@@ -294,11 +302,11 @@ def _miscounts(response: Message, own: Sequence[Transaction], provider: str) -> 
     """
     structured = any(entry.input_tokens is not None for entry in own)
     if response.says_temporary:
-        caches = provider == "bedrock" or _is_anthropic(own, provider)
+        caches = provider == "bedrock" or _has_anthropic(own, provider)
         return structured and caches and not response.is_of_api
     if not response.parts and response.text and not response.is_of_api:
         return not structured
-    return _is_anthropic(own, provider) or (provider == "bedrock" and structured)
+    return _has_anthropic(own, provider) or (provider == "bedrock" and structured)
 
 
 def _is_refusal(response: Message) -> bool:
