@@ -139,7 +139,10 @@ async def read_ledgers(
         "_id": {"$gte": _first_id(began)},
     }
     if only_news:
-        counted = [from_key(DocumentKey(key)) for turn in turns for key in turn.transactions or ()]
+        # An `_id` of any other type is not among the ids that are asked for.
+        counted = [
+            ObjectId(key) for turn in turns for key in turn.transactions or () if ObjectId.is_valid(key)
+        ]
         # Not as `$nin`, from which the server would make thousands of ranges of another index.
         query |= {"context": {"$ne": TITLE_CONTEXT}, "$nor": [{"_id": {"$in": counted}}]}
     found = await collections.find("transactions", query, TRANSACTION_FIELDS)

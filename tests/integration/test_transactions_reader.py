@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ from tailer.mongo.document_keys import to_key
 from tailer.mongo.documents import MongoDocuments
 from tests.evidence import Events
 from tests.rows import ALICE, BOB, NOW, answer, question, transaction
+from tests.sent import make_sent
 
 
 @pytest.fixture
@@ -187,3 +189,22 @@ async def test_what_an_answer_spends_before_it_is_stored_is_its_chats(
     )  # fmt: skip
 
     assert by_reference(await reader.read_spending(keys)) == {("gone", deleted): (ALICE, [2])}
+
+
+async def test_a_ledger_whose_ids_are_no_object_ids_is_looked_at_like_any_other(
+    database: Database, reader: MongoDocuments
+) -> None:
+    """A program that writes into the ledger chooses the type of its ids. A look that fails would fail at each try."""
+    await store(
+        database, "transactions", spent(1, -9, messageId="a1", _id="entry-1"), spent(2, -1, messageId="a2")
+    )
+    turns = [
+        replace(make_sent(message_id), session_id="c1", start_milliseconds=1, transactions=(counted,))
+        for message_id, counted in (("a1", "entry-1"), ("a2", str(ObjectId())))
+    ]
+
+    found = await reader.read_ledgers(turns, only_news=True)
+
+    assert {message_id: [entry.tokens for entry in entries] for message_id, entries in found.items()} == {
+        "a2": [2]
+    }
