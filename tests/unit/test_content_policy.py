@@ -221,6 +221,40 @@ def test_a_long_tag_is_masked_before_it_is_cut() -> None:
     assert "anna" not in masked
 
 
+def agent_ids(content: ContentChoice, *parts: Document) -> list[str]:
+    """The agents that the observations of a turn name, with the word as a pattern of the mask."""
+    record = turn_record(response_row(content=list(parts)), user_row())
+    shown = trace_of(record, policies=Policies(content=content), mask=lambda: masker(WORD))
+    return [item.metadata["agent_id"] for item in shown.observations if "agent_id" in item.metadata]
+
+
+def test_the_label_of_a_preset_is_shown_in_an_agents_id_as_far_as_other_names_are() -> None:
+    """LibreChat puts what a person called the preset into the id of each model that answers beside another."""
+    parts = [
+        {"type": "text", "text": "one", "agentId": f"openAI__gpt-4o___{WORD} of mine", "groupId": 1},
+        {"type": "text", "text": "two", "agentId": f"Open Router__a__b___{WORD}____1", "groupId": 1},
+        {"type": "text", "text": "three", "agentId": "openAI__gpt-4o____2", "groupId": 1},
+    ]
+
+    assert f"openAI__gpt-4o___{WORD} of mine" in agent_ids(ContentChoice.FULL, *parts)
+    assert agent_ids(ContentChoice.NONE, *parts) == [
+        "openAI__gpt-4o",
+        "Open Router__a__b____1",
+        "openAI__gpt-4o____2",
+    ]
+    assert not any(WORD in agent_id for agent_id in agent_ids(ContentChoice.MASKED, *parts))
+    assert agent_ids(ContentChoice.MASKED, *parts)[0].endswith(" of mine")
+
+
+def test_what_a_model_wrote_in_place_of_a_sub_agents_id_is_its_text() -> None:
+    invented = tool_part("subagent", args=f'{{"subagent_type":"a {WORD}, please"}}')
+    saved = tool_part("subagent", args='{"subagent_type":"agent_iACv6m9mgXqVzt5kkBW0V"}')
+
+    assert agent_ids(ContentChoice.NONE, invented) == []
+    assert WORD not in str(agent_ids(ContentChoice.MASKED, invented))
+    assert agent_ids(ContentChoice.NONE, saved) == ["agent_iACv6m9mgXqVzt5kkBW0V"]
+
+
 def test_withheld_content_says_so_and_the_numbers_stay() -> None:
     record = with_word("question", "x" * 1_500)
     turn, _ = traces_of(record, policies=MASKED, mask=lambda: masker("x+"))

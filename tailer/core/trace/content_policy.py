@@ -3,6 +3,7 @@
 Fails closed: if a mask is not certain, the text is withheld, and the trace says so.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeAlias, assert_never
@@ -28,6 +29,10 @@ _WRITTEN_METADATA = frozenset(
     }
 )
 """Metadata that people or models wrote; the name of an agent, a preset or a skill is such a text."""
+_AGENT_ID = "agent_id"
+_SAVED_AGENT = re.compile(r"(?:agent|asst)_[A-Za-z0-9_-]+")
+_LABEL = re.compile(r"(?<!_)___(?!_\d+\Z)(.*?)(?=(?:____\d+)?\Z)", re.DOTALL)
+"""The label of a preset in the id of an agent that is not saved, `endpoint__model___label____index`."""
 _HAND_OFF = "lc_transfer_to_"
 """The beginning of a tool's name that ends in the name of an agent."""
 ANY_HAND_OFF = _HAND_OFF.rstrip("_")
@@ -159,16 +164,34 @@ def _masked(value: object, masker: Masker) -> object:
 
 
 def _mask_written(metadata: Mapping[str, str], masker: Masker) -> dict[str, str]:
-
-    return {
+    masked = {
         name: str(_masked(value, masker)) if name in _WRITTEN_METADATA else value
         for name, value in metadata.items()
     }
+    agent_id = masked.get(_AGENT_ID)
+    if agent_id is not None:
+        masked[_AGENT_ID] = _show_agent_id(agent_id, lambda text: str(_masked(text, masker)))
+    return masked
 
 
 def _without_written(metadata: Mapping[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in metadata.items() if name not in _WRITTEN_METADATA}
+    agent_id = kept.get(_AGENT_ID)
+    if agent_id is not None:
+        kept[_AGENT_ID] = _show_agent_id(agent_id, lambda _: "")
+        if not kept[_AGENT_ID]:
+            del kept[_AGENT_ID]
+    return kept
 
-    return {name: value for name, value in metadata.items() if name not in _WRITTEN_METADATA}
+
+def _show_agent_id(agent_id: str, show_text: Callable[[str], str]) -> str:
+    """An agent's id with what people and models wrote of it as `show_text` shows it: a preset's label, or all of what a
+    model gave as the id of a sub-agent."""
+    if _SAVED_AGENT.fullmatch(agent_id):
+        return agent_id
+    if "__" not in agent_id:
+        return show_text(agent_id)
+    return _LABEL.sub(lambda found: f"___{shown}" if (shown := show_text(found[1])) else "", agent_id)
 
 
 def _without_text(parameters: Mapping[str, object] | None) -> Mapping[str, object] | None:
