@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from bson import Code
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -39,6 +40,11 @@ def test_no_content_stops_the_reader(content: object) -> None:
 
     documents = [item for item in content if isinstance(item, dict)] if isinstance(content, list) else []
     assert len(parts) == len(documents)
+
+
+def test_a_type_that_is_code_is_no_type() -> None:
+    """The driver makes BSON's code a kind of text, but without a hash."""
+    assert only({"type": Code("text")}) == OtherPart("untyped")
 
 
 @pytest.mark.parametrize("depth", [100, 100_000])

@@ -42,7 +42,8 @@ _MARKS: Final = (re.compile("[a-z]"), re.compile("[A-Z]"), re.compile("[0-9]"))
 
 def is_media(part_type: object) -> bool:
     """Whether a part of this type is an image, sound, a video or a file."""
-    return isinstance(part_type, str) and part_type in _MEDIA_TYPES
+    # Not `isinstance`: BSON's code type is a kind of text that has no hash.
+    return type(part_type) is str and part_type in _MEDIA_TYPES
 
 
 def describe_media(part: Document) -> str:
