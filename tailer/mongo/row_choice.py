@@ -8,6 +8,7 @@ read without their content, and then the content of those that are needed.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from tailer.core.identity import DocumentKey
@@ -132,6 +133,9 @@ class RowChoice:
             if len(stored) == before:
                 break
             since = page[-1].document.get("createdAt")
+            if not isinstance(since, datetime):
+                # Times of other types are sorted apart, and a page from here on would not hold them.
+                break
         return choice
 
     def _choose(

@@ -69,7 +69,8 @@ async def reader(stored: PlainDatabase[Document], replica_set: ReplicaSet) -> As
 
 @cache
 def librechat() -> dict[str, list[dict[str, Any]]]:
-    """A long chat, one with branches, one that was imported out of order, one of two users, and short ones."""
+    """A long chat, one with branches, one that was imported out of order, one of two users, one that was moved as JSON,
+    and short ones."""
     chats = [
         chat("long", TURNS),
         chat("branched", TURNS, branches=True),
@@ -77,6 +78,7 @@ def librechat() -> dict[str, list[dict[str, Any]]]:
         chat("shared", TURNS // 4),
         chat("shared", TURNS // 4, BOB),
         chat("broken", TURNS // 4, gap=TURNS // 4 - 5),
+        moved(chat("moved", TURNS // 2)),
         *(chat(f"short {number}", 2) for number in range(20)),
     ]
     return {
@@ -138,6 +140,18 @@ def chat(
             parent = add(number, edited, " edited", start + 40)
         if number == gap:
             rows.pop()
+    return rows, entries
+
+
+def moved(
+    found: tuple[list[dict[str, Any]], list[dict[str, Any]]],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """A conversation whose older rows have times as text, and the oldest ones as numbers. MongoDB sorts them apart."""
+    rows, entries = found
+    for place, row in enumerate(rows[:-30]):
+        for name in ("createdAt", "updatedAt"):
+            is_old = place < len(rows) - 125
+            row[name] = row[name].timestamp() * 1000 if is_old else row[name].isoformat()
     return rows, entries
 
 

@@ -104,14 +104,32 @@ def test_the_drivers_own_type_of_time_is_read() -> None:
     [
         datetime(1969, 12, 31, tzinfo=UTC),
         datetime(2200, 1, 2, tzinfo=UTC),
-        "2024-01-01T00:00:00Z",
-        1.7e12,
+        "1969-12-31T00:00:00Z",
+        "2200-01-02T00:00:00Z",
+        "0001-01-01T00:00:00+14:00",
+        "yesterday",
+        "2026-01-01" + " " * 1_000_000,
+        1_700_000_000,
+        7,
+        -1,
+        float("nan"),
+        1e300,
         True,
         None,
     ],
 )
-def test_times_before_1970_after_2200_or_as_text_are_broken(value: object) -> None:
+def test_times_before_1970_or_after_2200_and_what_is_none_are_broken(value: object) -> None:
     assert values.milliseconds(value) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2023-11-14T22:13:20.123Z", "2023-11-14T22:13:20.123", "2023-11-15T07:13:20.123+09:00", 1_700_000_000_123,
+     1_700_000_000_123.0],
+)  # fmt: skip
+def test_a_time_as_iso_text_or_as_a_number_is_read_as_librechat_reads_it(value: object) -> None:
+    """A database that was moved as JSON, without its types, has such times."""
+    assert values.milliseconds(value) == 1_700_000_000_123
 
 
 def test_a_duration_of_more_than_a_year_is_broken() -> None:

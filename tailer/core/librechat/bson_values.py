@@ -21,7 +21,10 @@ _LARGEST_COUNT = 10**12
 _OBJECT_ID_DIGITS = 24
 _NUMBERS = (int, float)
 _OTHER_THAN_IDS = (str, bool, int, float, bytes, dict, list)
-_OTHER_THAN_TIMES = (str, bytes, bool, float)
+_OTHER_THAN_TIMES = (str, bytes, bool)
+_EARLIEST_NUMBER = 10**12
+"""In 2001. A smaller number is of seconds or no time at all."""
+_LONGEST_TIME_CHARACTERS = 40
 
 
 def string(value: object) -> str | None:
@@ -69,13 +72,21 @@ def amount(value: object) -> float | None:
 
 
 def milliseconds(value: object) -> int | None:
-    """A stored time as milliseconds since 1970 (UTC). Times before 1970 or after 2200 are broken values."""
+    """A stored time as milliseconds since 1970 (UTC). Times before 1970 or after 2200 are broken values.
+
+    A database that was moved as JSON has times as text (ISO 8601) or as numbers; LibreChat reads these too.
+    """
     if value is None:
         return None
     if isinstance(value, datetime):
         since = value - (_NAIVE_EPOCH if value.tzinfo is None else _EPOCH)
         # Divided by a millisecond as a `timedelta`, it would take twice as long.
         found = since.days * 86_400_000 + since.seconds * 1_000 + since.microseconds // 1_000
+    elif type(value) is str:
+        return _read_time(value)
+    elif isinstance(value, _NUMBERS):
+        number = amount(value)
+        found = int(number) if number is not None and number >= _EARLIEST_NUMBER else 0
     elif isinstance(value, _OTHER_THAN_TIMES) or not hasattr(value, "__int__"):
         return None
     else:
@@ -83,6 +94,15 @@ def milliseconds(value: object) -> int | None:
         # protocol costs more than everything else that is done with the field.
         found = int(value)
     return found if 0 < found < _LATEST_MILLISECONDS else None
+
+
+def _read_time(text: str) -> int | None:
+    if len(text) > _LONGEST_TIME_CHARACTERS:
+        return None
+    try:
+        return milliseconds(datetime.fromisoformat(text))
+    except (ValueError, OverflowError):
+        return None
 
 
 def duration_milliseconds(value: object) -> int | None:
