@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from bson import Code, ObjectId
+from bson import Code, Decimal128, ObjectId
 from bson.datetime_ms import DatetimeMS
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,6 +64,18 @@ def test_a_count_is_a_whole_number_that_is_not_negative_and_can_be_true(
 ) -> None:
     """No model reads a million million tokens in a turn; such a number is a broken one."""
     assert values.count(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("12", 12.0), ("-1.5", -1.5), ("1E+6000", None), ("NaN", None), ("sNaN", None), ("-Infinity", None)],
+)
+def test_a_decimal_is_a_number_too(text: str, expected: float | None) -> None:
+    """MongoDB computes decimals where somebody multiplies prices with one."""
+    found = Decimal128(text)
+
+    assert values.amount(found) == expected
+    assert values.count(found) == (None if expected is None or expected < 0 else int(expected))
 
 
 @pytest.mark.parametrize(

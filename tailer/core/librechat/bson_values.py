@@ -51,8 +51,12 @@ def count(value: object) -> int | None:
     """A number of tokens or bytes as an integer. A negative or infinite number, or another type, gives None."""
     if type(value) is int:
         return value if 0 <= value <= _LARGEST_COUNT else None
-    if value is None or isinstance(value, bool) or not isinstance(value, _NUMBERS):
+    if value is None or isinstance(value, bool):
         return None
+    if not isinstance(value, _NUMBERS):
+        value = _decimal(value)
+        if value is None:
+            return None
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return int(value) if 0 <= value <= _LARGEST_COUNT else None
@@ -62,13 +66,28 @@ def amount(value: object) -> float | None:
     """A finite number of either sign, as transactions store it."""
     if type(value) is float:
         return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool) or not isinstance(value, _NUMBERS):
+    if value is None or isinstance(value, bool):
         return None
+    if not isinstance(value, _NUMBERS):
+        value = _decimal(value)
+        if value is None:
+            return None
     try:
         number = float(value)
     except OverflowError:
         return None
     return number if math.isfinite(number) else None
+
+
+def _decimal(value: object) -> float | None:
+    """BSON's decimal as a number: calculations within MongoDB store it. It is known by its method, as the core knows no
+    driver."""
+    to_decimal = getattr(value, "to_decimal", None)
+    try:
+        return float(to_decimal()) if callable(to_decimal) else None
+    except ValueError:
+        # A signalling NaN.
+        return None
 
 
 def milliseconds(value: object) -> int | None:
