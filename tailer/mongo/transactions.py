@@ -282,10 +282,11 @@ async def _find_in_chats(collections: Collections, found: Sequence[Mapping[str, 
         "conversationId",
         {filled_string(row.get("conversationId")) or "" for row in unnamed},
     )
+    # A broken row may have anything there, also what has no hash.
     return {
         *stored,
-        *(_reference_of(row) for row in pending if row.get("conversationId") in used),
-        *(_reference_of(row) for row in unnamed if row.get("conversationId") in used | kept),
+        *(_reference_of(row) for row in pending if filled_string(row.get("conversationId")) in used),
+        *(_reference_of(row) for row in unnamed if filled_string(row.get("conversationId")) in used | kept),
     }
 
 

@@ -191,6 +191,21 @@ async def test_what_an_answer_spends_before_it_is_stored_is_its_chats(
     assert by_reference(await reader.read_spending(keys)) == {("gone", deleted): (ALICE, [2])}
 
 
+@pytest.mark.parametrize("conversation_id", [["c1"], {"a": 1}, 7, None])
+async def test_a_broken_conversation_id_spends_for_no_chat_and_stops_no_reading(
+    database: Database, reader: MongoDocuments, conversation_id: object
+) -> None:
+    await store(database, "messages", question("q1", None))
+    keys = await store(
+        database, "transactions",
+        spent(1, -9, messageId=str(uuid.uuid4()), conversationId=conversation_id),
+        spent(2, -9, conversationId=conversation_id),
+        spent(3, -9, conversationId="api"),
+    )  # fmt: skip
+
+    assert by_reference(await reader.read_spending(keys)) == {("api", "api"): (ALICE, [3])}
+
+
 async def test_a_ledger_whose_ids_are_no_object_ids_is_looked_at_like_any_other(
     database: Database, reader: MongoDocuments
 ) -> None:
