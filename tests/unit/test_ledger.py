@@ -12,11 +12,15 @@ from tailer.core.turn.readback import Row
 from tailer.core.turn.transactions_by_time import assign_by_time
 from tests.unit.documents import (
     MISSING,
+    assemble,
     completion_row,
+    message,
     moment,
+    old_response_row,
     prompt_row,
     response_row,
     row,
+    select,
     transactions,
     user_row,
 )
@@ -54,9 +58,36 @@ def chat(*turns: tuple[float, float]) -> dict[str, Row]:
 )
 def test_a_transaction_belongs_to_the_turn_that_it_was_written_in(at: float, owner: str | None) -> None:
     """From a second before the question until ten after the response: they are not waited for."""
-    found = assign_by_time([entry(at)], chat((0, 5), (100, 110)))
+    own = [entry(5), entry(110)]
+    found = assign_by_time([*own, entry(at)], chat((0, 5), (100, 110)))
 
-    assert list(found) == ([] if owner is None else [owner])
+    assert {message_id for message_id, entries in found.items() if len(entries) > 1} == ({owner} - {None})
+
+
+def test_an_answer_that_was_stored_while_it_was_written_has_what_was_charged_at_its_end() -> None:
+    """Somebody closes the tab after 5 seconds, and the answer goes on for half a minute (0.8.2)."""
+    rows = chat((0, 5), (100, 110))
+    charged = [entry(35), entry(35.1, context="title")]
+
+    assert list(assign_by_time(charged, rows).items()) == [("r0", charged)]
+    assert not assign_by_time([entry(3_606)], chat((0, 5)))
+    assert not assign_by_time([entry(35, model="another")], rows)
+    assert not assign_by_time([entry(35)], {**rows, "r0": replace(rows["r0"], refused=True)})
+
+
+@pytest.mark.parametrize(("saved", "is_own"), [(5, False), (24, False), (26, True), (35, True)])
+def test_what_was_charged_long_after_the_last_save_of_an_answer_is_not_its_own(
+    saved: float, *, is_own: bool
+) -> None:
+    """Something that is gone may have been charged in between. What names the answer is always its own."""
+    question, response = user_row(), old_response_row(5, updatedAt=moment(saved))
+    chat = {document["messageId"]: row(document) for document in (question, response)}
+    read = {row(document).key: message(document) for document in (question, response)}
+    late, named = entry(35), transactions(prompt_row(2, createdAt=moment(35)))[0]
+    record = assemble(select(row(response), chat), read, None, (late, named))
+
+    assert record is not None
+    assert record.transactions == ((late, named) if is_own else (named,))
 
 
 def test_of_two_turns_the_nearer_response_has_it() -> None:

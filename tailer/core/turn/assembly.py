@@ -27,6 +27,7 @@ from tailer.core.turn.own_counts import may_be_own_count
 from tailer.core.turn.readback import Row
 from tailer.core.turn.selection import RowSelection
 from tailer.core.turn.temporary import settle_temporary
+from tailer.core.turn.transactions_by_time import until_saved
 from tailer.core.turn.turns import Sibling, TurnRecord
 from tailer.core.turn.usage import SUBAGENT_CONTEXT
 
@@ -139,6 +140,8 @@ def make_draft(
     asked = None if question is own else question
     own = settle_temporary(own, conversation, asked, now_seconds=now_seconds)
     transactions = entries_of_user(selection.row.user_id, transactions)
+    if not own.says_temporary:
+        transactions = until_saved(own, transactions)
     return Draft(
         selection=selection,
         response=None if own.created_by_user else own,

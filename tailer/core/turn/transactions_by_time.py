@@ -9,21 +9,27 @@ The transactions of an assistant's answer are written after it: when the next qu
 Until 0.7.8 a call that was stopped before it wrote anything goes on, and is charged when it ends: by then the next turn
 may have ended too. It is known by its prompt, which was charged with the same tokens when it was stopped.
 
+A row that is stored while its answer is still written keeps the time of its first save (a closed tab in 0.8.2, answers
+in the making before). What is charged when such an answer ends is too late for it, and the answer has nothing else.
+
 A title is made of the first answer to the first question, and nothing bounds how long that takes: the next turn may
 have ended by then.
 """
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tailer.core.identity import NO_PARENT
+from tailer.core.librechat.messages import Message
 from tailer.core.librechat.transactions import Transaction
 from tailer.core.turn.readback import Row
 from tailer.core.turn.usage import ANSWERING_CONTEXTS, TITLE_CONTEXT
 
 _BEFORE_QUESTION_MILLISECONDS = 1_000
 _AFTER_RESPONSE_MILLISECONDS = 10_000
+_LONGEST_ANSWER_MILLISECONDS = 3_600_000
 _ASSISTANT_PREFIX = "asst_"
 _STOPPED_CONTEXTS = ("abort", "incomplete")
 _MODELLESS_PREFIXES = ("agent_", _ASSISTANT_PREFIX)
@@ -37,6 +43,7 @@ class _Window:
     response: int
     is_first: bool
     question_id: str | None
+    refused: bool
 
     def distance(self, entry: Transaction) -> tuple[bool, bool, int, str] | None:
         """How far a transaction is from the response, None if its time lies outside the turn."""
@@ -44,9 +51,9 @@ class _Window:
         if at is None or not self.opens <= at <= self.response + _AFTER_RESPONSE_MILLISECONDS:
             return None
         too_early = at < self.response and _is_assistant(self.model)
-        return self._names_another_model(entry), too_early, abs(at - self.response), self.message_id
+        return self.names_another_model(entry), too_early, abs(at - self.response), self.message_id
 
-    def _names_another_model(self, entry: Transaction) -> bool:
+    def names_another_model(self, entry: Transaction) -> bool:
         """Whether the models agree. Titles, labels and summaries use models of their own, and a saved agent's row names
         no model."""
         if self.model is None or self.model.startswith(_MODELLESS_PREFIXES):
@@ -61,10 +68,11 @@ def assign_by_time(
 
     `conversation` holds the rows of one conversation by message id.
     """
-    windows = list(_windows(conversation))
+    transactions, windows = list(transactions), list(_windows(conversation))
     pending = _pending_since(conversation)
     stopped = _StoppedCalls(windows)
     assigned: dict[str, list[Transaction]] = defaultdict(list)
+    left: list[Transaction] = []
     for entry in transactions:
         if _belongs_to_pending(entry, pending):
             continue
@@ -76,7 +84,60 @@ def assign_by_time(
             message_id = stopped.settle(entry, None if nearest is None else nearest[-1])
         if message_id is not None:
             assigned[message_id].append(entry)
+        elif entry.created_milliseconds is not None and entry.context != TITLE_CONTEXT:
+            left.append(entry)
+    for message_id, entries in _charged_at_the_end(left, windows, conversation).items() if left else ():
+        if not any(entry.context in ANSWERING_CONTEXTS for entry in assigned.get(message_id, ())):
+            assigned[message_id] += entries
+            # In the order written again.
+            assigned[message_id].sort(key=transactions.index)
     return assigned
+
+
+def until_saved(response: Message, entries: tuple[Transaction, ...]) -> tuple[Transaction, ...]:
+    """The transactions of a response without calls that name no message and were written long after its last save. A
+    stopped call is charged when it ends, and that saves nothing."""
+    if any(entry.context in _STOPPED_CONTEXTS for entry in entries):
+        return entries
+    saved = max(response.created_milliseconds or 0, response.updated_milliseconds or 0)
+    last = saved + _AFTER_RESPONSE_MILLISECONDS
+    return tuple(
+        entry
+        for entry in entries
+        if entry.message_id is not None
+        or entry.context not in ANSWERING_CONTEXTS
+        or (entry.created_milliseconds or 0) <= last
+    )
+
+
+def _charged_at_the_end(
+    left: Iterable[Transaction], windows: Sequence[_Window], conversation: Mapping[str, Row]
+) -> Mapping[str, Sequence[Transaction]]:
+    """What was charged after the first save of a response and before anything else was stored in the conversation, if a
+    call that answers is among it."""
+    rows = sorted(
+        (row.created_milliseconds, row.message_id)
+        for row in conversation.values()
+        if row.created_milliseconds
+    )
+    times = [at for at, _ in rows]
+    responses = {window.message_id: window for window in windows if not window.refused}
+    found: dict[str, list[Transaction]] = defaultdict(list)
+    for entry in left:
+        at = entry.created_milliseconds or 0
+        place = bisect_left(times, at) - 1
+        if place < 0 or (place > 0 and times[place - 1] == times[place]):
+            continue
+        window = responses.get(rows[place][1])
+        if window is None or at - window.response > _LONGEST_ANSWER_MILLISECONDS:
+            continue
+        if not window.names_another_model(entry):
+            found[window.message_id].append(entry)
+    return {
+        message_id: entries
+        for message_id, entries in found.items()
+        if any(entry.context in ANSWERING_CONTEXTS for entry in entries)
+    }
 
 
 class _StoppedCalls:
@@ -156,5 +217,11 @@ def _windows(conversation: Mapping[str, Row]) -> Iterable[_Window]:
         # Of an answer whose question was deleted it is not known what came before.
         is_first = question is None or question.parent_message_id in (None, NO_PARENT)
         yield _Window(
-            row.message_id, row.model, opens, row.created_milliseconds, is_first, row.parent_message_id
+            row.message_id,
+            row.model,
+            opens,
+            row.created_milliseconds,
+            is_first,
+            row.parent_message_id,
+            row.refused,
         )

@@ -123,11 +123,12 @@ def resolve_turn_usage(
     if response.usage is not None:
         return _from_report(response.usage, calls, own)
     if calls:
-        guessed = failed or _counted_by_itself(response, own, style) or is_own_count(own, context_tokens)
+        first = [entry for entry in own if entry.model not in others] if others else own
+        guessed = failed or _counted_by_itself(response, first, style) or is_own_count(own, context_tokens)
         if others and not guessed:
             calls = tuple(
                 replace(
-                    call, miscounted=call.model in others and _miscounts(response, own, others[call.model])
+                    call, miscounted=call.model in others and _miscounts_model(response, own, call, others)
                 )
                 for call in calls
             )
@@ -307,6 +308,14 @@ def _miscounts(response: Message, own: Sequence[Transaction], provider: str) -> 
     if not response.parts and response.text and not response.is_of_api:
         return not structured
     return _has_anthropic(own, provider) or (provider == "bedrock" and structured)
+
+
+def _miscounts_model(
+    response: Message, own: Sequence[Transaction], call: ModelCall, others: Mapping[str | None, str]
+) -> bool:
+    """The same of one call of another agent, by that agent's provider and what was charged for its model."""
+    charged = [entry for entry in own if entry.model == call.model]
+    return _miscounts(response, charged, others[call.model])
 
 
 def _is_refusal(response: Message) -> bool:
