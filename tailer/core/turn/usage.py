@@ -21,11 +21,17 @@ from tailer.core.turn.calls import (
     ModelCall,
     PairingClues,
     Tokens,
-    names_agent,
     pair_calls,
     total_tokens,
 )
 from tailer.core.turn.costs import Cost, PriceList, add_costs, guess_of
+from tailer.core.turn.miscounts import (
+    counted_by_itself,
+    counted_otherwise,
+    counts_cache_in_input,
+    miscounts,
+    miscounts_model,
+)
 from tailer.core.turn.own_counts import is_own_count
 
 _NO_OTHERS: Final[Mapping[str | None, str]] = MappingProxyType({})
@@ -35,8 +41,6 @@ SUBAGENT_CONTEXT = "subagent"
 _PLUGINS_CONTEXT = "plugins"
 ANSWERING_CONTEXTS = frozenset({"message", "abort", "incomplete", "sequential"})
 """Transaction contexts of the calls that wrote the answer; other contexts are calls beside it."""
-_INCLUSIVE_OF_NOTHING = frozenset({"anthropic", "bedrock"})
-"""Providers whose `inputTokens` never held the cached tokens."""
 
 
 class UsageSource(StrEnum):
@@ -111,11 +115,11 @@ def resolve_turn_usage(
         # Until 0.7.8 the model that chose the plugins writes the answer too, unless another one is to complete it.
         own = [replace(entry, context="message") for entry in own]
     style = provider or response.endpoint or ""
-    cache_in_input = _counts_cache_in_input(response, own, style)
+    cache_in_input = counts_cache_in_input(response, own, style)
     clues = PairingClues(
         cache_in_input=cache_in_input,
         growing_count=None if response.says_temporary else response.token_count,
-        opposite_models=_counted_otherwise(response, own, others, cache_in_input=cache_in_input)
+        opposite_models=counted_otherwise(response, own, others, cache_in_input=cache_in_input)
         if others
         else _NO_MODELS,
     )
@@ -124,11 +128,11 @@ def resolve_turn_usage(
         return _from_report(response.usage, calls, own)
     if calls:
         first = [entry for entry in own if entry.model not in others] if others else own
-        guessed = failed or _counted_by_itself(response, first, style) or is_own_count(own, context_tokens)
+        guessed = failed or counted_by_itself(response, first, style) or is_own_count(own, context_tokens)
         if others and not guessed:
             calls = tuple(
                 replace(
-                    call, miscounted=call.model in others and _miscounts_model(response, own, call, others)
+                    call, miscounted=call.model in others and miscounts_model(response, own, call, others)
                 )
                 for call in calls
             )
@@ -148,9 +152,9 @@ def resolve_title_usage(response: Message | None, transactions: Sequence[Transac
     if not own:
         return None
     style = response.endpoint or "" if response is not None else ""
-    clues = PairingClues(cache_in_input=response is not None and _counts_cache_in_input(response, own, style))
+    clues = PairingClues(cache_in_input=response is not None and counts_cache_in_input(response, own, style))
     calls = pair_calls(own, PriceList(transactions), clues)
-    guessed = response is not None and _miscounts(response, own, style)
+    guessed = response is not None and miscounts(response, own, style)
     return _from_ledger(calls, guessed=guessed) if calls else None
 
 
@@ -249,73 +253,6 @@ def _cost_source(calls: Sequence[ModelCall]) -> CostSource:
             if not call.cost.guessed:
                 return CostSource.BILLED
     return CostSource.ESTIMATED if known else CostSource.UNKNOWN
-
-
-def _counts_cache_in_input(response: Message, own: Sequence[Transaction], provider: str) -> bool:
-    """Until 0.8.5 `inputTokens` holds the cached tokens too, where the provider's own count does."""
-    if response.says_temporary:
-        return False
-    return not _is_anthropic(own, provider) and provider not in _INCLUSIVE_OF_NOTHING
-
-
-def _counted_otherwise(
-    response: Message, own: Sequence[Transaction], others: Mapping[str | None, str], *, cache_in_input: bool
-) -> frozenset[str | None]:
-    """The models for whose providers the contrary of `cache_in_input` is true."""
-    return frozenset(
-        [
-            model
-            for model, other in others.items()
-            if _counts_cache_in_input(response, own, other) != cache_in_input
-        ]
-    )
-
-
-def _is_anthropic(own: Sequence[Transaction], provider: str) -> bool:
-    """Anthropic itself. An agent that may not be read names no provider; its model's name then tells."""
-    if provider != "agents":
-        return provider == "anthropic"
-    return any((entry.model or "").startswith("claude") for entry in own)
-
-
-def _has_anthropic(own: Sequence[Transaction], provider: str) -> bool:
-    """Whether some of the calls are Anthropic's, as that of one agent of several is."""
-    if _is_anthropic(own, provider):
-        return True
-    models = {entry.model or "" for entry in own}
-    return len(models) > 1 and any(model.startswith("claude") for model in models)
-
-
-def _counted_by_itself(response: Message, own: Sequence[Transaction], provider: str) -> bool:
-    """Whether LibreChat's own count was charged: a newer release would have stored what the provider reported. The
-    agents API stores no report, and charges what the provider told."""
-    if not response.is_of_api and (response.sampling_decided or response.run_id is not None):
-        return True
-    return all(names_agent(entry.model) for entry in own) or _miscounts(response, own, provider)
-
-
-def _miscounts(response: Message, own: Sequence[Transaction], provider: str) -> bool:
-    """Whether a release is known to charge otherwise than the provider counts.
-
-    Those before 0.7.9 (whose answers are text alone, as those of the agents API are still) count every plain prompt
-    themselves; 0.7.9 to 0.8.5 double what Anthropic tells (in all amounts) and inflate Bedrock's output by its cache.
-    0.8.6 charges cached tokens of Anthropic as plain ones too, and still Bedrock's as output; 0.8.7 would report.
-    """
-    structured = any(entry.input_tokens is not None for entry in own)
-    if response.says_temporary:
-        caches = provider == "bedrock" or _has_anthropic(own, provider)
-        return structured and caches and not response.is_of_api
-    if not response.parts and response.text and not response.is_of_api:
-        return not structured
-    return _has_anthropic(own, provider) or (provider == "bedrock" and structured)
-
-
-def _miscounts_model(
-    response: Message, own: Sequence[Transaction], call: ModelCall, others: Mapping[str | None, str]
-) -> bool:
-    """The same of one call of another agent, by that agent's provider and what was charged for its model."""
-    charged = [entry for entry in own if entry.model == call.model]
-    return _miscounts(response, charged, others[call.model])
 
 
 def _is_refusal(response: Message) -> bool:
