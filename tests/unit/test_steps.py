@@ -277,6 +277,16 @@ def test_a_call_that_was_reported_had_not_failed_although_the_error_comes_after_
     assert failed.level is Level.ERROR
 
 
+def test_of_agents_that_answered_side_by_side_none_has_the_error_that_may_be_any_ones() -> None:
+    """One fails at once, LibreChat stops the other in the middle of its words, and stores the error behind these."""
+    words = {"type": "text", "text": "Half", "agentId": "openAI__gpt-4o", "groupId": 1}
+    found = trace(words, {"type": "error", "error": "400 invalid request"}, entries=call_rows(6))
+    (half,) = generations(found)
+
+    assert (half.level, half.output) == (Level.DEFAULT, {"role": "assistant", "content": "Half"})
+    assert (found.root.level, found.root.status_message) == (Level.ERROR, "400 invalid request")
+
+
 def test_an_error_after_a_hand_off_is_that_of_the_agent_that_received_it() -> None:
     """LibreChat 0.8.8 says of such a hand-off that its step failed: the receiver ran inside it."""
     call = tool_part("lc_transfer_to_agent_b", args="", output=MISSING, runStepStatus="failed")

@@ -23,6 +23,7 @@ from tailer.core.trace.tools import build_subagent, build_tool
 from tailer.core.turn.assignment import Step
 from tailer.core.turn.authors import Authors, find_authors
 from tailer.core.turn.history import Prompt
+from tailer.core.turn.segments import are_grouped
 from tailer.core.turn.times import Start
 from tailer.core.turn.turns import Outcome, Turn, join_text
 from tailer.core.turn.usage import ANSWERING_CONTEXTS, Usage, UsageSource
@@ -165,10 +166,13 @@ class StepBuilder:
         )
 
     def _went_well(self, step: Step) -> bool:
-        """Whether a call ended although the turn failed: LibreChat reports only such calls. The error after its words
-        is that of the next agent of a chain, of which nothing else is stored."""
+        """Whether a call may have ended well although the turn failed. LibreChat reports only calls that ended: the
+        error after their words is that of the next agent of a chain, of which nothing else is stored. Among agents that
+        answer side by side it may be any one's."""
+        if self.turn.outcome is not Outcome.ERROR:
+            return False
         is_reported = self.usage.told_apart and self.usage.usage_source is UsageSource.REPORTED
-        return self.turn.outcome is Outcome.ERROR and is_reported and step.call is not None
+        return (is_reported and step.call is not None) or are_grouped(step.parts)
 
     def _describe(self, placed: PlacedStep, *, first: bool) -> Mapping[str, str]:
         step = placed.step
