@@ -320,12 +320,15 @@ def test_a_report_of_all_calls_is_not_shown_as_the_first_ones_alone_where_a_tool
 
 
 def test_what_librechat_guesses_of_a_stopped_answer_is_not_shown_as_its_first_calls_alone() -> None:
-    """Until 0.8.6 it charges for the text of the whole, in place of what the calls that ended used."""
-    parts = [text("a"), tool_part(), text("b")]
-    (both,) = generations(trace(*parts, entries=call_rows(28), unfinished=True, text="a b"))
+    """Until 0.8.6 it charges for its own count of the question and of the whole answer, in place of what the calls that
+    ended used. Where a provider told of the first call, the prompt is longer than the question."""
+    row = old_response_row(content=[text("a"), tool_part(), text("b")], unfinished=True, text="a b")
+    (both,) = generations(trace_of(turn_record(row, user_row(tokenCount=100), *call_rows(28))))
+    first, second = generations(trace_of(turn_record(row, user_row(tokenCount=8), *call_rows(28))))
 
     assert both.usage == {"input": 100, "output": 28}
     assert (both.metadata["usage_source"], both.metadata["calls"]) == ("estimated", "not told apart")
+    assert (first.usage, second.usage) == ({"input": 100, "output": 28}, None)
 
 
 def test_hand_offs_steering_and_summaries_are_events_at_their_place() -> None:

@@ -61,9 +61,7 @@ class StepBuilder:
         self._authors = find_authors(turn.record)
         self._texts = Texts(self.allowance)
         self._inputs = Inputs(turn.record, self.prompt, self._authors)
-        # What LibreChat guesses of a stopped answer (until 0.8.6) is the whole of it.
-        guessed = turn.outcome is Outcome.ABORTED and self.usage.usage_source is UsageSource.ESTIMATED
-        cut_short = turn.outcome not in (Outcome.COMPLETE, Outcome.COPIED) and not guessed
+        cut_short = turn.outcome not in (Outcome.COMPLETE, Outcome.COPIED) and not self._is_guess_of_all()
         self._plan = make_plan(parts, self.usage, self._authors, cut_short=cut_short)
         steps = self._plan.steps
         named = [step for step in steps if not step.nameless]
@@ -164,6 +162,15 @@ class StepBuilder:
                 metadata=self._describe(placed, first=shown is not None and not before),
             )
         )
+
+    def _is_guess_of_all(self) -> bool:
+        """Whether LibreChat charged for a whole stopped answer (until 0.8.6), with a prompt as long as its own
+        count of the question. What a provider tells of a call that ended is more than that."""
+        question, calls = self.turn.record.question, self.usage.calls
+        if self.turn.outcome is not Outcome.ABORTED or question is None or len(calls) != 1:
+            return False
+        tokens = calls[0].tokens
+        return tokens is not None and tokens.input is not None and tokens.input == question.token_count
 
     def _went_well(self, step: Step) -> bool:
         """Whether a call may have ended well although the turn failed. LibreChat reports only calls that ended: the
