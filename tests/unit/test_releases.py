@@ -674,6 +674,17 @@ def test_before_0_8_6_each_agents_call_is_counted_as_its_own_provider_counts(par
     assert [item.metadata["cost_source"] for item in found] == ["billed", "estimated"]
 
 
+def test_before_0_8_6_a_call_is_billed_also_where_the_first_agent_of_the_chain_was_charged_nothing() -> None:
+    """What is charged is the second agent's, and its provider is none whose amounts are doubtful."""
+    entries = [structured_prompt_row(500, write=0, read=64), completion_row(10)]
+
+    found = chain_of_two("anthropic", "openAI", *entries, content=[SAID, {**SAID, "agentId": "agent_b"}])
+
+    (charged,) = [item for item in found if item.usage]
+    assert charged.usage == {"input": 436, "input_cached_tokens": 64, "output": 10}
+    assert charged.metadata["usage_source"] == "billed"
+
+
 def test_before_0_8_6_a_model_beside_anthropics_has_its_cached_tokens_once() -> None:
     entries = [
         structured_prompt_row(300, write=0, read=20, model="claude-sonnet-4"),

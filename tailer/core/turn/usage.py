@@ -128,7 +128,8 @@ def resolve_turn_usage(
         return _from_report(response.usage, calls, own)
     if calls:
         first = [entry for entry in own if entry.model not in others] if others else own
-        guessed = failed or counted_by_itself(response, first, style) or is_own_count(own, context_tokens)
+        by_itself = bool(first) and counted_by_itself(response, first, style)
+        guessed = failed or by_itself or is_own_count(own, context_tokens)
         if others and not guessed:
             calls = tuple(
                 replace(
