@@ -1,6 +1,7 @@
 """One term as the active instance: from the lease taken to the lease given up or lost."""
 
 import time
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -64,18 +65,16 @@ class Term:
         Raises LeaseLost if another instance took it. Any other error gives the lease up too, because another instance
         may fare better.
         """
-        async with self._leadership.kept():
-            try:
-                await self._work(shutdown)
-            except LeaseLost:
-                raise
-            except Exception:
-                await self._release(shutdown)
-                raise
-            else:
-                await self._release(shutdown)
-            finally:
-                await self._fence.close()
+        async with self._leadership.kept(), AsyncExitStack() as stack:
+            stack.push_async_callback(self._fence.close)
+
+            async def end(error: type[BaseException] | None, *_: object) -> None:
+                # A lost lease is another's, and a cancelled task is to end at once.
+                if error is None or (issubclass(error, Exception) and not issubclass(error, LeaseLost)):
+                    await self._release(shutdown)
+
+            stack.push_async_exit(end)
+            await self._work(shutdown)
 
     async def _work(self, shutdown: Shutdown) -> None:
         settings = self._settings

@@ -34,14 +34,6 @@ def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backfilling, "_LOOK_SECONDS", 0.02)
 
 
-@pytest.fixture
-async def fake() -> AsyncIterator[FakeLangfuse]:
-    async with FakeLangfuse() as server:
-        yield server
-        assert server.violations == []
-        assert server.duplicates() == []
-
-
 @asynccontextmanager
 async def desk_of(databases: Databases, **changed: Any) -> AsyncIterator[BackfillDesk]:
     async with open_backfills(settings_for(databases, None, **changed)) as desk:

@@ -1,9 +1,5 @@
 """Feedback from the thumb in LibreChat to the score in Langfuse, whenever it is given, changed or taken back."""
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from tailer.core.identity import turn_trace_id
 from tailer.core.trace.followup import feedback_score_id
 from tailer.events import DeliveryPaused, DeliveryResumed, DeliveryRetried, FollowupRetried
@@ -16,14 +12,6 @@ from tests.rows import answer, question
 UP = {"rating": "thumbsUp", "tag": {"key": "accurate_reliable"}, "text": "just so"}
 DOWN = {"rating": "thumbsDown", "tag": "inaccurate"}
 SCORE = feedback_score_id(turn_trace_id("a1"))
-
-
-@pytest.fixture
-async def fake() -> AsyncIterator[FakeLangfuse]:
-    async with FakeLangfuse() as server:
-        yield server
-        assert server.violations == []
-        assert server.duplicates() == []
 
 
 async def rate(databases: Databases, feedback: object, message_id: str = "a1") -> None:

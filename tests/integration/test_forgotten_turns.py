@@ -1,10 +1,8 @@
 """Rows that change after the records of what was sent for them have expired."""
 
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
 
-import pytest
 from bson import ObjectId
 
 from tailer.core.identity import title_trace_id, turn_trace_id
@@ -19,14 +17,6 @@ RATING = {"$set": {"feedback": {"rating": "thumbsUp"}}}
 LIFETIME = timedelta(days=90)
 OLD = NOW - timedelta(days=100)
 YOUNG = NOW - timedelta(days=80)
-
-
-@pytest.fixture
-async def fake() -> AsyncIterator[FakeLangfuse]:
-    async with FakeLangfuse() as server:
-        yield server
-        assert server.violations == []
-        assert server.duplicates() == []
 
 
 def key_made_at(made: datetime, number: int) -> ObjectId:

@@ -258,17 +258,23 @@ def test_an_answer_edited_by_hand_before_it_was_read_is_marked() -> None:
     assert marks == {edited: {"answer_text": "edited before it was read"}, patched: {}, finished: {}}
 
 
-@pytest.mark.parametrize(("saved", "marks"), [(2.05, {}), (9, {"answer_text": "edited before it was read"})])
-def test_a_stopped_answer_that_is_saved_once_more_as_it_ends_was_not_edited(
-    saved: float, marks: dict[str, str]
-) -> None:
-    """Seen at 0.7.7, 24 ms after the stop: with one word more, and its tokens counted anew."""
+def saved_once_more() -> Entry:
+    """What the stream told of an answer whose text and tokens were saved again."""
     turns = OpenTurns(settle_seconds=3, park_seconds=60)
     key = str(object_id(2))
     turns.open(Interest.RESPONSE, change(key, created_by_user=False), 0, age_seconds=0)
     saving = change(key, Operation.UPDATE, changed={"text", "tokenCount"})
     turns.open(Interest.RESPONSE, saving, 0, age_seconds=0)
     (entry,) = turns.take_due(10, 1)
+    return entry
+
+
+@pytest.mark.parametrize(("saved", "marks"), [(2.05, {}), (9, {"answer_text": "edited before it was read"})])
+def test_a_stopped_answer_that_is_saved_once_more_as_it_ends_was_not_edited(
+    saved: float, marks: dict[str, str]
+) -> None:
+    """Seen at 0.7.7, 24 ms after the stop: with one word more, and its tokens counted anew."""
+    entry = saved_once_more()
     response = response_row(2, finish_reason="incomplete", updatedAt=moment(saved))
 
     assert restored(following(), turn_record(response, user_row()), entry).then.marks == marks
@@ -281,12 +287,7 @@ def test_an_answer_that_was_continued_before_it_was_read_was_not_edited(
     charged: float, marks: dict[str, str]
 ) -> None:
     """Until 0.7.8: the model is charged for what it adds, and then the row is saved."""
-    turns = OpenTurns(settle_seconds=3, park_seconds=60)
-    key = str(object_id(2))
-    turns.open(Interest.RESPONSE, change(key, created_by_user=False), 0, age_seconds=0)
-    saving = change(key, Operation.UPDATE, changed={"text", "tokenCount"})
-    turns.open(Interest.RESPONSE, saving, 0, age_seconds=0)
-    (entry,) = turns.take_due(10, 1)
+    entry = saved_once_more()
     response = response_row(2, content=MISSING, text="Paris. And more.", updatedAt=moment(4))
     rows = [prompt_row(20, createdAt=moment(charged)), completion_row(5, createdAt=moment(charged))]
 

@@ -90,6 +90,25 @@ def test_what_was_charged_long_after_the_last_save_of_an_answer_is_not_its_own(
     assert record.transactions == ((late, named) if is_own else (named,))
 
 
+@pytest.mark.parametrize(
+    "entries",
+    [[entry(35, context="title")], [entry(5, context="abort"), entry(35)]],
+    ids=["title", "stopped"],
+)
+def test_a_title_and_a_stopped_call_are_an_answers_own_however_late_they_are_charged(
+    entries: list[Transaction],
+) -> None:
+    """Neither saves the answer once more."""
+    question, response = user_row(), old_response_row(5, updatedAt=moment(5))
+    chat = {document["messageId"]: row(document) for document in (question, response)}
+    read = {row(document).key: message(document) for document in (question, response)}
+
+    record = assemble(select(row(response), chat), read, None, tuple(entries))
+
+    assert record is not None
+    assert record.transactions == tuple(entries)
+
+
 def test_of_two_turns_the_nearer_response_has_it() -> None:
     """Two tabs in one conversation."""
     rows = chat((0, 10), (1, 14))

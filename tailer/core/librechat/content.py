@@ -85,17 +85,17 @@ class ToolCall:
     @property
     def subagent_type(self) -> str | None:
         """What the call says to run: an agent's id, or a kind of agent such as `self`."""
-        arguments = decode_json(self.arguments) if isinstance(self.arguments, str) else self.arguments
-        return filled_string(mapping(arguments).get("subagent_type")) if self.is_subagent else None
+        return filled_string(self._read_argument("subagent_type")) if self.is_subagent else None
 
     @property
     def is_detached(self) -> bool:
         """Whether it started a sub-agent that outlives it (LibreChat 0.8.8): its output names the task, and no model
         wrote it."""
-        if not self.is_subagent or self.inner:
-            return False
+        return self.is_subagent and not self.inner and self._read_argument("run_in_background") is True
+
+    def _read_argument(self, name: str) -> object:
         arguments = decode_json(self.arguments) if isinstance(self.arguments, str) else self.arguments
-        return mapping(arguments).get("run_in_background") is True
+        return mapping(arguments).get(name)
 
     @property
     def receiver_id(self) -> str | None:

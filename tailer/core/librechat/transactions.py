@@ -1,7 +1,12 @@
 """What LibreChat billed: the rows of `transactions`, as far as they state tokens."""
 
+from typing import Final
+
 from tailer.core.librechat.bson_values import Document, amount, filled_string, identifier, milliseconds
 from tailer.core.light_dataclass import light_dataclass
+
+STOPPED_CONTEXTS: Final = frozenset({"abort", "incomplete"})
+"""The contexts of calls that were charged when their answer was stopped."""
 
 
 @light_dataclass(frozen=True, slots=True)

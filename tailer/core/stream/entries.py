@@ -60,7 +60,7 @@ class Entry:
             return _latest(self.finished_milliseconds, self.written_milliseconds)
         return self.finished_milliseconds
 
-    def outlives(self, records: timedelta) -> bool:
+    def may_be_forgotten(self, records: timedelta) -> bool:
         """Whether only a change of its row was told, longer after the row was made than `records` are kept: its turn
         may have been sent, and nobody knows any more. An insertion is that of a new turn, whatever the clock that made
         its `_id` showed."""

@@ -12,6 +12,7 @@ from tailer.core.identity import (
     title_trace_id,
     turn_trace_id,
 )
+from tailer.core.librechat.agent_ids import ASSISTANT_PREFIX
 from tailer.core.librechat.conversations import SubagentThread
 from tailer.core.masking.masker import Masker
 from tailer.core.trace.answers import show_answer
@@ -211,7 +212,12 @@ def _chosen_model(turn: Turn) -> str | None:
     ):
         return None
     chosen, answered = conversation.model, response.model
-    if chosen is None or answered is None or answered.startswith("asst_") or chosen in (answered, turn.model):
+    if (
+        chosen is None
+        or answered is None
+        or answered.startswith(ASSISTANT_PREFIX)
+        or chosen in (answered, turn.model)
+    ):
         return None
     # Two models that answer side by side (until 0.8.1) share a conversation, which names the one of them.
     is_of_another = any(sibling.model == chosen for sibling in turn.record.siblings)

@@ -6,6 +6,7 @@ they wrote; the form in which LibreChat passes that on is not stored.
 
 from collections.abc import Mapping, Sequence
 
+from tailer.core.librechat.agent_ids import AGENT_PREFIX
 from tailer.core.librechat.content import Part
 from tailer.core.librechat.replay import ChatMessage, chat_from_parts
 from tailer.core.light_dataclass import light_dataclass
@@ -47,4 +48,4 @@ class Inputs:
         """Whether the question went to this agent; an encoded model with an index is another agent."""
         if agent_id is None or agent_id == self.authors.default_id:
             return True
-        return not agent_id.startswith("agent_") and "____" not in agent_id
+        return not agent_id.startswith(AGENT_PREFIX) and "____" not in agent_id

@@ -135,7 +135,7 @@ class StepBuilder:
         inner: bool = False,
     ) -> None:
         step, call = placed.step, placed.step.call
-        is_last = step is self._last
+        has_the_end = step is self._last and not self._went_well(step)
         # Of several agents' calls, one of which nothing but numbers is known may be anybody's.
         model = self._authors.model_of(step.agent_id) if self._alone or step.parts else None
         model = model or (self.turn.model if self._alone else None)
@@ -157,8 +157,8 @@ class StepBuilder:
                 model_parameters=self._texts.parameters(self._inputs.parameters_for(step.agent_id))
                 if answers
                 else None,
-                level=self.level if is_last and not self._went_well(step) else Level.DEFAULT,
-                status_message=self.status if is_last and not self._went_well(step) else None,
+                level=self.level if has_the_end else Level.DEFAULT,
+                status_message=self.status if has_the_end else None,
                 metadata=self._describe(placed, first=shown is not None and not before),
             )
         )

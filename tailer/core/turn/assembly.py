@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from tailer.core.identity import DocumentKey
+from tailer.core.librechat.agent_ids import AGENT_PREFIX
 from tailer.core.librechat.content import HandOffPart, Part, ReasoningPart, TextPart, ToolCall
 from tailer.core.librechat.conversations import Agent, Conversation
 from tailer.core.librechat.messages import Message
@@ -31,7 +32,6 @@ from tailer.core.turn.transactions_by_time import until_saved
 from tailer.core.turn.turns import Sibling, TurnRecord
 from tailer.core.turn.usage import SUBAGENT_CONTEXT
 
-_AGENT_PREFIX = "agent_"
 _OF_ONE_AGENT = (TextPart, ReasoningPart, HandOffPart)
 
 
@@ -221,16 +221,16 @@ def saved_agent_id(response: Message | None, conversation: Conversation | None) 
     """The saved agent that answered, None for a plain model, whose conversation has an encoded model as `agent_id`."""
     model = response.model if response is not None else None
     if model is not None:
-        return model if model.startswith(_AGENT_PREFIX) else None
+        return model if model.startswith(AGENT_PREFIX) else None
     agent_id = conversation.agent_id if conversation is not None else None
-    return agent_id if agent_id is not None and agent_id.startswith(_AGENT_PREFIX) else None
+    return agent_id if agent_id is not None and agent_id.startswith(AGENT_PREFIX) else None
 
 
 def named_agent_ids(response: Message | None, conversation: Conversation | None) -> frozenset[str]:
     """The saved agents that a turn names: the one that answered, and those of its parts, hand-offs and sub-agents."""
     parts = response.parts if response is not None else ()
     named = {saved_agent_id(response, conversation), *_agent_ids_in(parts)}
-    return frozenset([item for item in named if item is not None and item.startswith(_AGENT_PREFIX)])
+    return frozenset([item for item in named if item is not None and item.startswith(AGENT_PREFIX)])
 
 
 def _agent_ids_in(parts: Sequence[Part]) -> Iterator[str | None]:

@@ -6,12 +6,11 @@ in which LibreChat writes a colon as two underscores.
 
 from collections.abc import Mapping
 
+from tailer.core.librechat.agent_ids import AGENT_PREFIX, SAVED_PREFIXES
 from tailer.core.librechat.conversations import Agent
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.turns import TurnRecord
 
-_AGENT_PREFIX = "agent_"
-_ASSISTANT_PREFIX = "asst_"
 _SELF = "self"
 
 
@@ -29,7 +28,7 @@ class Authors:
             return None
         if agent_id is None or agent_id == self.default_id:
             return None if self.default_model is None else self.default_model == model
-        if agent_id.startswith(_AGENT_PREFIX):
+        if agent_id.startswith(AGENT_PREFIX):
             agent = self.agents.get(agent_id)
             return None if agent is None or agent.model is None else agent.model == model
         if "__" not in agent_id:
@@ -63,10 +62,10 @@ def find_authors(record: TurnRecord) -> Authors:
     """The authors of a turn's parts."""
     response = record.response
     named = response.model if response is not None else None
-    if named is not None and not named.startswith((_AGENT_PREFIX, _ASSISTANT_PREFIX)):
+    if named is not None and not named.startswith(SAVED_PREFIXES):
         return Authors(record.agents, None, named)
     agent = record.agent
-    agent_id = named if named is not None and named.startswith(_AGENT_PREFIX) else None
+    agent_id = named if named is not None and named.startswith(AGENT_PREFIX) else None
     if agent is None:
         return Authors(record.agents, agent_id, None)
     return Authors({**record.agents, agent.agent_id: agent}, agent.agent_id, agent.model)
@@ -74,7 +73,7 @@ def find_authors(record: TurnRecord) -> Authors:
 
 def _decode_model(agent_id: str) -> str | None:
     """The model in an encoded id; None for an id of any other form."""
-    if agent_id.startswith((_AGENT_PREFIX, _ASSISTANT_PREFIX)) or "__" not in agent_id:
+    if agent_id.startswith(SAVED_PREFIXES) or "__" not in agent_id:
         return None
     encoded = agent_id.split("___", 1)[0] if "___" in agent_id else agent_id
     model = encoded.partition("__")[2].replace("__", ":")

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import permutations
 
-from tailer.core.librechat.transactions import Transaction
+from tailer.core.librechat.agent_ids import AGENT_PREFIX
+from tailer.core.librechat.transactions import STOPPED_CONTEXTS, Transaction
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.turn.costs import Cost, PriceList, add_costs
 from tailer.core.turn.second_bills import find_second_bills
@@ -17,8 +18,6 @@ _LONGEST_PUZZLE = 6
 """This many calls are tried in every order; with more, calls are paired as they are stored."""
 _REASONING_CONTEXT = "reasoning"
 """Until 0.7.8 the reasoning of a call was charged in a row of its own, without a prompt."""
-_STOPPED_CONTEXTS = ("abort", "incomplete")
-_AGENT_PREFIX = "agent_"
 
 
 @light_dataclass(frozen=True, slots=True)
@@ -108,12 +107,12 @@ def total_tokens(calls: Sequence[ModelCall]) -> Tokens:
 
 def names_agent(model: str | None) -> bool:
     """Whether a row has a saved agent's id in place of a model: LibreChat counted those tokens itself."""
-    return model is not None and model.startswith(_AGENT_PREFIX)
+    return model is not None and model.startswith(AGENT_PREFIX)
 
 
 def _without_guesses(transactions: Sequence[Transaction]) -> list[Transaction]:
     """Beside rows that name a model, those that name an agent are a second count of the same calls (until 0.8.2)."""
-    named = [row for row in transactions if row.model is None or not row.model.startswith(_AGENT_PREFIX)]
+    named = [row for row in transactions if row.model is None or not row.model.startswith(AGENT_PREFIX)]
     return named or list(transactions)
 
 
@@ -262,12 +261,12 @@ def _with_reasoning(calls: Sequence[ModelCall]) -> list[ModelCall]:
 
 def _without_second_bill(calls: Sequence[ModelCall]) -> list[ModelCall]:
     """Until 0.8.1 a stopped call is charged at the stop and again when it ended: two guesses at one call."""
-    stopped = {call.model for call in calls if call.context in _STOPPED_CONTEXTS}
+    stopped = {call.model for call in calls if call.context in STOPPED_CONTEXTS}
     twice = {call.model for call in calls if call.context == "message" and call.model in stopped}
     if not twice:
         return list(calls)
     return [
         replace(call, billed_twice=True) if call.context == "message" and call.model in twice else call
         for call in calls
-        if call.context not in _STOPPED_CONTEXTS or call.model not in twice
+        if call.context not in STOPPED_CONTEXTS or call.model not in twice
     ]

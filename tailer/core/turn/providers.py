@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from tailer.core.librechat.agent_ids import SAVED_PREFIXES
 from tailer.core.librechat.content import TextPart
 from tailer.core.librechat.messages import Message
 from tailer.core.turn.record import TurnRecord
 
 _NONE: Final[Mapping[str | None, str]] = MappingProxyType({})
-_SAVED = ("agent_", "asst_")
 _AGENTS = "agents"
 _ANTHROPIC = "anthropic"
 
@@ -42,7 +42,11 @@ def providers_of(record: TurnRecord, response: Message) -> Mapping[str | None, s
 
 def _encoded(response: Message) -> Iterator[tuple[str, str]]:
     for part in response.parts:
-        if not isinstance(part, TextPart) or part.agent_id is None or part.agent_id.startswith(_SAVED):
+        if (
+            not isinstance(part, TextPart)
+            or part.agent_id is None
+            or part.agent_id.startswith(SAVED_PREFIXES)
+        ):
             continue
         provider, _, rest = part.agent_id.partition("__")
         model = rest.split("___", 1)[0].replace("__", ":")

@@ -22,17 +22,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tailer.core.identity import NO_PARENT
+from tailer.core.librechat.agent_ids import ASSISTANT_PREFIX, SAVED_PREFIXES
 from tailer.core.librechat.messages import Message
-from tailer.core.librechat.transactions import Transaction
+from tailer.core.librechat.transactions import STOPPED_CONTEXTS, Transaction
 from tailer.core.turn.readback import Row
 from tailer.core.turn.usage import ANSWERING_CONTEXTS, TITLE_CONTEXT
 
 _BEFORE_QUESTION_MILLISECONDS = 1_000
 _AFTER_RESPONSE_MILLISECONDS = 10_000
 _LONGEST_ANSWER_MILLISECONDS = 3_600_000
-_ASSISTANT_PREFIX = "asst_"
-_STOPPED_CONTEXTS = ("abort", "incomplete")
-_MODELLESS_PREFIXES = ("agent_", _ASSISTANT_PREFIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class _Window:
     def names_another_model(self, entry: Transaction) -> bool:
         """Whether the models agree. Titles, labels and summaries use models of their own, and a saved agent's row names
         no model."""
-        if self.model is None or self.model.startswith(_MODELLESS_PREFIXES):
+        if self.model is None or self.model.startswith(SAVED_PREFIXES):
             return False
         return entry.context in ANSWERING_CONTEXTS and entry.model not in (None, self.model)
 
@@ -97,7 +95,7 @@ def assign_by_time(
 def until_saved(response: Message, entries: tuple[Transaction, ...]) -> tuple[Transaction, ...]:
     """The transactions of a response without calls that name no message and were written long after its last save. A
     stopped call is charged when it ends, and that saves nothing."""
-    if any(entry.context in _STOPPED_CONTEXTS for entry in entries):
+    if any(entry.context in STOPPED_CONTEXTS for entry in entries):
         return entries
     saved = max(response.created_milliseconds or 0, response.updated_milliseconds or 0)
     last = saved + _AFTER_RESPONSE_MILLISECONDS
@@ -150,7 +148,7 @@ class _StoppedCalls:
 
     def settle(self, entry: Transaction, nearest: str | None) -> str | None:
         """The response of an entry, which is `nearest` unless it is what a stopped call was charged when it ended."""
-        if nearest is not None and entry.context in _STOPPED_CONTEXTS and entry.token_type == "prompt":
+        if nearest is not None and entry.context in STOPPED_CONTEXTS and entry.token_type == "prompt":
             self._prompts[entry.model, entry.tokens] = nearest
         elif self._prompts and entry.context == "message":
             if entry.token_type == "prompt":
@@ -183,7 +181,7 @@ def _titled_by(entry: Transaction, windows: Iterable[_Window]) -> str | None:
 
 
 def _is_assistant(model: str | None) -> bool:
-    return model is not None and model.startswith(_ASSISTANT_PREFIX)
+    return model is not None and model.startswith(ASSISTANT_PREFIX)
 
 
 def _pending_since(conversation: Mapping[str, Row]) -> int | None:

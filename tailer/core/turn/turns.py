@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import TypeAlias
 
+from tailer.core.librechat.agent_ids import SAVED_PREFIXES
 from tailer.core.librechat.content import ErrorPart, OtherPart, Part, TextPart, ToolCall
 from tailer.core.librechat.messages import Message
-from tailer.core.librechat.transactions import Transaction
+from tailer.core.librechat.transactions import STOPPED_CONTEXTS, Transaction
 from tailer.core.light_dataclass import light_dataclass
 from tailer.core.policy.policies import CopyPolicy, NativePolicy, Policies, TemporaryPolicy
 from tailer.core.turn.copies import ALONE, Surroundings, is_copy
@@ -49,9 +50,6 @@ _ERROR_PREFIXES = (
     "An error occurred while processing the request: ",
     "An error occurred while resuming the request: ",
 )
-_MODELLESS_PREFIXES = ("agent_", "asst_")
-"""A `model` with this prefix is the id of a saved agent or of an assistant, not a model."""
-_STOPPED_CONTEXTS = frozenset({"abort", "incomplete"})
 _DEFAULT_TITLE = "New Chat"
 _MOST_TYPE_CHARACTERS = 60
 
@@ -129,7 +127,7 @@ def judge_response(
 
 def is_billed_as_aborted(transactions: Sequence[Transaction]) -> bool:
     """Whether LibreChat billed a stopped answer (until 0.8.1, whose rows look complete)."""
-    return not _STOPPED_CONTEXTS.isdisjoint([entry.context for entry in transactions])
+    return not STOPPED_CONTEXTS.isdisjoint([entry.context for entry in transactions])
 
 
 def was_never_begun(response: Message, transactions: Sequence[Transaction]) -> bool:
@@ -290,7 +288,7 @@ def _resolve_model(record: TurnRecord, usage: Usage | None) -> str | None:
                 return call.model
     response, conversation = record.response, record.conversation
     named = response.model if response is not None else None
-    if named is not None and not named.startswith(_MODELLESS_PREFIXES):
+    if named is not None and not named.startswith(SAVED_PREFIXES):
         return named
     if record.agent is not None and record.agent.model is not None:
         return record.agent.model

@@ -101,7 +101,7 @@ class Titles(Lane):
                 work.close(entry, None, at=destination)
             elif not is_chosen(row.conversation_id, destination.options):
                 work.close(entry, EntryOutcome.NOT_SAMPLED, at=destination)
-            elif entry.outlives(self._bench.records_last):
+            elif entry.may_be_forgotten(self._bench.records_last):
                 # Renamed long after: what the title cost was sent when it was made.
                 work.close(entry, EntryOutcome.FORGOTTEN, at=destination)
             else:

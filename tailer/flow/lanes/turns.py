@@ -122,7 +122,7 @@ class Turns(Lane):
             work.close(entry, EntryOutcome.NOT_A_RESPONSE, at=destination)
         elif not is_chosen(row.conversation_id, destination.options):
             work.close(entry, EntryOutcome.NOT_SAMPLED, at=destination)
-        elif entry.outlives(self._bench.records_last):
+        elif entry.may_be_forgotten(self._bench.records_last):
             work.close(entry, EntryOutcome.FORGOTTEN, at=destination)
         else:
             return True
