@@ -129,6 +129,20 @@ async def test_a_view_in_the_place_of_a_collection_ends_the_start_and_fails_the_
     assert "is a view" in found["stream messages"]["remedy"]
 
 
+async def test_an_instance_that_ends_with_an_error_gives_the_lease_up(
+    databases: Databases, tmp_path: Path
+) -> None:
+    """Another one, which may fare better, does not wait until it has run out."""
+    await databases.source.command({"create": "messages", "viewOn": "others", "pipeline": []})
+    settings = {**databases.settings, "TAILER_FILE_PATH": "turns.jsonl"}
+    exit_code, _ = await run_to_end(settings, directory=tmp_path)
+
+    assert exit_code == 3
+    lease = await databases.state["lease"].find_one({"_id": "writer"})
+    assert lease is not None
+    assert lease["released"] is True
+
+
 async def test_a_server_that_lacks_what_is_needed_ends_the_first_start_with_a_remedy(tmp_path: Path) -> None:
     """Exit 3, as on services that only speak MongoDB's protocol; doctor and start say the same."""
     faults = [
